@@ -1,0 +1,59 @@
+"""The console command ``elp``: a table of commands, each imported only when it is called."""
+
+import importlib
+import sys
+
+import click
+
+from upstream_elp import __version__
+from upstream_elp.errors import ElpError
+
+COMMANDS = {
+    "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
+    "doctor": ("upstream_elp.commands.doctor:doctor", "Print versions, patches, devices and registered names."),
+    "params": ("upstream_elp.commands.params:params", "Count the parameters of a preset on a backbone."),
+    "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
+    "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
+    "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
+    "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables a task needs."),
+    "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise four small corpora, offline."),
+    "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone, offline."),
+    "quickstart": ("upstream_elp.commands.quickstart:quickstart", "Run the four tasks with three methods and report."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use, so that ``elp --help`` does not load torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        if args and args[0] not in COMMANDS:
+            ctx.fail(f"unknown command {args[0]!r}; the commands are: {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="elp")
+def group() -> None:
+    """Adapters for S3PRL's speech models on ASR, SV, ER and IC."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    try:
+        group(prog_name="elp")
+    except ElpError as error:
+        click.echo(f"elp: error: {error}", err=True)
+        sys.exit(2)
