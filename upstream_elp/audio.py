@@ -1,0 +1,131 @@
+"""Reads one audio file into a tensor, and says in one sentence what is wrong with it when that fails.
+
+Decoding is libsndfile's (wav, flac and what else it knows), resampling is soxr's. A frozen backbone needs at least one
+frame of its convolutional front end, hence the smallest length of 400 samples (25 ms at 16 kHz): a shorter utterance
+passes silently inside a batch, with a wrong padding mask, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from upstream_elp.errors import ElpError
+
+SAMPLE_RATE = 16000
+"""Rate in Hz that every backbone of S3PRL expects."""
+MIN_SAMPLES = 400
+"""Receptive field, in samples, of one frame of the wav2vec 2.0 front end that all supported backbones share."""
+CHANNEL_RULES = ("error", "mean", "first")
+
+PathLike = str | os.PathLike[str]
+
+
+def load_audio(
+    path: PathLike,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    resample: bool = False,
+    channels: Literal["error", "mean", "first"] = "error",
+    min_samples: int = MIN_SAMPLES,
+) -> torch.Tensor:
+    """Loads one utterance.
+
+    Args:
+        path: audio file (wav, flac or another format of libsndfile).
+        sample_rate: rate in Hz of the result.
+        resample: whether a file of another rate is resampled (soxr, high quality) or refused.
+        channels: what to do with several channels: refuse them, average them, or keep the first.
+        min_samples: smallest length in samples that is accepted, after resampling.
+
+    Returns:
+        float32 tensor in [-1, 1]. Shape: `(samples,)`.
+
+    Raises:
+        ElpError: the file is missing, unreadable, empty, too short, of another rate, of several channels, or holds
+            samples that are no numbers.
+    """
+    if channels not in CHANNEL_RULES:
+        raise ElpError(f"channels={channels!r} is unknown; choose one of {', '.join(CHANNEL_RULES)}")
+    wav, rate = read_samples(path)
+    mono = _to_mono(wav, channels, path)  # (samples, channels) -> (samples,)
+    if rate != sample_rate:
+        if not resample:
+            raise ElpError(
+                f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling"
+            )
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    _check_samples(mono, path, min_samples)
+    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
+
+
+def read_samples(path: PathLike, *, dtype: Literal["float32", "int32"] = "float32") -> tuple[np.ndarray, int]:
+    """Decodes a whole file without any conversion.
+
+    Args:
+        path: audio file.
+        dtype: `float32` in [-1, 1], or `int32` with the file's bits in the upper places.
+
+    Returns:
+        The samples, shape `(samples, channels)`, and the rate in Hz.
+
+    Raises:
+        ElpError: the file is missing or cannot be decoded.
+    """
+    try:
+        _check_exists(path)
+        return soundfile.read(os.fspath(path), dtype=dtype, always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw needs parameters
+        raise _unreadable(path, error) from error
+
+
+def audio_length(path: PathLike) -> int:
+    """Number of samples per channel, from the header alone.
+
+    Raises:
+        ElpError: the file is missing or is no audio file.
+    """
+    try:
+        _check_exists(path)
+        return int(soundfile.info(os.fspath(path)).frames)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_exists(path: PathLike) -> None:
+    if not Path(path).is_file():
+        raise ElpError(f"{path} is not a file; check the corpus root and the list that names this audio file")
+
+
+def _unreadable(path: PathLike, error: Exception) -> ElpError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return ElpError(f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it")
+
+
+def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
+    """`(samples, channels)` -> `(samples,)`."""
+    count = wav.shape[1]
+    if count == 1 or rule == "first":
+        return wav[:, 0]
+    if rule == "mean":
+        return wav.mean(axis=1)
+    raise ElpError(f"{path} has {count} channels instead of 1; convert the file or allow mean or first")
+
+
+def _check_samples(wav: np.ndarray, path: PathLike, min_samples: int) -> None:
+    if wav.size == 0:
+        raise ElpError(f"{path} is empty (0 samples); remove the file from the list or replace it")
+    if wav.size < min_samples:
+        raise ElpError(
+            f"{path} has only {wav.size} samples, fewer than the {min_samples} that a backbone needs; "
+            "remove the file from the list or replace it"
+        )
+    if not np.isfinite(wav).all():
+        bad = int(wav.size - np.isfinite(wav).sum())
+        raise ElpError(f"{path} holds {bad} samples that are NaN or infinite; replace the file")
