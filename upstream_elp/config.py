@@ -1,0 +1,287 @@
+"""What to inject: one strict, typed configuration, read from YAML.
+
+A configuration is a preset name (``recipes/adapters/NAME.yaml``) or the path of a YAML file. A file may start from a
+preset with ``base: NAME`` and then states only what differs; ``METHOD: null`` removes a method of the base.
+This module knows neither torch nor S3PRL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from upstream_elp.errors import ElpError
+from upstream_elp.layers import resolve_layers, resolve_size
+
+Activation = Literal["gelu", "relu"]
+Init = Literal["reference", "zero"]
+DEFAULT_PRESET = "elp"
+
+
+@dataclass(frozen=True)
+class EAdapter:
+    """E-adapters: ``x + LN(W_up act(W_down x))`` inside the encoder layers (arXiv 2212.02780, official code)."""
+
+    layers: str | int | list[int] = "all"
+    """Encoder layers that get one, see :func:`upstream_elp.layers.resolve_layers`."""
+    sites: list[Literal["attention", "ffn"]] = field(default_factory=lambda: ["ffn"])
+    """Outputs that are adapted, each before its residual addition."""
+    bottleneck: str | int = "1/3"
+    """Inner width, absolute or relative to the model's width (1/3 of 768 is 256)."""
+    activation: Activation = "gelu"
+    init: Init = "reference"
+    """``reference``: weights N(0, 1e-3), LayerNorm weight 1. ``zero``: LayerNorm weight 0, an exact identity."""
+
+
+@dataclass(frozen=True)
+class LAdapter:
+    """L-adapters: ``LN(act(W x))`` from each encoder layer's output to the head (arXiv 2212.02780, official code)."""
+
+    layers: str | int | list[int] = "all"
+    dim: str | int = "2/3"
+    """Output width, absolute or relative to the model's width (2/3 of 768 is 512)."""
+    activation: Activation = "gelu"
+
+
+@dataclass(frozen=True)
+class PAdapter:
+    """P-adapter: learned pseudo features beside the CNN features.
+
+    Our reading: arXiv 2407.21066 says only that it appends pseudo features to the CNN features.
+    """
+
+    length: int = 10
+    """Number of pseudo frames (S3PRL-style prompts of arXiv 2210.06175 use 10)."""
+    position: Literal["end", "start"] = "end"
+    """``end``: right after each utterance's own last frame; ``start``: before its first."""
+    site: Literal["projected", "cnn"] = "projected"
+    """``projected``: vectors of the model's width; ``cnn``: of the CNN's width, sent through its norm and projection."""
+    init_std: float = 0.02
+
+
+@dataclass(frozen=True)
+class LayerNorms:
+    """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
+
+    layers: str | int | list[int] = "all"
+    norms: list[Literal["attention", "ffn"]] = field(default_factory=lambda: ["attention", "ffn"])
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Fine-tuning of encoder layers in place: CNN, projection and positional convolution stay frozen."""
+
+    layers: str | int | list[int] = "all"
+
+
+METHODS: dict[str, type] = {
+    "e_adapter": EAdapter,
+    "l_adapter": LAdapter,
+    "p_adapter": PAdapter,
+    "layer_norm": LayerNorms,
+    "encoder": Encoder,
+}
+Features = Literal["l", "layers", "last"]
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """A whole adapter: which methods, and what of the result the head sees."""
+
+    name: str
+    """Preset name or file stem, for reports."""
+    features: Features
+    """``l``: the L-adapters' outputs; ``layers``: all N+1 hidden states; ``last``: the last one alone."""
+    methods: dict[str, Any] = field(default_factory=dict)
+    """Method name to its dataclass, in the order of :data:`METHODS`."""
+    backbone_dropout: bool = False
+    """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
+    description: str = ""
+    source: str = ""
+
+    @property
+    def trains_backbone(self) -> bool:
+        """Whether anything inside the upstream is to be trained (S3PRL's ``-f``)."""
+        return bool(self.methods)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain mapping that :func:`parse_config` reads back to an equal configuration."""
+        plain: dict[str, Any] = {
+            "name": self.name,
+            "features": self.features,
+            "backbone_dropout": self.backbone_dropout,
+        }
+        plain.update({key: value for key in ("description", "source") if (value := getattr(self, key))})
+        plain.update({name: dataclasses.asdict(options) for name, options in self.methods.items()})
+        return plain
+
+    def check(self, *, layers: int, dim: int) -> None:
+        """Check layer ranges and sizes against a model of ``layers`` encoder layers of width ``dim``.
+
+        Raises:
+            ElpError: naming the key that does not fit.
+        """
+        for name, options in self.methods.items():
+            if hasattr(options, "layers"):
+                resolve_layers(options.layers, layers, where=f"{name}.layers")
+        if e := self.methods.get("e_adapter"):
+            resolve_size(e.bottleneck, dim, where="e_adapter.bottleneck")
+        if adapter := self.methods.get("l_adapter"):
+            resolve_size(adapter.dim, dim, where="l_adapter.dim")
+
+
+def recipes_dir() -> Path:
+    """Folder of the shipped recipes, in the wheel and in a checkout alike."""
+    here = Path(__file__).resolve().parent
+    return next(path for path in (here / "recipes", here.parent / "recipes") if path.is_dir())
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped adapter presets."""
+    return sorted(path.stem for path in (recipes_dir() / "adapters").glob("*.yaml"))
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None) -> AdapterConfig:
+    """Read an adapter configuration.
+
+    Args:
+        source: preset name, path of a YAML file, mapping, or None for the default preset.
+
+    Raises:
+        ElpError: unknown preset, unreadable file, unknown key or invalid value.
+    """
+    if isinstance(source, Mapping):
+        return parse_config(source, where="adapter configuration")
+    path = _find(str(source or DEFAULT_PRESET))
+    return parse_config(_read(path), where=str(path), name=path.stem)
+
+
+def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") -> AdapterConfig:
+    """Build a configuration from a mapping, strictly.
+
+    Args:
+        raw: keys of :class:`AdapterConfig`, one key per method, and optionally ``base``.
+        where: what to call the source in error messages.
+        name: name if the mapping states none.
+
+    Raises:
+        ElpError: unknown key or invalid value.
+    """
+    merged = _merge_base(dict(raw), where, seen=())
+    general = {f.name for f in dataclasses.fields(AdapterConfig)} - {"methods"}
+    _reject_unknown(merged, [*sorted(general), "base", *METHODS], where)
+    if "features" not in merged:
+        raise ElpError(f"{where}: the key 'features' is missing; choose one of l, layers, last")
+    methods = {
+        method: _build(cls, merged[method], f"{where}: {method}")
+        for method, cls in METHODS.items()
+        if merged.get(method) is not None
+    }
+    values = {key: merged[key] for key in general if key in merged}
+    hints = typing.get_type_hints(AdapterConfig)
+    values = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    config = AdapterConfig(**{"name": name, **values, "methods": methods})
+    _check_combination(config, where)
+    return config
+
+
+def _find(source: str) -> Path:
+    preset = recipes_dir() / "adapters" / f"{source}.yaml"
+    if source in preset_names():
+        return preset
+    path = Path(source)
+    if path.is_file():
+        return path
+    close = get_close_matches(source, preset_names(), n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ElpError(f"no adapter preset or file {source!r}{hint}; the presets are: {', '.join(preset_names())}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ElpError(f"{path} is not a readable YAML file: {reason}") from error
+    if not isinstance(raw, dict):
+        raise ElpError(f"{path} must hold a mapping of keys, for example 'base: elp'")
+    return raw
+
+
+def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if base in seen:
+        raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
+    if base not in preset_names():
+        raise ElpError(f"{where}: unknown base {base!r}; the presets are: {', '.join(preset_names())}")
+    merged = _merge_base(_read(recipes_dir() / "adapters" / f"{base}.yaml"), where, (*seen, base))
+    for key in ("description", "source"):
+        merged.pop(key, None)
+    for key, value in raw.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> None:
+    for key in raw:
+        if key not in valid:
+            raise ElpError(f"{where}: unknown key {key!r}; the valid keys are: {', '.join(valid)}")
+
+
+def _build(cls: type, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {raw!r}")
+    hints = typing.get_type_hints(cls)
+    _reject_unknown(raw, list(hints), where)
+    options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
+    if isinstance(options, PAdapter) and options.length < 1:
+        raise ElpError(f"{where}.length must be at least 1, got {options.length}")
+    if isinstance(options, PAdapter) and options.init_std < 0:
+        raise ElpError(f"{where}.init_std must not be negative, got {options.init_std}")
+    return options
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Check one value against its annotation; integers are accepted where floats are expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is list:
+        if not isinstance(value, list) or not value:
+            raise ElpError(f"{where} must be a list that is not empty, got {value!r}")
+        return [_convert(item, arguments[0], where) for item in value]
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            try:
+                return _convert(value, option, where)
+            except ElpError:
+                continue
+        raise ElpError(f"{where} has the wrong type: {value!r}")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ElpError(f"{where} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _check_combination(config: AdapterConfig, where: str) -> None:
+    methods = config.methods
+    if (config.features == "l") != ("l_adapter" in methods):
+        raise ElpError(
+            f"{where}: 'features: l' and the method l_adapter go together: without the one the other has no effect"
+        )
+    if "encoder" in methods and "layer_norm" in methods:
+        raise ElpError(f"{where}: encoder and layer_norm cannot be combined: encoder already trains the layer norms")
