@@ -1,0 +1,130 @@
+"""The part of S3PRL's downstream contract that all four tasks share (S3PRL downstream/example/expert.py)."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from downstream_heads.common.files import append_line
+from downstream_heads.common.loaders import AudioReader
+from upstream_elp.errors import ElpError
+
+UNITLESS = frozenset({"loss", "min_dcf"})
+
+
+class TaskExpert(nn.Module):
+    """Base class of the task experts.
+
+    A task sets ``task`` and ``higher_is_better``, fills ``self.audio``, builds ``self.projector``/``self.model`` and
+    implements ``get_dataloader(split, epoch)``, ``forward(split, features, *others, records)``, ``log_records(...)``
+    and ``inference(features, filenames)``.
+
+    Args:
+        upstream_dim: features per frame.
+        upstream_rate: samples per frame.
+        downstream_expert: the config block with ``datarc`` and ``modelrc``.
+        expdir: where results are written.
+        seed: S3PRL's ``--seed``.
+        kwargs: every other ``run_downstream`` argument and config block; kept in ``self.run_args``.
+    """
+
+    task: ClassVar[str] = "task"
+    higher_is_better: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        upstream_dim: int,
+        upstream_rate: int,
+        downstream_expert: Mapping[str, Any],
+        expdir: str | Path,
+        seed: int = 1337,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if not isinstance(downstream_expert, Mapping):
+            raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
+        self.upstream_dim = int(upstream_dim)
+        self.upstream_rate = int(upstream_rate)
+        self.datarc: dict[str, Any] = dict(downstream_expert.get("datarc") or {})
+        self.modelrc: dict[str, Any] = dict(downstream_expert.get("modelrc") or {})
+        self.expdir = Path(expdir)
+        self.seed = int(seed)
+        self.run_args = kwargs
+        self.audio = AudioReader()
+        # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
+        # never write one)
+        self.register_buffer("best_score", torch.full((1,), -math.inf if self.higher_is_better else math.inf))
+
+    def load_audio(self, path: str | Path) -> Tensor:
+        """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""
+        return self.audio(path)
+
+    def keep_best(self, split: str, value: float, *, higher_is_better: bool | None = None) -> list[str]:
+        """Remember the best value; return ``[<split>-best.ckpt]`` when ``value`` is strictly better, else nothing."""
+        higher = self.higher_is_better if higher_is_better is None else higher_is_better
+        best = float(self.best_score)
+        if math.isinf(best):
+            best = -math.inf if higher else math.inf
+        if math.isnan(value) or not (value > best if higher else value < best):
+            return []
+        self.best_score.fill_(value)
+        return [f"{split}-best.ckpt"]
+
+    def report(
+        self,
+        split: str,
+        step: int,
+        values: dict[str, float],
+        *,
+        logger: Any,
+        items: int,
+        loss: float | None = None,
+        chance: dict[str, float] | None = None,
+    ) -> None:
+        """Tell the values of one split: lines on the terminal, TensorBoard scalars, a line in ``metrics.jsonl``.
+
+        Args:
+            split: the split's name.
+            step: S3PRL's global step (0 when evaluated from the command line).
+            values: metric name -> value; rates in per cent.
+            logger: S3PRL's summary writer, or None.
+            items: how many utterances (or trials) the values rest on.
+            loss: mean loss, if there is one.
+            chance: metric name -> what a trivial answer would reach, in the same unit.
+        """
+        shown = {**values} if loss is None else {**values, "loss": loss}
+        for name, value in shown.items():
+            unit = "" if name in UNITLESS else " %"
+            trivial = f" (chance {chance[name]:.2f}{unit})" if chance and name in chance else ""
+            tqdm.write(f"[{self.task}] {split} step {step}: {name} {value:.4g}{unit}{trivial}")
+            if logger is not None:
+                logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
+        record = {
+            "task": self.task,
+            "split": split,
+            "step": int(step),
+            "items": int(items),
+            "metrics": _finite(shown),
+            "chance": _finite(chance or {}),
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        self.expdir.mkdir(parents=True, exist_ok=True)
+        append_line(self.expdir / "metrics.jsonl", json.dumps(record))
+
+
+def mean_loss(records: Mapping[str, list]) -> float:
+    """Mean of the batch losses in S3PRL's records; nan when there is none."""
+    losses = records["loss"]
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no nan: null stands for it."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,72 @@
+"""Utterance-level heads and the pooling they need."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+
+def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pad ``(frames_i, dim)`` features to ``(batch, frames, dim)`` and tell their lengths, both on the same device."""
+    frames_len = torch.tensor([len(feature) for feature in features], device=features[0].device)
+    return pad_sequence(list(features), batch_first=True), frames_len
+
+
+def masked_mean(hidden: Tensor, frames_len: Tensor) -> Tensor:
+    """Mean over each utterance's own frames.
+
+    Shape:
+        hidden ``(batch, frames, dim)``, frames_len ``(batch,)`` -> ``(batch, dim)``
+    """
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames_len.to(hidden.device).unsqueeze(1)
+    total = hidden.masked_fill(~inside.unsqueeze(-1), 0.0).sum(dim=1)  # (batch, dim)
+    return total / frames_len.to(hidden).unsqueeze(-1)
+
+
+class _PostNet(nn.Module):
+    """One linear layer under the name it has in S3PRL's ``FrameLevel``."""
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_dim, output_dim)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.linear(hidden)
+
+
+class SuperbMeanHead(nn.Module):
+    """SUPERB's utterance head after the projector: mean over frames, one linear layer.
+
+    Same state-dict keys (``post_net.linear.*``) and bitwise the same output as S3PRL's ``UtteranceLevel`` with
+    ``MeanPooling`` (downstream/model.py:34, 63): each utterance is averaged on its own, because a masked sum over the
+    padded batch rounds differently.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.post_net = _PostNet(input_dim, output_dim)
+
+    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """``(batch, frames, dim)``, ``(batch,)`` -> ``(batch, classes)``."""
+        pooled = [row[:length].mean(dim=0) for row, length in zip(hidden, frames_len.tolist(), strict=True)]
+        return self.post_net(torch.stack(pooled))
+
+
+class LinearMeanHead(nn.Module):
+    """The light head of the L-E reference after the projector: masked mean over frames, one linear layer.
+
+    There is no non-linearity between projector, pooling and classifier. So it is the function of ``SuperbMeanHead`` up
+    to rounding; what differs between the two papers is the protocol around it (see each task's ``model.py``).
+    """
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(input_dim, output_dim)
+
+    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """``(batch, frames, dim)``, ``(batch,)`` -> ``(batch, classes)``."""
+        return self.classifier(masked_mean(hidden, frames_len))
+
+
+UTTERANCE_HEADS = {"superb": SuperbMeanHead, "linear": LinearMeanHead}

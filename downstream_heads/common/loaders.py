@@ -1,0 +1,92 @@
+"""Data loaders with S3PRL's contract, and audio that is read one way by all tasks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import is_available, is_initialized
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from upstream_elp.audio import load_audio
+
+
+class AudioReader:
+    """Reads the files of one task, each with the same rules.
+
+    Args:
+        resample: convert other sample rates to 16 kHz; otherwise another rate is an error.
+        channels: what to do with several channels: ``error``, ``mean`` or ``first``.
+        pre_load: keep what was read in memory (per process). Only for corpora that fit.
+    """
+
+    def __init__(self, *, resample: bool = False, channels: str = "error", pre_load: bool = False) -> None:
+        self.resample = resample
+        self.channels = channels
+        self.kept: dict[str, Tensor] | None = {} if pre_load else None
+
+    def __call__(self, path: Path | str) -> Tensor:
+        """Read one file: float32, ``(samples,)``, 16 kHz."""
+        if self.kept is None:
+            return self._read(path)
+        key = str(path)
+        if key not in self.kept:
+            self.kept[key] = self._read(path)
+        return self.kept[key]
+
+    def _read(self, path: Path | str) -> Tensor:
+        return load_audio(Path(path), resample=self.resample, channels=self.channels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["kept"] = None if self.kept is None else {}  # a spawned worker reads for itself
+        return state
+
+
+def transpose(samples: Sequence[tuple]) -> tuple[list, ...]:
+    """Collate items ``(wav, label, …)`` into lists ``(wavs, labels, …)``; S3PRL's runner splits after the first."""
+    return tuple(list(column) for column in zip(*samples, strict=True))
+
+
+def train_loader(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    collate_fn: Callable[[list], Any] = transpose,
+    epoch: int = 0,
+    seed: int = 0,
+) -> DataLoader:
+    """A shuffled loader. Alone the order comes from torch's global random state, which S3PRL seeds with ``--seed``;
+    in distributed training from ``seed`` and ``epoch``, so that the ranks' shares fit together.
+    """
+    sampler = None
+    if is_available() and is_initialized():
+        sampler = DistributedSampler(dataset, seed=seed)
+        sampler.set_epoch(epoch)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=sampler is None,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+    )
+
+
+def eval_loader(
+    dataset: Dataset, *, batch_size: int, num_workers: int, collate_fn: Callable[[list], Any] = transpose
+) -> DataLoader:
+    """A loader in the data set's order; S3PRL evaluates in one process also in distributed training.
+
+    Its own generator keeps it from drawing worker seeds from the global random state.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=False,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        generator=torch.Generator().manual_seed(0),
+    )

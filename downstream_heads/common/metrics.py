@@ -1,0 +1,45 @@
+"""Error rates and accuracies, all in per cent."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import editdistance
+
+__all__ = ["accuracy", "error_rate", "majority_accuracy", "unweighted_accuracy"]
+
+
+def error_rate(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> float:
+    """Edit errors of all utterances over the tokens of all references, in per cent.
+
+    With words as tokens this is the WER, with characters the UER. No reference token at all gives 100, as in S3PRL
+    (downstream/asr/expert.py:182).
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    errors = sum(editdistance.eval(list(h), list(r)) for h, r in zip(hypotheses, references, strict=True))
+    tokens = sum(len(reference) for reference in references)
+    return 100.0 * errors / tokens if tokens else 100.0
+
+
+def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
+    """Share of items predicted right, in per cent (the literature's weighted accuracy); nan for no items."""
+    right = sum(p == t for p, t in zip(predictions, truths, strict=True))
+    return 100.0 * right / len(truths) if truths else float("nan")
+
+
+def unweighted_accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
+    """Mean of the recalls of the classes that occur in ``truths``, in per cent; nan for no items."""
+    total: Counter = Counter(truths)
+    right: Counter = Counter(t for p, t in zip(predictions, truths, strict=True) if p == t)
+    if not total:
+        return float("nan")
+    return 100.0 * sum(right[label] / count for label, count in total.items()) / len(total)
+
+
+def majority_accuracy(train_labels: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
+    """Accuracy of always answering the commonest *training* label, in per cent; ties go to the label seen first."""
+    if not train_labels or not truths:
+        return float("nan")
+    label = Counter(train_labels).most_common(1)[0][0]
+    return accuracy([label] * len(truths), truths)
