@@ -1,0 +1,90 @@
+"""Tiny backbones for tests: S3PRL's real classes and file formats, at a width that runs in milliseconds."""
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from upstream_elp.mini.backbone import FAMILIES, write_backbone
+
+#: total stride 320, receptive field 400 samples, as in the full-size models
+TINY_CONV = ((8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
+#: (family, pre-norm?, layer-norm front end?) of every backbone that the laws are checked on: Base-like and Large-like
+VARIANTS = [(family, large, large) for family in FAMILIES for large in (False, True)]
+VARIANT_IDS = [f"{family}-{'large' if pre_norm else 'base'}" for family, pre_norm, _ in VARIANTS]
+
+
+def tiny_backbone(
+    tmp_dir: str | os.PathLike | None = None,
+    family: str = "wavlm",
+    *,
+    pre_norm: bool = False,
+    layer_norm_front: bool = False,
+    layers: int = 3,
+    dim: int = 32,
+    heads: int = 4,
+    seed: int = 0,
+    dropout: float = 0.1,
+) -> Path:
+    """Return a random backbone's file, made once per session; Large-like ones also normalise the waveform.
+
+    Args:
+        tmp_dir: where the file goes; None shares one folder per process (do not change a shared file).
+        family: `wavlm`, `hubert` or `wav2vec2`.
+        pre_norm: layer norms before the blocks, as in Large.
+        layer_norm_front: layer norms in the waveform layers, as in Large (the features then do not see padding).
+        layers: Transformer layers.
+        dim: width.
+        heads: attention heads.
+        seed: of the weights.
+        dropout: of blocks and attention weights.
+    """
+    folder = str(tmp_dir) if tmp_dir is not None else _shared_folder()
+    return _cached(folder, family, pre_norm, layer_norm_front, layers, dim, heads, seed, dropout)
+
+
+@cache
+def _shared_folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="elp-toys-")
+    _KEEP.append(folder)  # removed with the process
+    return folder.name
+
+
+_KEEP: list[tempfile.TemporaryDirectory] = []
+
+
+@cache
+def _cached(
+    folder: str,
+    family: str,
+    pre_norm: bool,
+    layer_norm_front: bool,
+    layers: int,
+    dim: int,
+    heads: int,
+    seed: int,
+    dropout: float,
+) -> Path:
+    name = f"{family}-{'pre' if pre_norm else 'post'}-{'layer' if layer_norm_front else 'group'}"
+    path = Path(folder) / f"{name}-{layers}x{dim}-h{heads}-s{seed}-d{dropout}.pt"
+    if path.exists():
+        return path
+    return write_backbone(
+        path,
+        family=family,
+        layers=layers,
+        dim=dim,
+        heads=heads,
+        conv=TINY_CONV,
+        layer_norm_first=pre_norm,
+        extractor_mode="layer_norm" if layer_norm_front else "default",
+        normalize=layer_norm_front,
+        conv_pos=16,
+        conv_pos_groups=4,
+        num_buckets=32,
+        max_distance=64,
+        dropout=dropout,
+        attention_dropout=dropout,
+        targets=20,
+        seed=seed,
+    )

@@ -1,0 +1,51 @@
+"""``elp mini-backbone``: a random backbone that S3PRL's local loaders read."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("mini-backbone")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--family", default="wavlm", show_default=True, help="wavlm, hubert or wav2vec2.")
+@click.option("--size", default="mini", show_default=True, help="mini, base or large; the options below override it.")
+@click.option("--layers", type=int, help="Transformer layers.")
+@click.option("--dim", type=int, help="Width of the hidden states.")
+@click.option("--ffn", type=int, help="Inner width of the feed-forward blocks (4 x dim).")
+@click.option("--heads", type=int, help="Attention heads; must divide dim.")
+@click.option(
+    "--norm", type=click.Choice(["post", "pre"]), help="Layer norms after (Base) or before (Large) each block."
+)
+@click.option("--front", type=click.Choice(["group", "layer"]), help="Norm of the waveform layers: Base or Large.")
+@click.option("--normalize/--no-normalize", default=None, help="Normalise each waveform (Large).")
+@click.option("--seed", type=int, default=0, show_default=True)
+def mini_backbone(
+    out: Path,
+    family: str,
+    size: str,
+    norm: str | None,
+    front: str | None,
+    seed: int,
+    **given: Any,
+) -> None:
+    """Write a backbone with random weights to the file OUT, in S3PRL's own checkpoint format.
+
+    Use it with `elp run -u elp_local -k OUT` or S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`,
+    `wav2vec2_local`). The same options and seed give the same file.
+    """
+    from upstream_elp.mini.backbone import count_parameters, size_options, write_backbone
+
+    options = size_options(size, family)
+    if given.get("dim") and not given.get("ffn"):
+        options.pop("ffn", None)
+    options.update({name: value for name, value in given.items() if value is not None})
+    if norm:
+        options["layer_norm_first"] = norm == "pre"
+    if front:
+        options["extractor_mode"] = {"group": "default", "layer": "layer_norm"}[front]
+    path = write_backbone(out, family=family, seed=seed, **options)
+    click.echo(
+        f"{path}: {family}, {options['layers']} layers x {options['dim']}, {count_parameters(path):,} parameters, "
+        f"random weights (seed {seed})"
+    )
