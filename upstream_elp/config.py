@@ -63,7 +63,7 @@ class PAdapter:
     position: Literal["end", "start"] = "end"
     """``end``: right after each utterance's own last frame; ``start``: before its first."""
     site: Literal["projected", "cnn"] = "projected"
-    """``projected``: vectors of the model's width; ``cnn``: of the CNN's width, sent through its norm and projection."""
+    """``projected``: vectors of the model's width; ``cnn``: of the CNN's, sent through its norm and projection."""
     init_std: float = 0.02
 
 

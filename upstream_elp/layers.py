@@ -64,16 +64,13 @@ def resolve_size(spec: str | int, width: int, *, where: str = "size") -> int:
         ElpError: if it is not a positive size.
     """
     text = str(spec).strip()
-    if re.fullmatch(r"\d+/\d+", text) and not text.endswith("/0"):
-        size = (
-            max(SIZE_MULTIPLE, SIZE_MULTIPLE * round(Fraction(text) * width / SIZE_MULTIPLE)) if text[0] != "0" else 0
-        )
+    if re.fullmatch(r"\d+/0*[1-9]\d*", text):
+        exact = Fraction(text) * width
+        size = max(SIZE_MULTIPLE, SIZE_MULTIPLE * round(exact / SIZE_MULTIPLE)) if exact > 0 else 0
     elif re.fullmatch(r"-?\d+", text):
         size = int(text)
     else:
-        raise ElpError(
-            f"{where}: cannot read the size {spec!r}; write an integer or a fraction of the width such as 1/3"
-        )
+        raise ElpError(f"{where}: cannot read the size {spec!r}; write an integer or a fraction of the width like 1/3")
     if size <= 0:
         raise ElpError(f"{where}: the size must be positive, got {spec!r}")
     return size

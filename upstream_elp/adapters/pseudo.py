@@ -1,0 +1,121 @@
+"""P-adapter: learned pseudo features among the CNN features.
+
+Our reading. arXiv 2407.21066 says only that one adapter appends pseudo features to the CNN features; number, position,
+side of the projection and initialisation are our choices, and all are configurable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PseudoFeatures(nn.Module):
+    """Puts ``length`` learned frames into each utterance before the encoder, and takes them out of hidden states.
+
+    It is registered as a forward pre-hook (with keyword arguments) of the encoder. At position ``end`` the frames
+    stand right after each utterance's own last frame, so that an utterance in a padded batch sees what it sees alone.
+    An utterance's frames are counted by the CNN's length formula, which the expert tells with :meth:`set_lengths`:
+    S3PRL's own padding mask counts up to one frame too many in a batch, and frames beyond the formula are masked here.
+
+    Args:
+        length: number of pseudo frames.
+        width: width of one vector, the encoder's or the CNN's.
+        position: ``end`` or ``start``.
+        mask_argument: name of the encoder's padding mask argument.
+        through: modules that CNN-side vectors pass before they meet the projected features, empty for projected ones.
+        std: standard deviation of the initial vectors.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        width: int,
+        *,
+        position: str = "end",
+        mask_argument: str = "padding_mask",
+        through: Sequence[nn.Module] = (),
+        std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(length, width) * std)
+        self.position = position
+        self.mask_argument = mask_argument
+        self.enabled = True
+        self._through = tuple(through)  # a tuple, so that the backbone's modules do not appear here a second time
+        self._frame_len: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of pseudo frames."""
+        return self.vectors.shape[0]
+
+    def set_lengths(self, frame_len: Tensor | None) -> None:
+        """Tell the number of frames of each utterance of the next batch, shape (batch,); None after the batch."""
+        self._frame_len = frame_len
+
+    def forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        """The pre-hook: extends the features and rebuilds the padding mask.
+
+        Raises:
+            RuntimeError: if the batch's lengths were not set.
+        """
+        if not self.enabled:
+            return None
+        if self._frame_len is None:
+            raise RuntimeError("pseudo features need the utterances' lengths: call the expert, not its backbone")
+        x, *rest = args
+        frames = x.shape[1]
+        frame_len = self._frame_len.to(x.device).clamp(max=frames)
+        extended = self._insert(x, frame_len)  # (batch, frames + length, dim)
+        kwargs = dict(kwargs)
+        if kwargs.get(self.mask_argument) is not None:
+            steps = torch.arange(frames + self.length, device=x.device)
+            kwargs[self.mask_argument] = steps >= (frame_len + self.length).unsqueeze(1)  # (batch, frames + length)
+        return (extended, *rest), kwargs
+
+    def _insert(self, x: Tensor, frame_len: Tensor) -> Tensor:
+        vectors = self.vectors
+        for module in self._through:
+            vectors = module(vectors)
+        vectors = vectors.to(x.dtype).expand(x.shape[0], -1, -1)
+        if self.position == "start":
+            return torch.cat([vectors, x], dim=1)
+        both = torch.cat([x, vectors], dim=1)
+        if bool((frame_len == x.shape[1]).all()):
+            return both
+        frames, total = x.shape[1], both.shape[1]
+        step = torch.arange(total, device=x.device).unsqueeze(0)  # (1, frames + length)
+        end = frame_len.unsqueeze(1)
+        pseudo = frames + step - end
+        index = torch.where(step < end, step, torch.where(step < end + self.length, pseudo, step - self.length))
+        return _take_frames(both, index)
+
+    def strip(self, x: Tensor, frame_len: Tensor) -> Tensor:
+        """Take the pseudo frames out of a hidden state.
+
+        Args:
+            x: (batch, frames + length, dim).
+            frame_len: (batch,) numbers of real frames.
+
+        Returns:
+            (batch, frames, dim): real frames first, then what the encoder computed for the padding.
+        """
+        if not self.enabled:
+            return x
+        frames = x.shape[1] - self.length
+        if self.position == "start":
+            return x[:, self.length :]
+        frame_len = frame_len.to(x.device).clamp(max=frames)
+        if bool((frame_len == frames).all()):
+            return x[:, :frames]
+        step = torch.arange(frames, device=x.device).unsqueeze(0)
+        return _take_frames(x, torch.where(step < frame_len.unsqueeze(1), step, step + self.length))
+
+
+def _take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """Pick frames per utterance: x (batch, frames, dim), index (batch, steps) to (batch, steps, dim)."""
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
