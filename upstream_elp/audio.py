@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -65,12 +65,14 @@ def load_audio(
     return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
 
 
-def read_samples(path: PathLike, *, dtype: Literal["float32", "int32"] = "float32") -> tuple[np.ndarray, int]:
+def read_samples(
+    path: PathLike, *, dtype: Literal["float32", "float64", "int32"] = "float32"
+) -> tuple[np.ndarray, int]:
     """Decodes a whole file without any conversion.
 
     Args:
         path: audio file.
-        dtype: `float32` in [-1, 1], or `int32` with the file's bits in the upper places.
+        dtype: `float32` or `float64` in [-1, 1], or `int32` with the file's bits in the upper places.
 
     Returns:
         The samples, shape `(samples, channels)`, and the rate in Hz.
@@ -91,9 +93,18 @@ def audio_length(path: PathLike) -> int:
     Raises:
         ElpError: the file is missing or is no audio file.
     """
+    return int(_info(path).frames)
+
+
+def audio_subtype(path: PathLike) -> str:
+    """How the samples are coded, in libsndfile's words (`PCM_16`, `FLOAT`, …), from the header alone."""
+    return _info(path).subtype
+
+
+def _info(path: PathLike) -> Any:
     try:
         _check_exists(path)
-        return int(soundfile.info(os.fspath(path)).frames)
+        return soundfile.info(os.fspath(path))
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from error
 
