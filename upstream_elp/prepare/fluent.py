@@ -1,0 +1,135 @@
+"""Fluent Speech Commands: the three CSV tables, their audio, speakers and slot values."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+from upstream_elp.prepare import checks, files
+from upstream_elp.prepare.headers import Options, read_headers
+from upstream_elp.prepare.report import Problem, Report, summarise
+
+SPLITS = ("train", "valid", "test")
+SLOTS = ("action", "object", "location")
+COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
+OFFICIAL = {"train": 23_132, "valid": 3_118, "test": 3_793}
+OFFICIAL_SLOTS = {"action": 6, "object": 14, "location": 4}
+
+
+def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Problem]]:
+    """Read one table.
+
+    Args:
+        path: ``data/<split>_data.csv``.
+        name: the table's name for the sentences.
+
+    Returns:
+        Its rows, without those that lack a value, and what is wrong with it.
+    """
+    if not path.is_file():
+        return [], [Problem("layout", name, f"{name} is missing.", False)]
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        reader = csv.DictReader(stream)
+        absent = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if absent:
+            sentence = f"{name} lacks the columns {', '.join(absent)}; it must have {', '.join(COLUMNS)}."
+            return [], [Problem("columns", name, sentence, False)]
+        rows, problems = [], []
+        for row in reader:
+            lacking = [column for column in COLUMNS if not (row[column] or "").strip()]
+            if lacking:
+                sentence = f"{name} line {reader.line_num} has no {', '.join(lacking)}."
+                problems.append(Problem("missing-value", name, sentence, False))
+            else:
+                rows.append({column: row[column].strip() for column in COLUMNS})
+    if not rows and not problems:
+        problems.append(Problem("layout", name, f"{name} has no rows.", False))
+    return rows, problems
+
+
+def slot_values(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    """Return each slot's values in order of first appearance, the order of stock S3PRL's class indices.
+
+    Source: s3prl/downstream/fluent_commands/expert.py:58-63.
+    """
+    return {slot: list(dict.fromkeys(row[slot] for row in rows)) for slot in SLOTS}
+
+
+def slot_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
+    """Report values of valid and test that training never shows; stock S3PRL fails on them in the middle of a run."""
+    known = slot_values(tables["train"])
+    problems = []
+    for split in SPLITS[1:]:
+        for slot in SLOTS:
+            counts = Counter(row[slot] for row in tables[split] if row[slot] not in known[slot])
+            for value, count in counts.items():
+                sentence = (
+                    f"data/{split}_data.csv has the {slot} {value!r} in {count} rows, but train has no such {slot}."
+                )
+                problems.append(Problem("slot-value", f"data/{split}_data.csv", sentence, False))
+    return problems
+
+
+def speaker_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
+    """Report speakers that stand in more than one table."""
+    speakers = {split: {row["speakerId"] for row in rows} for split, rows in tables.items()}
+    return [
+        Problem(
+            "speakers",
+            f"data/{b}_data.csv",
+            f"data/{b}_data.csv shares {len(shared)} speakers with data/{a}_data.csv (such as {shared[0]}).",
+            False,
+        )
+        for a, b, shared in checks.shared_speakers(speakers)
+    ]
+
+
+def path_problems(root: Path, tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
+    """Report audio that is missing or listed twice."""
+    problems, first = [], {}
+    for split, rows in tables.items():
+        name = f"data/{split}_data.csv"
+        for path in (row["path"] for row in rows):
+            if path in first:
+                sentence = f"{path} stands in {first[path]} and again in {name}."
+                problems.append(Problem("duplicate", path, sentence, False))
+            elif not (root / path).is_file():
+                problems.append(Problem("missing-audio", path, f"{path} is missing, but {name} lists it.", False))
+            first.setdefault(path, name)
+    return problems
+
+
+def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
+    """Check Fluent Speech Commands and write ``slots.json``, the class indices; the tasks read the corpus' own tables.
+
+    Args:
+        root: folder that holds ``data`` and ``wavs``.
+        out: folder for the report.
+        options: how to read.
+
+    Raises:
+        ElpError: where ``root`` is not Fluent Speech Commands.
+    """
+    options = options or Options()
+    files.check_root(root, holds=("data", "wavs"), unpacked="fluent_speech_commands_dataset")
+    report = Report("fluent-speech-commands", root, files.open_out(out))
+    tables = {}
+    for split in SPLITS:
+        name = f"data/{split}_data.csv"
+        tables[split], problems = read_table(root / name, name=name)
+        report.problems += problems
+    report.problems += path_problems(root, tables) + speaker_problems(tables) + slot_problems(tables)
+    missing = {problem.path for problem in report.problems if problem.kind == "missing-audio"}
+    every = list(dict.fromkeys(row["path"] for rows in tables.values() for row in rows if row["path"] not in missing))
+    headers = read_headers(root, every, cache=out / ".fluent-headers.jsonl", options=options)
+    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
+    for split, rows in tables.items():
+        paths, speakers = [row["path"] for row in rows], [row["speakerId"] for row in rows]
+        report.splits.append(summarise(split, paths, headers, speakers))
+        report.warnings += checks.count_warning(split, found=len(rows), official=OFFICIAL[split])
+    slots = slot_values(tables["train"])
+    for slot, values in slots.items():
+        report.warnings += checks.count_warning(f"values of {slot}", found=len(values), official=OFFICIAL_SLOTS[slot])
+    report.details["slots"] = slots
+    if not report.blocked(skip_broken=False):
+        report.tables.append(files.write_json(out / "slots.json", slots))
+    return report

@@ -1,0 +1,108 @@
+"""What a look at a corpus found: problems, remarks, figures and the tables written."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tabulate import tabulate
+
+from upstream_elp.prepare.headers import Header
+
+SHOWN_PER_KIND = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, told in one sentence.
+
+    Attributes:
+        kind: short name of the sort of problem, for grouping (``rate``, ``missing-audio``, ...).
+        path: the file or folder it is about, relative to the corpus root.
+        text: the sentence, which names ``path``.
+        skippable: whether leaving that one file out cures it (then ``--skip-broken`` may).
+    """
+
+    kind: str
+    path: str
+    text: str
+    skippable: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """Figures of one split: number of files, hours of audio, number of speakers."""
+
+    name: str
+    files: int
+    hours: float
+    speakers: int
+
+
+@dataclass
+class Report:
+    """Everything that one run over a corpus found and wrote."""
+
+    corpus: str
+    root: Path
+    out: Path
+    splits: list[Split] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    details: dict = field(default_factory=dict)
+
+    def blocked(self, *, skip_broken: bool) -> bool:
+        """Return whether the problems forbid writing tables."""
+        return any(not (skip_broken and problem.skippable) for problem in self.problems)
+
+    def broken(self) -> set[str]:
+        """Return the files that ``--skip-broken`` leaves out."""
+        return {problem.path for problem in self.problems if problem.skippable}
+
+    def to_dict(self, *, skip_broken: bool = False) -> dict:
+        """Return the report as plain values for JSON."""
+        return {
+            "corpus": self.corpus,
+            "root": str(self.root),
+            "out": str(self.out),
+            "ok": not self.blocked(skip_broken=skip_broken),
+            "splits": [asdict(split) for split in self.splits],
+            "problems": [asdict(problem) for problem in self.problems],
+            "warnings": self.warnings,
+            "tables": [str(path) for path in self.tables],
+            "details": self.details,
+        }
+
+    def to_text(self) -> str:
+        """Return the report for a reader: problems by kind, remarks, the final table, the files written."""
+        lines = list(_problem_lines(self.problems))
+        lines += [f"note: {text}" for text in self.warnings]
+        rows = [(split.name, split.files, f"{split.hours:.2f}", split.speakers) for split in self.splits]
+        lines += ["", tabulate(rows, headers=["split", "files", "hours", "speakers"], disable_numparse=True), ""]
+        lines += [f"wrote {path}" for path in self.tables]
+        return "\n".join(lines)
+
+
+def _problem_lines(problems: list[Problem]) -> Iterable[str]:
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    for kind, members in kinds.items():
+        yield f"{kind} ({len(members)})"
+        yield from (f"  - {problem.text}" for problem in members[:SHOWN_PER_KIND])
+        if len(members) > SHOWN_PER_KIND:
+            yield f"  ... and {len(members) - SHOWN_PER_KIND} more, all of them in report.json"
+
+
+def summarise(name: str, files: Iterable[str], headers: dict[str, Header], speakers: Iterable[str]) -> Split:
+    """Return the figures of a split.
+
+    Args:
+        name: name of the split.
+        files: its audio files, keys of ``headers``; unreadable ones count as files of zero length.
+        headers: what is known of each file.
+        speakers: one speaker per file or any iterable of speakers; counted once each.
+    """
+    files = list(files)
+    seconds = sum(headers[file].seconds for file in files if file in headers)
+    return Split(name=name, files=len(files), hours=seconds / 3600, speakers=len(set(speakers)))
