@@ -40,7 +40,7 @@ class ElpExpert(nn.Module):
         self, backbone: nn.Module, config: AdapterConfig, *, name: str | None = None, check: bool = True
     ) -> None:
         super().__init__()
-        self.backbone = backbone.eval()
+        self.backbone = backbone.eval().requires_grad_(False)
         self.name = name
         self.trained = False
         """Whether the adapters came from a checkpoint or have seen a training step."""

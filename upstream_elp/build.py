@@ -1,0 +1,158 @@
+"""Build an expert from what the user named: a hub backbone, a backbone checkpoint, or a trained adapter folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
+from upstream_elp.config import load_config
+from upstream_elp.errors import ElpError
+from upstream_elp.expert import ElpExpert
+from upstream_elp.shapes import backbone_family
+from upstream_elp.sites import FAMILIES
+from upstream_elp.state import audit
+
+logger = logging.getLogger(__name__)
+
+BACKBONE_VARIABLE = "ELP_BACKBONE"
+CHECK_VARIABLE = "ELP_SELF_CHECK"
+
+
+def build_upstream(
+    name: str | None,
+    *,
+    ckpt: str | os.PathLike | None = None,
+    model_config: str | os.PathLike | Mapping[str, Any] | None = None,
+    backbone: str | os.PathLike | None = None,
+    refresh: bool = False,
+) -> ElpExpert:
+    """Load a backbone and put adapters into it.
+
+    Args:
+        name: S3PRL hub name of the backbone, or None if ``ckpt`` says which one.
+        ckpt: the backbone's checkpoint (path or URL), or a trained adapter folder.
+        model_config: adapter preset name, YAML path or mapping; with an adapter folder it must stay None.
+        backbone: for an adapter folder, the backbone's checkpoint (path or URL); default ``$ELP_BACKBONE``, then the
+            hub name that the folder records.
+        refresh: download again what is cached.
+
+    Raises:
+        ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
+    """
+    check = os.environ.get(CHECK_VARIABLE, "1") != "0"
+    if ckpt is not None and is_adapter_folder(ckpt):
+        folder = read_adapter_folder(ckpt)
+        if model_config is not None:
+            raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
+        location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
+        stock, hub_name = _load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
+        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
+        load_adapter(expert, folder, where=str(ckpt))
+        return expert
+    config = load_config(model_config)
+    stock, hub_name = _load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
+    return ElpExpert(stock, config, name=hub_name, check=check)
+
+
+def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> None:
+    """Copy a folder's tensors into an expert of the same configuration and backbone.
+
+    Raises:
+        ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
+    """
+    if folder.fingerprint.sha256 != expert.fingerprint.sha256:
+        if not folder.fingerprint.resembles(expert.fingerprint):
+            raise ElpError(
+                f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
+                f"{folder.fingerprint.sha256[:12]}; this one has {expert.fingerprint.sha256[:12]})"
+            )
+        logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
+    audit(expert, folder.tensors)
+    with torch.no_grad():
+        for name, parameter in expert.injection.parameters(expert).items():
+            parameter.copy_(folder.tensors[name])
+    expert.trained = True
+
+
+def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
+    """What :func:`upstream_elp.checkpoint.write_adapter_folder` needs to know of a trained expert."""
+    parameters = expert.injection.parameters(expert)
+    return AdapterFolder(
+        config=expert.config,
+        tensors={name: parameter.detach().cpu().clone() for name, parameter in parameters.items()},
+        backbone=expert.name,
+        family=expert.injection.family.name,
+        fingerprint=expert.fingerprint,
+    )
+
+
+def _load_backbone(
+    name: str | None, location: str | os.PathLike | None, refresh: bool, folder: AdapterFolder | None
+) -> tuple[nn.Module, str | None]:
+    """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""
+    from s3prl import hub
+
+    if location is None:
+        if name is None:
+            needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
+            how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
+            raise ElpError(f"this upstream needs {needed}: name it with {how}")
+        return getattr(hub, name)(refresh=refresh), name
+    path = _local_path(str(location), refresh)
+    family = checkpoint_family(path)
+    if name is not None and backbone_family(name) != family:
+        raise ElpError(f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model")
+    try:
+        return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(path)), name
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ElpError(f"{location} looks like a {family} checkpoint, but S3PRL cannot load it: {reason}") from error
+
+
+def _local_path(location: str, refresh: bool) -> Path:
+    if location.startswith(("http://", "https://")):
+        from s3prl.util.download import _urls_to_filepaths
+
+        return Path(_urls_to_filepaths(location, refresh=refresh))
+    path = Path(location)
+    if path.is_dir():
+        raise ElpError(f"{path} is a folder without adapter_config.yaml, so it is no adapter folder and no checkpoint")
+    if not path.is_file():
+        raise ElpError(f"there is no backbone checkpoint or adapter folder at {path}")
+    return path
+
+
+def checkpoint_family(path: Path) -> str:
+    """Recognise the family of a backbone checkpoint from its keys, without running code from it.
+
+    Raises:
+        ElpError: unreadable file, or keys of no supported family.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ElpError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from error
+    keys = set(state) if isinstance(state, Mapping) else set()
+    if {"task_cfg", "model_cfg", "model_weight"} <= keys:
+        if "dictionaries_symbols" in keys:
+            return "hubert"
+        if "_ema" not in state["model_weight"]:
+            return "wav2vec2"
+    if {"cfg", "model"} <= keys and "relative_position_embedding" in dict(state["cfg"]):
+        return "wavlm"
+    raise ElpError(
+        f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "
+        f"the families {', '.join(FAMILIES)} in S3PRL's format"
+    )

@@ -1,0 +1,131 @@
+"""Adapter folders: ``adapter.safetensors`` and ``adapter_config.yaml``, small and safe to load.
+
+The folder holds every tensor that differs from the plain backbone, the configuration, and the backbone's hub name and
+fingerprint. It holds no machine path and no code, and reading it runs none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from upstream_elp import __version__
+from upstream_elp.config import AdapterConfig, parse_config
+from upstream_elp.errors import ElpError
+from upstream_elp.fingerprint import Fingerprint
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "adapter_config.yaml"
+TENSOR_FILE = "adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """What an adapter folder says."""
+
+    config: AdapterConfig
+    tensors: dict[str, Tensor]
+    """Canonical name to tensor."""
+    backbone: str | None
+    """S3PRL hub name of the backbone, None if it was a local checkpoint."""
+    family: str
+    fingerprint: Fingerprint
+
+
+def is_adapter_folder(path: str | os.PathLike) -> bool:
+    """Whether ``path`` is a folder with an adapter configuration."""
+    return (Path(path) / CONFIG_FILE).is_file()
+
+
+def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> Path:
+    """Write an adapter folder; it appears whole or not at all.
+
+    Raises:
+        ElpError: if ``folder`` exists and is not empty, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ElpError(f"{folder} exists and is not an empty folder; name another place for the adapter")
+    described = {
+        "format_version": FORMAT_VERSION,
+        "made_with": f"s3prl-elp {__version__}",
+        "backbone": {
+            "name": content.backbone,
+            "family": content.family,
+            "fingerprint": content.fingerprint.to_dict(),
+        },
+        "adapter": content.config.to_dict(),
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ElpError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
+        save_file(tensors, temporary / TENSOR_FILE)
+        (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
+    """Read an adapter folder without running any of its content.
+
+    Raises:
+        ElpError: a missing, truncated or unreadable file, another format version, or an unknown key.
+    """
+    folder = Path(folder)
+    raw = _read_config(folder / CONFIG_FILE)
+    path = folder / TENSOR_FILE
+    if not path.is_file():
+        raise ElpError(f"{folder} has no {TENSOR_FILE}; export the adapter again")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ElpError(f"{path} is not a readable safetensors file ({' '.join(str(error).split())})") from error
+    backbone = raw["backbone"]
+    return AdapterFolder(
+        config=parse_config(raw["adapter"], where=str(folder / CONFIG_FILE)),
+        tensors=tensors,
+        backbone=backbone.get("name"),
+        family=str(backbone["family"]),
+        fingerprint=Fingerprint.from_dict(backbone["fingerprint"]),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ElpError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, Mapping):
+        raise ElpError(f"{path} must hold a mapping; export the adapter again")
+    known = {"format_version", "made_with", "backbone", "adapter"}
+    if unknown := set(raw) - known:
+        raise ElpError(f"{path}: unknown key {min(unknown)!r}; the valid keys are: {', '.join(sorted(known))}")
+    if raw.get("format_version") != FORMAT_VERSION:
+        raise ElpError(f"{path}: format_version is {raw.get('format_version')!r}, this version reads {FORMAT_VERSION}")
+    backbone = raw.get("backbone")
+    if not isinstance(backbone, Mapping) or not {"family", "fingerprint"} <= set(backbone):
+        raise ElpError(f"{path}: the key 'backbone' must hold name, family and fingerprint")
+    fingerprint = backbone["fingerprint"]
+    if not isinstance(fingerprint, Mapping) or not {"sha256", "sketch"} <= set(fingerprint):
+        raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256 and sketch")
+    if not isinstance(raw.get("adapter"), Mapping):
+        raise ElpError(f"{path}: the key 'adapter' must hold the adapter configuration")
+    return dict(raw)

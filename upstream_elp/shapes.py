@@ -1,0 +1,149 @@
+"""Architectures of the named backbones, and parameter counts from shapes alone: no torch, no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from upstream_elp.config import AdapterConfig
+from upstream_elp.errors import ElpError
+from upstream_elp.layers import resolve_layers, resolve_size
+
+CONV_DIM = 512
+CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
+POSITION_KERNEL, POSITION_GROUPS = 128, 16
+WAVLM_BUCKETS, WAVLM_GATES = 320, 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One named backbone, without the parts that only pre-training uses (quantizer, targets, final projections)."""
+
+    name: str
+    family: str
+    layers: int
+    dim: int
+    ffn: int
+    heads: int
+    front_norm: str
+    """``group``: one GroupNorm in the first convolution; ``layer``: a LayerNorm in each."""
+    conv_bias: bool
+    pre_norm: bool
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one encoder layer, without WavLM's shared table of position biases."""
+        attention = 4 * (self.dim**2 + self.dim)
+        feed_forward = 2 * self.dim * self.ffn + self.ffn + self.dim
+        norms = 4 * self.dim
+        return attention + feed_forward + norms + (self._gate_parameters if self.family == "wavlm" else 0)
+
+    @property
+    def _gate_parameters(self) -> int:
+        """WavLM's gated relative position bias: a linear from the head's width to 8, and one constant per head."""
+        return self.dim // self.heads * WAVLM_GATES + WAVLM_GATES + self.heads
+
+    def encoder_parameters(self, layers: tuple[int, ...]) -> int:
+        """Parameters of the given encoder layers; WavLM's table of position biases belongs to layer 0."""
+        shared = WAVLM_BUCKETS * self.heads if self.family == "wavlm" and 0 in layers else 0
+        return len(layers) * self.layer_parameters + shared
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole backbone."""
+        channels = (1, *[CONV_DIM] * (len(CONV_KERNELS) - 1))
+        cnn = sum(kernel * c * CONV_DIM for kernel, c in zip(CONV_KERNELS, channels, strict=True))
+        cnn += CONV_DIM * len(CONV_KERNELS) if self.conv_bias else 0
+        cnn += 2 * CONV_DIM * (len(CONV_KERNELS) if self.front_norm == "layer" else 1)
+        projection = 2 * CONV_DIM + CONV_DIM * self.dim + self.dim
+        position = self.dim * self.dim // POSITION_GROUPS * POSITION_KERNEL + POSITION_KERNEL + self.dim
+        mask, encoder_norm = self.dim, 2 * self.dim
+        return cnn + projection + position + mask + encoder_norm + self.encoder_parameters(tuple(range(self.layers)))
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).with_name("backbones.yaml")).read_text(encoding="utf-8"))
+
+
+def backbone_names() -> list[str]:
+    """S3PRL hub names of the backbones that have an ``elp_`` upstream."""
+    return list(_table()["names"])
+
+
+def backbone_family(name: str) -> str:
+    """Family of a named backbone."""
+    return architecture(name).family
+
+
+def architecture(name: str) -> Architecture:
+    """Architecture of a named backbone; ``elp_`` before the name is ignored.
+
+    Raises:
+        ElpError: unknown name.
+    """
+    entry = _table()["names"].get(name.removeprefix("elp_"))
+    if entry is None:
+        raise ElpError(f"unknown backbone {name!r}; the backbones are: {', '.join(backbone_names())}")
+    return Architecture(name=name.removeprefix("elp_"), family=entry["family"], **_table()["shapes"][entry["shape"]])
+
+
+def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str, Any]:
+    """Count what a configuration trains on a backbone.
+
+    Args:
+        config: the adapter configuration.
+        backbone: the architecture.
+
+    Returns:
+        ``{"trainable": {"total": n, component: n, ...}, "frozen": n}``, without the featurizer's layer weights and the
+        head. Frozen layer norms that a trained copy replaces are counted as frozen too.
+
+    Raises:
+        ElpError: if the configuration does not fit the backbone.
+    """
+    config.check(layers=backbone.layers, dim=backbone.dim)
+    components = {name: _COUNTERS[name](options, backbone) for name, options in config.methods.items()}
+    return {
+        "trainable": {"total": sum(components.values()), **components},
+        "frozen": backbone.total - components.get("encoder", 0),
+    }
+
+
+def _layers(options: Any, backbone: Architecture) -> tuple[int, ...]:
+    return resolve_layers(options.layers, backbone.layers)
+
+
+def _count_e(options: Any, backbone: Architecture) -> int:
+    dim, size = backbone.dim, resolve_size(options.bottleneck, backbone.dim)
+    return len(_layers(options, backbone)) * len(options.sites) * (2 * dim * size + size + dim + 2 * dim)
+
+
+def _count_l(options: Any, backbone: Architecture) -> int:
+    size = resolve_size(options.dim, backbone.dim)
+    return len(_layers(options, backbone)) * (backbone.dim * size + size + 2 * size)
+
+
+def _count_p(options: Any, backbone: Architecture) -> int:
+    return options.length * (CONV_DIM if options.site == "cnn" else backbone.dim)
+
+
+def _count_layer_norm(options: Any, backbone: Architecture) -> int:
+    return len(_layers(options, backbone)) * len(options.norms) * 2 * backbone.dim
+
+
+def _count_encoder(options: Any, backbone: Architecture) -> int:
+    return backbone.encoder_parameters(_layers(options, backbone))
+
+
+_COUNTERS = {
+    "e_adapter": _count_e,
+    "l_adapter": _count_l,
+    "p_adapter": _count_p,
+    "layer_norm": _count_layer_norm,
+    "encoder": _count_encoder,
+}
