@@ -1,0 +1,27 @@
+"""``elp fetch``: bring a named backbone into the cache, for nodes without a network."""
+
+from __future__ import annotations
+
+import click
+
+from upstream_elp.shapes import architecture, backbone_names
+
+
+@click.command(epilog=f"Backbones: {', '.join(backbone_names())}")
+@click.argument("name")
+@click.option("--refresh", is_flag=True, help="Download again.")
+def fetch(name: str, refresh: bool) -> None:
+    """Download the backbone NAME to S3PRL's cache, load it once, and print its fingerprint."""
+    model = architecture(name)
+    import upstream_elp
+    from upstream_elp.errors import ElpError
+    from upstream_elp.fingerprint import fingerprint
+
+    upstream_elp.register()
+    from s3prl import hub
+
+    try:
+        expert = getattr(hub, model.name)(refresh=refresh)
+    except OSError as error:  # urllib and requests errors are OSErrors
+        raise ElpError(f"cannot download {model.name}: {' '.join(str(error).split())}") from error
+    click.echo(f"{model.name}: sha256 {fingerprint(expert).sha256}")

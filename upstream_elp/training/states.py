@@ -1,0 +1,52 @@
+"""Read S3PRL's training checkpoints (``states-N.ckpt``, ``*-best.ckpt``) without running code from them."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from upstream_elp.errors import ElpError
+
+
+def find_states(place: str | Path) -> Path:
+    """Find the checkpoint that a user means.
+
+    Args:
+        place: a checkpoint file, or an experiment directory: then its one ``*-best.ckpt``, else its latest
+            ``states-N.ckpt``.
+
+    Raises:
+        ElpError: no checkpoint there, or several best ones.
+    """
+    place = Path(place)
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise ElpError(f"there is no experiment directory or checkpoint at {place}")
+    best = sorted(place.glob("*-best.ckpt"))
+    if len(best) > 1:
+        raise ElpError(f"{place} holds several best checkpoints ({', '.join(p.name for p in best)}); name one of them")
+    states = sorted(place.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
+    if not best and not states:
+        raise ElpError(f"{place} holds no checkpoint (*-best.ckpt or states-N.ckpt); train first")
+    return best[0] if best else states[-1]
+
+
+def load_states(path: str | Path) -> dict[str, Any]:
+    """Load a training checkpoint; of classes, only the ``argparse.Namespace`` of its arguments is admitted.
+
+    Raises:
+        ElpError: unreadable file, or not a training checkpoint of S3PRL.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            states = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ElpError(f"{path} cannot be loaded safely: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(states, dict) or not {"Args", "Config", "Step"} <= set(states):
+        raise ElpError(f"{path} is no training checkpoint: the keys Args, Config and Step are expected")
+    return states
