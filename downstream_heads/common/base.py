@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from downstream_heads.common.files import append_line
@@ -21,9 +22,9 @@ UNITLESS = frozenset({"loss", "min_dcf"})
 class TaskExpert(nn.Module):
     """Base class of the task experts.
 
-    A task sets ``task`` and ``higher_is_better``, fills ``self.audio``, builds ``self.projector``/``self.model`` and
-    implements ``get_dataloader(split, epoch)``, ``forward(split, features, *others, records)``, ``log_records(...)``
-    and ``inference(features, filenames)``.
+    A task sets ``task``, ``higher_is_better``, ``splits`` and ``aliases``, fills ``self.audio``, builds its head and
+    implements ``make_dataset(split)``, ``get_dataloader(split, epoch)``, ``forward(split, features, *others,
+    records)``, ``log_records(...)`` and ``inference(features, filenames)``.
 
     Args:
         upstream_dim: features per frame.
@@ -36,6 +37,8 @@ class TaskExpert(nn.Module):
 
     task: ClassVar[str] = "task"
     higher_is_better: ClassVar[bool] = True
+    splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")
+    aliases: ClassVar[dict[str, str]] = {}
 
     def __init__(
         self,
@@ -58,9 +61,37 @@ class TaskExpert(nn.Module):
         self.seed = int(seed)
         self.run_args = kwargs
         self.audio = AudioReader()
+        self._datasets: dict[str, Dataset] = {}
         # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
         # never write one)
         self.register_buffer("best_score", torch.full((1,), -math.inf if self.higher_is_better else math.inf))
+
+    def split_name(self, split: str) -> str:
+        """The split's full name (``test`` may stand for ``test-clean``); ElpError lists the valid ones."""
+        name = self.aliases.get(split, split)
+        if name not in self.splits:
+            raise ElpError(f"{self.task} has no split {split!r}; choose one of: {', '.join(self.splits)}")
+        return name
+
+    def make_dataset(self, split: str) -> Dataset:
+        """Build the data set of one split (by its full name); each task says how."""
+        raise NotImplementedError
+
+    def dataset(self, split: str) -> Dataset:
+        """The data set of one split, built once.
+
+        With ``train`` the splits of ``runner.eval_dataloaders`` are built too: what is wrong with them shall be told
+        before the first step, not at the first evaluation.
+        """
+        name = self.split_name(split)
+        wanted = [name]
+        if name == "train":
+            runner = self.run_args.get("runner") or {}
+            wanted += [self.split_name(other) for other in runner.get("eval_dataloaders") or []]
+        for each in wanted:
+            if each not in self._datasets:
+                self._datasets[each] = self.make_dataset(each)
+        return self._datasets[name]
 
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def cache_dir() -> Path:
     if own:
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
+
+
+def missing_files(paths: Iterable[Path]) -> list[Path]:
+    """Those of ``paths`` that do not exist; every folder is listed once, which is faster than a look at every file."""
+    listed: dict[Path, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder = path.parent
+        if folder not in listed:
+            listed[folder] = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+        if path.name not in listed[folder]:
+            missing.append(path)
+    return missing
 
 
 def digest(*parts: Any) -> str:

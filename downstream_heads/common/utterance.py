@@ -1,0 +1,79 @@
+"""What the tasks with one answer per utterance share: projector, mean pooling, linear layer, loaders."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from downstream_heads.common.base import TaskExpert
+from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
+from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
+from downstream_heads.common.options import choose, positive_int, read_options
+from upstream_elp.errors import ElpError
+
+LOADER_DEFAULTS = {
+    "num_workers": 0,
+    "train_batch_size": 32,
+    "eval_batch_size": 32,
+    "pre_load": False,
+    "resample": False,
+    "channels": "error",
+}
+HEAD_DEFAULTS = {"head": "superb", "projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": None}
+
+
+class UtteranceExpert(TaskExpert):
+    """A task expert whose head is projector -> mean over frames -> linear layer, in two writings (``modelrc.head``).
+
+    Attributes:
+        projector: ``Linear(upstream_dim, projector_dim)``, under S3PRL's name.
+        model: ``SuperbMeanHead`` or ``LinearMeanHead``.
+    """
+
+    def read_data_options(self, defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> None:
+        """Check ``datarc`` against the task's keys and set up the audio reader."""
+        known = {**LOADER_DEFAULTS, **defaults}
+        self.datarc = read_options(self.datarc, known, where="downstream_expert.datarc", ignored=ignored)
+        for key, least in (("num_workers", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
+            positive_int(self.datarc[key], key=f"downstream_expert.datarc.{key}", least=least)
+        choose(self.datarc["channels"], ("error", "mean", "first"), key="downstream_expert.datarc.channels")
+        self.audio = AudioReader(
+            resample=bool(self.datarc["resample"]),
+            channels=self.datarc["channels"],
+            pre_load=bool(self.datarc["pre_load"]),
+        )
+
+    def build_head(self, classes: int) -> None:
+        """Make ``projector`` and ``model``, in S3PRL's order, so that the same seed gives the same initial weights."""
+        where = "downstream_expert.modelrc"
+        # S3PRL's config also carries the options of heads that are not selected
+        self.modelrc = read_options(self.modelrc, HEAD_DEFAULTS, where=where, ignored=("DeepModel",))
+        choose(self.modelrc["select"], ("UtteranceLevel",), key=f"{where}.select")
+        pooling = (self.modelrc["UtteranceLevel"] or {}).get("pooling", "MeanPooling")
+        choose(pooling, ("MeanPooling",), key=f"{where}.UtteranceLevel.pooling")
+        head = UTTERANCE_HEADS[choose(self.modelrc["head"], UTTERANCE_HEADS, key=f"{where}.head")]
+        dim = positive_int(self.modelrc["projector_dim"], key=f"{where}.projector_dim")
+        self.projector = nn.Linear(self.upstream_dim, dim)
+        self.model = head(dim, classes)
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """A list of ``(frames_i, dim)`` -> ``(batch, classes)``."""
+        if not features:
+            raise ElpError(f"{self.task} was given an empty batch")
+        padded, frames_len = pad_features(features)
+        return self.model(self.projector(padded), frames_len)
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """A loader of ``(wavs, labels, filenames)``."""
+        split, rc = self.split_name(split), self.datarc
+        dataset = self.dataset(split)
+        if split == "train":
+            return train_loader(
+                dataset,
+                batch_size=rc["train_batch_size"],
+                num_workers=rc["num_workers"],
+                epoch=epoch,
+                seed=self.seed,
+            )
+        return eval_loader(dataset, batch_size=rc["eval_batch_size"], num_workers=rc["num_workers"])

@@ -1,0 +1,1 @@
+"""Automatic speech recognition on LibriSpeech: characters, CTC, greedy decoding."""

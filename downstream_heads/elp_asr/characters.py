@@ -1,0 +1,80 @@
+"""The character set of the ASR task and the two ways of writing a transcript as labels."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from upstream_elp.errors import ElpError
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's order; "<s>" serves as the CTC blank
+WORD_END = "|"
+PACKAGED = Path(__file__).with_name("characters.txt")
+
+
+class Characters:
+    """Characters to indices and back.
+
+    Args:
+        path: text file with one symbol per line; a count after a blank, as in S3PRL's ``char.dict``, is passed over.
+
+    Raises:
+        ElpError: the file is missing, or a symbol occurs twice.
+    """
+
+    blank, pad, end, unknown = range(4)
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        path = Path(path) if path else PACKAGED
+        if not path.is_file():
+            raise ElpError(
+                f"character dictionary {path} does not exist; leave datarc.dict_path empty for the packaged one"
+            )
+        lines = path.read_text(encoding="utf-8").splitlines()
+        self.symbols = [*SPECIAL, *(line.split()[0] for line in lines if line.strip())]
+        self.index = {symbol: index for index, symbol in enumerate(self.symbols)}
+        if len(self.index) != len(self.symbols):
+            raise ElpError(f"character dictionary {path} names a symbol twice")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def unknown_characters(self, text: str) -> str:
+        """The characters of ``text``, upper case, that have no index."""
+        return "".join(sorted({c for c in text.upper() if not c.isspace()} - self.index.keys()))
+
+    def encode(self, text: str, *, superb: bool) -> list[int]:
+        """Labels of a transcript.
+
+        Args:
+            text: words; case does not matter.
+            superb: write as S3PRL does, with a word end after the last word and ``</s>`` as last label
+                (downstream/asr/dataset.py:119, fairseq_dictionary.py:encode_line). Otherwise word ends stand only
+                between words, as in the L-E reference.
+        """
+        spelled = WORD_END.join(text.upper().split())
+        labels = [self.index[character] for character in spelled]
+        return [*labels, self.index[WORD_END], self.end] if superb else labels
+
+    def tokens(self, indices: Iterable[int]) -> list[str]:
+        """Symbols of ``indices`` without blanks and ``</s>``."""
+        return [self.symbols[index] for index in indices if index not in (self.blank, self.end)]
+
+
+def words(tokens: Sequence[str]) -> list[str]:
+    """Words of a sequence of symbols."""
+    return "".join(tokens).replace(WORD_END, " ").split()
+
+
+def collapse(path: Iterable[int], blank: int) -> list[int]:
+    """The labels of a CTC path: repetitions count once, blanks not at all (greedy decoding, Graves 2006, eq. 2)."""
+    labels, previous = [], None
+    for index in path:
+        if index not in (previous, blank):
+            labels.append(index)
+        previous = index
+    return labels
+
+
+def frames_needed(labels: Sequence[int]) -> int:
+    """Fewest frames in which CTC can express ``labels``: one each, and a blank between two equal neighbours."""
+    return len(labels) + sum(a == b for a, b in pairwise(labels))

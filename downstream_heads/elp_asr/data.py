@@ -1,0 +1,132 @@
+"""LibriSpeech as S3PRL batches it: sorted by length, so that a batch wastes little padding."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.options import problem_list
+from downstream_heads.elp_asr.characters import Characters
+from downstream_heads.elp_asr.table import Entry, check_audio, length_table
+from upstream_elp.errors import ElpError
+
+HALVING_LENGTH = 2000
+
+
+def make_batches(entries: Sequence[Entry], batch_size: int, *, superb: bool, training: bool) -> list[list[str]]:
+    """Cut a table that is sorted by falling length into batches of paths.
+
+    With ``superb`` two oddities of the benchmark are kept (S3PRL downstream/asr/dataset.py:90-104): a full batch is
+    halved when its longest utterance exceeds 2,000, a figure meant in frames but compared with samples, so that every
+    full batch of 32 becomes two of 16 while the last, partial one stays whole; and a last batch of one utterance is
+    left out of training. In evaluation nothing is ever left out.
+    """
+    batches = []
+    for start in range(0, len(entries), batch_size):
+        group = entries[start : start + batch_size]
+        paths = [entry.path for entry in group]
+        full = len(group) == batch_size
+        if superb and full and batch_size >= 2 and group[0].length > HALVING_LENGTH:
+            batches += [paths[: batch_size // 2], paths[batch_size // 2 :]]
+        elif full or len(group) > 1 or not (superb and training):
+            batches.append(paths)
+    return batches
+
+
+def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -> dict[str, str]:
+    """Transcripts by utterance name, from the ``<speaker>-<chapter>.trans.txt`` beside the audio.
+
+    Raises:
+        ElpError: an utterance without transcript, an empty one, or a character that the dictionary lacks; all are told.
+    """
+    found: dict[str, str] = {}
+    problems = []
+    for folder in sorted({Path(path).parent for path in paths}):
+        table = root / folder / f"{folder.parent.name}-{folder.name}.trans.txt"
+        if table.is_file():
+            for line in table.read_text(encoding="utf-8").splitlines():
+                name, _, text = line.strip().partition(" ")
+                found[name] = text.strip()
+        else:
+            problems.append(f"{folder / table.name} is missing")
+    for path in paths:
+        name = Path(path).stem
+        if name not in found:
+            problems.append(f"{name} has no transcript")
+        elif not found[name]:
+            problems.append(f"{name} has an empty transcript")
+        elif unknown := characters.unknown_characters(found[name]):
+            problems.append(f"{name} has characters that the dictionary lacks: {unknown}")
+    if problems:
+        raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
+    return {Path(path).stem: found[Path(path).stem] for path in paths}
+
+
+class LibriSpeech(Dataset):
+    """Batches of one split; an item is ``(wavs, labels, names)``.
+
+    Args:
+        root: corpus root.
+        folders: the parts of the corpus that make the split.
+        batch_size: utterances of a batch, before halving.
+        characters: the dictionary.
+        audio: reads the files.
+        superb: write labels as S3PRL does (word end and ``</s>`` at the end).
+        superb_batches: keep the benchmark's batching (see ``make_batches``).
+        training: whether this is the training split.
+        bucket_file: folder of S3PRL's length tables, or None to measure.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        folders: Sequence[str],
+        *,
+        batch_size: int,
+        characters: Characters,
+        audio: AudioReader,
+        superb: bool,
+        superb_batches: bool,
+        training: bool,
+        bucket_file: str | None = None,
+    ) -> None:
+        self.root, self.audio = root, audio
+        entries: list[Entry] = []
+        for folder in folders:
+            part = length_table(root, folder, bucket_file=bucket_file)
+            check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
+            entries += part
+        entries.sort(key=lambda entry: (-entry.length, entry.path))
+        texts = read_transcripts(root, [entry.path for entry in entries], characters)
+        self.labels = {name: characters.encode(text, superb=superb) for name, text in texts.items()}
+        self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
+        if not self.batches:
+            raise ElpError(f"{root} has too few utterances in {', '.join(folders)} to make a batch")
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+        paths = self.batches[index]
+        names = [Path(path).stem for path in paths]
+        wavs = [self.audio(self.root / path).numpy() for path in paths]
+        return wavs, [np.asarray(self.labels[name], dtype=np.int64) for name in names], names
+
+
+def only(items: Sequence[tuple]) -> tuple:
+    """Collate for a data set whose items are batches already."""
+    return items[0]
+
+
+def folders_of(datarc: Mapping[str, Any], split: str) -> list[str]:
+    """The corpus parts of a split; ElpError if the config names none."""
+    folders = datarc[split]
+    folders = [folders] if isinstance(folders, str) else folders
+    if not folders or not all(isinstance(folder, str) for folder in folders):
+        raise ElpError(
+            f"config key downstream_expert.datarc.{split} must list folders of the corpus, such as [{split}]"
+        )
+    return list(folders)

@@ -1,0 +1,183 @@
+"""SUPERB's ASR task: CTC over characters, greedy decoding, UER and WER."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from downstream_heads.common.base import TaskExpert, mean_loss
+from downstream_heads.common.files import write_text
+from downstream_heads.common.heads import pad_features
+from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
+from downstream_heads.common.metrics import error_rate
+from downstream_heads.common.options import choose, positive_int, read_options
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.elp_asr.characters import Characters, collapse, frames_needed, words
+from downstream_heads.elp_asr.data import LibriSpeech, folders_of, only
+from downstream_heads.elp_asr.model import build_head
+from upstream_elp.errors import ElpError
+
+WHERE = "downstream_expert.datarc"
+DATA_DEFAULTS = {
+    "root": None,
+    "libri_root": None,
+    "bucket_file": None,
+    "dict_path": None,
+    "train": ["train-clean-100"],
+    "dev-clean": ["dev-clean"],
+    "dev-other": ["dev-other"],
+    "test-clean": ["test-clean"],
+    "test-other": ["test-other"],
+    "num_workers": 0,
+    "batch_size": 32,
+    "eval_batch_size": 1,
+    "zero_infinity": True,
+    "protocol": "superb",
+    "pre_load": False,
+    "resample": False,
+    "channels": "error",
+    "decoder_args": None,
+}
+
+
+class DownstreamExpert(TaskExpert):
+    """ASR on LibriSpeech with S3PRL's downstream contract.
+
+    Files written into ``expdir`` for every dev and test split: ``<split>-noLM-hyp.ark`` and ``<split>-noLM-ref.ark``,
+    one ``<utterance> <words>`` per line.
+    """
+
+    task = "elp_asr"
+    higher_is_better = False
+    splits = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
+    aliases: ClassVar[dict[str, str]] = {"dev": "dev-clean", "test": "test-clean"}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # train_batch_size stands in S3PRL's config but is never read there
+        self.datarc = read_options(self.datarc, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
+        self._check_options()
+        rc = self.datarc
+        self.audio = AudioReader(resample=bool(rc["resample"]), channels=rc["channels"], pre_load=bool(rc["pre_load"]))
+        self.characters = Characters(rc["dict_path"])
+        self.projector, self.model, self.head = build_head(
+            self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
+        )
+        self.objective = nn.CTCLoss(blank=Characters.blank, zero_infinity=bool(rc["zero_infinity"]))
+
+    def _check_options(self) -> None:
+        rc = self.datarc
+        for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
+            positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
+        choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
+        choose(rc["channels"], ("error", "mean", "first"), key=f"{WHERE}.channels")
+        decoder = (rc["decoder_args"] or {}).get("decoder_type")
+        if str(decoder).lower() != "none":
+            raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
+
+    def make_dataset(self, split: str) -> LibriSpeech:
+        """The data set of one split, as batches."""
+        rc, training = self.datarc, split == "train"
+        return LibriSpeech(
+            corpus_root(rc, "LibriSpeech"),
+            folders_of(rc, split),
+            batch_size=rc["batch_size" if training else "eval_batch_size"],
+            characters=self.characters,
+            audio=self.audio,
+            superb=self.head == "superb",
+            superb_batches=rc["protocol"] == "superb",
+            training=training,
+            bucket_file=rc["bucket_file"],
+        )
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """A loader of ``(wavs, labels, names)``."""
+        split, workers = self.split_name(split), self.datarc["num_workers"]
+        dataset = self.dataset(split)
+        if split == "train":
+            return train_loader(
+                dataset, batch_size=1, num_workers=workers, collate_fn=only, epoch=epoch, seed=self.seed
+            )
+        return eval_loader(dataset, batch_size=1, num_workers=workers, collate_fn=only)
+
+    def log_probs(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """``(frames_i, dim)`` features -> log-probabilities ``(batch, frames, symbols)`` and lengths on the CPU."""
+        padded, frames_len = pad_features(features)
+        # pack_padded_sequence wants lengths on the CPU
+        logits, frames_len = self.model(self.projector(padded), frames_len.cpu())
+        return logits.float().log_softmax(dim=-1), frames_len
+
+    def decode(self, log_probs: Tensor, frames_len: Tensor) -> list[list[str]]:
+        """Greedy decoding to symbols, utterance by utterance."""
+        best = log_probs.argmax(dim=-1).tolist()  # (batch, frames)
+        lengths = frames_len.tolist()
+        paths = (path[:length] for path, length in zip(best, lengths, strict=True))
+        return [self.characters.tokens(collapse(path, Characters.blank)) for path in paths]
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[Any],
+        filenames: Sequence[str],
+        records: defaultdict,
+        **_: Any,
+    ) -> Tensor:
+        """CTC loss of a batch; decoded and true symbols go into ``records``."""
+        log_probs, frames_len = self.log_probs(features)
+        rows = [torch.as_tensor(label, dtype=torch.long) for label in labels]
+        targets = pad_sequence(rows, batch_first=True, padding_value=Characters.pad).to(log_probs.device)
+        target_len = torch.tensor([len(row) for row in rows])
+        loss = self.objective(log_probs.transpose(0, 1), targets, frames_len, target_len)  # (frames, batch, symbols)
+        lists = [row.tolist() for row in rows]
+        short = [frames_needed(row) > frames for row, frames in zip(lists, frames_len.tolist(), strict=True)]
+        records["loss"].append(loss.item())
+        records["too_short"] += short
+        records["pred_tokens"] += self.decode(log_probs.detach(), frames_len)
+        records["target_tokens"] += [self.characters.tokens(row) for row in lists]
+        records["filenames"] += list(filenames)
+        return loss
+
+    def log_records(
+        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
+    ) -> list[str]:
+        """Report UER and WER; write the ark files; name the checkpoint if dev-clean's WER is the best yet."""
+        split = self.split_name(split)
+        guessed, true = records["pred_tokens"], records["target_tokens"]
+        guessed_words, true_words = [words(row) for row in guessed], [words(row) for row in true]
+        values = {"wer": error_rate(guessed_words, true_words), "uer": error_rate(guessed, true)}
+        self.report(
+            split,
+            global_step,
+            values,
+            logger=logger,
+            items=len(true),
+            loss=mean_loss(records),
+            chance={"wer": 100.0, "uer": 100.0},  # an empty answer to everything
+        )
+        if short := sum(records["too_short"]):
+            effect = "their loss counts as zero" if self.datarc["zero_infinity"] else "their loss is infinite"
+            tqdm.write(
+                f"[{self.task}] {split}: {short} of {len(true)} utterances have fewer frames than labels; {effect}"
+            )
+        if split == "train":
+            return []
+        for kind, rows in (("hyp", guessed_words), ("ref", true_words)):
+            text = "".join(f"{n} {' '.join(row)}\n" for n, row in zip(records["filenames"], rows, strict=True))
+            write_text(self.expdir / f"{split}-noLM-{kind}.ark", text)
+        return self.keep_best(split, values["wer"]) if split == "dev-clean" else []
+
+    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
+        """Transcribe; write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""
+        with torch.no_grad():
+            texts = [" ".join(words(row)) for row in self.decode(*self.log_probs(features))]
+        if filenames:
+            lines = [f"{name} {text}" for name, text in zip(filenames, texts, strict=True)]
+            write_text(self.expdir / "inference.ark", "".join(f"{line}\n" for line in lines))
+            tqdm.write("\n".join(lines))
+        return texts

@@ -1,0 +1,1 @@
+"""Emotion recognition on IEMOCAP: four classes, one session held out."""

@@ -1,0 +1,203 @@
+"""IEMOCAP: who said what with which emotion, from the official layout or from S3PRL's metadata files."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from downstream_heads.common.files import missing_files
+from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.options import problem_list
+from upstream_elp.errors import ElpError
+
+SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
+LABELS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
+MERGED = {"exc": "hap"}
+# what the annotators could choose besides the four classes; such utterances are not used
+OTHERS = frozenset({"fru", "sur", "fea", "dis", "oth", "xxx"})
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled utterance.
+
+    Attributes:
+        path: below the corpus root.
+        label: a class name.
+        speaker: as S3PRL writes it, such as ``Ses01F`` (the dialog's lead, not always who speaks).
+    """
+
+    path: str
+    label: str
+    speaker: str
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return Path(self.path).stem
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The utterances of one fold: four sessions to train on, one to test on, and the classes."""
+
+    train: list[Utterance]
+    test: list[Utterance]
+    labels: dict[str, int]
+
+
+def read_fold(root: Path, session: str, *, meta_data: str | Path | None = None, missing: str = "error") -> Fold:
+    """Hold one session out.
+
+    Args:
+        root: corpus root.
+        session: the session to test on, such as ``Session3``.
+        meta_data: folder of S3PRL's ``<session>/{train,test}_meta_data.json``; their order is kept, because S3PRL's dev
+            set depends on it. Without it the corpus itself is read, sorted by path.
+        missing: ``error`` or ``skip`` utterances without audio or without label.
+
+    Raises:
+        ElpError: a session, file, label or audio is missing; all problems are told.
+    """
+    if meta_data:
+        folder = Path(meta_data) / session
+        train, labels = _read_meta(folder / "train_meta_data.json")
+        test, test_labels = _read_meta(folder / "test_meta_data.json")
+        if labels != test_labels:
+            raise ElpError(f"the metadata files in {folder} number their labels differently")
+        _require_audio(root, [*train, *test])
+        return Fold(train, test, labels)
+    absent = [name for name in SESSIONS if not (root / name).is_dir()]
+    if absent:
+        raise ElpError(f"{root} lacks {', '.join(absent)}; leave-one-session-out needs Session1 to Session5")
+    train = [row for name in SESSIONS if name != session for row in read_session(root, name, missing=missing)]
+    return Fold(train, read_session(root, session, missing=missing), dict(LABELS))
+
+
+def read_session(root: Path, session: str, *, missing: str = "error") -> list[Utterance]:
+    """The usable utterances of one session, sorted by path. Excited counts as happy.
+
+    Raises:
+        ElpError: a dialog without evaluation file, audio without label or a label without audio (unless skipped), a
+            malformed line, or no usable utterance.
+    """
+    wavs = {path.stem: path for path in _visible(root / session / "sentences" / "wav", "*/*.wav")}
+    tables = _visible(root / session / "dialog" / "EmoEvaluation", "*.txt")
+    if not wavs or not tables:
+        what = "sentences/wav/<dialog>/*.wav" if not wavs else "dialog/EmoEvaluation/*.txt"
+        raise ElpError(f"{root / session} holds no {what}")
+    labels: dict[str, str] = {}
+    problems: list[str] = []
+    for table in tables:
+        _read_evaluation(table, labels, problems)
+    if missing == "error":
+        problems += [f"{name} has audio but no label" for name in sorted(wavs.keys() - labels.keys())]
+        wanted = (name for name, label in labels.items() if label in LABELS)
+        problems += [f"{name} has a label but no audio" for name in sorted(set(wanted) - wavs.keys())]
+    if problems:
+        raise ElpError(f"{root / session} is not complete: {problem_list(problems)}")
+    rows = [
+        Utterance(path.relative_to(root).as_posix(), labels[name], name.split("_")[0])
+        for name, path in wavs.items()
+        if labels.get(name) in LABELS
+    ]
+    if not rows:
+        raise ElpError(f"{root / session} has no utterance labelled {', '.join(LABELS)} or exc")
+    return sorted(rows, key=lambda row: row.path)
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    # the official archive carries macOS's "._" files
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _read_evaluation(table: Path, labels: dict[str, str], problems: list[str]) -> None:
+    """Read the summary lines ``[start - end] <tab> utterance <tab> label <tab> [valence, …]`` of one dialog."""
+    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("["):
+            continue
+        fields = [field for field in re.split(r"\t", line.strip()) if field]
+        label = MERGED.get(fields[2], fields[2]) if len(fields) > 2 else None
+        if label is None or (label not in LABELS and label not in OTHERS):
+            problems.append(f"{table.name} has a line without a known label: {line.strip()[:80]}")
+        else:
+            labels[fields[1]] = label
+
+
+def _read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
+    if not path.is_file():
+        raise ElpError(f"metadata file {path} does not exist; leave datarc.meta_data empty to read the corpus itself")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        labels = {str(name): int(index) for name, index in content["labels"].items()}
+        rows = [Utterance(row["path"], row["label"], row.get("speaker", "")) for row in content["meta_data"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ElpError(
+            f"metadata file {path} is not S3PRL's {{labels, meta_data: [path, label]}}: {error!r}"
+        ) from error
+    unknown = sorted({str(row.label) for row in rows} - labels.keys())
+    if unknown or not rows:
+        raise ElpError(f"metadata file {path} " + (f"uses undeclared labels {unknown}" if unknown else "is empty"))
+    if sorted(labels.values()) != list(range(len(labels))):
+        raise ElpError(f"metadata file {path} must number its labels 0, 1, …")
+    return rows, labels
+
+
+def _require_audio(root: Path, rows: Sequence[Utterance]) -> None:
+    absent = missing_files(root / row.path for row in rows)
+    if absent:
+        raise ElpError(f"{root} lacks audio named by the metadata: {problem_list([str(path) for path in absent])}")
+
+
+def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[list[Utterance], list[Utterance]]:
+    """Draw the dev set from the training sessions.
+
+    With seed 0 this is S3PRL's draw for the same order of rows (downstream/emotion/expert.py:47-52), but from an own
+    generator: the global random state, and with it ``--seed``, stays untouched.
+
+    Returns:
+        ``(train, dev)`` in the order of the draw.
+
+    Raises:
+        ElpError: one of the two would be empty.
+    """
+    kept = int((1 - ratio) * len(rows))
+    if not 0 < kept < len(rows):
+        raise ElpError(f"config key datarc.valid_ratio {ratio} leaves {kept} of {len(rows)} utterances to train on")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [rows[i] for i in order[:kept]], [rows[i] for i in order[kept:]]
+
+
+class Emotions(Dataset):
+    """Utterances of one split; an item is ``(wav, class index, name)``.
+
+    Args:
+        root: corpus root.
+        rows: the utterances.
+        labels: class names to indices.
+        audio: reads the files.
+        crop: keep at most this many samples from the start; None keeps all.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        rows: Sequence[Utterance],
+        *,
+        labels: dict[str, int],
+        audio: AudioReader,
+        crop: int | None = None,
+    ) -> None:
+        self.root, self.rows, self.labels, self.audio, self.crop = root, list(rows), labels, audio, crop
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
+        row = self.rows[index]
+        return self.audio(self.root / row.path)[: self.crop].numpy(), self.labels[row.label], row.name

@@ -1,0 +1,155 @@
+"""SUPERB's ER task: four emotions on IEMOCAP, one session held out."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from downstream_heads.common.base import mean_loss
+from downstream_heads.common.files import write_text
+from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
+from downstream_heads.common.options import choose, positive_int
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.common.utterance import UtteranceExpert
+from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
+from upstream_elp.errors import ElpError
+
+WHERE = "downstream_expert.datarc"
+FOLDS = tuple(f"fold{number}" for number in range(1, 6))
+DATA_DEFAULTS = {
+    "root": None,
+    "meta_data": None,
+    "test_fold": None,
+    "valid_ratio": 0.2,
+    "split_seed": 0,
+    "missing": "error",
+    "crop": None,
+    "train_batch_size": 4,
+    "eval_batch_size": 4,
+    "resample": True,
+}
+
+
+def choose_fold(variant: str | None, configured: str | None) -> str:
+    """The fold from ``-v`` or from the config; without either ``fold1``.
+
+    Raises:
+        ElpError: the two differ (S3PRL would silently take the config's), or the fold is unknown.
+    """
+    if variant and configured and variant != configured:
+        raise ElpError(f"-v {variant} contradicts config key {WHERE}.test_fold {configured}; give one of them")
+    if variant and variant not in FOLDS:
+        raise ElpError(f"-v {variant} is no fold; choose one of: {', '.join(FOLDS)}")
+    return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
+
+
+class DownstreamExpert(UtteranceExpert):
+    """ER on IEMOCAP with S3PRL's downstream contract.
+
+    Files written into ``expdir`` for dev and test: ``<split>_<fold>_predict.txt`` and ``<split>_<fold>_truth.txt``, one
+    ``<utterance> <label>`` per line.
+    """
+
+    task = "elp_er"
+
+    def __init__(self, *, downstream_variant: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.read_data_options(DATA_DEFAULTS)
+        rc = self.datarc
+        choose(rc["missing"], ("error", "skip"), key=f"{WHERE}.missing")
+        positive_int(rc["split_seed"], key=f"{WHERE}.split_seed", least=0)
+        if rc["crop"] is not None:
+            positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)
+        self.fold = choose_fold(downstream_variant, rc["test_fold"])
+        self._parts: Fold | None = None
+        # S3PRL's metadata may number the classes differently
+        self.labels = self.parts().labels if rc["meta_data"] else dict(LABELS)
+        self.names = sorted(self.labels, key=self.labels.__getitem__)
+        self.build_head(len(self.labels))
+        self.objective = nn.CrossEntropyLoss()
+
+    def parts(self) -> Fold:
+        """The fold's utterances, read once."""
+        if self._parts is None:
+            session = self.fold.replace("fold", "Session")
+            rc = self.datarc
+            root = corpus_root(rc, "IEMOCAP")
+            self._parts = read_fold(root, session, meta_data=rc["meta_data"], missing=rc["missing"])
+        return self._parts
+
+    def rows(self, split: str) -> list[Utterance]:
+        """The utterances of one split: the held-out session, or a share of the others."""
+        if split == "test":
+            return self.parts().test
+        rc = self.datarc
+        train, dev = split_dev(self.parts().train, ratio=float(rc["valid_ratio"]), seed=rc["split_seed"])
+        return train if split == "train" else dev
+
+    def make_dataset(self, split: str) -> Emotions:
+        """The data set of one split."""
+        crop = self.datarc["crop"] if split == "train" else None
+        root = corpus_root(self.datarc, "IEMOCAP")
+        return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[int],
+        filenames: Sequence[str],
+        records: defaultdict,
+        **_: Any,
+    ) -> Tensor:
+        """Cross-entropy of a batch; predictions and truths go into ``records``."""
+        logits = self.logits(features)  # (batch, classes)
+        loss = self.objective(logits, torch.as_tensor(labels, dtype=torch.long, device=logits.device))
+        records["loss"].append(loss.item())
+        records["predict"] += [self.names[index] for index in logits.argmax(dim=-1).tolist()]
+        records["truth"] += [self.names[int(index)] for index in labels]
+        records["filename"] += list(filenames)
+        return loss
+
+    def log_records(
+        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
+    ) -> list[str]:
+        """Report accuracy and unweighted accuracy; write the text files; name the checkpoint if dev is the best yet."""
+        split = self.split_name(split)
+        predict, truth = records["predict"], records["truth"]
+        values = {"acc": accuracy(predict, truth), "uacc": unweighted_accuracy(predict, truth)}
+        self.report(
+            split,
+            global_step,
+            values,
+            logger=logger,
+            items=len(truth),
+            loss=mean_loss(records),
+            chance=self._chance(truth),
+        )
+        if split == "train":
+            return []
+        for kind, rows in (("predict", predict), ("truth", truth)):
+            text = "".join(f"{name} {row}\n" for name, row in zip(records["filename"], rows, strict=True))
+            write_text(self.expdir / f"{split}_{self.fold}_{kind}.txt", text)
+        return self.keep_best(split, values["acc"]) if split == "dev" else []
+
+    def _chance(self, truth: Sequence[str]) -> dict[str, float]:
+        """Always the commonest training label (its unweighted accuracy is the uniform one), and guessing uniformly."""
+        common = [row.label for row in self.rows("train")]
+        return {
+            "acc": majority_accuracy(common, truth),
+            "uacc": 100.0 / max(1, len(set(truth))),
+            "uniform": 100.0 / len(self.names),
+        }
+
+    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
+        """Classify; write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
+        with torch.no_grad():
+            answers = [self.names[index] for index in self.logits(features).argmax(dim=-1).tolist()]
+        if filenames:
+            lines = [f"{name} {answer}" for name, answer in zip(filenames, answers, strict=True)]
+            write_text(self.expdir / "inference.txt", "".join(f"{line}\n" for line in lines))
+            tqdm.write("\n".join(lines))
+        return answers

@@ -1,0 +1,1 @@
+"""Intent classification on Fluent Speech Commands: action, object and location."""

@@ -1,0 +1,119 @@
+"""SUPERB's IC task: action, object and location of a spoken command."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from downstream_heads.common.base import mean_loss
+from downstream_heads.common.files import write_text
+from downstream_heads.common.metrics import accuracy, majority_accuracy
+from downstream_heads.common.options import choose
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.common.utterance import UtteranceExpert
+from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values
+
+DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance"}
+
+
+class DownstreamExpert(UtteranceExpert):
+    """IC on Fluent Speech Commands with S3PRL's downstream contract.
+
+    Files written into ``expdir`` for dev and test: ``<split>_predict.csv`` and ``<split>_truth.csv``, one
+    ``<utterance>,<action>,<object>,<location>`` per line, no header.
+    """
+
+    task = "elp_ic"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.read_data_options(DATA_DEFAULTS)
+        order = choose(self.datarc["label_order"], ("appearance", "sorted"), key="downstream_expert.datarc.label_order")
+        self.root = corpus_root(self.datarc, "fluent_speech_commands_dataset")
+        self.train_rows = read_commands(self.root, "train")
+        self.values = slot_values(self.train_rows, order=order)
+        self.sizes = [len(column) for column in self.values]
+        self.build_head(sum(self.sizes))
+        self.objective = nn.CrossEntropyLoss()
+
+    def make_dataset(self, split: str) -> Commands:
+        """The data set of one split; ``dev`` is the corpus's valid part."""
+        return Commands(self.root, split, values=self.values, audio=self.audio)
+
+    def names(self, indices: Sequence[int]) -> tuple[str, ...]:
+        """Class indices of the three slots -> their values."""
+        return tuple(column[int(index)] for column, index in zip(self.values, indices, strict=True))
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[Any],
+        filenames: Sequence[str],
+        records: defaultdict,
+        **_: Any,
+    ) -> Tensor:
+        """Sum of the three cross-entropies; predictions and truths go into ``records``."""
+        slots = self.logits(features).split(self.sizes, dim=1)
+        target = torch.stack([torch.as_tensor(label, dtype=torch.long) for label in labels])  # (batch, slots)
+        on_device = target.to(slots[0].device)
+        loss = sum(self.objective(logits, on_device[:, slot]) for slot, logits in enumerate(slots))
+        best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)  # (batch, slots)
+        records["loss"].append(loss.item())
+        records["predict"] += [self.names(row) for row in best.tolist()]
+        records["truth"] += [self.names(row) for row in target.tolist()]
+        records["filename"] += list(filenames)
+        return loss
+
+    def log_records(
+        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
+    ) -> list[str]:
+        """Report the accuracies; write the csv files; name the checkpoint if dev's accuracy is the best yet."""
+        split = self.split_name(split)
+        predict, truth = records["predict"], records["truth"]
+        values = {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
+        self.report(
+            split,
+            global_step,
+            values,
+            logger=logger,
+            items=len(truth),
+            loss=mean_loss(records),
+            chance=self._chance(truth),
+        )
+        if split == "train":
+            return []
+        for kind, rows in (("predict", predict), ("truth", truth)):
+            text = "".join(f"{name},{','.join(row)}\n" for name, row in zip(records["filename"], rows, strict=True))
+            write_text(self.expdir / f"{split}_{kind}.csv", text)
+        return self.keep_best(split, values["acc"]) if split == "dev" else []
+
+    def _chance(self, truth: Sequence[tuple]) -> dict[str, float]:
+        """Always the commonest training intent, or value of a slot; and a uniform guess among the training intents."""
+        known = [row.slots for row in self.train_rows]
+        uniform = 100.0 / len(set(known))
+        slots = _per_slot(majority_accuracy, known, truth)
+        return {"acc": majority_accuracy(known, truth), **slots, "uniform": uniform}
+
+    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[tuple[str, ...]]:
+        """Classify; write ``inference.csv`` if the utterances have names (S3PRL's ``-m inference``)."""
+        with torch.no_grad():
+            slots = self.logits(features).split(self.sizes, dim=1)
+        best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)
+        answers = [self.names(row) for row in best.tolist()]
+        if filenames:
+            lines = [",".join((name, *answer)) for name, answer in zip(filenames, answers, strict=True)]
+            write_text(self.expdir / "inference.csv", "".join(f"{line}\n" for line in lines))
+            tqdm.write("\n".join(lines))
+        return answers
+
+
+def _per_slot(measure: Any, first: Sequence[tuple], second: Sequence[tuple]) -> dict[str, float]:
+    """Apply a metric of two label lists to each slot: ``action_acc``, ``object_acc``, ``location_acc``."""
+    return {
+        f"{slot}_acc": measure([row[index] for row in first], [row[index] for row in second])
+        for index, slot in enumerate(SLOTS)
+    }
