@@ -1,0 +1,100 @@
+"""Optimizers with one learning rate per module, for S3PRL's ``optimizer`` block.
+
+Registered on ``s3prl.optimizers``, so that a task configuration can say::
+
+    optimizer:
+      name: ELPAdam
+      lr: 1.0e-3          # head, and every group that is not named
+      groups: {e_adapter: 1.0e-5, l_adapter: 1.0e-4, layer_norm: 1.0e-5, encoder: 1.0e-4}
+
+Only trainable parameters enter the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from upstream_elp.config import METHODS
+from upstream_elp.errors import ElpError
+
+GROUPS = ("head", "featurizer", *METHODS)
+"""Parameter groups: the head, S3PRL's featurizer (its layer weights), and one per method of the adapters."""
+
+
+def parameter_groups(
+    models: Sequence[nn.Module], lr: float, groups: Mapping[str, float] | None
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of S3PRL's models into named groups, each with its learning rate.
+
+    Args:
+        models: upstream (if trained), featurizer and downstream, possibly wrapped for several processes.
+        lr: learning rate of the groups that ``groups`` leaves out.
+        groups: learning rate per group of :data:`GROUPS`.
+
+    Raises:
+        ElpError: an unknown group or a learning rate that is not a positive number.
+    """
+    groups = dict(groups or {})
+    for name, rate in {"lr": lr, **groups}.items():
+        if name not in ("lr", *GROUPS):
+            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(GROUPS)}")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+            raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+    for model in models:
+        for component, parameter in _named_components(model):
+            members[component].append(parameter)
+    return [
+        {"params": parameters, "lr": float(groups.get(name, lr)), "name": name}
+        for name, parameters in members.items()
+        if parameters
+    ]
+
+
+def _named_components(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    model = getattr(model, "module", model)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    injection = getattr(model, "injection", None)
+    if injection is not None:
+        parameters = injection.parameters(model)
+        return [(injection.declared[name].component, parameter) for name, parameter in parameters.items()]
+    if getattr(model, "name", None) == "Featurizer":
+        return [("featurizer", parameter) for parameter in trainable]
+    if _is_stock_upstream(model):
+        return [("encoder", parameter) for parameter in trainable]
+    return [("head", parameter) for parameter in trainable]
+
+
+def _is_stock_upstream(model: nn.Module) -> bool:
+    """Whether this is one of S3PRL's own upstreams, trained with -f."""
+    return any(cls.__module__.startswith("s3prl.upstream") for cls in type(model).__mro__)
+
+
+def get_ELPAdam(  # noqa: N802  S3PRL looks for get_<name of the configuration>
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.Adam:
+    """Adam with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    return torch.optim.Adam(parameter_groups(model_params, lr, groups), lr=lr, betas=tuple(betas), eps=eps)
+
+
+def get_ELPAdamW(  # noqa: N802  S3PRL looks for get_<name of the configuration>
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> torch.optim.AdamW:
+    """AdamW with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    named = parameter_groups(model_params, lr, groups)
+    return torch.optim.AdamW(named, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
