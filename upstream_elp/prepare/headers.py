@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 CHUNK = 32  # files between two writes to the cache: what a kill can lose
 BLOCK = 1 << 16  # samples decoded at a time
+STREAMED = 0x7FFF_0000  # sizes from here on stand for "unknown"
 
 
 @dataclass(frozen=True)
@@ -118,20 +119,35 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
         The header; for an unreadable file one with ``error`` set.
     """
     try:
+        if not path.stat().st_size:
+            return Header(error="the file has no bytes")
         info = soundfile.info(str(path))
         error = _decode_error(path, frames=info.frames) if decode else ""
-    except (OSError, soundfile.SoundFileError) as problem:
-        return Header(error=str(problem).replace(f"Error opening {str(path)!r}: ", "").strip().rstrip("."))
+    except soundfile.LibsndfileError as problem:
+        return Header(error=problem.error_string.strip().rstrip(".") or "its format is not recognised")
+    except OSError as problem:
+        return Header(error=problem.strerror or str(problem))
     return Header(info.frames, info.samplerate, info.channels, decode, error)
 
 
 def _decode_error(path: Path, *, frames: int) -> str:
+    if path.suffix == ".wav" and _riff_is_cut(path):
+        return "it is cut off: its header promises more bytes than there are"
     total = 0
     for block in soundfile.blocks(str(path), blocksize=BLOCK, dtype="float32"):
         total += len(block)
         if not np.isfinite(block).all():
-            return "holds samples that are not finite"
-    return "" if total == frames else f"is cut off: its header promises {frames} samples, {total} can be decoded"
+            return "it holds samples that are not finite"
+    return "" if total == frames else f"it is cut off: its header promises {frames} samples, {total} can be decoded"
+
+
+def _riff_is_cut(path: Path) -> bool:
+    """Return whether a RIFF file is shorter than it says; libsndfile silently reads what is there."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    promised = int.from_bytes(start[4:8], "little") + 8
+    # programs that write to a pipe cannot know the size and put a huge number there
+    return start[:4] == b"RIFF" and path.stat().st_size < promised < STREAMED
 
 
 def read_headers(

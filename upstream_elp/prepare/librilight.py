@@ -1,7 +1,7 @@
 """Libri-light's labelled sets (10 minutes, 1 hour, 10 hours): layout, transcripts and length tables.
 
 The archive ``librispeech_finetuning.tgz`` holds six folds of ten minutes, ``1h/0`` to ``1h/5``, and ``9h``; each has
-``clean`` and ``other`` with LibriSpeech's chapters (Kahn et al. 2020, arXiv 1912.07875; torchaudio's LibriLightLimited).
+``clean`` and ``other`` with LibriSpeech's chapters (Kahn et al. 2020, arXiv 1912.07875).
 ``1h`` is the six folds, ``10h`` is all of it.
 """
 
