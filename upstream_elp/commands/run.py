@@ -1,0 +1,20 @@
+"""``elp run``: hand every argument to :func:`upstream_elp.run.run`, untouched by click."""
+
+import click
+
+from upstream_elp import run as runner
+
+
+class Untouched(click.Command):
+    """A command whose arguments click neither reads nor reorders."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["arguments"] = tuple(args)
+        return []
+
+
+@click.command(cls=Untouched, add_help_option=False)
+def run(arguments: tuple[str, ...]) -> None:
+    """Train or evaluate with S3PRL's run_downstream flags."""
+    runner.adopt_main()
+    runner.run(arguments)

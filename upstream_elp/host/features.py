@@ -1,0 +1,84 @@
+"""A featurizer that refuses a selection which the upstream does not offer."""
+
+import difflib
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from upstream_elp.errors import ElpError
+
+
+def check_featurizer(runner: ModuleType) -> None:
+    """Replace ``runner.Featurizer`` by a checking subclass; stock falls back to ``hidden_states`` silently."""
+    stock = runner.Featurizer
+
+    class Featurizer(stock):
+        """S3PRL's featurizer, strict about ``-s`` and ``-l``."""
+
+        def __init__(
+            self,
+            upstream: torch.nn.Module,
+            feature_selection: str = "hidden_states",
+            layer_selection: int | None = None,
+            **kwargs: Any,
+        ) -> None:
+            super().__init__(
+                upstream=Probe(upstream, feature_selection, layer_selection),
+                feature_selection=feature_selection,
+                layer_selection=layer_selection,
+                **kwargs,
+            )
+
+    Featurizer.__qualname__ = "Featurizer"
+    runner.Featurizer = Featurizer
+
+
+class Probe:
+    """Stands for the upstream while the featurizer looks at it, and checks what comes out."""
+
+    def __init__(self, upstream: torch.nn.Module, selection: str, layer: int | None) -> None:
+        self._upstream = upstream
+        self._selection = selection
+        self._layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._upstream, name)
+
+    def __call__(self, wavs: list[torch.Tensor]) -> dict:
+        features = self._upstream(wavs)
+        check_selection(features, self._selection, self._layer)
+        return features
+
+
+def check_selection(features: dict, selection: str, layer: int | None) -> None:
+    """Refuse an unknown ``-s`` and an ``-l`` that is out of range or meaningless.
+
+    Args:
+        features: what the upstream returned.
+        selection: the key that ``-s`` names.
+        layer: the index that ``-l`` names, or None.
+
+    Raises:
+        ElpError: listing the valid keys, or the valid range.
+    """
+    if selection not in features:
+        close = difflib.get_close_matches(selection, [key for key in features if not key.startswith("_")], n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ElpError(f"-s {selection}: the upstream has no such feature; {hint}it has: {', '.join(_keys(features))}")
+    value = features[selection]
+    if layer is None:
+        return
+    if not isinstance(value, (list, tuple, dict)):
+        raise ElpError(f"-l {layer}: -s {selection} is a single feature without layers; leave -l out")
+    if not -len(value) <= layer < len(value):
+        raise ElpError(f"-l {layer}: -s {selection} has {len(value)} layers; choose 0 to {len(value) - 1}")
+
+
+def _keys(features: dict) -> list[str]:
+    """The public keys, with the run ``hidden_state_0 … hidden_state_N`` shortened."""
+    numbered = [key for key in features if key.startswith("hidden_state_")]
+    keys = [key for key in features if not key.startswith("_") and key not in numbered]
+    if numbered:
+        keys.append(f"{numbered[0]} … {numbered[-1]}")
+    return keys

@@ -1,0 +1,130 @@
+"""Replacements inside S3PRL's own modules: the objects that the edits of :mod:`upstream_elp.host.compat` put there."""
+
+import contextlib
+import datetime
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from upstream_elp.errors import ElpError
+from upstream_elp.host.override import override
+
+FEW_FILES = 500
+"""Below this number of files, starting worker processes costs more than it saves."""
+
+
+# s3prl.utility.helper ----------------------------------------------------------------------------------------------
+
+
+def keep_isinstance(helper: ModuleType) -> None:
+    """Make ``hack_isinstance`` do nothing: it replaces the builtin in the whole process for torch below 1.8."""
+    helper.hack_isinstance = _nothing
+
+
+def replace_override(helper: ModuleType) -> None:
+    helper.override = override
+
+
+def _nothing() -> None:
+    """The builtin stays as it is."""
+
+
+# s3prl.downstream.runner -------------------------------------------------------------------------------------------
+
+
+def wrap_ddp(runner: ModuleType) -> None:
+    runner.DDP = distributed
+
+
+def distributed(model: torch.nn.Module, **kwargs: Any) -> DistributedDataParallel:
+    """Wrap a model for several ranks.
+
+    On a CPU ``device_ids`` must be None. Buffers are not broadcast, because rank 0 evaluates alone and its forward
+    pass would wait for partners.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        kwargs["device_ids"] = None
+    return DistributedDataParallel(model, **{**kwargs, "broadcast_buffers": False})
+
+
+def is_follower(progress: Any) -> bool:
+    """Whether this rank is not the leader; if so, count its step, which runner.py forgets."""
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        progress.update(1)
+        return True
+    return False
+
+
+def cuda_scope(device: str) -> contextlib.AbstractContextManager:
+    """``torch.cuda.device`` for a CUDA device, nothing for a CPU."""
+    return torch.cuda.device(device) if torch.device(device).type == "cuda" else contextlib.nullcontext()
+
+
+def save_atomically(states: Any, path: str | os.PathLike) -> None:
+    """``torch.save`` through a temporary file, so that a killed job leaves no half checkpoint."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(states, file)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# s3prl.run_downstream ----------------------------------------------------------------------------------------------
+
+
+def set_device(index: int) -> None:
+    """Select this rank's GPU; without one there is nothing to select."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(index % torch.cuda.device_count())
+
+
+def group_timeout() -> datetime.timedelta:
+    """How long ranks wait for each other: long enough for an evaluation by rank 0 alone (hours, ``ELP_DDP_HOURS``)."""
+    return datetime.timedelta(hours=float(os.environ.get("ELP_DDP_HOURS", "12")))
+
+
+# s3prl.downstream.sv_voxceleb1.dataset -----------------------------------------------------------------------------
+
+
+def length_cache(root: str | os.PathLike, name: str) -> Path:
+    """Where the trimmed lengths of this very corpus are kept: keyed by its path and its files' names and sizes.
+
+    Raises:
+        ElpError: if the corpus folder is missing.
+    """
+    root = Path(root).expanduser().resolve()
+    if not root.is_dir():
+        raise ElpError(f"no VoxCeleb1 folder {root}; set config.downstream_expert.datarc.file_path to the corpus root")
+    digest = hashlib.sha256(str(root).encode())
+    for folder, subfolders, files in os.walk(root):
+        subfolders.sort()
+        for file in sorted(files):
+            path = Path(folder, file)
+            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
+    cache = Path(os.environ.get("ELP_CACHE") or Path.home() / ".cache" / "s3prl-elp") / "sv_lengths"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache / f"{name}-{digest.hexdigest()[:16]}.pt"
+
+
+def jobs(wanted: int, paths: Sequence[Any]) -> int:
+    """Processes for trimming: none of its own for a small corpus, otherwise no more than there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if len(paths) < FEW_FILES else max(1, min(wanted, cores))

@@ -1,0 +1,85 @@
+"""``torchaudio.load`` and ``torchaudio.info`` on top of soundfile, with torchaudio's arguments and results."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from upstream_elp.errors import ElpError
+
+_STORED = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "DOUBLE": "float64"}
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
+
+
+@dataclass(frozen=True)
+class AudioMetaData:
+    """What torchaudio 2.8's ``info`` told about a file: rate in Hz, frames, channels, bits per sample, encoding."""
+
+    sample_rate: int
+    num_frames: int
+    num_channels: int
+    bits_per_sample: int
+    encoding: str
+
+
+def load(
+    uri: Any,
+    frame_offset: int = 0,
+    num_frames: int = -1,
+    normalize: bool = True,
+    channels_first: bool = True,
+    format: str | None = None,
+    buffer_size: int = 4096,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, int]:
+    """Read an audio file; ``format``, ``buffer_size`` and ``backend`` are accepted and have no effect.
+
+    Args:
+        uri: path or binary file object.
+        frame_offset: first sample to read.
+        num_frames: how many samples to read; -1 for all.
+        normalize: float32 in [-1, 1]; otherwise the integers as stored.
+        channels_first: shape (channels, samples), otherwise (samples, channels).
+
+    Returns:
+        The samples and the sampling rate in Hz.
+
+    Raises:
+        ElpError: if the file is missing or is no readable audio.
+    """
+    try:
+        with soundfile.SoundFile(_handle(uri)) as file:
+            dtype = "float32" if normalize else _STORED.get(file.subtype, "float32")
+            file.seek(min(max(frame_offset, 0), file.frames))
+            samples = file.read(num_frames, dtype=dtype, always_2d=True)  # (samples, channels)
+            rate = file.samplerate
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ElpError(f"cannot read audio file {uri}: {error}; replace or remove the file") from error
+    wav = torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples))
+    return wav, rate
+
+
+def info(uri: Any, format: str | None = None, buffer_size: int = 4096, backend: str | None = None) -> AudioMetaData:
+    """Read an audio file's header; all arguments but ``uri`` are accepted and have no effect.
+
+    Raises:
+        ElpError: if the file is missing or is no readable audio.
+    """
+    try:
+        head = soundfile.info(_handle(uri))
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ElpError(f"cannot read audio file {uri}: {error}; replace or remove the file") from error
+    encoding = "FLAC" if head.format == "FLAC" else _encoding(head.subtype)
+    return AudioMetaData(head.samplerate, head.frames, head.channels, _BITS.get(head.subtype, 0), encoding)
+
+
+def _handle(uri: Any) -> Any:
+    return uri if hasattr(uri, "read") else str(uri)
+
+
+def _encoding(subtype: str) -> str:
+    if subtype.startswith("PCM"):
+        return "PCM_U" if subtype.endswith("U8") else "PCM_S"
+    return "PCM_F" if subtype in ("FLOAT", "DOUBLE") else subtype
