@@ -1,0 +1,40 @@
+"""``elp mini-superb``: four small speech corpora without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("mini-superb")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--size", default="small", show_default=True, help="tiny, small or medium: about 50, 1000, 4000 per task."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--voices", type=int, help="How many synthetic voices take part (all by default).")
+@click.option("--jobs", type=int, help="Processes at a time (all CPUs by default); does not change the result.")
+@click.option("--snr", type=float, nargs=2, default=(10.0, 30.0), show_default=True, help="Noise range in decibels.")
+def mini_superb(
+    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float]
+) -> None:
+    """Synthesise mini-SUPERB into the folder OUT: LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
+
+    The corpora are small and synthetic, in the layouts of the real ones. Use them with `elp run --data OUT` or
+    ELP_DATA=OUT. Running the command again continues where it stopped.
+    """
+    from upstream_elp.mini.superb import write_mini_superb
+
+    manifest = write_mini_superb(out, size=size, seed=seed, voices=voices, jobs=jobs, snr=snr)
+    click.echo(_table(manifest))
+
+
+def _table(manifest: dict[str, Any]) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        (corpus, split, facts["utterances"], facts["speakers"], f"{facts['hours']:.3f}")
+        for corpus, record in manifest["corpora"].items()
+        for split, facts in record["splits"].items()
+    ]
+    return tabulate(rows, headers=("corpus", "split", "utterances", "speakers", "hours"), disable_numparse=True)

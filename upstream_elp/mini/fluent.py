@@ -1,0 +1,102 @@
+"""Mini Fluent Speech Commands (IC): wavs by speaker and three csv tables with action, object and location.
+
+The slot values are those of the real corpus (6 actions, 14 objects, 4 locations); 12 of its 31 intents are used.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance, variants_of
+from upstream_elp.mini.voices import cast_splits
+
+NAME = "fluent_speech_commands_dataset"
+SPLITS = ("train", "valid", "test")
+#: size -> (speakers, utterances) of each split
+SIZES = {
+    "tiny": ((4, 24), (2, 12), (2, 12)),
+    "small": ((45, 720), (10, 96), (20, 180)),
+    "medium": ((50, 3600), (10, 360), (19, 600)),
+}
+#: (action, object, location) -> ways to say it
+INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
+    ("activate", "lights", "kitchen"): (
+        "turn on the lights in the kitchen", "kitchen lights on please", "switch the kitchen lights on",
+    ),
+    ("activate", "lights", "bedroom"): (
+        "turn on the lights in the bedroom", "bedroom lights on please", "switch the bedroom lights on",
+    ),
+    ("deactivate", "lights", "kitchen"): (
+        "turn off the lights in the kitchen", "kitchen lights off please", "switch the kitchen lights off",
+    ),
+    ("deactivate", "lights", "bedroom"): (
+        "turn off the lights in the bedroom", "bedroom lights off please", "switch the bedroom lights off",
+    ),
+    ("activate", "music", "none"): ("play some music", "start the music", "put the music on now"),
+    ("deactivate", "music", "none"): ("stop the music", "no more music please", "put the music on pause"),
+    ("increase", "volume", "none"): ("make it louder", "turn the volume up", "I need more volume"),
+    ("decrease", "volume", "none"): ("make it quieter", "turn the volume down", "I need less volume"),
+    ("increase", "heat", "washroom"): (
+        "heat up the washroom", "make the washroom warmer", "the washroom is too cold",
+    ),
+    ("decrease", "heat", "washroom"): (
+        "cool down the washroom", "make the washroom cooler", "the washroom is too hot",
+    ),
+    ("bring", "newspaper", "none"): ("bring me the newspaper", "get today's newspaper", "I want my newspaper"),
+    ("change language", "German", "none"): (
+        "change the language to German", "switch to German", "I would like to speak German",
+    ),
+}  # fmt: skip
+
+
+def plan_fluent(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
+    """Plan the corpus; within a split the intents are equally frequent."""
+    rng = seeds.plan()
+    counts = dict(zip(SPLITS, SIZES[size], strict=True))
+    cast = cast_splits({split: speakers for split, (speakers, _) in counts.items()}, voices, rng=rng)
+    utterances: list[Utterance] = []
+    intents: list[tuple[str, str, str]] = []
+    first = 0
+    for split, speakers in cast.items():
+        deck: list[int] = []
+        for index in range(counts[split][1]):
+            deck = deck or list(rng.permutation(len(INTENTS)))
+            intent = tuple(INTENTS)[deck.pop()]
+            speaker_id = f"speaker{first + index % len(speakers):03d}"
+            utterances.append(
+                make_utterance(
+                    speakers[index % len(speakers)],
+                    split=split,
+                    speaker_id=speaker_id,
+                    path=f"wavs/speakers/{speaker_id}/{_uuid(rng.bytes(16))}.wav",
+                    text=INTENTS[intent][rng.integers(len(INTENTS[intent]))],
+                    seed=seeds.utterance(len(utterances)),
+                    channel_seed=seeds.channel(len(utterances)),
+                    rng=rng,
+                )
+            )
+            intents.append(intent)
+        first += len(speakers)
+    return Plan(
+        name=NAME,
+        utterances=tuple(utterances),
+        tables=lambda samples: {f"data/{split}_data.csv": _table(utterances, intents, split) for split in SPLITS},
+        variants=variants_of(cast),
+    )
+
+
+def _uuid(data: bytes) -> str:
+    text = data.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _table(utterances: Sequence[Utterance], intents: Sequence[tuple[str, str, str]], split: str) -> str:
+    """A csv with the real corpus's header, whose first column is an unnamed running number."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["", "path", "speakerId", "transcription", "action", "object", "location"])
+    rows = ((utterance, intent) for utterance, intent in zip(utterances, intents, strict=True))
+    rows = ((utterance, intent) for utterance, intent in rows if utterance.split == split)
+    for number, (utterance, intent) in enumerate(rows):
+        writer.writerow([number, utterance.path, utterance.speaker, utterance.text, *intent])
+    return stream.getvalue()

@@ -1,0 +1,160 @@
+"""Mini IEMOCAP (ER): five sessions with speakers of their own, four emotions told apart by prosody alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from upstream_elp.mini.effects import SAMPLE_RATE
+from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
+from upstream_elp.mini.voices import Speaker, make_speaker
+
+NAME = "IEMOCAP"
+#: size -> (dialogs per session, utterances per dialog)
+SIZES = {"tiny": (2, 5), "small": (8, 20), "medium": (16, 40)}
+SESSIONS = 5
+OTHER_SHARE = 0.1  # utterances with a label outside the four classes, which the task must skip
+SENTENCES = (
+    "I put the letter on the table", "they told me about it yesterday", "we are going there tomorrow morning",
+    "she said that it would be ready", "you never asked me for the key", "he is waiting in the other room",
+    "I have heard that story before", "it happened right after the meeting", "nobody was at the house today",
+    "the train will be here at seven", "let me know when you are back", "that was all he wanted to say",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """Shifts against the speaker's own pitch, liveliness (eSpeak units), pace (factor) and spectral tilt."""
+
+    pitch: float
+    liveliness: float
+    pace: float
+    tilt: float
+    annotators: str
+    vad: tuple[float, float, float]  # valence, activation, dominance
+
+
+EMOTIONS = {
+    "neu": Prosody(0, 0, 1.0, 0.0, "Neutral", (2.5, 2.5, 2.5)),
+    "hap": Prosody(16, 35, 1.08, 0.0, "Happiness", (4.0, 3.0, 2.5)),
+    "exc": Prosody(19, 38, 1.12, 0.05, "Excited", (4.0, 4.0, 3.0)),
+    "ang": Prosody(6, 10, 1.20, 0.35, "Anger", (1.5, 4.0, 4.0)),
+    "sad": Prosody(-12, -30, 0.84, -0.35, "Sadness", (2.0, 1.5, 2.0)),
+}
+OTHERS = {
+    "fru": Prosody(3, 5, 1.1, 0.2, "Frustration", (2.0, 3.0, 3.0)),
+    "sur": Prosody(12, 25, 1.0, 0.1, "Surprise", (3.0, 3.5, 2.5)),
+    "xxx": Prosody(0, 5, 1.0, 0.1, "Other", (2.5, 2.5, 2.5)),
+}
+
+
+def plan_iemocap(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
+    """Plan the corpus; the four classes (`hap` and `exc` count as one) are equally frequent in every session."""
+    rng = seeds.plan()
+    dialogs, turns = SIZES[size]
+    casts = _cast_sessions(voices, rng=rng)
+    utterances: list[Utterance] = []
+    labels: list[str] = []
+    for session, by_gender in casts.items():
+        session_labels = iter(_draw_labels(dialogs * turns, rng=rng))
+        for dialog in range(dialogs):
+            name = _dialog_name(session, dialog)
+            actors = {gender: _actor(by_gender[gender], dialog, gender, rng=rng) for gender in "FM"}
+            for turn in range(turns):
+                gender, label = "FM"[turn % 2], next(session_labels)
+                path = f"Session{session}/sentences/wav/{name}/{name}_{gender}{turn // 2:03d}.wav"
+                seed, channel = seeds.utterance(len(utterances)), seeds.channel(len(utterances))
+                utterances.append(_utterance(actors[gender], session, gender, path, label, seed, channel, rng))
+                labels.append(label)
+    return Plan(
+        name=NAME,
+        utterances=tuple(utterances),
+        tables=lambda samples: _evaluations(utterances, labels, samples),
+        variants={f"Session{session}": tuple(sorted(f + m)) for session, (f, m) in _pairs(casts)},
+    )
+
+
+def _cast_sessions(
+    voices: Sequence[tuple[str, str]], *, rng: np.random.Generator
+) -> dict[int, dict[str, tuple[str, ...]]]:
+    """session -> gender -> variants; up to two women and four men each, none in two sessions."""
+    casts: dict[int, dict[str, tuple[str, ...]]] = {session: {} for session in range(1, SESSIONS + 1)}
+    for gender, most in (("F", 2), ("M", 4)):
+        names = [variant for variant, of in voices if of == gender]
+        names = [names[index] for index in rng.permutation(len(names))]
+        each = min(most, len(names) // SESSIONS)
+        for session in casts:
+            casts[session][gender] = tuple(names[(session - 1) * each : session * each])
+    return casts
+
+
+def _pairs(casts: dict[int, dict[str, tuple[str, ...]]]) -> list[tuple[int, tuple[tuple[str, ...], tuple[str, ...]]]]:
+    return [(session, (by_gender["F"], by_gender["M"])) for session, by_gender in casts.items()]
+
+
+def _actor(variants: Sequence[str], dialog: int, gender: str, *, rng: np.random.Generator) -> Speaker:
+    """A session's variant plays a new person (accent, pitch, pace) in every dialog, which adds variety."""
+    return make_speaker(variants[dialog % len(variants)], gender, rng=rng)
+
+
+def _utterance(
+    actor: Speaker,
+    session: int,
+    gender: str,
+    path: str,
+    label: str,
+    seed: tuple[int, ...],
+    channel: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Utterance:
+    prosody = {**EMOTIONS, **OTHERS}[label]
+    return make_utterance(
+        actor,
+        split=f"Session{session}",
+        speaker_id=f"Ses{session:02d}{gender}",
+        path=path,
+        text=SENTENCES[rng.integers(len(SENTENCES))],
+        seed=seed,
+        channel_seed=channel,
+        rng=rng,
+        pitch_shift=prosody.pitch,
+        range_shift=prosody.liveliness,
+        pace=prosody.pace,
+        tilt=prosody.tilt,
+    )
+
+
+def _draw_labels(count: int, *, rng: np.random.Generator) -> list[str]:
+    others = max(1, int(count * OTHER_SHARE))
+    classes = ("neu", "hap", "ang", "sad", "neu", "exc", "ang", "sad")
+    labels = [classes[index % len(classes)] for index in range(count - others)]
+    labels += [tuple(OTHERS)[index % len(OTHERS)] for index in range(others)]
+    return [labels[index] for index in rng.permutation(count)]
+
+
+def _dialog_name(session: int, dialog: int) -> str:
+    """`Ses01F_impro01`, `Ses01M_impro01`, `Ses01F_script01_1`, ... (the letter says who wears the motion markers)."""
+    marker, number = "FM"[dialog % 2], dialog // 4 + 1
+    scene = f"impro{number:02d}" if dialog % 4 < 2 else f"script{number:02d}_1"
+    return f"Ses{session:02d}{marker}_{scene}"
+
+
+def _evaluations(utterances: Sequence[Utterance], labels: Sequence[str], samples: Sequence[int]) -> dict[str, str]:
+    """The label files: a header, then per turn a summary line, the annotators' votes and an empty line."""
+    files: dict[str, list[str]] = {}
+    clock: dict[str, float] = {}
+    for utterance, label, count in zip(utterances, labels, samples, strict=True):
+        *_, dialog, file = utterance.path.split("/")
+        path = f"{utterance.split}/dialog/EmoEvaluation/{dialog}.txt"
+        lines = files.setdefault(path, ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"])
+        start = clock.get(dialog, 0.0) + 0.5
+        end = clock[dialog] = start + count / SAMPLE_RATE
+        prosody = {**EMOTIONS, **OTHERS}[label]
+        valence, activation, dominance = prosody.vad
+        lines.append(
+            f"[{start:.4f} - {end:.4f}]\t{file.removesuffix('.wav')}\t{label}\t"
+            f"[{valence:.4f}, {activation:.4f}, {dominance:.4f}]\n"
+            f"C-E1:\t{prosody.annotators};\t()\nC-E2:\t{prosody.annotators};\t()\n"
+            f"A-E1:\tval {round(valence)}; act {round(activation)}; dom  {round(dominance)};\t()\n\n"
+        )
+    return {path: "".join(lines) for path, lines in files.items()}

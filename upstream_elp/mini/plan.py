@@ -1,0 +1,94 @@
+"""What a mini corpus consists of, before a sound is made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upstream_elp.mini.voices import Speaker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One file to be made. `seed` and `channel_seed` feed `numpy.random.default_rng`."""
+
+    split: str
+    speaker: str
+    path: str  # relative to the corpus, with forward slashes
+    text: str
+    voice: str
+    pitch: int
+    pitch_range: int
+    rate: int
+    seed: tuple[int, ...]
+    channel_seed: tuple[int, ...]
+    tilt: float = 0.0
+    max_samples: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A corpus: its utterances, the tables written beside them (relative path -> text), and who speaks.
+
+    `tables` gets the number of samples of every utterance, in order.
+    """
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    tables: Callable[[Sequence[int]], dict[str, str]]
+    variants: dict[str, tuple[str, ...]]  # split -> eSpeak variants heard in it
+
+
+class Seeds:
+    """Seeds that depend on the user's seed, the corpus and a counter only, never on the order of execution."""
+
+    def __init__(self, seed: int, corpus: int) -> None:
+        self.base = (seed, corpus)
+
+    def plan(self) -> np.random.Generator:
+        return np.random.default_rng((*self.base, 0))
+
+    def utterance(self, index: int) -> tuple[int, ...]:
+        return (*self.base, 1, index)
+
+    def channel(self, index: int) -> tuple[int, ...]:
+        return (*self.base, 2, index)
+
+
+def make_utterance(
+    speaker: Speaker,
+    *,
+    split: str,
+    speaker_id: str,
+    path: Path | str,
+    text: str,
+    seed: tuple[int, ...],
+    channel_seed: tuple[int, ...],
+    rng: np.random.Generator,
+    pitch_shift: float = 0.0,
+    range_shift: float = 0.0,
+    pace: float = 1.0,
+    tilt: float = 0.0,
+    max_samples: int | None = None,
+) -> Utterance:
+    """Let a speaker say something, with a little variation of pitch and pace from one utterance to the next."""
+    return Utterance(
+        split=split,
+        speaker=speaker_id,
+        path=str(path),
+        text=text,
+        voice=speaker.voice,
+        pitch=int(np.clip(speaker.pitch + pitch_shift + rng.integers(-3, 4), 0, 99)),
+        pitch_range=int(np.clip(speaker.pitch_range + range_shift + rng.integers(-4, 5), 0, 99)),
+        rate=int(np.clip(speaker.rate * pace * rng.uniform(0.96, 1.04), 90, 320)),
+        seed=seed,
+        channel_seed=channel_seed,
+        tilt=tilt,
+        max_samples=max_samples,
+    )
+
+
+def variants_of(cast: dict[str, list[Speaker]]) -> dict[str, tuple[str, ...]]:
+    """The eSpeak variants of each split."""
+    return {split: tuple(sorted({speaker.variant for speaker in speakers})) for split, speakers in cast.items()}

@@ -1,0 +1,94 @@
+"""Speaking a plan in parallel: fixed shards, each in a fresh process, whatever the number of processes at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from upstream_elp.errors import ElpError
+from upstream_elp.mini.plan import Utterance
+
+SHARD_SIZE = 120  # utterances; part of what makes a corpus reproducible, so it never depends on the machine
+
+
+class ShardPool:
+    """A context in which up to `jobs` worker processes speak shards; leaving it by an error ends them."""
+
+    def __init__(self, jobs: int, *, progress: Callable[[], None]) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=jobs)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._closed = False
+
+    def __enter__(self) -> "ShardPool":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._closed = True
+            for process in self._running if error is not None else ():
+                process.terminate()
+        self._executor.shutdown(cancel_futures=True)
+
+    def submit(self, folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> list[Future]:
+        """Queue a corpus; each future returns its shard's numbers of samples, in order."""
+        shards = [utterances[start : start + SHARD_SIZE] for start in range(0, len(utterances), SHARD_SIZE)]
+        return [self._executor.submit(self._run, _job(folder, shard, snr=snr)) for shard in shards]
+
+    def _run(self, job: dict[str, Any]) -> list[int]:
+        with tempfile.TemporaryFile() as errors:
+            with self._lock:
+                if self._closed:
+                    raise ElpError("interrupted")
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "upstream_elp.mini.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=_environment(),
+                    text=True,
+                )
+                self._running.add(process)
+            try:
+                samples = self._talk(process, job)
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+            if process.returncode or len(samples) != len(job["utterances"]):
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").strip().splitlines()
+                raise ElpError(f"speech synthesis failed: {lines[-1] if lines else f'status {process.returncode}'}")
+        return samples
+
+    def _talk(self, process: subprocess.Popen, job: dict[str, Any]) -> list[int]:
+        samples = []
+        with process:
+            try:
+                json.dump(job, process.stdin)
+                process.stdin.close()
+                for line in process.stdout:
+                    samples.append(int(line))
+                    self._progress()
+            except BrokenPipeError:
+                pass  # the worker died; its status and last words are reported
+        return samples
+
+
+def _job(folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> dict[str, Any]:
+    return {"folder": str(folder), "snr": snr, "utterances": [asdict(utterance) for utterance in utterances]}
+
+
+def _environment() -> dict[str, str]:
+    """One thread per worker, and this very package even where it is not installed."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

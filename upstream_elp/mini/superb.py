@@ -1,0 +1,214 @@
+"""Mini-SUPERB: four small synthetic corpora, laid out as LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
+
+Reproducible: the same settings give the same bytes with any number of jobs (on one machine and library version).
+Restartable: a corpus appears under its name only when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from upstream_elp.errors import ElpError
+from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
+from upstream_elp.mini.effects import SAMPLE_RATE
+from upstream_elp.mini.espeak import require_loader
+from upstream_elp.mini.plan import Plan, Seeds
+from upstream_elp.mini.shards import ShardPool
+from upstream_elp.mini.voices import list_voices
+
+FORMAT = 1  # raise it when the same settings no longer give the same bytes
+MANIFEST = "manifest.json"
+RECORD = "mini_superb.json"  # in each finished corpus
+SIZES = ("tiny", "small", "medium")
+_PLANNERS: dict[str, Callable[..., Plan]] = {
+    librispeech.NAME: librispeech.plan_librispeech,
+    voxceleb.NAME: voxceleb.plan_voxceleb,
+    iemocap.NAME: iemocap.plan_iemocap,
+    fluent.NAME: fluent.plan_fluent,
+}
+CORPORA = tuple(_PLANNERS)
+
+
+def write_mini_superb(
+    out: str | os.PathLike[str],
+    *,
+    size: str = "small",
+    seed: int = 0,
+    voices: int | None = None,
+    jobs: int | None = None,
+    snr: tuple[float, float] = (10.0, 30.0),
+) -> dict[str, Any]:
+    """Synthesise the four corpora into the folder `out`, as `ELP_DATA` or `elp run --data` expects it.
+
+    Args:
+        out: made if needed; one process at a time writes to it.
+        size: `tiny` (tests, about 50 utterances per task), `small` (about 1000) or `medium` (about 4000).
+        seed: of everything random.
+        voices: how many eSpeak NG voices take part (all of them by default).
+        jobs: processes at a time; the CPUs of this process by default. It does not change the result.
+        snr: range of signal-to-noise ratios, dB.
+
+    Returns:
+        The manifest that is also written to `out/manifest.json`.
+
+    Raises:
+        ElpError: wrong settings, `out` holds something else, or `espeakng-loader` is missing.
+    """
+    folder = Path(out)
+    settings = _settings(size=size, seed=seed, voices=voices, snr=snr)
+    jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    if jobs < 1:
+        raise ElpError(f"--jobs is {jobs}; it must be at least 1")
+    _claim(folder, settings)
+    plans = plan_corpora(settings)
+    missing = [plan for plan in plans if not _is_finished(folder / plan.name, settings)]
+    if missing:
+        require_loader()
+        _speak(folder, missing, settings=settings, jobs=jobs)
+    manifest = {"settings": settings, "corpora": {plan.name: _read_json(folder / plan.name / RECORD) for plan in plans}}
+    _write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def plan_corpora(settings: dict[str, Any]) -> list[Plan]:
+    """Plan all four corpora from the settings of a manifest, without making a sound."""
+    voices = list_voices(settings["voices"])
+    return [
+        planner(settings["size"], voices, seeds=Seeds(settings["seed"], number))
+        for number, planner in enumerate(_PLANNERS.values())
+    ]
+
+
+def verify_corpus(folder: Path, plan: Plan) -> None:
+    """Compare a finished corpus with the hash in its record.
+
+    Raises:
+        ElpError: a file is missing or differs; files that others added are ignored.
+    """
+    record = _read_json(folder / RECORD)
+    paths = {utterance.path for utterance in plan.utterances} | set(record["tables"])
+    absent = sorted(path for path in paths if not (folder / path).is_file())
+    if absent:
+        raise ElpError(f"{folder / absent[0]} is missing from a finished corpus; delete {folder} to make it again")
+    if _hash_files(folder, paths) != record["sha256"]:
+        raise ElpError(f"{folder} has changed since it was made; delete it to make it again")
+
+
+def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, float]) -> dict[str, Any]:
+    if size not in SIZES:
+        raise ElpError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
+    if seed < 0:
+        raise ElpError(f"--seed is {seed}; it must not be negative")
+    low, high = map(float, snr)
+    if not -20.0 <= low <= high <= 100.0:
+        raise ElpError(f"--snr is {low:g} {high:g}; give two decibel values, the lower first, between -20 and 100")
+    return {"format": FORMAT, "size": size, "seed": seed, "voices": len(list_voices(voices)), "snr": [low, high]}
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder ours, or refuse one that holds other corpora or other settings."""
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        found = _read_json(manifest).get("settings")
+        if found != settings:
+            found = found if isinstance(found, dict) else {}
+            differ = ", ".join(key for key in settings if found.get(key) != settings[key])
+            raise ElpError(
+                f"{folder} holds a mini-SUPERB with another {differ}; choose another folder or delete this one"
+            )
+        return
+    taken = [name for name in CORPORA if (folder / name).exists()]
+    if taken:
+        raise ElpError(f"{folder / taken[0]} exists and was not made by mini-superb; choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_text(manifest, json.dumps({"settings": settings, "corpora": {}}, indent=1) + "\n")
+    except OSError as error:
+        raise ElpError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from error
+
+
+def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
+    if not folder.exists():
+        return False
+    record = folder / RECORD
+    if not record.is_file() or _read_json(record).get("settings") != settings:
+        raise ElpError(f"{folder} was not made by mini-superb with these settings; delete it or choose another folder")
+    return True
+
+
+def _speak(folder: Path, plans: Sequence[Plan], *, settings: dict[str, Any], jobs: int) -> None:
+    total = sum(len(plan.utterances) for plan in plans)
+    with (
+        tqdm(total=total, desc="mini-SUPERB", unit="utt", disable=None) as bar,
+        ShardPool(jobs, progress=bar.update) as pool,
+    ):
+        queued = []
+        for plan in plans:
+            partial = folder / f".{plan.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            queued.append((plan, partial, pool.submit(partial, plan.utterances, snr=tuple(settings["snr"]))))
+        for plan, partial, futures in queued:
+            _finish(plan, partial, futures, settings=settings)
+            partial.replace(folder / plan.name)
+
+
+def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: dict[str, Any]) -> None:
+    """Add tables and record to a spoken corpus, so that renaming its folder is all that is left."""
+    samples = [count for future in futures for count in future.result()]
+    tables = plan.tables(samples)
+    for path, text in tables.items():
+        (partial / path).parent.mkdir(parents=True, exist_ok=True)
+        (partial / path).write_text(text, encoding="utf-8")
+    paths = {utterance.path for utterance in plan.utterances} | set(tables)
+    record = {
+        "settings": settings,
+        "splits": _summarise(plan, samples),
+        "tables": sorted(tables),
+        "sha256": _hash_files(partial, paths),
+    }
+    _write_text(partial / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _summarise(plan: Plan, samples: Sequence[int]) -> dict[str, dict[str, Any]]:
+    splits: dict[str, dict[str, Any]] = {}
+    for split, variants in plan.variants.items():
+        chosen = [index for index, utterance in enumerate(plan.utterances) if utterance.split == split]
+        splits[split] = {
+            "utterances": len(chosen),
+            "speakers": len({plan.utterances[index].speaker for index in chosen}),
+            "hours": round(sum(samples[index] for index in chosen) / SAMPLE_RATE / 3600, 4),
+            "voices": list(variants),
+        }
+    return splits
+
+
+def _hash_files(folder: Path, paths: Iterable[str]) -> str:
+    """sha256 over names and contents, in the order of the names."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path}\0{hashlib.sha256((folder / path).read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ElpError(f"{path} cannot be read as JSON; delete the folder it is in and run again") from error
+    if not isinstance(content, dict):
+        raise ElpError(f"{path} is not a mini-SUPERB record; choose another folder")
+    return content
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,86 @@
+"""The synthetic speakers: an eSpeak NG variant with an accent and habits of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from upstream_elp.errors import ElpError
+
+#: English accents that load by name (`en-gb` does not).
+ACCENTS = (
+    "en", "en-us", "en-gb-scotland", "en-029", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc",
+)  # fmt: skip
+
+# Left out: variants with `breath` noise, which differ from run to run (Alicia, Demonic, Reed, Storm, caleb, f2, f3, f5,
+# sandro, victor, whisper, whisperf), robots (UniRobot, anikaRobot, croak, robosoft*), a child (zac), a speed (fast).
+FEMALE = (
+    "Andrea", "Annie", "anika", "aunty", "belinda", "f1", "f4", "grandma", "linda", "shelby", "steph", "steph2",
+    "steph3",
+)  # fmt: skip
+MALE = (
+    "Alex", "Andy", "AnxiousAndy", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo", "Jacky", "Lee", "Marco",
+    "Mario", "Michael", "Mike", "Mr serious", "Nguyen", "RicishayMax", "RicishayMax2", "RicishayMax3", "Tweaky", "adam",
+    "announcer", "antonio", "benjamin", "boris", "david", "ed", "edward", "edward2", "grandpa", "gustave", "ian",
+    "iven", "iven2", "iven3", "iven4", "john", "kaukovalta", "klatt", "klatt2", "klatt3", "klatt4", "klatt5", "klatt6",
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "marcelo", "max", "michel", "miguel", "mike2", "norbert", "pablo",
+    "paul", "pedro", "quincy", "rob", "robert", "travis",
+)  # fmt: skip
+
+MIN_VOICES = 10  # IEMOCAP has five sessions, each with a woman and a man of its own
+MAX_VOICES = len(FEMALE) + len(MALE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """Who speaks: `variant` decides identity; two speakers of one corpus never share it across splits."""
+
+    variant: str
+    gender: str
+    accent: str
+    pitch: int
+    pitch_range: int
+    rate: int
+
+    @property
+    def voice(self) -> str:
+        return f"{self.accent}+{self.variant}"
+
+
+def list_voices(count: int | None = None) -> list[tuple[str, str]]:
+    """Return `count` (default: all) pairs of variant and gender (`F`, `M`), the genders alternating while both last."""
+    count = MAX_VOICES if count is None else count
+    if not MIN_VOICES <= count <= MAX_VOICES:
+        raise ElpError(f"--voices is {count}; it must be between {MIN_VOICES} and {MAX_VOICES}")
+    pairs: list[tuple[str, str]] = []
+    for index, male in enumerate(MALE):
+        if index < len(FEMALE):
+            pairs.append((FEMALE[index], "F"))
+        pairs.append((male, "M"))
+    return pairs[:count]
+
+
+def make_speaker(variant: str, gender: str, *, rng: np.random.Generator) -> Speaker:
+    """Give a variant an accent, a pitch, a liveliness and a pace."""
+    return Speaker(
+        variant=variant,
+        gender=gender,
+        accent=ACCENTS[rng.integers(len(ACCENTS))],
+        pitch=int(50 + rng.integers(-12, 13)),
+        pitch_range=int(50 + rng.integers(-10, 11)),
+        rate=int(175 * rng.uniform(0.9, 1.1)),
+    )
+
+
+def cast_splits(
+    wanted: dict[str, int], voices: Sequence[tuple[str, str]], *, rng: np.random.Generator
+) -> dict[str, list[Speaker]]:
+    """Draw the speakers of each split without sharing a variant; fewer per split (at least 2) where voices are few."""
+    total = sum(wanted.values())
+    share = min(1.0, len(voices) / total)
+    order = [voices[index] for index in rng.permutation(len(voices))]
+    cast: dict[str, list[Speaker]] = {}
+    for split, count in wanted.items():
+        chosen, order = order[: max(2, int(count * share))], order[max(2, int(count * share)) :]
+        cast[split] = [make_speaker(variant, gender, rng=rng) for variant, gender in chosen]
+    return cast
