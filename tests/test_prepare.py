@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -607,3 +609,21 @@ def test_many_problems_of_a_kind_are_cut_short_on_screen_only(tmp_path: Path) ->
     report = Report("x", tmp_path, tmp_path, problems=problems)
     assert "... and 5 more" in report.to_text()
     assert len(report.to_dict()["problems"]) == SHOWN_PER_KIND + 5
+
+
+def test_recipe_prepares_what_is_there(libri: Path, commands: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "recipes" / "prepare" / "all.sh"
+    (tmp_path / "elp.py").write_text("from upstream_elp.cli import main\nmain()\n")
+    environment = {**os.environ, "ELP": f"{sys.executable} {tmp_path / 'elp.py'}", "PYTHONPATH": str(script.parents[2])}
+
+    def run(data: Path) -> subprocess.CompletedProcess:
+        command = ["bash", str(script), str(data), str(tmp_path / "tables")]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tables/librispeech/len_for_bucket/dev-clean.csv").is_file()
+    assert (tmp_path / "tables/fluent-speech-commands/slots.json").is_file()
+    (commands / "data/test_data.csv").unlink()
+    assert run(tmp_path).returncode == 2
+    assert run(libri).returncode == 2, "no corpus there"
