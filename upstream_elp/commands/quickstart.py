@@ -1,0 +1,105 @@
+"""``elp quickstart``: four tasks with three methods, a table and plots."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from upstream_elp.errors import ElpError
+from upstream_elp.quickstart.plan import METHODS, TASKS
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("result/quickstart"), show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: OUT/data, synthesised]")
+@click.option("--size", default="small", show_default=True, help="Size of the synthesised corpora.")
+@click.option("--backbone", type=click.Path(path_type=Path), help="Checkpoint. [default: OUT/backbone.pt, random]")
+@click.option("--family", default="wavlm", show_default=True, help="Family of the random backbone.")
+@click.option("--tasks", default=",".join(TASKS), show_default=True)
+@click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
+@click.option("--seed", default=0, show_default=True, help="Of training, corpora and backbone.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: number of CPU cores, at most 4]")
+@click.option("--device", help="cpu or cuda. [default: what the machine has]")
+def quickstart(
+    out: Path,
+    data: Path | None,
+    size: str,
+    backbone: Path | None,
+    family: str,
+    tasks: str,
+    methods: str,
+    steps: int | None,
+    seed: int,
+    jobs: int | None,
+    device: str | None,
+) -> None:
+    """Train ASR, SV, ER and IC with several methods, evaluate on test, and write a table and plots into OUT.
+
+    Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
+    random weights. Running the command again continues where it stopped.
+    """
+    from upstream_elp.quickstart.launch import run_jobs
+    from upstream_elp.quickstart.plan import make_jobs
+    from upstream_elp.quickstart.report import write_report
+
+    note = _describe(data, backbone, family, size)
+    _make_folder(out)
+    plan = make_jobs(
+        out=out,
+        data=data or out / "data",
+        backbone=backbone or out / "backbone.pt",
+        tasks=_split(tasks),
+        methods=_split(methods),
+        steps=steps,
+        seed=seed,
+        device=device or _device(),
+    )
+    if data is None:
+        _synthesise(out / "data", size, seed)
+    if backbone is None:
+        _random_backbone(out / "backbone.pt", family, seed)
+    problems = run_jobs(plan, workers=jobs or min(4, os.cpu_count() or 1))
+    if any(job.result.is_file() for job in plan):
+        click.echo("\n" + write_report(plan, out, note=note))
+        click.echo(f"tables and plots: {out}/results.md, .csv, .json, curves.png, layer_weights.png")
+    if problems:
+        raise ElpError(f"{len(problems)} of {len(plan)} runs failed, the others are kept: {'; '.join(problems)}")
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _describe(data: Path | None, backbone: Path | None, family: str, size: str) -> str:
+    corpora = f"corpora in {data}" if data else f"synthetic mini-SUPERB (size {size}; it is not SUPERB)"
+    model = f"backbone {backbone.name}" if backbone else f"a small {family} backbone with random, untrained weights"
+    return f"Measured on {corpora} with {model}; one seed."
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ElpError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _synthesise(folder: Path, size: str, seed: int) -> None:
+    from upstream_elp.mini.superb import write_mini_superb
+
+    write_mini_superb(folder, size=size, seed=seed)
+
+
+def _random_backbone(path: Path, family: str, seed: int) -> None:
+    from upstream_elp.mini.backbone import write_backbone
+
+    if not path.exists():
+        write_backbone(path, family=family, seed=seed)

@@ -1,0 +1,94 @@
+"""One run in its own process: train, evaluate the best checkpoint on test, write ``result.json``.
+
+Called as ``python -m upstream_elp.quickstart.job JOB.json``, so that S3PRL is imported once for both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from upstream_elp.errors import ElpError
+from upstream_elp.quickstart.plan import TASKS, Job
+
+
+def main(spec: str) -> None:
+    """Run the job described in the file ``spec``."""
+    job = Job(**json.loads(Path(spec).read_text(encoding="utf-8")))
+    result = run_job(job)
+    temporary = job.result.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    temporary.replace(job.result)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Train and evaluate; returns what the report needs."""
+    import torch
+
+    from upstream_elp.run import run
+    from upstream_elp.training.states import find_states, load_states
+
+    resumed = any(Path(job.folder).glob("states-*.ckpt"))
+    started = time.perf_counter()
+    run(job.train_argv)
+    trained = time.perf_counter()
+    checkpoint = find_states(job.folder)
+    run(job.test_argv(checkpoint))
+    tested = time.perf_counter()
+    states = load_states(checkpoint)
+    test = _last_line(Path(job.folder) / "metrics.jsonl", TASKS[job.task].test)
+    return {
+        "settings": job.settings(),
+        "task": job.task,
+        "method": job.method,
+        "metric": TASKS[job.task].metric,
+        "test": test["metrics"],
+        "chance": test["chance"],
+        "items": test["items"],
+        "selected": checkpoint.name,
+        "best_step": int(states["Step"]),
+        "trainable": count_states(states),
+        "layer_weights": _layer_weights(states),
+        "seconds": {"train": round(trained - started, 1), "test": round(tested - trained, 1), "resumed": resumed},
+        "machine": {
+            "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
+    }
+
+
+def count_states(states: dict[str, Any]) -> dict[str, int]:
+    """Number of trained values per model in a checkpoint: upstream, featurizer, head."""
+    counts = {"upstream": 0, "featurizer": 0, "head": 0}
+    for name, key in (("upstream", "Upstream"), ("featurizer", "Featurizer"), ("head", "Downstream")):
+        tensors = states.get(key, {})
+        counts[name] = sum(t.numel() for k, t in tensors.items() if t.is_floating_point() and k != "best_score")
+    return counts
+
+
+def _layer_weights(states: dict[str, Any]) -> list[float]:
+    """Softmax of the featurizer's layer weights, empty where the head sees one state alone."""
+    weights = states.get("Featurizer", {}).get("weights")
+    return [] if weights is None else [round(value, 6) for value in weights.softmax(dim=0).tolist()]
+
+
+def _last_line(path: Path, split: str) -> dict[str, Any]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if line["split"] == split]
+    if not found:
+        raise ElpError(f"{path} holds no evaluation of {split}")
+    return found[-1]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        main(sys.argv[1])
+    except ElpError as error:
+        sys.exit(f"error: {error}")

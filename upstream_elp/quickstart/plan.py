@@ -1,0 +1,170 @@
+"""Which runs a quickstart consists of, and what each must produce."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from upstream_elp.config import load_config, recipes_dir
+from upstream_elp.errors import ElpError
+
+EVALUATIONS = 3
+"""How often a run looks at its dev set."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the four tasks, as the quickstart runs it."""
+
+    name: str
+    title: str
+    config: str
+    """File in ``recipes/tasks``."""
+    metric: str
+    higher_is_better: bool
+    dev: str
+    test: str
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("elp_asr", "ASR", "asr_quick.yaml", "wer", False, "dev-clean", "test-clean"),
+        Task("elp_sv", "SV", "sv_quick.yaml", "eer", False, "dev", "test"),
+        Task("elp_er", "ER", "er_quick.yaml", "acc", True, "dev", "test"),
+        Task("elp_ic", "IC", "ic_quick.yaml", "acc", True, "dev", "test"),
+    )
+}
+METRIC_TITLES = {"wer": "WER", "eer": "EER", "acc": "accuracy"}
+METHODS = ("weighted_sum", "elp", "full_finetune")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run with its evaluation; its settings decide whether a result on disk is this run's."""
+
+    task: str
+    method: str
+    seed: int
+    steps: int
+    data: str
+    backbone: str
+    device: str
+    folder: str
+    config: str
+    config_sha256: str
+
+    @property
+    def result(self) -> Path:
+        """Where the finished run's result is written."""
+        return Path(self.folder) / "result.json"
+
+    @property
+    def train_argv(self) -> list[str]:
+        """Flags of ``elp run`` that train, or continue."""
+        every = max(1, self.steps // EVALUATIONS)
+        runner = {
+            "total_steps": self.steps,
+            "eval_step": every,
+            "save_step": every,
+            "log_step": max(1, self.steps // 12),
+        }
+        overrides = ",,".join(f"config.runner.{key}={value}" for key, value in runner.items())
+        return [
+            *("-m", "train", "-u", "elp_local", "-k", self.backbone, "-g", self.method, "-d", self.task),
+            *("-c", self.config, "-p", self.folder, "-a", "--seed", str(self.seed), "--device", self.device),
+            *("--data", self.data, "-o", overrides),
+        ]  # fmt: skip
+
+    def test_argv(self, checkpoint: Path) -> list[str]:
+        """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
+        split = TASKS[self.task].test
+        flags = ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
+        return [*flags, "-o", f"args.expdir={self.folder}"]
+
+    def settings(self) -> dict[str, object]:
+        """What must be equal for a result on disk to count as this run's; places and devices do not matter."""
+        plain = asdict(self)
+        return {key: plain[key] for key in ("task", "method", "seed", "steps", "config_sha256")}
+
+
+def make_jobs(
+    *,
+    out: Path,
+    data: Path,
+    backbone: Path,
+    tasks: list[str],
+    methods: list[str],
+    steps: int | None,
+    seed: int,
+    device: str,
+) -> list[Job]:
+    """All runs, longest first.
+
+    Args:
+        out: folder of the whole quickstart.
+        data: folder that holds the corpora.
+        backbone: checkpoint of the frozen model.
+        tasks: names of :data:`TASKS`.
+        methods: adapter presets.
+        steps: optimizer steps per run, None for what the task's file says.
+        seed: S3PRL's ``--seed``.
+        device: torch device.
+
+    Raises:
+        ElpError: unknown task or preset.
+    """
+    for name in tasks:
+        if name not in TASKS:
+            raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
+    for method in methods:
+        load_config(method)
+    order = [*METHODS[::-1], *methods]
+    return [
+        _job(name, method, out, data, backbone, steps, seed, device)
+        for method in sorted(methods, key=order.index)
+        for name in tasks
+    ]
+
+
+def _job(
+    name: str, method: str, out: Path, data: Path, backbone: Path, steps: int | None, seed: int, device: str
+) -> Job:
+    path = recipes_dir() / "tasks" / TASKS[name].config
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    described = {"config": config, "adapter": load_config(method).to_dict()}
+    return Job(
+        task=name,
+        method=method,
+        seed=seed,
+        steps=steps or int(config["runner"]["total_steps"]),
+        data=str(data),
+        backbone=str(backbone),
+        device=device,
+        folder=str(out / "runs" / name / Path(method).stem),
+        config=str(path),
+        config_sha256=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def finished(job: Job) -> bool:
+    """Whether the run's result is on disk.
+
+    Raises:
+        ElpError: if the folder holds the result of other settings.
+    """
+    if not job.result.is_file():
+        return False
+    known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
+    wanted = job.settings()
+    for key, value in wanted.items():
+        if known.get(key) != value:
+            raise ElpError(
+                f"{job.folder} holds a run with {key} {known.get(key)!r} instead of {value!r}; "
+                "choose another --out, or remove that folder"
+            )
+    return True

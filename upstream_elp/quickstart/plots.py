@@ -1,0 +1,69 @@
+"""The two pictures of a report: learning curves and layer weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+
+from upstream_elp.quickstart.plan import TASKS
+
+mpl.use("Agg")  # no display is needed to write files
+from matplotlib import pyplot as plt
+
+
+def plot_curves(curves: pd.DataFrame, path: Path) -> None:
+    """Train loss above, dev metric below, one column per task, one line per method.
+
+    Args:
+        curves: columns task, method, what (``train loss`` or ``dev ... (%)``), step, value.
+        path: PNG file.
+    """
+    tasks = [task for task in TASKS if task in set(curves["task"])]
+    figure, axes = plt.subplots(2, len(tasks), figsize=(3.2 * len(tasks), 5.2), squeeze=False, constrained_layout=True)
+    for column, task in enumerate(tasks):
+        of_task = curves[curves["task"] == task]
+        for row, is_loss in enumerate((True, False)):
+            axis = axes[row][column]
+            shown = of_task[(of_task["what"] == "train loss") == is_loss]
+            for method, line in shown.groupby("method", sort=False):
+                axis.plot(line["step"], line["value"], marker="" if is_loss else "o", markersize=4, label=method)
+            axis.set_title(TASKS[task].title if is_loss else "")
+            axis.set_ylabel(shown["what"].iloc[0] if len(shown) else "")
+            axis.set_xlabel("" if is_loss else "optimizer step")
+            axis.grid(alpha=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
+    _save(figure, path)
+
+
+def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
+    """Softmax weight of each layer as the head sees it, one panel per task.
+
+    Args:
+        weights: columns task, method, layer, weight.
+        path: PNG file.
+    """
+    tasks = [task for task in TASKS if task in set(weights["task"])]
+    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3), squeeze=False, constrained_layout=True)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        groups = list(weights[weights["task"] == task].groupby("method", sort=False))
+        width = 0.8 / len(groups)
+        for index, (method, bars) in enumerate(groups):
+            axis.bar(bars["layer"] + (index - (len(groups) - 1) / 2) * width, bars["weight"], width, label=method)
+        axis.set_title(TASKS[task].title)
+        axis.set_xlabel("feature (0 = first that the head sees)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0][0].set_ylabel("softmax weight")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.stem}.tmp.png")
+    figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    temporary.replace(path)
