@@ -1,0 +1,161 @@
+"""Configs for S3PRL's stock tasks on toy corpora, as its own wheel ships none."""
+
+import hashlib
+import json
+import re
+import string
+from pathlib import Path
+
+import soundfile
+import yaml
+
+from tests import toy_corpora
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+def stock_config(task: str, root: Path, **runner) -> Path:
+    """Write a small corpus and a config for a stock task; return the config's path."""
+    expert, dev = _EXPERTS[task](root)
+    content = {
+        "runner": {
+            "total_steps": 4,
+            "gradient_clipping": 1,
+            "gradient_accumulate_steps": 1,
+            "log_step": 2,
+            "eval_step": 4,
+            "save_step": 2,
+            "max_keep": 5,
+            "eval_dataloaders": dev,
+            **runner,
+        },
+        "optimizer": {"name": "TorchOptim", "torch_optim_name": "Adam", "lr": 1.0e-3},
+        "downstream_expert": expert,
+    }
+    path = root / f"{task}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _asr(root: Path) -> tuple[dict, list[str]]:
+    libri = toy_corpora.librispeech(root)
+    tables, symbols = root / "len_for_bucket", root / "char.dict"
+    tables.mkdir()
+    for part in ("train-clean-100", "dev-clean", "test-clean"):
+        files = sorted((libri / part).rglob("*.flac"), key=lambda path: -soundfile.info(path).frames)
+        rows = [f"{i},{path.relative_to(libri)},{soundfile.info(path).frames},0" for i, path in enumerate(files)]
+        (tables / f"{part}.csv").write_text("\n".join([",file_path,length,label", *rows]) + "\n")
+    symbols.write_text("".join(f"{symbol} 1\n" for symbol in ("|", *string.ascii_uppercase, "'")))
+    rnn = {"module": "LSTM", "bidirection": True, "dim": [8], "dropout": [0.0], "layer_norm": [False], "proj": [False]}
+    data = {
+        "libri_root": str(libri),
+        "bucket_file": str(tables),
+        "dict_path": str(symbols),
+        "train": ["train-clean-100"],
+        "dev-clean": ["dev-clean"],
+        "test-clean": ["test-clean"],
+        "batch_size": 4,
+        "eval_batch_size": 1,
+        "num_workers": 0,
+        "zero_infinity": True,
+        "decoder_args": {"decoder_type": "None"},
+    }
+    model = {"select": "RNNs", "project_dim": 16, "RNNs": {**rnn, "sample_rate": [1], "sample_style": "concat"}}
+    return {"datarc": data, "modelrc": model}, ["dev-clean"]
+
+
+def _sv(root: Path) -> tuple[dict, list[str]]:
+    voxceleb = toy_corpora.voxceleb1(root, train=2, test=2, videos=1, seconds=1.0)
+    trials = str(voxceleb / "voxceleb1_test_v2.txt")
+    data = {
+        "file_path": str(voxceleb),
+        "vad_config": {"min_sec": 8000},
+        "train_meta_data": trials,
+        "dev_meta_data": trials,
+        "test_meta_data": trials,
+        "max_timestep": 16000,
+        "train_batch_size": 2,
+        "eval_batch_size": 1,
+        "num_workers": 0,
+    }
+    model = {
+        "module": "XVector",
+        "input_dim": 16,
+        "agg_dim": 24,
+        "agg_module": "SP",
+        "utter_module": "UtteranceExtractor",
+        "module_config": {"XVector": {"agg_dim": 1500, "dropout_p": 0.0, "batch_norm": False}},
+        "ObjectiveLoss": "AMSoftmaxLoss",
+        "LossConfig": {"AMSoftmaxLoss": {"s": 30.0, "m": 0.4}},
+    }
+    return {"datarc": data, "modelrc": model}, ["test"]
+
+
+def _er(root: Path) -> tuple[dict, list[str]]:
+    corpus = toy_corpora.iemocap(root, per_session=3)
+    labels = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
+    rows = [
+        {"path": str(path.relative_to(corpus)), "label": label, "speaker": "x"}
+        for path, label in zip(sorted(corpus.rglob("*.wav")), [*labels] * 5, strict=True)
+    ]
+    meta = root / "meta_data" / "Session1"
+    meta.mkdir(parents=True)
+    for split, part in (("train", rows[4:]), ("test", rows[:4])):
+        content = {"labels": labels, "meta_data": part}
+        (meta / f"{split}_meta_data.json").write_text(json.dumps(content))
+    data = {
+        "root": str(corpus),
+        "meta_data": str(meta.parent),
+        "test_fold": "fold1",
+        "pre_load": True,
+        "train_batch_size": 2,
+        "eval_batch_size": 2,
+        "num_workers": 0,
+        "valid_ratio": 0.2,
+    }
+    return {"datarc": data, "modelrc": _utterance_model()}, ["dev", "test"]
+
+
+def _ic(root: Path) -> tuple[dict, list[str]]:
+    corpus = toy_corpora.fluent_speech_commands(root)
+    data = {"file_path": str(corpus), "train_batch_size": 4, "eval_batch_size": 2, "num_workers": 0}
+    return {"datarc": data, "modelrc": _utterance_model()}, ["dev", "test"]
+
+
+def _ks(root: Path) -> tuple[dict, list[str]]:
+    train, test = root / "speech_commands", root / "speech_commands_test"
+    for number, word in enumerate(WORDS):
+        for speaker in [_speaker(word, valid=False), _speaker(word, valid=True)]:
+            wav = toy_corpora.tone(seconds=1.0, pitch=150 + 40 * number, seed=number)
+            toy_corpora.write_wav(train / word / f"{speaker}_nohash_0.wav", wav)
+        toy_corpora.write_wav(test / word / "x_nohash_0.wav", toy_corpora.tone(seconds=1.0, pitch=150 + 40 * number))
+    toy_corpora.write_wav(train / "_background_noise_" / "hum.wav", toy_corpora.tone(seconds=2.0))
+    data = {
+        "speech_commands_root": str(train),
+        "speech_commands_test_root": str(test),
+        "batch_size": 4,
+        "num_workers": 0,
+    }
+    return {"datarc": data, "modelrc": _utterance_model()}, ["dev", "test"]
+
+
+def _speaker(word: str, *, valid: bool) -> str:
+    """A speaker's name that S3PRL's hash puts into validation (below 10 %) or training (20 % and more)."""
+    limit = 2**27 - 1
+    for number in range(10**4):
+        name = f"{word}{number}"
+        share = int(hashlib.sha1(_hashed(name)).hexdigest(), 16) % (limit + 1) * 100 / limit
+        if share < 10 if valid else share >= 20:
+            return name
+    raise AssertionError("no such name")
+
+
+def _hashed(name: str) -> bytes:
+    return re.sub(r"_nohash_.*$", "", f"{name}_nohash_0.wav").encode()
+
+
+def _utterance_model() -> dict:
+    return {"projector_dim": 16, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}}
+
+
+_EXPERTS = {"asr": _asr, "sv_voxceleb1": _sv, "emotion": _er, "fluent_commands": _ic, "speech_commands": _ks}
