@@ -118,6 +118,7 @@ class TaskExpert(nn.Module):
         items: int,
         loss: float | None = None,
         chance: dict[str, float] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         """Tell the values of one split: lines on the terminal, TensorBoard scalars, a line in ``metrics.jsonl``.
 
@@ -129,6 +130,7 @@ class TaskExpert(nn.Module):
             items: how many utterances (or trials) the values rest on.
             loss: mean loss, if there is one.
             chance: metric name -> what a trivial answer would reach, in the same unit.
+            notes: more keys for the line in ``metrics.jsonl``, such as the protocol.
         """
         shown = {**values} if loss is None else {**values, "loss": loss}
         for name, value in shown.items():
@@ -145,6 +147,7 @@ class TaskExpert(nn.Module):
             "metrics": _finite(shown),
             "chance": _finite(chance or {}),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **(notes or {}),
         }
         self.expdir.mkdir(parents=True, exist_ok=True)
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))
