@@ -1,0 +1,112 @@
+"""``elp doctor``: versions, what was mended and why, devices, registered names, and where everything comes from."""
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import click
+
+from upstream_elp import __file__ as our_file
+from upstream_elp import __version__
+from upstream_elp.errors import ElpError
+
+PACKAGES = ("torch", "torchaudio", "s3prl", "transformers", "huggingface_hub", "numpy", "soundfile", "safetensors")
+VARIABLES = ("ELP_DATA", "ELP_CACHE", "ELP_BACKBONE", "ELP_SELF_CHECK")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--names", is_flag=True, help="List all of S3PRL's upstreams and tasks too.")
+def doctor(as_json: bool, names: bool) -> None:
+    """Print versions, patches, devices and registered names."""
+    facts = examine()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for line in _lines(facts, names=names):
+        click.echo(line)
+
+
+def examine() -> dict:
+    """Collect everything as plain data; ``problem`` holds the sentence why S3PRL cannot be used, or null."""
+    from upstream_elp.host import compat
+
+    with contextlib.redirect_stdout(io.StringIO()):  # S3PRL prints while it is imported
+        problem, registered = _register()
+    return {
+        "versions": {"s3prl-elp": __version__, "python": platform.python_version(), **_versions()},
+        "places": {"python": sys.executable, "upstream_elp": str(Path(our_file).parent), **_places()},
+        "environment": {name: os.environ.get(name) for name in VARIABLES},
+        "devices": _devices(),
+        "patches": compat.report(),
+        "names": registered,
+        "problem": problem,
+    }
+
+
+def _register() -> tuple[str | None, dict[str, list[str]]]:
+    from upstream_elp.host import places, register
+
+    registered: dict[str, list[str]] = {}
+    try:
+        register()
+        from s3prl import hub
+
+        everything = sorted(hub.options())
+        registered["upstreams"] = [name for name in everything if name.startswith("elp_")]
+        registered["tasks"] = places.our_tasks()
+        registered["stock upstreams"] = [name for name in everything if not name.startswith("elp_")]
+        registered["stock tasks"] = places.stock_tasks()
+    except (ElpError, ImportError, OSError, RuntimeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}", registered
+    return None, registered
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _places() -> dict[str, str]:
+    from upstream_elp.host import places
+
+    try:
+        return {"s3prl": str(places.s3prl_folder()), "downstream_heads": str(places.our_tasks_folder())}
+    except ElpError as error:
+        return {"s3prl": str(error)}
+
+
+def _devices() -> dict:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"default": "cuda" if torch.cuda.is_available() else "cpu", "gpus": gpus, "threads": torch.get_num_threads()}
+
+
+def _lines(facts: dict, *, names: bool) -> list[str]:
+    lines = ["versions"]
+    lines += [f"  {name:18} {value or 'missing'}" for name, value in facts["versions"].items()]
+    lines += ["", "places"] + [f"  {name:18} {value}" for name, value in facts["places"].items()]
+    lines += ["", "environment"] + [f"  {name:18} {value or '-'}" for name, value in facts["environment"].items()]
+    lines += ["", "devices"] + [f"  {name:18} {_text(value)}" for name, value in facts["devices"].items()]
+    lines += ["", "patches (in memory, while S3PRL is imported)"]
+    for patch in facts["patches"]:
+        lines += [f"  {patch['state']:11} {patch['name']}: {patch['why']}; unnecessary with {patch['until']}"]
+    shown = {key: value for key, value in facts["names"].items() if names or not key.startswith("stock")}
+    lines += ["", "names"] + [f"  {name:18} {_text(value)}" for name, value in shown.items()]
+    lines += ["", f"problem: {facts['problem']}" if facts["problem"] else "S3PRL is usable."]
+    return lines
+
+
+def _text(value: object) -> str:
+    return (", ".join(value) or "none") if isinstance(value, list) else str(value)
