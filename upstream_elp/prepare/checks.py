@@ -89,10 +89,14 @@ def shared_speakers(speakers: dict[str, set[str]]) -> list[tuple[str, str, list[
     return [(a, b, sorted(speakers[a] & speakers[b])) for a, b in pairs if speakers[a] & speakers[b]]
 
 
-def count_warning(what: str, *, found: int, official: int) -> list[str]:
-    """Return a remark where a count is not the published one: a subset is fine, but its scores are not comparable."""
-    if found == official:
+def count_warnings(counts: Iterable[tuple[str, int, int]]) -> list[str]:
+    """Return one remark, or none, on counts that are not the published ones: a subset is fine, but not comparable.
+
+    Args:
+        counts: what is counted, how many there are, how many were published.
+    """
+    odd = [f"{what} {found:,} ({official:,})" for what, found, official in counts if found != official]
+    if not odd:
         return []
-    return [
-        f"{what}: {found:,} instead of the official {official:,}; scores will not be comparable with published ones."
-    ]
+    text = "these counts are not the published ones (in brackets), so scores will not be comparable: "
+    return [f"{text}{', '.join(odd)}."]

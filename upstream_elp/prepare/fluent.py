@@ -125,10 +125,10 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     for split, rows in tables.items():
         paths, speakers = [row["path"] for row in rows], [row["speakerId"] for row in rows]
         report.splits.append(summarise(split, paths, headers, speakers))
-        report.warnings += checks.count_warning(split, found=len(rows), official=OFFICIAL[split])
     slots = slot_values(tables["train"])
-    for slot, values in slots.items():
-        report.warnings += checks.count_warning(f"values of {slot}", found=len(values), official=OFFICIAL_SLOTS[slot])
+    counts = [(f"rows of {split}", len(rows), OFFICIAL[split]) for split, rows in tables.items()]
+    counts += [(f"values of {slot}", len(values), OFFICIAL_SLOTS[slot]) for slot, values in slots.items()]
+    report.warnings += checks.count_warnings(counts)
     report.details["slots"] = slots
     if not report.blocked(skip_broken=False):
         report.tables.append(files.write_json(out / "slots.json", slots))

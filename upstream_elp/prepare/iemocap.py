@@ -145,9 +145,10 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     for session, items in utterances.items():
         paths = [item.path for item in items]
         report.splits.append(summarise(session, paths, headers, (speaker_of(stem(path)) for path in paths)))
-        report.warnings += checks.count_warning(session, found=len(items), official=OFFICIAL[session])
         counts = Counter(item.label for item in items)
         report.details.setdefault("classes", {})[session] = {label: counts[label] for label in CLASSES}
+    counts = [(f"utterances of {session}", len(items), OFFICIAL[session]) for session, items in utterances.items()]
+    report.warnings += checks.count_warnings(counts)
     broken = report.broken() if options.skip_broken else set()
     kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
     report.problems += _class_problems(kept)

@@ -160,15 +160,13 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
 
 
 def _remarks(report: Report, speakers: dict[str, set[str]]) -> list[str]:
-    remarks = []
-    for split in report.splits:
-        if split.name in OFFICIAL_FILES:
-            remarks += checks.count_warning(
-                f"{split.name}, files", found=split.files, official=OFFICIAL_FILES[split.name]
-            )
-        remarks += checks.count_warning(
-            f"{split.name}, speakers", found=split.speakers, official=OFFICIAL_SPEAKERS[split.name]
-        )
+    counts = [
+        (f"files of {split.name}", split.files, OFFICIAL_FILES[split.name])
+        for split in report.splits
+        if split.name in OFFICIAL_FILES
+    ]
+    counts += [(f"speakers of {split.name}", split.speakers, OFFICIAL_SPEAKERS[split.name]) for split in report.splits]
+    remarks = checks.count_warnings(counts)
     for a, b, shared in checks.shared_speakers(speakers):
         remarks.append(
             f"{a} and {b} share {len(shared)} speakers (such as {shared[0]}); the official splits share none."

@@ -77,7 +77,7 @@ class Report:
         """Return the report for a reader: problems by kind, remarks, the final table, the files written."""
         lines = list(_problem_lines(self.problems))
         lines += [f"note: {text}" for text in self.warnings]
-        rows = [(split.name, split.files, f"{split.hours:.2f}", split.speakers) for split in self.splits]
+        rows = [(split.name, split.files, f"{split.hours:.3f}", split.speakers) for split in self.splits]
         lines += ["", tabulate(rows, headers=["split", "files", "hours", "speakers"], disable_numparse=True), ""]
         lines += [f"wrote {path}" for path in self.tables]
         return "\n".join(lines)
@@ -91,7 +91,7 @@ def _problem_lines(problems: list[Problem]) -> Iterable[str]:
         yield f"{kind} ({len(members)})"
         yield from (f"  - {problem.text}" for problem in members[:SHOWN_PER_KIND])
         if len(members) > SHOWN_PER_KIND:
-            yield f"  ... and {len(members) - SHOWN_PER_KIND} more, all of them in report.json"
+            yield f"  ... and {len(members) - SHOWN_PER_KIND} more, which the report file holds"
 
 
 def summarise(name: str, files: Iterable[str], headers: dict[str, Header], speakers: Iterable[str]) -> Split:

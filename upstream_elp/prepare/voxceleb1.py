@@ -158,10 +158,9 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     for path, read in lists.items():
         report.problems += trial_problems(path.name, read, there=there)
         _describe(report, path.name, read.trials)
-    for what, official in OFFICIAL_DEV.items():
-        report.warnings += checks.count_warning(
-            f"dev, {what}", found=getattr(report.splits[0], what), official=official
-        )
+    dev = report.splits[0]
+    counts = [(f"{what} of dev", getattr(dev, what), official) for what, official in OFFICIAL_DEV.items()]
+    report.warnings += checks.count_warnings(counts)
     if not report.blocked(skip_broken=False):
         for path, read in lists.items():
             text = "".join(f"{trial}\n" for trial in read.trials)
