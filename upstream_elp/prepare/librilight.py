@@ -59,6 +59,10 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     parts = list(dict.fromkeys(part for subset in subsets for part in SUBSETS[subset]))
     found = {part: _scan_part(report, top, part, subsets) for part in parts}
     every = [file for part in found.values() for file in part.files]
+    silent = sum(len(part.silent) for part in found.values())
+    if silent:
+        # a chapter may be shared out over folds, so this says nothing about the archive
+        report.warnings.append(f"{silent} transcripts have no audio in their own fold; they are not used.")
     headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
@@ -86,9 +90,5 @@ def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chap
             report.problems.append(Problem("layout", name, sentence, False))
         both.files += found.files
         report.problems += found.problems
-        if found.silent:
-            # a chapter may be shared out over folds, so a line without audio says nothing
-            report.warnings.append(
-                f"{name}: {len(found.silent)} transcripts have no audio in this fold; they are not used."
-            )
+        both.silent += found.silent
     return both
