@@ -10,6 +10,7 @@ from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.options import choose, positive_int, read_options
+from upstream_elp.audio import CHANNEL_RULES
 from upstream_elp.errors import ElpError
 
 LOADER_DEFAULTS = {
@@ -37,7 +38,7 @@ class UtteranceExpert(TaskExpert):
         self.datarc = read_options(self.datarc, known, where="downstream_expert.datarc", ignored=ignored)
         for key, least in (("num_workers", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
             positive_int(self.datarc[key], key=f"downstream_expert.datarc.{key}", least=least)
-        choose(self.datarc["channels"], ("error", "mean", "first"), key="downstream_expert.datarc.channels")
+        choose(self.datarc["channels"], CHANNEL_RULES, key="downstream_expert.datarc.channels")
         self.audio = AudioReader(
             resample=bool(self.datarc["resample"]),
             channels=self.datarc["channels"],

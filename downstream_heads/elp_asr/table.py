@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest, write_text
 from downstream_heads.common.options import problem_list
+from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
 from upstream_elp.errors import ElpError
 
-RATE = 16000
-MIN_SAMPLES = 400
 COLUMNS = ("file_path", "length", "rate", "channels")
 
 
@@ -61,7 +60,7 @@ def check_audio(entries: Iterable[Entry], *, resample: bool, channels: str, wher
     for entry in entries:
         if entry.length < MIN_SAMPLES:
             problems.append(f"{entry.path} has {entry.length} samples (at least {MIN_SAMPLES} are needed)")
-        elif entry.rate not in (None, RATE) and not resample:
+        elif entry.rate not in (None, SAMPLE_RATE) and not resample:
             problems.append(f"{entry.path} has {entry.rate} Hz (set datarc.resample to convert it)")
         elif entry.channels not in (None, 1) and channels == "error":
             problems.append(f"{entry.path} has {entry.channels} channels (set datarc.channels to mean or first)")

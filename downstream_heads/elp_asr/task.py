@@ -20,6 +20,7 @@ from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_asr.characters import Characters, collapse, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, folders_of, only
 from downstream_heads.elp_asr.model import build_head
+from upstream_elp.audio import CHANNEL_RULES
 from upstream_elp.errors import ElpError
 
 WHERE = "downstream_expert.datarc"
@@ -75,7 +76,7 @@ class DownstreamExpert(TaskExpert):
         for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
             positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
         choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
-        choose(rc["channels"], ("error", "mean", "first"), key=f"{WHERE}.channels")
+        choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
         decoder = (rc["decoder_args"] or {}).get("decoder_type")
         if str(decoder).lower() != "none":
             raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")

@@ -1,0 +1,264 @@
+"""The ASR task: characters, greedy decoding, length tables, batches, files, and what is refused."""
+
+import itertools
+import json
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from downstream_heads.elp_asr.characters import Characters, collapse, frames_needed, words
+from downstream_heads.elp_asr.data import make_batches
+from downstream_heads.elp_asr.table import Entry, length_table
+from tests import toy_corpora
+from tests.task_tools import DIM, fake_features, make_expert, run_split
+from upstream_elp.errors import ElpError
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    return toy_corpora.librispeech(tmp_path / "data")
+
+
+def make(tmp_path, **more):
+    return make_expert("elp_asr", tmp_path / "exp", modelrc={"head": "linear", **more.pop("modelrc", {})}, **more)
+
+
+def plain_greedy(path, blank):
+    """Greedy decoding by the definition: merge runs, then drop blanks."""
+    return [label for label, _ in itertools.groupby(path) if label != blank]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=20))
+def test_collapse_equals_the_definition(path):
+    assert collapse(path, 0) == plain_greedy(path, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+def test_frames_needed_is_where_ctc_becomes_finite(labels):
+    needed = frames_needed(labels)
+    for frames in (needed - 1, needed):
+        log_probs = torch.zeros(max(1, frames), 1, 4).log_softmax(-1)
+        loss = torch.nn.functional.ctc_loss(
+            log_probs, torch.tensor([labels]), torch.tensor([frames]), torch.tensor([len(labels)])
+        )
+        assert bool(torch.isfinite(loss)) == (frames >= needed)
+
+
+def test_characters():
+    characters = Characters()
+    assert "".join(characters.symbols[4:]) == "|ETAONIHSRDLUMWCFGYPBVK'XJQZ"
+    assert (len(characters), characters.blank, characters.end) == (32, 0, 2)
+    plain, superb = (characters.encode("it's  on", superb=flag) for flag in (False, True))
+    assert superb == [*plain, 4, 2]
+    assert words(characters.tokens(plain)) == words(characters.tokens(superb)) == ["IT'S", "ON"]
+    assert characters.unknown_characters("naïve 2") == "2Ï"
+
+
+def test_decode_on_padded_batch(root, tmp_path):
+    expert = make(tmp_path)
+    characters = expert.characters
+    spelled = [[0, 5, 5, 0, 5, 6], [7, 7, 2, 4, 8]]
+    log_probs = torch.zeros(2, 8, len(characters))
+    for row, path in enumerate(spelled):
+        for frame, index in enumerate(path):
+            log_probs[row, frame, index] = 5.0
+        log_probs[row, len(path) :, 9] = 5.0  # padding must not be read
+    assert expert.decode(log_probs, torch.tensor([6, 5])) == [["E", "E", "T"], ["A", "|", "O"]]
+
+
+def entries(lengths):
+    return [Entry(f"{n}.flac", length) for n, length in enumerate(sorted(lengths, reverse=True))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(400, 9000), min_size=1, max_size=30), st.integers(1, 8), st.booleans(), st.booleans())
+def test_batches_keep_every_utterance_once(lengths, size, superb, training):
+    table = entries(lengths)
+    batches = make_batches(table, size, superb=superb, training=training)
+    flat = [path for batch in batches for path in batch]
+    dropped = len(table) - len(flat)
+    assert flat == [entry.path for entry in table][: len(flat)]
+    assert dropped == (1 if superb and training and size > 1 and len(table) % size == 1 else 0)
+    assert all(len(batch) <= size for batch in batches)
+
+
+def test_halving_is_the_benchmarks():
+    table = entries([3000] * 9)
+    assert [len(batch) for batch in make_batches(table, 4, superb=True, training=True)] == [2, 2, 2, 2]
+    assert [len(batch) for batch in make_batches(table, 4, superb=False, training=True)] == [4, 4, 1]
+    assert [len(batch) for batch in make_batches(entries([1500] * 8), 4, superb=True, training=True)] == [4, 4]
+
+
+def test_length_table_is_cached_by_content(root, tmp_path):
+    first = length_table(root, "dev-clean")
+    cached = list((tmp_path / "cache" / "lengths").iterdir())
+    assert len(cached) == 1 and first == length_table(root, "dev-clean")
+    assert [entry.length for entry in first] == sorted((entry.length for entry in first), reverse=True)
+    toy_corpora.write_wav(root / first[0].path, toy_corpora.tone(seconds=0.1))
+    changed = {entry.path: entry.length for entry in length_table(root, "dev-clean")}
+    assert changed[first[0].path] == 1600
+    assert {path.suffix for path in root.rglob("*") if path.is_file()} == {".flac", ".txt"}
+
+
+def test_given_length_table(root, tmp_path):
+    measured = length_table(root, "dev-clean")
+    lines = ["file_path,length,label", *(f"{entry.path},{entry.length},0" for entry in measured)]
+    (tmp_path / "dev-clean.csv").write_text("\n".join(lines))
+    given = length_table(root, "dev-clean", bucket_file=tmp_path)
+    assert [(entry.path, entry.length) for entry in given] == [(entry.path, entry.length) for entry in measured]
+    (tmp_path / "dev-clean.csv").write_text("path,length\n")
+    with pytest.raises(ElpError, match="has no column file_path"):
+        length_table(root, "dev-clean", bucket_file=tmp_path)
+    with pytest.raises(ElpError, match=r"test-clean\.csv does not exist"):
+        length_table(root, "test-clean", bucket_file=tmp_path)
+
+
+def test_perfect_and_empty_answers(root, tmp_path):
+    expert = make(tmp_path).eval()
+    records, *_ = run_split(expert, "test-clean")
+    perfect = {**records, "pred_tokens": records["target_tokens"]}
+    empty = {**records, "pred_tokens": [[] for _ in records["target_tokens"]]}
+    for answer, error in ((perfect, 0.0), (empty, 100.0)):
+        expert.log_records("test-clean", answer, None, 1)
+        line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()[-1])
+        assert line["metrics"]["wer"] == line["metrics"]["uer"] == error
+        assert line["chance"] == {"wer": 100.0, "uer": 100.0}
+
+
+def test_ark_files(root, tmp_path):
+    expert = make(tmp_path).eval()
+    records, *_ = run_split(expert, "test")
+    records["pred_tokens"][0] = [*"A|B"]
+    records["pred_tokens"][1] = []
+    expert.log_records("test", records, None, 1)
+    hypotheses = (tmp_path / "exp" / "test-clean-noLM-hyp.ark").read_text().split("\n")
+    references = (tmp_path / "exp" / "test-clean-noLM-ref.ark").read_text().split("\n")
+    assert hypotheses[:2] == ["300-7-0002 A B", "300-7-0001 "]
+    assert references == ["300-7-0002 A CAT", "300-7-0001 SEE THE SEA", "300-7-0000 HELLO WORLD", ""]
+
+
+def test_too_few_frames_are_counted(root, tmp_path, capsys):
+    _, _, losses = run_split(make(tmp_path).eval(), "test-clean")  # 20 ms frames suffice
+    assert "fewer frames" not in capsys.readouterr().out
+    expert = make(tmp_path).eval()
+    wavs, labels, names = next(iter(expert.get_dataloader("test-clean")))
+    features = [feature[:3] for feature in fake_features(wavs)]
+    records = defaultdict(list)
+    loss = expert("test-clean", features, labels, names, records)
+    assert loss.item() == 0.0 and losses[0].item() > 0
+    expert.log_records("test-clean", records, None, 1)
+    assert "1 of 1 utterances have fewer frames than labels; their loss counts as zero" in capsys.readouterr().out
+
+
+def test_superb_head_has_the_published_size(root, tmp_path):
+    with torch.device("meta"):
+        expert = make_expert("elp_asr", tmp_path / "exp")
+    count = sum(parameter.numel() for parameter in expert.model.parameters())
+    lstm = sum(2 * (4 * 1024 * (width + 1024) + 8 * 1024) for width in (1024, 2048))
+    assert count == lstm + 2048 * 32 + 32
+    assert round((count + 768 * 1024 + 1024) / 1e6, 1) == 42.8  # the figure known for 768 features
+
+
+def test_linear_head_is_one_layer(root, tmp_path):
+    shapes = {name: tuple(p.shape) for name, p in make(tmp_path).named_parameters()}
+    assert shapes == {"model.lm_head.weight": (32, DIM), "model.lm_head.bias": (32,)}
+
+
+def change_transcript(root, change):
+    table = root / "train-clean-100" / "100" / "7" / "100-7.trans.txt"
+    table.write_text(change(table.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "\n".join(text.splitlines()[1:]), "100-7-0000 has no transcript"),
+        (lambda text: text.replace(" HELLO WORLD", ""), "100-7-0000 has an empty transcript"),
+        (lambda text: text.replace("CAT", "CAT 22 É"), "100-7-0002 has characters that the dictionary lacks: 2É"),
+        (lambda text: "", "100-7-0000 has no transcript; 100-7-0001 has no transcript"),
+    ],
+)
+def test_bad_transcripts(root, tmp_path, change, message):
+    change_transcript(root, change)
+    with pytest.raises(ElpError, match=r"transcripts below .* are not usable") as caught:
+        make(tmp_path).get_dataloader("train")
+    assert all(part in str(caught.value) for part in message.split("; "))
+
+
+def test_all_problems_are_counted(root, tmp_path):
+    for table in (root / "train-clean-100").glob("*/*/*.trans.txt"):
+        table.unlink()
+    with pytest.raises(ElpError) as caught:
+        make(tmp_path).get_dataloader("train")
+    assert "trans.txt is missing" in str(caught.value) and str(caught.value).count(";") == 9
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (toy_corpora.tone(rate=8000), 8000, r"0000\.flac has 8000 Hz \(set datarc\.resample"),
+        (np.zeros((4000, 2)), 16000, r"0000\.flac has 2 channels \(set datarc\.channels"),
+        (np.zeros(399), 16000, r"0000\.flac has 399 samples \(at least 400"),
+    ],
+)
+def test_unusable_audio_is_told_before_training(root, tmp_path, samples, rate, message):
+    path = root / "train-clean-100" / "100" / "7" / "100-7-0000.flac"
+    toy_corpora.write_wav(path, samples, rate)
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path).get_dataloader("train")
+
+
+def test_config_may_allow_conversion(root, tmp_path):
+    folder = root / "dev-clean" / "200" / "7"
+    toy_corpora.write_wav(folder / "200-7-0000.flac", toy_corpora.tone(seconds=0.9, rate=8000), 8000)
+    toy_corpora.write_wav(folder / "200-7-0001.flac", np.stack([toy_corpora.tone()] * 2, axis=1))
+    expert = make(tmp_path, datarc={"resample": True, "channels": "mean", "eval_batch_size": 8})
+    ((wavs, _, names),) = list(expert.get_dataloader("dev"))
+    lengths = dict(zip(names, map(len, wavs), strict=True))
+    assert lengths["200-7-0000"] == 14400 and lengths["200-7-0001"] == 8000
+
+
+def test_corrupt_flac(root, tmp_path):
+    path = root / "dev-clean" / "200" / "7" / "200-7-0000.flac"
+    content = path.read_bytes()
+    path.write_bytes(b"not flac at all")
+    with pytest.raises(ElpError, match=r"files that cannot be read: dev-clean/200/7/200-7-0000\.flac"):
+        make(tmp_path).get_dataloader("dev")
+    path.write_bytes(content[: len(content) // 2])  # the header is whole, the samples are not
+    with pytest.raises(ElpError, match=r"200-7-0000\.flac"):
+        list(make(tmp_path).get_dataloader("dev"))
+
+
+def test_missing_parts_and_wrong_settings(root, tmp_path):
+    with pytest.raises(ElpError, match="parts that are there: dev-clean, test-clean, train-clean-100"):
+        make(tmp_path).get_dataloader("test-other")
+    with pytest.raises(ElpError, match=r"datarc\.dev-clean must list folders"):
+        make(tmp_path, datarc={"dev-clean": []}).get_dataloader("dev")
+    with pytest.raises(ElpError, match="decodes greedily"):
+        make(tmp_path, datarc={"decoder_args": {"decoder_type": "kenlm"}})
+    with pytest.raises(ElpError, match="protocol is 'le'"):
+        make(tmp_path, datarc={"protocol": "le"})
+    with pytest.raises(ElpError, match=r"character dictionary .* does not exist"):
+        make(tmp_path, datarc={"dict_path": str(tmp_path / "nothing")})
+    for modelrc, message in (
+        ({"RNNs": {"dim": [4]}}, "one value per layer"),
+        ({"RNNs": {"module": "RWKV"}}, "choose one of: LSTM, GRU"),
+        ({"select": "Wav2Letter"}, "choose one of: RNNs"),
+        ({"RNNs": {"total_rate": 100}}, "less than the upstream"),
+    ):
+        with pytest.raises(ElpError, match=message):
+            make(tmp_path, modelrc={"head": "superb", **modelrc})
+
+
+def test_several_parts_make_one_split(root, tmp_path):
+    expert = make(tmp_path, datarc={"dev-clean": ["dev-clean", "test-clean"], "eval_batch_size": 16})
+    ((wavs, _, names),) = list(expert.get_dataloader("dev-clean"))
+    assert len(names) == 6 and [len(wav) for wav in wavs] == sorted(map(len, wavs), reverse=True)

@@ -1,0 +1,200 @@
+"""What S3PRL's runner asks of every task: loaders, forward, records, checkpoint names, inference, workers."""
+
+import json
+import multiprocessing
+import pickle
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import toy_corpora
+from tests.task_tools import DIM, RATE, Scalars, fake_features, make_expert, packaged_config, run_split
+from upstream_elp.errors import ElpError
+
+TASKS = ("elp_asr", "elp_er", "elp_ic")
+HEADS = ("superb", "linear")
+DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev"}
+SMALL = {"elp_asr": {"project_dim": 8, "RNNs": {"dim": [6, 6]}}}
+MAIN = {"elp_asr": "wer", "elp_er": "acc", "elp_ic": "acc"}
+
+
+@pytest.fixture(autouse=True)
+def corpora(tmp_path, monkeypatch):
+    toy_corpora.write_all(tmp_path / "data")
+    monkeypatch.setenv("ELP_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+
+
+def make(task, tmp_path, head="superb", **more):
+    return make_expert(task, tmp_path / "exp", modelrc={**SMALL.get(task, {}), "head": head}, **more)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("task", TASKS)
+def test_train_and_evaluate(task, head, tmp_path):
+    expert = make(task, tmp_path, head)
+    optimizer = torch.optim.Adam(expert.parameters(), lr=0.02)
+    first, last = [], []
+    for step in range(30):
+        _, names, losses = run_split(expert, "train", step=step)
+        assert names == []
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+        (first if step == 0 else last).append(torch.stack(losses).mean().item())
+    assert last[-1] < 0.9 * first[0]
+    for parameter in expert.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0
+
+    scalars = Scalars()
+    records, names, losses = run_split(expert.eval(), DEV[task], step=30, logger=scalars)
+    assert names == [f"{DEV[task]}-best.ckpt"]
+    assert run_split(expert, DEV[task], step=31)[1] == []  # the same value is no better
+    assert all(loss.requires_grad and loss.shape == () for loss in losses)
+    line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["task"] == task and line["split"] == DEV[task] and line["step"] == 31
+    assert line["items"] == len(records["truth" if task != "elp_asr" else "target_tokens"])
+    assert line["metrics"][MAIN[task]] >= 0
+    assert f"{task}/{DEV[task]}-{MAIN[task]}" in scalars.values
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_test_split_never_names_a_checkpoint(task, tmp_path):
+    expert = make(task, tmp_path).eval()
+    assert run_split(expert, "test")[1] == []
+    assert float(expert.best_score) in (float("inf"), float("-inf"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_wavs_are_plain_float32(task, tmp_path):
+    wavs, labels, names = next(iter(make(task, tmp_path).get_dataloader("train")))
+    assert len(wavs) == len(labels) == len(names)
+    for wav in wavs:
+        assert wav.ndim == 1 and wav.dtype.name == "float32" and 400 <= len(wav) <= 16000
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_state_dict_round_trip(task, tmp_path):
+    one, two = make(task, tmp_path, seed=1).eval(), make(task, tmp_path, seed=2).eval()
+    before = run_split(one, "test")[2]
+    assert not torch.equal(torch.stack(before), torch.stack(run_split(two, "test")[2]))
+    two.load_state_dict(pickle.loads(pickle.dumps(one.state_dict())))
+    assert torch.equal(torch.stack(before), torch.stack(run_split(two, "test")[2]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_seed_gives_head_and_order_but_not_the_split(task, tmp_path):
+    def names_of(seed, split):
+        expert = make(task, tmp_path, seed=seed)
+        return [name for _, _, names in expert.get_dataloader(split) for name in names]
+
+    heads = {seed: make(task, tmp_path, seed=seed).state_dict() for seed in (1, 2)}
+    weight = next(key for key in heads[1] if key.endswith("weight"))
+    assert not torch.equal(heads[1][weight], heads[2][weight])
+    assert names_of(1, "train") == names_of(1, "train")
+    assert sorted(names_of(1, "train")) == sorted(names_of(2, "train"))
+    assert names_of(1, DEV[task]) == names_of(2, DEV[task])
+    orders = {tuple(names_of(seed, "train")) for seed in range(6)}
+    assert len(orders) > 1 or task == "elp_asr"  # the toy's seven utterances make one ASR batch
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_loaders_leave_the_global_random_state_alone(task, tmp_path):
+    expert = make(task, tmp_path)
+    state = torch.get_rng_state()
+    list(expert.get_dataloader("test"))
+    expert.dataset("train")
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_a_batch_gives_what_the_utterances_give_alone(tmp_path_factory, lengths):
+    for task in TASKS:
+        for head in HEADS:
+            expert = make(task, tmp_path_factory.mktemp("exp"), head).eval()
+            features = fake_features([torch.rand(RATE * n) for n in lengths])
+            forward = expert.logits if hasattr(expert, "logits") else lambda rows, e=expert: e.log_probs(rows)[0]
+            with torch.no_grad():
+                together = forward(features)
+                for row, feature in zip(together, features, strict=True):
+                    alone = forward([feature])[0]
+                    row = row[: len(alone)] if task == "elp_asr" else row
+                    torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_inference_on_one_file(task, tmp_path, capsys):
+    expert = make(task, tmp_path).eval()
+    path = toy_corpora.write_wav(tmp_path / "one.wav", toy_corpora.tone())
+    wav = expert.load_audio(path)
+    answers = expert.inference(fake_features([wav]), [path.stem])
+    assert len(answers) == 1
+    written = [file for file in (tmp_path / "exp").iterdir() if file.stem == "inference"]
+    assert len(written) == 1 and written[0].read_text().startswith("one")
+    assert written[0].read_text().strip() in capsys.readouterr().out.strip() + " "
+    assert expert.inference(fake_features([wav]), []) == answers
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_unknown_split_and_key(task, tmp_path):
+    with pytest.raises(ElpError, match=r"no split 'validation'; choose one of: train, dev"):
+        make(task, tmp_path).get_dataloader("validation")
+    with pytest.raises(ElpError, match=r"unknown config key downstream_expert\.datarc\.batchsize"):
+        make(task, tmp_path, datarc={"batchsize": 3})
+    with pytest.raises(ElpError, match=r"modelrc\.head is 'linaer'; choose one of: superb, linear"):
+        make(task, tmp_path, "linaer")
+    with pytest.raises(ElpError, match=r"eval_batch_size is 0; it must be a whole number"):
+        make(task, tmp_path, datarc={"eval_batch_size": 0})
+    with pytest.raises(ElpError, match=r"datarc\.channels is 'left'; choose one of"):
+        make(task, tmp_path, datarc={"channels": "left"})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_evaluation_splits_are_checked_before_the_first_step(task, tmp_path):
+    config = packaged_config(task)
+    config["runner"]["eval_dataloaders"] = ["dev", "nowhere"]
+    with pytest.raises(ElpError, match="no split 'nowhere'"):
+        make(task, tmp_path, config=config).get_dataloader("train")
+
+
+def _first_batch_size(dataset):
+    from downstream_heads.common.loaders import eval_loader, transpose
+    from downstream_heads.elp_asr.data import only
+
+    asr = hasattr(dataset, "batches")
+    return len(next(iter(eval_loader(dataset, batch_size=1, num_workers=0, collate_fn=only if asr else transpose)))[0])
+
+
+def _in_worker(payloads, queue):
+    queue.put([_first_batch_size(pickle.loads(payload)) for payload in payloads])
+
+
+def test_spawned_workers_can_unpickle(tmp_path):
+    """The data sets' classes are found by their absolute names, in a process where S3PRL was never touched."""
+    payloads = [pickle.dumps(make(task, tmp_path).dataset("test")) for task in TASKS]
+    assert all(b"downstream_heads" in payload and b"s3prl" not in payload for payload in payloads)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_in_worker, args=(payloads, queue))
+    process.start()
+    sizes = queue.get(timeout=60)
+    process.join()
+    assert sizes == [1, 1, 1] and process.exitcode == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_loader_with_workers(task, tmp_path):
+    expert = make(task, tmp_path, datarc={"num_workers": 2, "pre_load": True})
+    parallel = [names for _, _, names in expert.get_dataloader("test")]
+    expert.datarc["num_workers"] = 0
+    assert parallel == [names for _, _, names in expert.get_dataloader("test")]
+
+
+def test_config_files_are_paths_free_and_read(tmp_path):
+    for task in TASKS:
+        text = str(packaged_config(task))
+        assert "/" not in text
+        assert make(task, tmp_path).upstream_dim == DIM

@@ -1,0 +1,106 @@
+"""Tiny corpora in the real corpora's layouts: tones and noise, a few files each, written in a fraction of a second."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 16000
+SENTENCES = ("HELLO WORLD", "SEE THE SEA", "A CAT", "IT'S TOO LATE", "GO ON", "YES")
+EMOTIONS = ("neu", "hap", "ang", "sad", "exc")
+INTENTS = (
+    ("change language", "none", "none"),
+    ("activate", "lights", "kitchen"),
+    ("deactivate", "music", "none"),
+    ("activate", "lamp", "bedroom"),
+)
+
+
+def tone(*, seconds: float = 0.5, pitch: float = 220.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """A tone with noise, float32 in [-1, 1], ``(samples,)``."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).standard_normal(len(time))
+    return (0.3 * np.sin(2 * np.pi * pitch * time) + 0.02 * noise).astype(np.float32)
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+    """Write wav or flac, by the ending; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate)
+    return path
+
+
+def librispeech(data: Path, *, counts: Mapping[str, int] | None = None, sentences: Sequence[str] = SENTENCES) -> Path:
+    """``<data>/LibriSpeech`` with ``counts[part]`` utterances per part, spread over speakers of three utterances."""
+    root = data / "LibriSpeech"
+    counts = counts or {"train-clean-100": 7, "dev-clean": 3, "test-clean": 3}
+    for part_number, (part, count) in enumerate(counts.items()):
+        for number in range(count):
+            speaker, chapter = str(100 * (part_number + 1) + number // 3), "7"
+            folder = root / part / speaker / chapter
+            name = f"{speaker}-{chapter}-{number:04d}"
+            write_wav(folder / f"{name}.flac", tone(seconds=0.4 + 0.05 * number, pitch=200 + 40 * number, seed=number))
+            with (folder / f"{speaker}-{chapter}.trans.txt").open("a") as file:
+                file.write(f"{name} {sentences[number % len(sentences)]}\n")
+    return root
+
+
+def iemocap(data: Path, *, per_session: int = 6) -> Path:
+    """``<data>/IEMOCAP`` with five sessions; one extra utterance per session has a label that is not used."""
+    root = data / "IEMOCAP"
+    for session in range(1, 6):
+        dialog = f"Ses0{session}F_impro01"
+        lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+        for number in range(per_session + 1):
+            label = EMOTIONS[(number + session) % len(EMOTIONS)] if number < per_session else "fru"
+            name = f"{dialog}_F{number:03d}"
+            wav = tone(seconds=0.3 + 0.02 * number, pitch=150 + 60 * EMOTIONS.index(label) if label != "fru" else 90)
+            write_wav(root / f"Session{session}" / "sentences" / "wav" / dialog / f"{name}.wav", wav)
+            lines += [
+                f"[{number}.0000 - {number}.9000]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]",
+                "C-E1:\tNeutral;\t()",
+                "",
+            ]
+        table = root / f"Session{session}" / "dialog" / "EmoEvaluation" / f"{dialog}.txt"
+        table.parent.mkdir(parents=True)
+        table.write_text("\n".join(lines))
+    return root
+
+
+def fluent_speech_commands(data: Path, *, counts: Mapping[str, int] | None = None) -> Path:
+    """``<data>/fluent_speech_commands_dataset`` with every intent in training."""
+    root = data / "fluent_speech_commands_dataset"
+    (root / "data").mkdir(parents=True)
+    for split, count in (counts or {"train": 8, "valid": 4, "test": 4}).items():
+        lines = [",path,speakerId,transcription,action,object,location"]
+        for number in range(count):
+            path = f"wavs/speakers/{split}spk/{split}-{number:03d}.wav"
+            write_wav(root / path, tone(seconds=0.3 + 0.02 * number, pitch=180 + 70 * (number % len(INTENTS))))
+            lines.append(f'{number},{path},{split}spk,"Well, do it",{",".join(INTENTS[number % len(INTENTS)])}')
+        (root / "data" / f"{split}_data.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def voxceleb1(data: Path, *, train: int = 4, test: int = 2, videos: int = 2, seconds: float = 2.5) -> Path:
+    """``<data>/VoxCeleb1`` with two utterances per video and all trials between the first test utterances."""
+    root = data / "VoxCeleb1"
+    wavs: dict[str, list[str]] = {"dev": [], "test": []}
+    for speaker in range(train + test):
+        part = "dev" if speaker < train else "test"
+        for video, number in itertools.product(range(videos), range(1, 3)):
+            path = f"id1{speaker:04d}/video{video}/{number:05d}.wav"
+            write_wav(root / part / "wav" / path, tone(seconds=seconds, pitch=120 + 50 * speaker, seed=number + video))
+            wavs[part].append(path)
+    pairs = itertools.combinations(wavs["test"], 2)
+    lines = [f"{int(first.split('/')[0] == second.split('/')[0])} {first} {second}" for first, second in pairs]
+    (root / "voxceleb1_test_v2.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_all(data: Path) -> Path:
+    """All four corpora below ``data``, as ``ELP_DATA`` expects them."""
+    for make in (librispeech, iemocap, fluent_speech_commands, voxceleb1):
+        make(data)
+    return data
