@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance, variants_of
+from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import cast_splits
 
 NAME = "fluent_speech_commands_dataset"
@@ -81,7 +81,6 @@ def plan_fluent(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -
         name=NAME,
         utterances=tuple(utterances),
         tables=lambda samples: {f"data/{split}_data.csv": _table(utterances, intents, split) for split in SPLITS},
-        variants=variants_of(cast),
     )
 
 

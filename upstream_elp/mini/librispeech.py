@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance, variants_of
+from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import cast_splits
 
 NAME = "LibriSpeech"
@@ -52,7 +52,6 @@ def plan_librispeech(size: str, voices: Sequence[tuple[str, str]], *, seeds: See
         name=NAME,
         utterances=tuple(utterances),
         tables=lambda samples: _transcripts(utterances),
-        variants=variants_of(cast),
     )
 
 

@@ -31,13 +31,19 @@ class Utterance:
 class Plan:
     """A corpus: its utterances, the tables written beside them (relative path -> text), and who speaks.
 
-    `tables` gets the number of samples of every utterance, in order.
+    `tables` gets the number of samples of every utterance, in order. An eSpeak variant is heard in one split only.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     tables: Callable[[Sequence[int]], dict[str, str]]
-    variants: dict[str, tuple[str, ...]]  # split -> eSpeak variants heard in it
+
+    def variants(self) -> dict[str, list[str]]:
+        """Return the eSpeak variants heard in each split, in the order of the splits."""
+        heard: dict[str, set[str]] = {}
+        for utterance in self.utterances:
+            heard.setdefault(utterance.split, set()).add(utterance.voice.split("+")[1])
+        return {split: sorted(variants) for split, variants in heard.items()}
 
 
 class Seeds:
@@ -87,8 +93,3 @@ def make_utterance(
         tilt=tilt,
         max_samples=max_samples,
     )
-
-
-def variants_of(cast: dict[str, list[Speaker]]) -> dict[str, tuple[str, ...]]:
-    """The eSpeak variants of each split."""
-    return {split: tuple(sorted({speaker.variant for speaker in speakers})) for split, speakers in cast.items()}

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from upstream_elp.errors import ElpError
 from upstream_elp.mini.plan import Utterance
@@ -45,42 +45,30 @@ class ShardPool:
         return [self._executor.submit(self._run, _job(folder, shard, snr=snr)) for shard in shards]
 
     def _run(self, job: dict[str, Any]) -> list[int]:
-        with tempfile.TemporaryFile() as errors:
-            with self._lock:
-                if self._closed:
-                    raise ElpError("interrupted")
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "upstream_elp.mini.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    env=_environment(),
-                    text=True,
-                )
-                self._running.add(process)
-            try:
-                samples = self._talk(process, job)
-            finally:
-                with self._lock:
-                    self._running.discard(process)
-            if process.returncode or len(samples) != len(job["utterances"]):
-                errors.seek(0)
-                lines = errors.read().decode(errors="replace").strip().splitlines()
-                raise ElpError(f"speech synthesis failed: {lines[-1] if lines else f'status {process.returncode}'}")
-        return samples
-
-    def _talk(self, process: subprocess.Popen, job: dict[str, Any]) -> list[int]:
-        samples = []
-        with process:
-            try:
-                json.dump(job, process.stdin)
-                process.stdin.close()
+        with tempfile.TemporaryFile("w+") as orders, tempfile.TemporaryFile("w+") as errors:
+            json.dump(job, orders)
+            orders.seek(0)
+            with self._start(stdin=orders, stderr=errors) as process:
+                samples = []
                 for line in process.stdout:
                     samples.append(int(line))
                     self._progress()
-            except BrokenPipeError:
-                pass  # the worker died; its status and last words are reported
+            with self._lock:
+                self._running.discard(process)
+            if process.returncode or len(samples) != len(job["utterances"]):
+                errors.seek(0)
+                last = (errors.read().strip() or f"the worker ended with status {process.returncode}").splitlines()[-1]
+                raise ElpError(f"speech synthesis failed: {last}")
         return samples
+
+    def _start(self, **streams: TextIO) -> subprocess.Popen:
+        command = [sys.executable, "-m", "upstream_elp.mini.worker"]
+        with self._lock:
+            if self._closed:
+                raise ElpError("speech synthesis was interrupted")
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment(), text=True, **streams)
+            self._running.add(process)
+        return process
 
 
 def _job(folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def write_mini_superb(
     """
     folder = Path(out)
     settings = _settings(size=size, seed=seed, voices=voices, snr=snr)
-    jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    jobs = _cpus() if jobs is None else jobs
     if jobs < 1:
         raise ElpError(f"--jobs is {jobs}; it must be at least 1")
     _claim(folder, settings)
@@ -99,6 +99,10 @@ def verify_corpus(folder: Path, plan: Plan) -> None:
         raise ElpError(f"{folder / absent[0]} is missing from a finished corpus; delete {folder} to make it again")
     if _hash_files(folder, paths) != record["sha256"]:
         raise ElpError(f"{folder} has changed since it was made; delete it to make it again")
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, float]) -> dict[str, Any]:
@@ -145,19 +149,21 @@ def _is_finished(folder: Path, settings: dict[str, Any]) -> bool:
 
 def _speak(folder: Path, plans: Sequence[Plan], *, settings: dict[str, Any], jobs: int) -> None:
     total = sum(len(plan.utterances) for plan in plans)
-    with (
-        tqdm(total=total, desc="mini-SUPERB", unit="utt", disable=None) as bar,
-        ShardPool(jobs, progress=bar.update) as pool,
-    ):
-        queued = []
-        for plan in plans:
-            partial = folder / f".{plan.name}.partial"
+    partials = [folder / f".{plan.name}.partial" for plan in plans]
+    bar = tqdm(total=total, desc="mini-SUPERB", unit="utt", disable=None)
+    try:
+        with bar, ShardPool(jobs, progress=bar.update) as pool:
+            queued = []
+            for plan, partial in zip(plans, partials, strict=True):
+                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+                partial.mkdir()
+                queued.append(pool.submit(partial, plan.utterances, snr=tuple(settings["snr"])))
+            for plan, partial, futures in zip(plans, partials, queued, strict=True):
+                _finish(plan, partial, futures, settings=settings)
+                partial.replace(folder / plan.name)
+    finally:
+        for partial in partials:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            queued.append((plan, partial, pool.submit(partial, plan.utterances, snr=tuple(settings["snr"]))))
-        for plan, partial, futures in queued:
-            _finish(plan, partial, futures, settings=settings)
-            partial.replace(folder / plan.name)
 
 
 def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: dict[str, Any]) -> None:
@@ -179,13 +185,13 @@ def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: d
 
 def _summarise(plan: Plan, samples: Sequence[int]) -> dict[str, dict[str, Any]]:
     splits: dict[str, dict[str, Any]] = {}
-    for split, variants in plan.variants.items():
+    for split, variants in plan.variants().items():
         chosen = [index for index, utterance in enumerate(plan.utterances) if utterance.split == split]
         splits[split] = {
             "utterances": len(chosen),
             "speakers": len({plan.utterances[index].speaker for index in chosen}),
             "hours": round(sum(samples[index] for index in chosen) / SAMPLE_RATE / 3600, 4),
-            "voices": list(variants),
+            "voices": variants,
         }
     return splits
 

@@ -60,15 +60,15 @@ def list_voices(count: int | None = None) -> list[tuple[str, str]]:
     return pairs[:count]
 
 
-def make_speaker(variant: str, gender: str, *, rng: np.random.Generator) -> Speaker:
-    """Give a variant an accent, a pitch, a liveliness and a pace."""
+def make_speaker(variant: str, gender: str, *, rng: np.random.Generator, spread: float = 1.0) -> Speaker:
+    """Give a variant an accent and, within `spread` times the usual range, a pitch, a liveliness and a pace."""
     return Speaker(
         variant=variant,
         gender=gender,
         accent=ACCENTS[rng.integers(len(ACCENTS))],
-        pitch=int(50 + rng.integers(-12, 13)),
-        pitch_range=int(50 + rng.integers(-10, 11)),
-        rate=int(175 * rng.uniform(0.9, 1.1)),
+        pitch=round(50 + spread * rng.uniform(-12, 12)),
+        pitch_range=round(50 + spread * rng.uniform(-10, 10)),
+        rate=round(175 * (1 + spread * rng.uniform(-0.1, 0.1))),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from upstream_elp.mini.effects import SAMPLE_RATE
-from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance, variants_of
+from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import Speaker, cast_splits
 
 NAME = "VoxCeleb1"
@@ -59,7 +59,6 @@ def plan_voxceleb(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds)
         name=NAME,
         utterances=tuple(utterances),
         tables=lambda samples: {TRIALS: "".join(lines)},
-        variants=variants_of(cast),
     )
 
 
