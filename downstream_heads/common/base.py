@@ -120,7 +120,7 @@ class TaskExpert(nn.Module):
         chance: dict[str, float] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell the values of one split: lines on the terminal, TensorBoard scalars, a line in ``metrics.jsonl``.
+        """Tell the values of one split: a line on the terminal, TensorBoard scalars, a line in ``metrics.jsonl``.
 
         Args:
             split: the split's name.
@@ -133,12 +133,14 @@ class TaskExpert(nn.Module):
             notes: more keys for the line in ``metrics.jsonl``, such as the protocol.
         """
         shown = {**values} if loss is None else {**values, "loss": loss}
+        told = []
         for name, value in shown.items():
             unit = "" if name in UNITLESS else " %"
-            trivial = f" (chance {chance[name]:.2f}{unit})" if chance and name in chance else ""
-            tqdm.write(f"[{self.task}] {split} step {step}: {name} {value:.4g}{unit}{trivial}")
+            trivial = f" (chance {chance[name]:.4g})" if chance and name in chance else ""
+            told.append(f"{name} {value:.4g}{unit}{trivial}")
             if logger is not None:
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
+        tqdm.write(f"[{self.task}] {split} step {step}: {', '.join(told)}")
         record = {
             "task": self.task,
             "split": split,

@@ -1,0 +1,116 @@
+"""The tasks in S3PRL's own loop: train, evaluate, resume, infer; from real files through a real, tiny backbone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import toy_corpora
+from tests.toys import tiny_backbone
+from upstream_elp.errors import ElpError
+from upstream_elp.run import run
+
+DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev"}
+FILES = {
+    "elp_asr": {"test-clean-noLM-hyp.ark", "test-clean-noLM-ref.ark"},
+    "elp_er": {"test_fold2_predict.txt", "test_fold2_truth.txt"},
+    "elp_ic": {"test_predict.csv", "test_truth.csv"},
+}
+SHORT = {"total_steps": 4, "eval_step": 2, "save_step": 2, "log_step": 2, "gradient_accumulate_steps": 1}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield toy_corpora.write_all(tmp_path / "data")
+    torch.set_num_threads(threads)
+
+
+def options(task, head, **runner):
+    """The ``-o`` flag: a short run without worker processes and with a narrow head."""
+    values = {f"config.runner.{key}": value for key, value in {**SHORT, **runner}.items()}
+    values["config.downstream_expert.datarc.num_workers"] = 0
+    values["config.downstream_expert.modelrc.head"] = head
+    if task == "elp_asr":
+        values["config.downstream_expert.modelrc.RNNs.dim"] = "[8,8]"
+    return ["-o", ",,".join(f"{key}={value}" for key, value in values.items())]
+
+
+def flags(task, data, expdir):
+    variant = ["-v", "fold2"] if task == "elp_er" else []
+    return ["-d", task, "-p", str(expdir), "--data", str(data), "--device", "cpu", *variant]
+
+
+def lines(expdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (expdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("head", ["superb", "linear"])
+@pytest.mark.parametrize("task", DEV)
+def test_train_evaluate_infer(task, head, data, tmp_path):
+    exp = tmp_path / "exp"
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    run(["-m", "train", *upstream, *flags(task, data, exp), *options(task, head)])
+    assert {(line["split"], line["step"]) for line in lines(exp)} == {
+        (split, step) for split in ("train", DEV[task]) for step in (2, 4)
+    }
+    first, last = (torch.load(exp / f"{name}.ckpt", weights_only=True) for name in (f"{DEV[task]}-best", "states-4"))
+    assert first["Downstream"].keys() == last["Downstream"].keys()
+    assert torch.isfinite(first["Downstream"]["best_score"]).all()
+
+    best = str(exp / f"{DEV[task]}-best.ckpt")
+    run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(data), "--device", "cpu"])
+    assert FILES[task] <= {path.name for path in exp.iterdir()}
+    evaluated = lines(exp)[-1]
+    assert evaluated["split"].startswith("test") and evaluated["items"] in (3, 4, 6)
+
+    wav = toy_corpora.write_wav(tmp_path / "some.wav", toy_corpora.tone())
+    run(["-m", "inference", "-t", str(wav), "-e", best, "--data", str(data), "--device", "cpu"])
+    assert next(exp.glob("inference.*")).read_text().startswith("some")
+
+
+def test_best_score_survives_resuming(data, tmp_path):
+    exp = tmp_path / "exp"
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    run(["-m", "train", *upstream, *flags("elp_ic", data, exp), *options("elp_ic", "linear")])
+    before = torch.load(exp / "states-4.ckpt", weights_only=True)["Downstream"]["best_score"].item()
+    more = ["-o", "config.runner.total_steps=6"]
+    run(["-m", "train", "-e", str(exp), "--data", str(data), "--device", "cpu", *more])
+    values = [line["metrics"]["acc"] for line in lines(exp) if line["split"] == "dev"]
+    after = torch.load(exp / "states-6.ckpt", weights_only=True)["Downstream"]["best_score"].item()
+    assert len(values) == 3 and before == max(values[:2]) and after == max(values)
+
+
+def test_with_our_upstream_and_seeds(data, tmp_path):
+    """ER obeys ``--seed``, which S3PRL's own task does not."""
+    heads = {}
+    for name, seed in (("one", 1), ("again", 1), ("two", 2)):
+        exp = tmp_path / name
+        upstream = ["-u", "elp_local", "-k", str(tiny_backbone()), "--seed", str(seed)]
+        run(["-m", "train", *upstream, *flags("elp_er", data, exp), *options("elp_er", "linear", total_steps=2)])
+        heads[name] = torch.load(exp / "states-2.ckpt", weights_only=True)["Downstream"]["projector.weight"]
+    assert torch.equal(heads["one"], heads["again"])
+    assert not torch.equal(heads["one"], heads["two"])
+
+
+@pytest.mark.parametrize("task", DEV)
+def test_a_missing_corpus_stops_at_once(task, data, tmp_path):
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ElpError, match=r"\(from ELP_DATA\): no such folder; get .* from https://"):
+        run(["-m", "train", *upstream, *flags(task, empty, tmp_path / "exp"), *options(task, "linear")])
+
+
+def test_damaged_audio_in_a_worker_is_one_sentence(data, tmp_path):
+    path = data / "fluent_speech_commands_dataset" / "wavs" / "speakers" / "trainspk" / "train-003.wav"
+    path.write_bytes(b"RIFF")
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    workers = options("elp_ic", "linear")
+    workers[1] = workers[1].replace("num_workers=0", "num_workers=1")
+    with pytest.raises(ElpError) as caught:
+        run(["-m", "train", *upstream, *flags("elp_ic", data, tmp_path / "exp"), *workers])
+    assert "train-003.wav" in str(caught.value) and "Traceback" not in str(caught.value)
