@@ -9,9 +9,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from argparse import Namespace
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -19,27 +18,6 @@ import click
 
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
-
-ADAPTER_FILE = "adapter_config.yaml"
-
-
-@dataclass
-class Plan:
-    """What a run comes to.
-
-    Args:
-        args: S3PRL's flags as understood here.
-        argv: S3PRL's flags as S3PRL gets them.
-        script: the clone's ``run_downstream.py``, or None for the installed s3prl.
-        env: environment variables for this run.
-        notes: what was decided in the user's stead, to be printed.
-    """
-
-    args: Namespace
-    argv: list[str]
-    script: Path | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -54,189 +32,16 @@ def run(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         click.echo(flags.help_text())
         return
-    plan = read(argv)
+    from upstream_elp.host import plans
+
+    plan = plans.read(argv)
     with _environment(plan.env):
-        complete(plan)
+        plans.complete(plan)
         main_module = load_main(plan.script)
-        for note in plan.notes if _leads() else []:
+        for note in plan.notes if plans.leads() else []:
             click.echo(f"elp: {note}", err=True)
         with _arguments(main_module, plan.argv), _one_sentence():
             main_module.main()
-
-
-def read(argv: Sequence[str]) -> Plan:
-    """Split our flags from S3PRL's.
-
-    Raises:
-        ElpError: for an unknown flag, a missing value, or a path of ours that does not exist.
-    """
-    from upstream_elp.host import checks
-
-    own, rest = flags.ours().parse_known_args(list(argv))
-    rest = [
-        "--local_rank" + flag.removeprefix("--local-rank") if flag.startswith("--local-rank") else flag for flag in rest
-    ]
-    args, unknown = flags.s3prl().parse_known_args(rest)
-    if unknown and own.script is None:
-        raise flags.unknown(unknown)
-    plan = Plan(args, rest)
-    if own.script:
-        plan.script = checks.file("--script", own.script).resolve()
-    if own.data:
-        plan.env["ELP_DATA"] = str(checks.folder("--data", own.data).resolve())
-    if own.backbone:
-        if "://" not in own.backbone and not Path(own.backbone).exists():
-            raise ElpError(f"--backbone {own.backbone}: no such file or folder")
-        plan.env["ELP_BACKBONE"] = own.backbone
-    if own.no_self_check:
-        plan.env["ELP_SELF_CHECK"] = "0"
-    return plan
-
-
-def complete(plan: Plan) -> None:
-    """Register our names, refuse what cannot work, and add the flags that follow from the machine.
-
-    Raises:
-        ElpError: naming the flag that is wrong.
-    """
-    _use_clone(plan.script)
-    _place(plan)
-    resumed = _resumed(plan)
-    if resumed is None:
-        _fresh(plan)
-    else:
-        _check_upstream(resumed)
-    if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
-        raise ElpError(
-            f"-m {plan.args.mode} needs a trained checkpoint; give it with -e, or with -i beside -u, -d and -c"
-        )
-
-
-def _place(plan: Plan) -> None:
-    """Choose device, rank and backend by what the machine has."""
-    import torch
-
-    args = plan.args
-    if args.device is None:
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-        plan.argv += ["--device", args.device]
-    try:
-        kind = torch.device(args.device).type
-    except RuntimeError as error:
-        raise ElpError(f"--device {args.device}: no such device; choose cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ElpError(f"--device {args.device}: this machine has no CUDA device; use --device cpu")
-    if args.local_rank is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        args.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        plan.argv += ["--local_rank", str(args.local_rank)]
-    if args.backend is None and args.local_rank is not None and kind == "cpu":
-        plan.argv += ["--backend", "gloo"]
-
-
-def _resumed(plan: Plan) -> Namespace | None:
-    """The flags of the checkpoint that this run goes on from, or None for a new experiment."""
-    from upstream_elp.host import checks
-
-    args, flag, path = plan.args, "-e", plan.args.past_exp
-    if args.auto_resume:
-        expdir = Path(args.expdir or f"result/downstream/{args.expname}")
-        if checks.states(expdir):
-            flag, path = "-a", str(expdir)
-    if not path:
-        return None
-    from upstream_elp.host import register
-
-    register()
-    found = checks.checkpoint(flag, path)
-    old, config = checks.saved(found)
-    checks.same_names(flag, args, old, found)
-    checks.overridden(old, config)
-    args.past_exp = path
-    return old
-
-
-def _fresh(plan: Plan) -> None:
-    """Check and complete the flags of an experiment that starts here."""
-    from upstream_elp.host import checks, places
-
-    args = plan.args
-    checks.name("-d", args.downstream, [*places.our_tasks(), *places.stock_tasks()])
-    path = checks.config(args, plan.script)
-    if args.config is None:
-        plan.argv += ["-c", str(path)]
-        args.config = str(path)
-    if args.init_ckpt:
-        checks.checkpoint("-i", args.init_ckpt)
-    content = checks.read_config(path)
-    _check_upstream(args)
-    if args.mode == "train":
-        _choose_trainable(plan)
-    final = Namespace(**vars(args))
-    checks.overridden(final, content)
-    folder = checks.experiment_folder(final)
-    if args.mode == "train" and _leads():
-        note = checks.other_experiment(folder, final, content)
-        plan.notes += [note] if note else []
-
-
-def _check_upstream(args: Namespace) -> None:
-    """Refuse an unknown upstream, or one whose files are missing."""
-    from upstream_elp.host import checks, register
-
-    register()
-    if args.hub == "huggingface":
-        _check_hub()
-        return
-    hub = importlib.import_module("s3prl.hub")
-    checks.name("-u", args.upstream, hub.options())
-    checks.upstream_files(args)
-
-
-def _check_hub() -> None:
-    import huggingface_hub
-
-    if not hasattr(huggingface_hub.HfApi, "login"):
-        raise ElpError(
-            "--hub huggingface needs a login call that huggingface_hub removed; download the model and use -k"
-        )
-
-
-def _choose_trainable(plan: Plan) -> None:
-    """Turn ``-f`` on for adapters that nobody has trained yet: without it S3PRL leaves them untrained, silently."""
-    args = plan.args
-    if args.upstream_trainable or not args.upstream.startswith("elp_"):
-        return
-    if args.upstream_ckpt and Path(args.upstream_ckpt, ADAPTER_FILE).is_file():
-        plan.notes.append(
-            f"the adapters in {args.upstream_ckpt} are trained, they stay frozen (-f trains them further)"
-        )
-        return
-    from upstream_elp.config import load_config
-
-    if load_config(args.upstream_model_config).trains_backbone:
-        plan.argv.append("-f")
-        args.upstream_trainable = True
-        plan.notes.append(f"-f is on: the adapters of {args.upstream} are not trained yet")
-
-
-def _use_clone(script: Path | None) -> None:
-    """Put the user's clone before the installed s3prl.
-
-    Raises:
-        ElpError: if the script is in no s3prl package, or another s3prl is already imported.
-    """
-    if script is None:
-        return
-    if script.parent.name != "s3prl" or not (script.parent / "hub.py").is_file():
-        raise ElpError(f"--script {script}: not inside an s3prl package; give CLONE/s3prl/run_downstream.py")
-    from upstream_elp.host.places import s3prl_folder
-
-    root = str(script.parent.parent)
-    if sys.path[0] != root:
-        sys.path.insert(0, root)
-        importlib.invalidate_caches()
-    if s3prl_folder().resolve() != script.parent:
-        raise ElpError(f"--script {script}: another s3prl, {s3prl_folder()}, is already imported in this process")
 
 
 def load_main(script: Path | None) -> ModuleType:
@@ -285,11 +90,11 @@ def _one_sentence() -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if error.filename is None:
             raise
-        raise ElpError(f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data") from error
-
-
-def _leads() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ElpError(
+            f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data "
+            f"(wanted at {last.filename}:{last.lineno})"
+        ) from error
 
 
 def adopt_main() -> None:

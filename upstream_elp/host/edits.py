@@ -77,7 +77,8 @@ def edit(module: str, *edits: Edit) -> None:
         if any(one.required for one in edits):
             raise ElpError(f"{module} was imported before upstream_elp.register(); call register() first")
         return
-    _EDITS.setdefault(module, []).extend(edits)
+    known = _EDITS.setdefault(module, [])
+    known.extend(one for one in edits if one not in known)
     _watch()
 
 

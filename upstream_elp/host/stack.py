@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import importlib.util
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -30,12 +31,6 @@ def version(package: str) -> tuple[int, ...]:
 
 
 # torchaudio --------------------------------------------------------------------------------------------------------
-
-
-def lacks_set_audio_backend() -> bool:
-    import torchaudio
-
-    return not hasattr(torchaudio, "set_audio_backend")
 
 
 def add_set_audio_backend() -> None:
@@ -75,10 +70,12 @@ def lacks_sox_effects() -> bool:
 
     if importlib.util.find_spec("torchaudio.sox_effects") is None:
         return True
-    try:
-        torchaudio.sox_effects.effect_names()
-    except (OSError, RuntimeError, ImportError, AttributeError):
-        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torchaudio.sox_effects.effect_names()
+        except (OSError, RuntimeError, ImportError, AttributeError):
+            return True
     return False
 
 
@@ -167,8 +164,10 @@ def no_cuda() -> bool:
     return not torch.cuda.is_available()
 
 
-def quiet_warnings() -> None:
-    """Hide the deprecation notice that S3PRL's ``torch.cuda.amp`` calls give on every step."""
+def quiet_noise() -> None:
+    """Hide the notices of deprecation that S3PRL's calls give on every step, and of a package it does not need."""
+    logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*torchaudio.*deprecat")
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*CUDA is not available.*", module=r"torch\.(cuda\.)?amp")
 

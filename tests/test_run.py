@@ -1,0 +1,257 @@
+"""``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.host_toys import stock_config
+from tests.toys import tiny_backbone
+from upstream_elp import cli
+from upstream_elp import run as runner
+from upstream_elp.errors import ElpError
+from upstream_elp.host import flags, plans
+from upstream_elp.run import run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, str]:
+    """A finished run of two steps: paths for flags."""
+    root = tmp_path_factory.mktemp("trained")
+    config, exp = stock_config("fluent_commands", root, total_steps=2, eval_step=9), root / "exp"
+    backbone = str(tiny_backbone())
+    run(
+        [
+            *["-m", "train", "-u", "wavlm_local", "-d", "fluent_commands", "--device", "cpu"],
+            "-k",
+            backbone,
+            "-c",
+            str(config),
+            "-p",
+            str(exp),
+        ]
+    )
+    (root / "none.ckpt").write_bytes(b"PK")
+    (root / "bad.yaml").write_text("runner: {")
+    (root / "short.yaml").write_text("runner: {}")
+    (root / "file").write_text("")
+    (root / "empty").mkdir()
+    other = yaml.safe_load(config.read_text())
+    other["optimizer"]["lr"] = 0.5
+    (root / "other.yaml").write_text(yaml.safe_dump(other))
+    return {"root": str(root), "config": str(config), "exp": str(exp), "k": backbone}
+
+
+def plan(text: str, **paths: str) -> plans.Plan:
+    made = plans.read(text.format(**paths).split())
+    plans.complete(made)
+    return made
+
+
+NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/new"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "required: -m"),
+        ("-m trian", "invalid choice: 'trian'"),
+        (f"{NEW} --expdri x", "unknown argument '--expdri'; did you mean --expdir"),
+        (f"{NEW} -l one", "invalid int value"),
+        (f"{NEW} -u wavlm_locl", "-u wavlm_locl: no such name; did you mean wavlm_local"),
+        (f"{NEW} -u elp_wavlm_bas_plus", "did you mean elp_wavlm_base_plus"),
+        (f"{NEW} -d elp_sar", "-d elp_sar: no such name; did you mean elp_asr"),
+        (f"{NEW} -k {{root}}/nothing", "-k .*nothing: no such file or folder"),
+        (f"{NEW} -c {{root}}/nothing", "-c .*nothing: no such file"),
+        (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml: not readable as YAML"),
+        (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block 'optimizer' is missing"),
+        (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),
+        (f"{NEW} -u elp_local -g elpp", "elpp"),
+        (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
+        (f"{NEW} -p {{root}}/file/x", "-p .*file/x: not a writable folder"),
+        (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already holds another experiment.*config.optimizer.lr"),
+        (f"{NEW} -p {{exp}} -f", "already holds another experiment.*upstream_trainable"),
+        (f"{NEW} -o config.runner", "-o: 'config.runner' is no assignment"),
+        (f"{NEW} -o args.sede=1", "no argument 'sede'; did you mean seed"),
+        (f"{NEW} -i {{root}}/nothing", "-i .*nothing: no such file"),
+        (f"{NEW} --device gpu", "--device gpu: no such device"),
+        (f"{NEW} --data {{root}}/nothing", "--data .*nothing: no such folder"),
+        (f"{NEW} --backbone {{root}}/nothing", "--backbone .*nothing: no such file"),
+        (f"{NEW} --script {{root}}/nothing", "--script .*nothing: no such file"),
+        (f"{NEW} --script {{config}}", "--script .*: not inside an s3prl package"),
+        (f"{NEW} --hub huggingface", "--hub huggingface"),
+        ("-m train -u wavlm_local -d emotion -p {root}/new", "-c is missing"),
+        ("-m train -u wavlm_local -d fluent_commands -c {config} -p {root}/new", "-u wavlm_local needs -k"),
+        ("-m train -u fbank -c {config} -p {root}/new", "-d is missing"),
+        ("-m train -d fluent_commands -c {config} -p {root}/new", "-u is missing"),
+        ("-m train -u fbank -d fluent_commands -c {config}", "the experiment folder is missing"),
+        ("-m evaluate -u fbank -d fluent_commands -c {config} -p {root}/new", "-m evaluate needs a trained checkpoint"),
+        ("-m evaluate -e {root}/nothing.ckpt", "-e .*nothing.ckpt: no such file"),
+        ("-m evaluate -e {root}/empty", "-e .*empty: the folder holds no states-.*give a checkpoint file"),
+        ("-m evaluate -e {root}", "give one of none.ckpt"),
+        ("-m evaluate -e {root}/none.ckpt", "none.ckpt: not a readable checkpoint"),
+        ("-m evaluate -e {exp} -d emotion", "trained with -d fluent_commands, not emotion"),
+        ("-m train -a -u fbank -p {exp}", "-a: .*trained with -u wavlm_local, not fbank"),
+        ("-m evaluate -e {exp} -o args.upstream_ckpt={root}/gone", "-k .*gone: no such file"),
+    ],
+)
+def test_wrong_inputs_are_one_sentence(text, message, trained):
+    if "huggingface" in text and hasattr(__import__("huggingface_hub").HfApi, "login"):
+        pytest.skip("this huggingface_hub can still log in")
+    before = sorted(Path(trained["exp"]).iterdir())
+    with pytest.raises(ElpError, match=message) as caught:
+        plan(text, **trained)
+    assert "\n" not in str(caught.value)
+    assert sorted(Path(trained["exp"]).iterdir()) == before
+
+
+def test_cuda_without_a_gpu_is_refused(trained):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ElpError, match="no CUDA device; use --device cpu"):
+        plan(f"{NEW} --device cuda:0", **trained)
+
+
+def test_stock_flags_pass_unchanged_and_the_machine_adds_its_own(trained):
+    text = f"{NEW} -s hidden_states -l -1 -t test -v x --seed 3 -f".format(**trained)
+    made = plan(text)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert made.argv == [*text.split(), "--device", device]
+
+
+def test_our_flags_become_environment_variables(trained):
+    made = plan(f"{NEW} --data {{root}} --backbone {{k}} --no-self-check", **trained)
+    assert made.env == {"ELP_DATA": trained["root"], "ELP_BACKBONE": trained["k"], "ELP_SELF_CHECK": "0"}
+    assert not {"--data", "--backbone", "--no-self-check"} & set(made.argv)
+
+
+def test_our_tasks_bring_their_config(trained):
+    made = plan("-m train -u fbank -d elp_ic -p {root}/ic", **trained)
+    assert Path(made.argv[made.argv.index("-c") + 1]).parts[-3:] == ("downstream_heads", "elp_ic", "config.yaml")
+
+
+@pytest.mark.parametrize(("preset", "added"), [("elp", True), ("l_only", True), ("weighted_sum", False)])
+def test_untrained_adapters_turn_f_on(preset, added, trained):
+    made = plan(f"{NEW} -u elp_local -g {preset}", **trained)
+    assert ("-f" in made.argv) == added
+    assert any("-f is on" in note for note in made.notes) == added
+
+
+def test_a_trained_adapter_folder_stays_frozen(trained, tmp_path):
+    (tmp_path / plans.ADAPTER_FILE).write_text("{}")
+    made = plan(f"{NEW} -u elp_custom -k {tmp_path}", **trained)
+    assert "-f" not in made.argv
+    assert "stay frozen" in made.notes[0]
+
+
+def test_resuming_keeps_f_as_it_was(trained):
+    made = plan("-m train -e {exp}", **trained)
+    assert "-f" not in made.argv
+    assert "-c" not in made.argv
+
+
+def test_the_same_experiment_may_start_over(trained):
+    made = plan(NEW.replace("/new", "/exp"), **trained)
+    assert "starts over" in made.notes[0]
+
+
+def test_ranks_come_from_torchrun(trained, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert plan(f"{NEW} --device cpu", **trained).argv[-4:] == ["--local_rank", "1", "--backend", "gloo"]
+    assert "--local_rank=1" in plan(f"{NEW} --local-rank=1", **trained).argv
+
+
+def test_an_error_in_a_worker_process_is_one_sentence(trained, tmp_path):
+    config = stock_config("fluent_commands", tmp_path, total_steps=1)
+    for path in tmp_path.rglob("train-*.wav"):
+        path.write_bytes(b"no audio")
+    with pytest.raises(ElpError) as caught:
+        run(
+            [
+                *["-m", "train", "-u", "wavlm_local", "-d", "fluent_commands", "--device", "cpu"],
+                "-k",
+                trained["k"],
+                "-c",
+                str(config),
+                "-p",
+                str(tmp_path / "exp"),
+                "-o",
+                "config.downstream_expert.datarc.num_workers=1",
+            ]
+        )
+    assert str(caught.value).startswith("cannot read audio file")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_feature_is_an_error_not_a_fallback(trained):
+    with pytest.raises(ElpError, match=r"-s hidden_stats: .*did you mean hidden_states"):
+        run(f"{NEW} -s hidden_stats --device cpu".format(**trained).split())
+    with pytest.raises(ElpError, match=r"-l 9: .*choose 0 to 3"):
+        run(f"{NEW} -l 9 --device cpu".format(**trained).split())
+
+
+def test_a_missing_file_inside_s3prl_is_one_sentence(trained):
+    with pytest.raises(ElpError, match=r"train_data\.csv: No such file.*wanted at"):
+        run(f"{NEW} --device cpu -o config.downstream_expert.datarc.file_path=/nowhere".format(**trained).split())
+
+
+@pytest.mark.parametrize("main", [runner.main, cli.main], ids=["python -m", "elp"])
+def test_a_mistake_exits_with_2(main, trained, monkeypatch, capsys):
+    words = f"{NEW} -d elp_sar".format(**trained).split()
+    monkeypatch.setattr(sys, "argv", ["elp", *(["run"] if main is cli.main else []), *words])
+    monkeypatch.setattr(runner, "adopt_main", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("elp: error: -d elp_sar")
+
+
+def test_the_environment_and_arguments_are_restored(trained, monkeypatch):
+    monkeypatch.delenv("ELP_DATA", raising=False)
+    before = list(sys.argv), dict(os.environ)
+    with pytest.raises(ElpError):
+        run(f"{NEW} -s nothing --device cpu --data {{root}}".format(**trained).split())
+    assert (list(sys.argv), dict(os.environ)) == before
+
+
+def test_help_lists_both_kinds_of_flags(capsys):
+    run(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("--data", "--script", "--upstream_ckpt", "--past_exp"))
+
+
+def test_s3prl_has_the_flags_that_we_read():
+    """Our mirror of S3PRL's parser has every flag of the installed one, with the same defaults (but the device's)."""
+    import upstream_elp
+
+    upstream_elp.register()
+    import argparse
+
+    import s3prl.run_downstream as stock
+
+    parsers = []
+    original = argparse.ArgumentParser.parse_args
+
+    def catch(self, *args, **kwargs):
+        parsers.append(self)
+        raise SystemExit
+
+    argparse.ArgumentParser.parse_args = catch
+    try:
+        with pytest.raises(SystemExit):
+            stock.get_downstream_args()
+    finally:
+        argparse.ArgumentParser.parse_args = original
+    theirs = {name: action for action in parsers[0]._actions for name in action.option_strings}
+    mine = {name: action for action in flags.s3prl()._actions for name in action.option_strings}
+    assert set(theirs) - {"-h", "--help"} == set(mine) - {"--local-rank"}
+    for name in mine.keys() & theirs.keys() - {"--device", "--backend"}:
+        assert (mine[name].dest, mine[name].default, mine[name].nargs) == (
+            theirs[name].dest,
+            theirs[name].default,
+            theirs[name].nargs,
+        ), name

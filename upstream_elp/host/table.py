@@ -1,0 +1,236 @@
+"""The table of what is mended so that S3PRL 0.4.18 runs on today's stack; :mod:`upstream_elp.host.compat` applies it.
+
+torch/torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x. ``elp doctor`` prints the table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from upstream_elp.host import features, mend, stack
+from upstream_elp.host.edits import Edit, after, edit
+
+_HELPER = "s3prl.utility.helper"
+_RUNNER = "s3prl.downstream.runner"
+_MAIN = "s3prl.run_downstream"
+_SV = "s3prl.downstream.sv_voxceleb1"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that has to be mended.
+
+    Args:
+        name: what is mended.
+        why: what happens without it.
+        until: what makes it unnecessary.
+        apply: mends it, now or when the module in question is imported.
+        needed: whether this process needs it.
+    """
+
+    name: str
+    why: str
+    until: str
+    apply: Callable[[], None]
+    needed: Callable[[], bool] = lambda: True
+
+
+def _edit(module: str, *edits: Edit) -> Callable[[], None]:
+    return lambda: edit(module, *edits)
+
+
+def _after(module: str, hook: Callable) -> Callable[[], None]:
+    return lambda: after(module, hook)
+
+
+def _map_checkpoints() -> None:
+    for family in ("wavlm", "unispeech_sat"):
+        mapped = Edit("torch.load(ckpt)", 'torch.load(ckpt, map_location="cpu")', required=False)
+        edit(f"s3prl.upstream.{family}.expert", mapped)
+
+
+ITEMS = (
+    Item(
+        "torchaudio.set_audio_backend",
+        "removed in torchaudio 2.9, without effect on 2.8; s3prl.hub and run_downstream call it",
+        "s3prl without the call",
+        stack.add_set_audio_backend,
+    ),
+    Item(
+        "torchaudio.sox_effects",
+        "removed in torchaudio 2.9, needs libsox.so on 2.8; s3prl.hub and the SV recipe import it",
+        "torchaudio 2.8 with libsox.so",
+        stack.replace_sox_effects,
+        stack.lacks_sox_effects,
+    ),
+    Item(
+        "torchaudio.load and info",
+        "need torchcodec and FFmpeg from torchaudio 2.9; read with soundfile, which gives the same float32 samples",
+        "torchaudio 2.8 without SoX",
+        stack.replace_load,
+        stack.lacks_load,
+    ),
+    Item(
+        "huggingface_hub.HfFolder and Repository",
+        "removed in huggingface_hub 1.0; run_downstream imports the names for uploads",
+        "huggingface_hub 0.36",
+        stack.add_hub_names,
+        stack.lacks_hub_names,
+    ),
+    Item(
+        "argparse.Namespace in checkpoints",
+        "torch.load refuses the class since torch 2.6; it is allowed, weights_only stays on",
+        "s3prl that saves plain dicts",
+        stack.allow_namespace,
+        stack.refuses_namespace,
+    ),
+    Item(
+        "catalyst.data.sampler",
+        "speech_commands imports one class of a package that is no longer maintained",
+        "catalyst installed",
+        stack.add_catalyst,
+        stack.lacks_catalyst,
+    ),
+    Item(
+        "notices of deprecation",
+        "S3PRL calls deprecated names of torch.cuda.amp and torchaudio on every step",
+        "s3prl that calls torch.amp",
+        stack.quiet_noise,
+    ),
+    Item(
+        "hack_isinstance",
+        "replaces builtins.isinstance in the whole process, for torch below 1.8",
+        "s3prl without the call",
+        _after(_HELPER, mend.keep_isinstance),
+    ),
+    Item(
+        "-o override",
+        "S3PRL evaluates the values as Python, splits at every = and ignores unknown names",
+        "s3prl that parses literals",
+        _after(_HELPER, mend.replace_override),
+    ),
+    Item(
+        "unknown -s or -l",
+        "the featurizer falls back to hidden_states silently",
+        "s3prl that refuses them",
+        _after(_RUNNER, features.check_featurizer),
+    ),
+    Item(
+        "ranks above 0 never finish",
+        "they skip the step counter and train on until rank 0 is gone",
+        "s3prl that counts their steps",
+        _edit(
+            _RUNNER, Edit("if not is_leader_process():", "if _elp_follows(pbar):", {"_elp_follows": mend.is_follower})
+        ),
+    ),
+    Item(
+        "DistributedDataParallel",
+        "device_ids must be None on a CPU, and rank 0 evaluates alone, so buffers must not be broadcast",
+        "s3prl that does so",
+        _after(_RUNNER, mend.wrap_ddp),
+    ),
+    Item(
+        "--device cpu beside a GPU",
+        "runner enters torch.cuda.device(args.device) whatever the device is",
+        "s3prl that asks for the device's type",
+        _edit(
+            _RUNNER,
+            Edit(
+                "torch.cuda.device(self.args.device)",
+                "_elp_cuda_scope(self.args.device)",
+                {"_elp_cuda_scope": mend.cuda_scope},
+                required=False,
+            ),
+        ),
+    ),
+    Item(
+        "whole checkpoints",
+        "runner writes in place, so that a killed job leaves a broken file which -a then picks",
+        "s3prl that renames",
+        _edit(
+            _RUNNER,
+            Edit(
+                "torch.save(all_states, path)",
+                "_elp_save(all_states, path)",
+                {"_elp_save": mend.save_atomically},
+                False,
+            ),
+        ),
+    ),
+    Item(
+        "torch.cuda.set_device without CUDA",
+        "run_downstream selects a GPU for every rank, also on machines without one",
+        "s3prl that asks first",
+        _edit(
+            _MAIN,
+            Edit(
+                "torch.cuda.set_device(args.local_rank)",
+                "_elp_set_device(args.local_rank)",
+                {"_elp_set_device": mend.set_device},
+                required=False,
+            ),
+        ),
+    ),
+    Item(
+        "time limit between ranks",
+        "rank 0 evaluates alone while the others wait, longer than the default 10 minutes of NCCL",
+        "s3prl that sets a limit",
+        _edit(
+            _MAIN,
+            Edit(
+                "init_process_group(args.backend)",
+                "init_process_group(args.backend, timeout=_elp_timeout())",
+                {"_elp_timeout": mend.group_timeout},
+                required=False,
+            ),
+        ),
+    ),
+    Item(
+        "CUDA checkpoints of WavLM and UniSpeech-SAT",
+        "torch.load without map_location cannot read them on a machine without CUDA",
+        "s3prl that passes map_location",
+        _map_checkpoints,
+        stack.no_cuda,
+    ),
+    Item(
+        "sv_voxceleb1 .cuda()",
+        "the mask goes to the default GPU, whatever --device says",
+        "s3prl that uses the features' device",
+        _edit(
+            f"{_SV}.expert",
+            Edit("attention_mask_pad.cuda()", "attention_mask_pad.to(features_pad.device)", required=False),
+        ),
+    ),
+    Item(
+        "sv_voxceleb1 cache of lengths",
+        "one file inside the installed package for every corpus; kept per corpus in ELP_CACHE or ~/.cache/s3prl-elp",
+        "s3prl that keys the cache",
+        _edit(
+            f"{_SV}.dataset",
+            Edit(
+                "Path(os.path.dirname(__file__)) / '.wav_lengths' / f'{self.root_key[index]}_length.pt'",
+                "_elp_length_cache(self.roots[index], self.root_key[index])",
+                {"_elp_length_cache": mend.length_cache},
+            ),
+            Edit(
+                "torch.save([wav_tags, wav_lengths], str(cache_path))",
+                "_elp_save([wav_tags, wav_lengths], cache_path)",
+                {"_elp_save": mend.save_atomically},
+            ),
+        ),
+    ),
+    Item(
+        "sv_voxceleb1 processes and sox",
+        "always 12 processes, and an unused import that prints 'SoX could not be found!'",
+        "s3prl that asks for the cores",
+        _edit(
+            f"{_SV}.dataset",
+            Edit(
+                "Parallel(n_jobs=n_jobs)",
+                "Parallel(n_jobs=_elp_jobs(n_jobs, wav_paths))",
+                {"_elp_jobs": mend.jobs},
+                False,
+            ),
+            Edit("from sox import Transformer", "", required=False),
+        ),
+    ),
+)
