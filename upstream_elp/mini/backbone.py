@@ -6,6 +6,7 @@ The weights come from S3PRL's model classes and a seed: same arguments, same fil
 import ast
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -169,7 +170,10 @@ def build_checkpoint(shape: BackboneShape, *, seed: int = 0) -> dict[str, Any]:
     Keys per family: `{cfg, model}` for WavLM; `{task_cfg, model_cfg, model_weight}` for wav2vec 2.0 and, with
     `dictionaries_symbols`, HuBERT (S3PRL `upstream/*/expert.py`, `convert.py`). The global random state is untouched.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # the classes use the old weight_norm, and so do real checkpoints
         torch.manual_seed(seed)
         config, model = _BUILDERS[shape.family](shape)
     _widen_init(model, shape.dim)
