@@ -1,0 +1,1 @@
+"""Speaker verification on VoxCeleb1."""

@@ -1,0 +1,115 @@
+"""VoxCeleb1 as this task uses it: who is trained on, who is held out, and the trials of dev and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from downstream_heads.common.options import problem_list
+from downstream_heads.elp_sv.data import (
+    TrainUtterances,
+    TrialUtterances,
+    draw_cohort,
+    list_speakers,
+    list_utterances,
+)
+from downstream_heads.elp_sv.lengths import trimmed_lengths
+from downstream_heads.elp_sv.options import DATA
+from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
+from upstream_elp.errors import ElpError
+
+
+class VoxCeleb:
+    """The corpus under one protocol.
+
+    Args:
+        root: VoxCeleb1's folder.
+        options: the checked data block.
+        least: samples that backbone and head need of an utterance.
+
+    Attributes:
+        speakers: those trained on, sorted; a speaker's place is its class.
+        held_out: those of the dev set, sorted; nobody with the protocol `superb`.
+    """
+
+    def __init__(self, root: Path, options: Mapping[str, Any], *, least: int) -> None:
+        self.root, self.options, self.least = root, options, least
+        self.train_folder, self.test_folder = root / "dev" / "wav", root / "test" / "wav"
+        everyone = list_speakers(self.train_folder)
+        self.held_out: list[str] = []
+        if options["protocol"] == "dev":
+            self.held_out = hold_out(everyone, options["held_out"], seed=options["split_seed"])
+        self.speakers = [speaker for speaker in everyone if speaker not in set(self.held_out)]
+        self._long: list[str] | None = None
+
+    def names(self, *, held_out: bool) -> list[str]:
+        """Utterances, longer than `min_samples` after trimming, of the held-out or of the training speakers."""
+        least = self.options["min_samples"]
+        if self._long is None:
+            names = list_utterances(self.train_folder, [*self.speakers, *self.held_out])
+            lengths = trimmed_lengths(self.train_folder, names, n_jobs=self.options["n_jobs"])
+            self._long = [name for name, length in zip(names, lengths.tolist(), strict=True) if length > least]
+        apart = set(self.held_out)
+        found = [name for name in self._long if (name.split("/")[0] in apart) == held_out]
+        if not found and not held_out:
+            raise ElpError(
+                f"no training utterance below {self.train_folder} is longer than {least} samples after trimming "
+                f"silence; lower {DATA}.min_samples or check the audio"
+            )
+        return found
+
+    def train(self) -> TrainUtterances:
+        """Random crops of the training speakers."""
+        return TrainUtterances(
+            self.train_folder, self.names(held_out=False), self.speakers, crop=self.options["max_timestep"]
+        )
+
+    def trials(self, split: str) -> list[Trial]:
+        """The trials of `dev` (made here) or `test` (read from the list)."""
+        options = self.options
+        if split == "test":
+            path = Path(options["trials"]).expanduser() if options["trials"] else self.root / TRIALS_FILE
+            return read_trials(path, self.test_folder)
+        if not self.held_out:
+            raise ElpError(
+                f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; set runner.eval_dataloaders: "
+                "[test] or protocol: dev"
+            )
+        return make_trials(
+            self.names(held_out=True),
+            per_speaker=options["dev_utterances"],
+            limit=options["dev_trials"],
+            seed=options["split_seed"],
+        )
+
+    def evaluation(self, split: str, trials: Sequence[Trial]) -> TrialUtterances:
+        """The utterances of trials, and the cohort that s-norm needs."""
+        folder = self.train_folder if split == "dev" else self.test_folder
+        names, options = utterances(trials), self.options
+        untrimmed = options["too_short"] == "untrimmed"
+        if not untrimmed:
+            self._check_lengths(folder, names)
+        cohort: list[Path] = []
+        if options["snorm"]:
+            drawn = draw_cohort(self.names(held_out=False), options["snorm"], seed=options["split_seed"])
+            cohort = [self.train_folder / name for name in drawn]
+        return TrialUtterances(
+            folder,
+            names,
+            least=self.least,
+            untrimmed=untrimmed,
+            cohort=cohort,
+            cohort_crop=options["max_timestep"],
+        )
+
+    def _check_lengths(self, folder: Path, names: Sequence[str]) -> None:
+        """Tells before the first step what would fail in the middle of an evaluation."""
+        lengths = trimmed_lengths(folder, names, n_jobs=self.options["n_jobs"]).tolist()
+        short = [f"{n} ({length})" for n, length in zip(names, lengths, strict=True) if length < self.least]
+        if short:
+            raise ElpError(
+                f"{len(short)} utterances of the trials below {folder} have fewer samples after trimming silence than "
+                f"the {self.least} that backbone and head need: {problem_list(short, shown=5)}; "
+                f"set {DATA}.too_short: untrimmed to use them with their pauses, or remove their trials"
+            )

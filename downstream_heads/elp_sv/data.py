@@ -1,0 +1,142 @@
+"""VoxCeleb1: which utterances are trained on, and the two kinds of data sets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from downstream_heads.elp_sv.trials import utterance_name
+from upstream_elp.audio import MIN_SAMPLES
+from upstream_elp.errors import ElpError
+from upstream_elp.sox import SUPERB_SV_EFFECTS, apply_effects_file
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+
+
+def list_speakers(folder: Path) -> list[str]:
+    """The speakers' folders, sorted.
+
+    Raises:
+        ElpError: no folder, or fewer than two speakers.
+    """
+    speakers = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    if len(speakers) < 2:
+        raise ElpError(
+            f"{folder} holds {len(speakers)} speakers, at least two are needed; it must look like "
+            "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
+        )
+    return speakers
+
+
+def list_utterances(folder: Path, speakers: Sequence[str]) -> list[str]:
+    """Paths `speaker/video/utterance` of all audio files of some speakers, relative to `folder` and sorted.
+
+    Raises:
+        ElpError: there is none.
+    """
+    found = [
+        path.relative_to(folder).as_posix()
+        for speaker in speakers
+        for path in (folder / speaker).glob("*/*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+    ]
+    if not found:
+        raise ElpError(
+            f"{folder} holds no {' or '.join(AUDIO_SUFFIXES)} files at <speaker>/<video>/<utterance>; where "
+            "VoxCeleb came as m4a, convert it to 16 kHz wav"
+        )
+    return sorted(found)
+
+
+def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = False) -> np.ndarray:
+    """One utterance after SUPERB's effects, float32 of shape `(samples,)`.
+
+    Args:
+        path: audio file.
+        least: samples that the backbone and the head need.
+        untrimmed: give the utterance with its pauses when trimming leaves too little of it, instead of an error.
+
+    Raises:
+        ElpError: unreadable, or too short.
+    """
+    wav, _ = apply_effects_file(path, SUPERB_SV_EFFECTS)
+    if wav.shape[1] < least and untrimmed:
+        wav, _ = apply_effects_file(path, SUPERB_SV_EFFECTS[:-1])  # all but the trimming
+    if wav.shape[1] < least:
+        after = "" if untrimmed else " after trimming silence"
+        hint = "" if untrimmed else " or set downstream_expert.datarc.too_short: untrimmed"
+        raise ElpError(
+            f"{path} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
+            f"remove it from the list{hint}"
+        )
+    return wav[0].numpy()
+
+
+class TrainUtterances(Dataset):
+    """Random crops of the training speakers' utterances; an item is `(wav, name, speaker index)`.
+
+    The crop comes from Python's random state, which S3PRL seeds and PyTorch seeds anew in every worker.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], speakers: Sequence[str], *, crop: int | None) -> None:
+        self.folder, self.names, self.crop = folder, list(names), crop
+        self.index = {speaker: place for place, speaker in enumerate(speakers)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, str, int]:
+        name = self.names[position]
+        wav = read_utterance(self.folder / name)
+        if self.crop is not None and len(wav) > self.crop:
+            start = random.randint(0, len(wav) - self.crop)
+            wav = wav[start : start + self.crop]
+        return wav, utterance_name(name), self.index[name.split("/")[0]]
+
+
+class TrialUtterances(Dataset):
+    """Whole utterances of the trials, then those of the cohort; an item is `(wav, name)`.
+
+    Args:
+        folder: what the names are relative to.
+        names: utterances of the trials.
+        least: samples that backbone and head need.
+        untrimmed: see `read_utterance`.
+        cohort: training utterances for s-norm, as paths; their names get a mark that no trial has.
+        cohort_crop: their first samples that are used.
+    """
+
+    COHORT = "cohort:"
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        least: int = MIN_SAMPLES,
+        untrimmed: bool = False,
+        cohort: Sequence[Path] = (),
+        cohort_crop: int | None = None,
+    ) -> None:
+        self.folder, self.names, self.least, self.untrimmed = folder, list(names), least, untrimmed
+        self.cohort, self.cohort_crop = list(cohort), cohort_crop
+
+    def __len__(self) -> int:
+        return len(self.names) + len(self.cohort)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, str]:
+        if position < len(self.names):
+            name = self.names[position]
+            return read_utterance(self.folder / name, least=self.least, untrimmed=self.untrimmed), name
+        path = self.cohort[position - len(self.names)]
+        wav = read_utterance(path, least=self.least, untrimmed=self.untrimmed)
+        return wav[: self.cohort_crop], f"{self.COHORT}{position - len(self.names)}"
+
+
+def draw_cohort(names: Sequence[str], count: int, *, seed: int) -> list[str]:
+    """Training utterances for s-norm, drawn without replacement, the same in every run."""
+    return random.Random(f"sv-cohort-{seed}").sample(list(names), min(count, len(names)))

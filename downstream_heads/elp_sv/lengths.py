@@ -1,0 +1,133 @@
+"""How long each file is after SoX's trimming, computed once per corpus and kept outside the package.
+
+Reading and trimming all of VoxCeleb1 takes minutes, and the recipe needs the lengths before the first step (it drops
+what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here an entry is
+named by the folder, every file's name, size and time of change, and the effect chain, so it can never be stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from downstream_heads.common.files import cache_dir, digest
+from downstream_heads.common.options import problem_list
+from upstream_elp.errors import ElpError
+from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: processes then may compute the same table twice, which is only slower
+    fcntl = None
+
+CHUNK = 64
+"""Files per job: large enough to hide a job's overhead, small enough for a living progress bar."""
+
+
+def trimmed_lengths(root: Path, names: Sequence[str], *, n_jobs: int | None = None) -> np.ndarray:
+    """Lengths in samples at 16 kHz, after SUPERB's chain of effects.
+
+    Args:
+        root: folder of the files.
+        names: paths relative to `root`.
+        n_jobs: threads; None takes one per CPU (decoding and NumPy release Python's lock).
+
+    Returns:
+        int64 array of shape `(files,)`, in the order of `names`.
+
+    Raises:
+        ElpError: files are missing or unreadable; the first ones are listed.
+    """
+    key = _key(root, names)
+    path = cache_dir() / "sv_lengths" / f"{key}.npz"
+    lengths = _read(path, names)
+    if lengths is None:
+        with _only_one(path):
+            lengths = _read(path, names)  # another process may have been faster
+            if lengths is None:
+                lengths = _compute(root, names, n_jobs)
+                _write(path, names, lengths)
+    return lengths
+
+
+def trimmed_length(path: Path) -> int:
+    """Length in samples of one file after the chain."""
+    wav, _ = run_chain(*read_int32(path), SUPERB_SV_EFFECTS)
+    return wav.shape[1]
+
+
+def _key(root: Path, names: Sequence[str]) -> str:
+    try:
+        states = [(root / name).stat() for name in names]
+    except OSError as error:
+        raise ElpError(f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}") from error
+    files = [(name, state.st_size, state.st_mtime_ns) for name, state in zip(names, states, strict=True)]
+    return digest(str(root.resolve()), files, SUPERB_SV_EFFECTS)
+
+
+def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> np.ndarray:
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
+    lengths: list[int] = []
+    problems: list[str] = []
+    with tqdm(total=len(names), desc=f"trimmed lengths of {root}", unit="file", dynamic_ncols=True) as bar:
+        for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
+            lengths += found
+            problems += wrong
+            bar.update(len(found) + len(wrong))
+    if problems:
+        raise ElpError(problem_list(problems, shown=5))
+    return np.asarray(lengths, dtype=np.int64)
+
+
+def _chunk(root: Path, names: Sequence[str]) -> tuple[list[int], list[str]]:
+    lengths, problems = [], []
+    for name in names:
+        try:
+            lengths.append(trimmed_length(root / name))
+        except ElpError as error:
+            problems.append(str(error))
+    return lengths, problems
+
+
+def _read(path: Path, names: Sequence[str]) -> np.ndarray | None:
+    """The kept table, or None if there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            fits = table["names"].tolist() == list(names)
+            return table["lengths"] if fits else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
+    """Atomic. A cache that cannot be written costs time at the next start, no more."""
+    with contextlib.suppress(OSError):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Lets one process at a time compute the same table, where the file system knows locks."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if fcntl is not None:
+                lock = stack.enter_context(path.with_suffix(".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

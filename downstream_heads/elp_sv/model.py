@@ -1,0 +1,162 @@
+"""The two speaker networks and their losses.
+
+`superb` is S3PRL's x-vector with AM-softmax (downstream/sv_voxceleb1/model.py): the same state-dict keys, the same
+outputs bit for bit, oddities included. `linear` is the light head of the L-E reference: mean pooling and a classifier
+with plain cross-entropy. Both offer `forward(hidden, frames_len)` for the loss and `embed(hidden, frames_len)` for
+trials.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from downstream_heads.common.heads import masked_mean
+
+TDNN_CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
+"""(frames seen, distance between them) of each x-vector layer."""
+XVECTOR_SHRINK = sum((size - 1) * dilation for size, dilation in TDNN_CONTEXTS)
+"""Frames that the x-vector layers lose together: 14."""
+XVECTOR_MIN_FRAMES = XVECTOR_SHRINK + 2
+"""The standard deviation over a single remaining frame is no number, so two must remain."""
+
+
+class Tdnn(nn.Module):
+    """One linear layer over a few neighbouring frames, then ReLU (model.py:367)."""
+
+    def __init__(
+        self, input_dim: int, output_dim: int, *, context: int, dilation: int, dropout_p: float, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.input_dim, self.context, self.dilation = input_dim, context, dilation
+        self.kernel = nn.Linear(input_dim * context, output_dim)
+        if batch_norm:
+            self.bn = nn.BatchNorm1d(output_dim)
+        self.dropout_p, self.batch_norm = dropout_p, batch_norm
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`(batch, frames, dim)` -> `(batch, frames - (context - 1) * dilation, output_dim)`."""
+        windows = F.unfold(  # (batch, context * dim, frames')
+            hidden.unsqueeze(1), (self.context, self.input_dim), dilation=(self.dilation, 1)
+        )
+        hidden = F.relu(self.kernel(windows.transpose(1, 2)))  # (batch, frames', output_dim)
+        if self.dropout_p:
+            hidden = F.dropout(hidden, self.dropout_p, self.training)
+        if self.batch_norm:
+            hidden = self.bn(hidden.transpose(1, 2)).transpose(1, 2)
+        return hidden
+
+
+class FrameLayers(nn.Module):
+    """The five x-vector layers, under S3PRL's name `module`."""
+
+    def __init__(self, input_dim: int, agg_dim: int, *, dropout_p: float, batch_norm: bool) -> None:
+        super().__init__()
+        outputs = [input_dim] * (len(TDNN_CONTEXTS) - 1) + [agg_dim]
+        self.module = nn.Sequential(
+            *(
+                Tdnn(input_dim, out, context=size, dilation=dilation, dropout_p=dropout_p, batch_norm=batch_norm)
+                for out, (size, dilation) in zip(outputs, TDNN_CONTEXTS, strict=True)
+            )
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.module(hidden)
+
+
+class UtteranceLayers(nn.Module):
+    """Two layers after the pooling; the embedding of a trial leaves after the first."""
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(input_dim, output_dim)
+        self.linear2 = nn.Linear(output_dim, output_dim)
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        return F.relu(self.linear1(pooled))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return F.relu(self.linear2(self.embed(pooled)))
+
+
+class XVector(nn.Module):
+    """Frame layers, statistics pooling, utterance layers.
+
+    Args:
+        input_dim: width of the frames and of the embedding.
+        agg_dim: width that is pooled.
+        dropout_p: dropout after each frame layer.
+        batch_norm: batch normalisation after each frame layer.
+    """
+
+    def __init__(self, input_dim: int, agg_dim: int, *, dropout_p: float = 0.0, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.framelevel_feature_extractor = FrameLayers(input_dim, agg_dim, dropout_p=dropout_p, batch_norm=batch_norm)
+        self.utterancelevel_feature_extractor = UtteranceLayers(2 * agg_dim, input_dim)
+
+    def pool(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """Mean and standard deviation over time: `(batch, frames, input_dim)` -> `(batch, 2 * agg_dim)`.
+
+        S3PRL takes one frame too many of every utterance that is shorter than the longest of its batch (model.py:48).
+        """
+        frames = self.framelevel_feature_extractor(hidden)  # (batch, frames - 14, agg_dim)
+        valid = [min(length - XVECTOR_SHRINK + 1, frames.shape[1]) for length in frames_len.tolist()]
+        mean = torch.stack([row[:length].mean(dim=0) for row, length in zip(frames, valid, strict=True)])
+        std = torch.stack([row[:length].std(dim=0) for row, length in zip(frames, valid, strict=True)])
+        return torch.cat([mean, std], dim=-1)
+
+    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """What the loss sees. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, input_dim)`."""
+        return self.utterancelevel_feature_extractor(self.pool(hidden, frames_len))
+
+    def embed(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """What trials are scored with. Shapes as in `forward`."""
+        return self.utterancelevel_feature_extractor.embed(self.pool(hidden, frames_len))
+
+
+class MeanPooling(nn.Module):
+    """The L-E reference's pooling; the loss and the trials see the same vector."""
+
+    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """`(batch, frames, dim)`, `(batch,)` -> `(batch, dim)`."""
+        return masked_mean(hidden, frames_len)
+
+    embed = forward
+
+
+class AmSoftmax(nn.Module):
+    """Additive-margin softmax (Wang et al. 2018), as in S3PRL (model.py:266): `s (cos - m)` for the right speaker.
+
+    Args:
+        input_dim: width of the vectors.
+        speakers: number of training speakers.
+        s: scale of the cosines.
+        m: margin that the right speaker must win by.
+    """
+
+    def __init__(self, input_dim: int, speakers: int, *, s: float = 30.0, m: float = 0.4) -> None:
+        super().__init__()
+        self.s, self.m = s, m
+        # drawn twice, as S3PRL does: the same seed then gives the same initial weights
+        self.W = nn.Parameter(torch.randn(input_dim, speakers))
+        nn.init.xavier_normal_(self.W, gain=1)
+
+    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """`(batch, input_dim)`, `(batch,)` -> scalar loss."""
+        cosines = F.normalize(vectors, dim=1) @ F.normalize(self.W, dim=0)  # (batch, speakers)
+        right = F.one_hot(labels, cosines.shape[1]).bool()
+        target = self.s * (cosines[right] - self.m)  # (batch,)
+        others = cosines[~right].view(len(labels), -1)  # (batch, speakers - 1)
+        total = target.exp() + (self.s * others).exp().sum(dim=1)
+        return -(target - total.log()).mean()
+
+
+class Softmax(nn.Module):
+    """Linear classifier with cross-entropy."""
+
+    def __init__(self, input_dim: int, speakers: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(input_dim, speakers)
+
+    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """`(batch, input_dim)`, `(batch,)` -> scalar loss."""
+        return F.cross_entropy(self.fc(vectors), labels)

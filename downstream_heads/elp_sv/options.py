@@ -1,0 +1,121 @@
+"""The keys of this task's config blocks, and S3PRL's names for the same things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downstream_heads.common.options import choose, positive_int, read_options
+from upstream_elp.errors import ElpError
+
+DATA = "downstream_expert.datarc"
+MODEL = "downstream_expert.modelrc"
+PROTOCOLS = ("dev", "superb")
+TOO_SHORT = ("error", "untrimmed")
+DATA_DEFAULTS: dict[str, Any] = {
+    "root": None,
+    "file_path": None,
+    "trials": None,
+    "protocol": "dev",
+    "held_out": 0.05,
+    "split_seed": 0,
+    "dev_utterances": 20,
+    "dev_trials": 20000,
+    "min_samples": 32000,
+    "max_timestep": 128000,
+    "too_short": "error",
+    "snorm": 0,
+    "p_target": 0.01,
+    "n_jobs": None,
+    "num_workers": 4,
+    "train_batch_size": 10,
+    "eval_batch_size": 1,
+}
+HEAD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "superb": {"input_dim": 512, "agg_dim": 1500, "dropout_p": 0.0, "batch_norm": False, "s": 30.0, "m": 0.4},
+    "linear": {"projector_dim": 768},
+}
+STOCK_CHOICES = {
+    "module": "XVector",
+    "agg_module": "SP",
+    "utter_module": "UtteranceExtractor",
+    "ObjectiveLoss": "AMSoftmaxLoss",
+}
+"""Keys of S3PRL's modelrc that select a part, and the one value (SUPERB's) that exists here."""
+
+
+def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked data block; S3PRL's `vad_config.min_sec` and `test_meta_data` are understood.
+
+    Raises:
+        ElpError: an unknown key or a value out of range.
+    """
+    block = dict(block)
+    vad = block.pop("vad_config", None) or {}
+    for stock, own, value in (
+        ("vad_config.min_sec", "min_samples", vad.get("min_sec")),
+        ("test_meta_data", "trials", block.pop("test_meta_data", None)),
+    ):
+        if value is not None and block.get(own) is not None:
+            raise ElpError(f"config keys {DATA}.{own} and {DATA}.{stock} mean the same; give one of them")
+        if value is not None:
+            block[own] = value
+    # S3PRL's own lists of training and development speakers, which its code does not use
+    options = read_options(block, DATA_DEFAULTS, where=DATA, ignored=("train_meta_data", "dev_meta_data"))
+    choose(options["protocol"], PROTOCOLS, key=f"{DATA}.protocol")
+    choose(options["too_short"], TOO_SHORT, key=f"{DATA}.too_short")
+    for key, least in (
+        ("dev_utterances", 2),
+        ("dev_trials", 2),
+        ("min_samples", 0),
+        ("snorm", 0),
+        ("num_workers", 0),
+        ("train_batch_size", 1),
+        ("eval_batch_size", 1),
+    ):
+        positive_int(options[key], key=f"{DATA}.{key}", least=least)
+    for key in ("max_timestep", "n_jobs"):
+        if options[key] is not None:
+            positive_int(options[key], key=f"{DATA}.{key}")
+    if options["snorm"] == 1:
+        raise ElpError(f"config key {DATA}.snorm is 1; a cohort needs at least 2 utterances (0 is off)")
+    if not isinstance(options["p_target"], float) or not 0 < options["p_target"] < 1:
+        raise ElpError(
+            f"config key {DATA}.p_target is {options['p_target']!r}; it must lie between 0 and 1, as in 0.01"
+        )
+    return options
+
+
+def head_options(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The head's name and its options; S3PRL's own modelrc is understood.
+
+    Raises:
+        ElpError: an unknown head or key, or a part of S3PRL's that SUPERB does not use.
+    """
+    block = _from_stock(block)
+    options = read_options(block, {"head": "superb", **HEAD_DEFAULTS}, where=MODEL)
+    head = choose(options["head"], HEAD_DEFAULTS, key=f"{MODEL}.head")
+    chosen = read_options(options[head], HEAD_DEFAULTS[head], where=f"{MODEL}.{head}")
+    for key in ("input_dim", "agg_dim", "projector_dim"):
+        if key in chosen:
+            positive_int(chosen[key], key=f"{MODEL}.{head}.{key}")
+    return head, chosen
+
+
+def _from_stock(block: Mapping[str, Any]) -> dict[str, Any]:
+    """S3PRL's nested modelrc (`configs/amsoftmax.yaml`) -> ours; anything else stays as it is."""
+    block = dict(block)
+    stock = {
+        key: block.pop(key) for key in (*STOCK_CHOICES, "input_dim", "module_config", "LossConfig") if key in block
+    }
+    if not stock:
+        return block
+    for key, only in STOCK_CHOICES.items():
+        if key in stock:
+            choose(stock[key], (only,), key=f"{MODEL}.{key}")
+    own = dict(block.get("superb") or {})
+    if "input_dim" in stock:
+        own["input_dim"] = stock["input_dim"]
+    own.update((stock.get("module_config") or {}).get(STOCK_CHOICES["module"]) or {})
+    own.update((stock.get("LossConfig") or {}).get(STOCK_CHOICES["ObjectiveLoss"]) or {})
+    return {**block, "superb": own}

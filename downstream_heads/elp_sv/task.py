@@ -1,0 +1,201 @@
+"""SUPERB's speaker verification on VoxCeleb1, with a development set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from downstream_heads.common.base import TaskExpert, mean_loss
+from downstream_heads.common.files import write_text
+from downstream_heads.common.heads import pad_features
+from downstream_heads.common.loaders import eval_loader, train_loader
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.elp_sv.corpus import VoxCeleb
+from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
+from downstream_heads.elp_sv.metrics import equal_error_rate, min_dcf, symmetric_norm
+from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, AmSoftmax, MeanPooling, Softmax, XVector
+from downstream_heads.elp_sv.options import DATA, data_options, head_options
+from downstream_heads.elp_sv.trials import Trial, utterances
+from upstream_elp.audio import MIN_SAMPLES
+from upstream_elp.errors import ElpError
+
+
+class DownstreamExpert(TaskExpert):
+    """SV on VoxCeleb1 with S3PRL's downstream contract.
+
+    `datarc.protocol` is `dev` (some training speakers are held out and never trained on, trials are made from them, and
+    the best checkpoint is chosen there) or `superb` (all training speakers are trained on and the best checkpoint is
+    chosen on test, as in SUPERB). Every line of `metrics.jsonl` says which, under `protocol` and `selected_on`.
+
+    Files written into `expdir` for dev and test: `<split>_predict.txt` with `id-vid-utt_id-vid-utt score` per line and
+    `<split>_truth.txt` with the label in place of the score; for dev also `dev_trials.txt`.
+
+    Attributes:
+        corpus: VoxCeleb1 under the protocol; `corpus.speakers` are the classes.
+        connector: `Linear(upstream_dim, dim)`, under S3PRL's name.
+        model: `XVector` or `MeanPooling`.
+        objective: `AmSoftmax` or `Softmax`.
+    """
+
+    task = "elp_sv"
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.datarc = data_options(self.datarc)
+        root = corpus_root(self.datarc, "VoxCeleb1")
+        head, options = head_options(self.modelrc)
+        self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
+        self.least = MIN_SAMPLES + (self.min_frames - 1) * self.upstream_rate
+        self._check_sizes(head)
+        self.corpus = VoxCeleb(root, self.datarc, least=self.least)
+        self.selected_on = "dev" if self.corpus.held_out else "test"
+        self.trials: dict[str, list[Trial]] = {}
+        self._build_head(head, options)
+
+    def _check_sizes(self, head: str) -> None:
+        """Training utterances and crops must suffice for the head."""
+        sizes = {"max_timestep": self.datarc["max_timestep"], "min_samples": self.datarc["min_samples"] + 1}
+        for key, samples in sizes.items():
+            if samples is not None and samples < self.least:
+                raise ElpError(
+                    f"config key {DATA}.{key} allows training utterances of {samples} samples, but backbone and "
+                    f"{head} head need {self.least}; raise it"
+                )
+
+    def _build_head(self, head: str, options: dict[str, Any]) -> None:
+        """In S3PRL's order, so that the same seed gives the same initial weights."""
+        speakers = len(self.corpus.speakers)
+        dim = options.pop("input_dim" if head == "superb" else "projector_dim")
+        margin = {key: options.pop(key) for key in ("s", "m") if key in options}
+        self.connector = nn.Linear(self.upstream_dim, dim)
+        if head == "superb":
+            self.model: nn.Module = XVector(dim, **options)
+            self.objective: nn.Module = AmSoftmax(dim, speakers, **margin)
+        else:
+            self.model, self.objective = MeanPooling(), Softmax(dim, speakers)
+
+    def make_dataset(self, split: str) -> Dataset:
+        """The data set of one split; dev and test also fill `self.trials`."""
+        if split == "train":
+            return self.corpus.train()
+        self.trials[split] = self.corpus.trials(split)
+        return self.corpus.evaluation(split, self.trials[split])
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """A loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
+        split, rc = self.split_name(split), self.datarc
+        dataset = self.dataset(split)
+        if split == "train":
+            return train_loader(
+                dataset,
+                batch_size=rc["train_batch_size"],
+                num_workers=rc["num_workers"],
+                epoch=epoch,
+                seed=self.seed,
+            )
+        return eval_loader(dataset, batch_size=rc["eval_batch_size"], num_workers=rc["num_workers"])
+
+    def load_audio(self, path: str | Path) -> Tensor:
+        """One file after the recipe's effects, for S3PRL's `-m inference`."""
+        untrimmed = self.datarc["too_short"] == "untrimmed"
+        return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=untrimmed))
+
+    def hidden(self, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """A list of `(frames_i, upstream_dim)` -> `(batch, frames, dim)` and the lengths `(batch,)`."""
+        if not features:
+            raise ElpError(f"{self.task} was given an empty batch")
+        padded, frames_len = pad_features(features)
+        for name, length in zip(names, frames_len.tolist(), strict=True):
+            if length < self.min_frames:
+                raise ElpError(f"{name} has {length} frames, fewer than the {self.min_frames} that the head needs")
+        return self.connector(padded), frames_len
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        names: Sequence[str],
+        labels: Sequence[int] | None = None,
+        records: defaultdict | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """The loss for train; for dev and test the embeddings go into `records` under the utterances' names."""
+        records = defaultdict(list) if records is None else records
+        hidden, frames_len = self.hidden(features, names)
+        if self.split_name(split) == "train":
+            target = torch.as_tensor(labels, dtype=torch.long, device=hidden.device)
+            loss = self.objective(self.model(hidden, frames_len), target)
+            records["loss"].append(loss.item())
+            records["items"].append(len(target))
+            return loss
+        vectors = F.normalize(self.model.embed(hidden, frames_len), dim=-1)
+        for name, vector in zip(names, vectors.detach().float().cpu(), strict=True):
+            records[name] = vector
+        return torch.zeros(())
+
+    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> Tensor:
+        """Embeddings of length 1; with names, a line `name value value …` each in `inference.txt` (`-m inference`)."""
+        names = list(filenames) or [f"utterance {place}" for place in range(len(features))]
+        with torch.no_grad():
+            vectors = F.normalize(self.model.embed(*self.hidden(features, names)), dim=-1).float().cpu()
+        if filenames:
+            rows = zip(names, vectors.numpy(), strict=True)
+            lines = [" ".join([name, *(str(value) for value in row)]) for name, row in rows]
+            write_text(self.expdir / "inference.txt", "".join(f"{line}\n" for line in lines))
+            tqdm.write("\n".join(lines))
+        return vectors
+
+    def log_records(self, split: str, records: Mapping[str, Any], logger: Any, global_step: int, **_: Any) -> list[str]:
+        """Report the loss or the error rates; write the score files; name the checkpoint if it is the best yet."""
+        split = self.split_name(split)
+        notes = {"protocol": self.datarc["protocol"], "selected_on": self.selected_on}
+        if split == "train":
+            loss = mean_loss(records)
+            self.report(split, global_step, {}, logger=logger, items=sum(records["items"]), loss=loss, notes=notes)
+            return []
+        self.dataset(split)  # fills self.trials
+        trials = [trial for trial in self.trials[split] if trial.first in records and trial.second in records]
+        if {trial.label for trial in trials} != {0, 1}:  # S3PRL's runner.evaluate_ratio can leave too few
+            tqdm.write(f"[{self.task}] {split}: too few utterances were evaluated for an error rate")
+            return []
+        values, scores = self.score(trials, records)
+        chance = {"eer": 50.0, "min_dcf": 1.0}
+        self.report(split, global_step, values, logger=logger, items=len(trials), chance=chance, notes=notes)
+        self._write_scores(split, trials, scores)
+        return self.keep_best(split, values["eer"]) if split == self.selected_on else []
+
+    def score(self, trials: Sequence[Trial], records: Mapping[str, Tensor]) -> tuple[dict[str, float], np.ndarray]:
+        """Error rates and the cosine of every trial; after s-norm if `snorm` is set, then the raw EER comes too."""
+        names = utterances(trials)
+        place = {name: row for row, name in enumerate(names)}
+        matrix = torch.stack([records[name] for name in names])  # (utterances, dim)
+        first = torch.tensor([place[trial.first] for trial in trials])
+        second = torch.tensor([place[trial.second] for trial in trials])
+        scores = F.cosine_similarity(matrix[first], matrix[second], dim=-1).numpy()  # (trials,)
+        labels = np.asarray([trial.label for trial in trials])
+        raw = {}
+        cohort = [records[name] for name in records if str(name).startswith(TrialUtterances.COHORT)]
+        if len(cohort) > 1:
+            raw = {"eer_raw": equal_error_rate(labels, scores)}
+            against = (matrix @ torch.stack(cohort).t()).numpy()  # (utterances, cohort)
+            scores = symmetric_norm(scores, against[first], against[second])
+        cost = min_dcf(labels, scores, p_target=self.datarc["p_target"])
+        return {"eer": equal_error_rate(labels, scores), "min_dcf": cost, **raw}, scores
+
+    def _write_scores(self, split: str, trials: Sequence[Trial], scores: np.ndarray) -> None:
+        rows = list(zip(trials, scores, strict=True))
+        write_text(self.expdir / f"{split}_predict.txt", "".join(f"{trial.name} {score}\n" for trial, score in rows))
+        write_text(self.expdir / f"{split}_truth.txt", "".join(f"{trial.name} {trial.label}\n" for trial in trials))
+        if split == "dev":
+            lines = "".join(f"{trial.label} {trial.first} {trial.second}\n" for trial in trials)
+            write_text(self.expdir / "dev_trials.txt", lines)
