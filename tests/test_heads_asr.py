@@ -167,6 +167,22 @@ def test_superb_head_has_the_published_size(root, tmp_path):
     assert round((count + 768 * 1024 + 1024) / 1e6, 1) == 42.8  # the figure known for 768 features
 
 
+def test_the_best_may_be_chosen_by_characters(root, tmp_path):
+    expert = make(tmp_path, datarc={"best_by": "uer"})
+    records = {"loss": [1.0], "too_short": [], "filenames": ["x"], "target_tokens": [[*"HELLO"]]}
+    names = []
+    for guess in ("", "H", "J", "HE"):  # no word is ever right
+        names += expert.log_records("dev", {**records, "pred_tokens": [[*guess]]}, None, len(names))
+    assert names == ["dev-clean-best.ckpt"] * 3
+    assert expert.best_score.item() == pytest.approx(60.0)
+
+
+def test_an_utterance_without_a_frame_left(root, tmp_path):
+    expert = make(tmp_path, modelrc={"head": "superb", "project_dim": 4, "RNNs": {"dim": [4, 4], "total_rate": 960}})
+    with pytest.raises(ElpError, match="no frame left"):
+        expert.log_probs([torch.zeros(2, DIM)])
+
+
 def test_linear_head_is_one_layer(root, tmp_path):
     shapes = {name: tuple(p.shape) for name, p in make(tmp_path).named_parameters()}
     assert shapes == {"model.lm_head.weight": (32, DIM), "model.lm_head.bias": (32,)}

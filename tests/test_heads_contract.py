@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+from collections import defaultdict
 
 import pytest
 import torch
@@ -136,6 +137,20 @@ def test_inference_on_one_file(task, tmp_path, capsys):
     assert len(written) == 1 and written[0].read_text().startswith("one")
     assert written[0].read_text().strip() in capsys.readouterr().out.strip() + " "
     assert expert.inference(fake_features([wav]), []) == answers
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("task", TASKS)
+def test_same_on_a_gpu(task, head, tmp_path):
+    expert = make(task, tmp_path, head).eval()
+    wavs, *others = next(iter(expert.get_dataloader("train")))
+    features = fake_features(wavs)
+    on_cpu = expert("train", features, *others, records=defaultdict(list))
+    on_gpu = expert.cuda()("train", [feature.cuda() for feature in features], *others, records=defaultdict(list))
+    on_gpu.backward()
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("task", TASKS)

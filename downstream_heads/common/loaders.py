@@ -18,7 +18,8 @@ class AudioReader:
     Args:
         resample: convert other sample rates to 16 kHz; otherwise another rate is an error.
         channels: what to do with several channels: ``error``, ``mean`` or ``first``.
-        pre_load: keep what was read in memory (per process). Only for corpora that fit.
+        pre_load: keep what was read in memory. Each process keeps its own, so use it without worker processes, and only
+            for corpora that fit.
     """
 
     def __init__(self, *, resample: bool = False, channels: str = "error", pre_load: bool = False) -> None:

@@ -3,7 +3,12 @@
 ``superb``: projection, bidirectional LSTM layers and a linear layer, with the state-dict keys and, bitwise, the outputs
 of S3PRL's ``RNNs`` (downstream/asr/model.py:74). ``linear``: one linear layer to characters, the head of the L-E
 reference, whose CTC loss is the mean over utterances of loss / label length (Hugging Face's ``ctc_loss_reduction``
-``mean``; torch's ``reduction="mean"``, which SUPERB uses as well).
+``mean``; torch's ``reduction="mean"``, which SUPERB uses as well). Labels differ: S3PRL ends every transcript with a
+word end and ``</s>``, the reference with the last character.
+
+The papers' protocols differ further: SUPERB trains on train-clean-100 for 200,000 steps of 16 utterances with masked
+features, takes the best of dev-clean and tests on test-clean; the L-E reference trains on Libri-light's 10 hours for
+100 epochs of batch 8, takes the last and calls dev-clean its test set.
 """
 
 from collections.abc import Mapping
@@ -122,6 +127,8 @@ class RecurrentHead(nn.Module):
         """``(batch, frames, dim)``, lengths -> logits ``(batch, frames, symbols)``, lengths."""
         if self.rate > 1:
             hidden, frames_len = subsample(hidden, frames_len, self.rate, self.style)
+        if frames_len.min() < 1:
+            raise ElpError(f"an utterance has no frame left; lower {WHERE}.RNNs.total_rate or drop very short audio")
         for layer in self.rnns:
             hidden, frames_len = layer(hidden, frames_len)
         return self.linear(hidden), frames_len

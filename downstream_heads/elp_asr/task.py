@@ -39,6 +39,7 @@ DATA_DEFAULTS = {
     "eval_batch_size": 1,
     "zero_infinity": True,
     "protocol": "superb",
+    "best_by": "wer",
     "pre_load": False,
     "resample": False,
     "channels": "error",
@@ -76,6 +77,7 @@ class DownstreamExpert(TaskExpert):
         for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
             positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
         choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
+        choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
         choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
         decoder = (rc["decoder_args"] or {}).get("decoder_type")
         if str(decoder).lower() != "none":
@@ -147,7 +149,7 @@ class DownstreamExpert(TaskExpert):
     def log_records(
         self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
     ) -> list[str]:
-        """Report UER and WER; write the ark files; name the checkpoint if dev-clean's WER is the best yet."""
+        """Report UER and WER; write the ark files; name the checkpoint if dev-clean is the best yet."""
         split = self.split_name(split)
         guessed, true = records["pred_tokens"], records["target_tokens"]
         guessed_words, true_words = [words(row) for row in guessed], [words(row) for row in true]
@@ -171,7 +173,7 @@ class DownstreamExpert(TaskExpert):
         for kind, rows in (("hyp", guessed_words), ("ref", true_words)):
             text = "".join(f"{n} {' '.join(row)}\n" for n, row in zip(records["filenames"], rows, strict=True))
             write_text(self.expdir / f"{split}-noLM-{kind}.ark", text)
-        return self.keep_best(split, values["wer"]) if split == "dev-clean" else []
+        return self.keep_best(split, values[self.datarc["best_by"]]) if split == "dev-clean" else []
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
         """Transcribe; write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""

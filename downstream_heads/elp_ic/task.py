@@ -1,7 +1,7 @@
 """SUPERB's IC task: action, object and location of a spoken command."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,7 +111,9 @@ class DownstreamExpert(UtteranceExpert):
         return answers
 
 
-def _per_slot(measure: Any, first: Sequence[tuple], second: Sequence[tuple]) -> dict[str, float]:
+def _per_slot(
+    measure: Callable[[Sequence, Sequence], float], first: Sequence[tuple], second: Sequence[tuple]
+) -> dict[str, float]:
     """Apply a metric of two label lists to each slot: ``action_acc``, ``object_acc``, ``location_acc``."""
     return {
         f"{slot}_acc": measure([row[index] for row in first], [row[index] for row in second])
