@@ -1,0 +1,122 @@
+"""Experts on tiny backbones: the cases that the laws run over, and what the tests do to them."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import upstream_elp
+from tests.toys import VARIANT_IDS, VARIANTS, tiny_backbone
+from upstream_elp.config import load_config, preset_names
+from upstream_elp.expert import ElpExpert
+
+#: every preset, and what a preset does not show: the exact identity, the P-adapter's options, layer selections
+CONFIGS = {
+    **{name: {"base": name} for name in preset_names()},
+    "le-zero": {"base": "le", "e_adapter": {"init": "zero"}},
+    "conventional-zero": {"base": "conventional", "e_adapter": {"init": "zero"}},
+    "elp-start": {"base": "elp", "p_adapter": {"position": "start"}},
+    "elp-cnn": {"base": "elp", "p_adapter": {"site": "cnn"}},
+    "elp-start-cnn": {"base": "elp", "p_adapter": {"position": "start", "site": "cnn", "length": 3}},
+    "p-alone": {"features": "layers", "p_adapter": {"length": 1}},
+    "le-relu": {"base": "le", "e_adapter": {"activation": "relu"}, "l_adapter": {"activation": "relu"}},
+    "le-some-layers": {
+        "base": "le",
+        "e_adapter": {"layers": [1], "sites": ["attention", "ffn"]},
+        "l_adapter": {"layers": "top:2", "dim": 16},
+        "layer_norm": {"layers": "1-2", "norms": ["ffn"]},
+    },
+    "top-layer-tuned": {"features": "last", "encoder": {"layers": "top:1"}},
+    "dropout-on": {"base": "e_only", "backbone_dropout": True},
+}
+BACKBONES = dict(zip(VARIANT_IDS, VARIANTS, strict=True))
+
+
+def stock_expert(backbone: str = "wavlm-base", **options) -> nn.Module:
+    """S3PRL's own expert of a tiny backbone, in eval mode and frozen; `backbone` is a key of BACKBONES."""
+    upstream_elp.register()
+    from s3prl import hub
+
+    family, pre_norm, layer_norm_front = BACKBONES[backbone]
+    path = tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=layer_norm_front, **options)
+    return getattr(hub, f"{family}_local")(str(path)).eval().requires_grad_(False)
+
+
+def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=False, noise=0.0, **options) -> ElpExpert:
+    """Our expert on a tiny backbone; `config` is a key of CONFIGS or a mapping; `noise` moves it off its init."""
+    torch.manual_seed(seed)
+    raw = CONFIGS[config] if isinstance(config, str) else config
+    expert = ElpExpert(stock_expert(backbone, **options), load_config(raw), check=check)
+    if noise:
+        add_noise(expert, noise)
+    return expert.eval()
+
+
+def add_noise(expert: ElpExpert, std: float = 0.1, seed: int = 1) -> None:
+    """Add noise to every declared tensor, so that no gradient is zero because of an initial zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in expert.injection.parameters(expert).values():
+            parameter.add_(std * torch.randn(parameter.shape, generator=generator).to(parameter))
+
+
+def waves(*lengths: int, seed: int = 0, dtype=torch.float32) -> list[torch.Tensor]:
+    """Noise waves of the given lengths in samples."""
+    generator = torch.Generator().manual_seed(seed)
+    return [(0.1 * torch.randn(length, generator=generator)).to(dtype) for length in lengths]
+
+
+def in_float64(module: nn.Module) -> nn.Module:
+    """Convert to float64 throughout: S3PRL's layers round their GELU and their CNN norms to float32 in between."""
+    module.double()
+    for part in module.modules():
+        if callable(getattr(part, "activation_fn", None)):
+            part.activation_fn = F.gelu
+        if type(part).__name__ == "Fp32LayerNorm":
+            part.__class__ = nn.LayerNorm
+        if type(part).__name__ == "Fp32GroupNorm":
+            part.__class__ = nn.GroupNorm
+    return module
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of all parameters and buffers."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def changed(module: nn.Module, before: dict[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that are no longer bit-equal to a snapshot."""
+    after = snapshot(module)
+    assert after.keys() == before.keys()
+    return [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+
+
+def states_of(expert: nn.Module, wavs: list[torch.Tensor], key: str = "hidden_states") -> list[torch.Tensor]:
+    """States without gradients."""
+    with torch.no_grad():
+        return [state.clone() for state in expert(wavs)[key]]
+
+
+def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    """Whether two lists of states are bit-equal."""
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def distance(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+    """Largest difference between two lists of states."""
+    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+
+
+def random_loss(states: list[torch.Tensor], seed: int = 2) -> torch.Tensor:
+    """A random projection of all states."""
+    generator = torch.Generator().manual_seed(seed)
+    return sum((s * torch.randn(s.shape, generator=generator).to(s)).sum() for s in states)
+
+
+def train_step(expert: nn.Module, wavs: list[torch.Tensor], lr: float = 0.1) -> torch.Tensor:
+    """One Adam step over all of the expert's parameters, as S3PRL's runner makes it; returns the loss."""
+    optimizer = torch.optim.Adam(expert.parameters(), lr=lr)
+    loss = random_loss(expert(wavs)["hidden_states"])
+    loss.backward()
+    optimizer.step()
+    return loss.detach()

@@ -1,0 +1,183 @@
+"""Laws over all configurations and backbones: identity, off, toggles, saving, copies, sites."""
+
+import copy
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from tests.experts import (
+    BACKBONES,
+    CONFIGS,
+    add_noise,
+    changed,
+    distance,
+    equal,
+    make_expert,
+    snapshot,
+    states_of,
+    stock_expert,
+    train_step,
+    waves,
+)
+from upstream_elp.adapters.bottleneck import REFERENCE_STD
+from upstream_elp.errors import ElpError
+
+pytestmark = [
+    pytest.mark.parametrize("backbone", BACKBONES),
+    pytest.mark.parametrize("config", CONFIGS),
+    pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask"),
+]
+WAVS = waves(2900, 4000)
+
+
+def _promises_identity(expert):
+    methods = expert.config.methods
+    return "p_adapter" not in methods and ("e_adapter" not in methods or methods["e_adapter"].init == "zero")
+
+
+def test_identity_at_init(config, backbone, law):
+    expert = make_expert(backbone, config)
+    # torch takes another attention kernel where the attention's own weights require a gradient
+    expert.requires_grad_(False)
+    wavs = waves(12000, 9500)
+    plain = states_of(stock_expert(backbone), wavs)
+    adapted = states_of(expert, wavs, "backbone_hidden_states")
+    if _promises_identity(expert):
+        law("identity at init, bitwise")
+        assert equal(adapted, plain)
+        return
+    law("identity at init, bounded")
+    if "e_adapter" in expert.config.methods:
+        _assert_small_residuals(expert)
+    # E-adapters add at most 2 % per site (see below), which the layers above amplify. Pseudo frames are 10 keys among
+    # 37 or fewer, and a random backbone attends evenly: the bound is the distance of two unrelated states, sqrt(2)
+    limit = math.sqrt(2) if "p_adapter" in expert.config.methods else 0.05
+    moved = [float((a - p).norm() / p.norm()) for a, p in zip(adapted, plain, strict=True)]
+    assert 0 < max(moved) < limit
+
+
+def _assert_small_residuals(expert):
+    """At init ``reference`` a bottleneck adds LN(z) with |LN(z)| <= |z| / sqrt(eps), and z is two N(0, 1e-3) maps.
+
+    The maps multiply a root mean square by about 1e-3 sqrt(fan-in) each, and GELU and ReLU shrink it; 2 is for spread.
+    """
+    ratios = {}
+
+    def note(path):
+        def hook(module, args, output):
+            added = (output - args[0]).square().mean().sqrt() / args[0].square().mean().sqrt()
+            ratios[path] = (float(added), module.down.in_features * module.down.out_features)
+
+        return expert.get_submodule(path).register_forward_hook(hook)
+
+    handles = [note(path) for path in expert.injection.sites if path.endswith("e_adapter")]
+    states_of(expert, WAVS)
+    for handle in handles:
+        handle.remove()
+    assert len(ratios) == len(handles)
+    for path, (ratio, fan) in ratios.items():
+        assert 0 < ratio < 2 * REFERENCE_STD**2 * math.sqrt(fan) / math.sqrt(1e-5), path
+
+
+def test_off_is_the_plain_backbone(config, backbone, law):
+    law("off == plain backbone, bitwise")
+    expert = make_expert(backbone, config)
+    if expert.injection.declared:
+        train_step(expert.train(), WAVS)
+    expert.eval()
+    on = states_of(expert, WAVS)
+    if not expert.injection.switchable:
+        with pytest.raises(ElpError, match="cannot be switched off"):
+            expert.enabled = False
+        assert expert.enabled
+        return
+    expert.enabled = False
+    assert expert.enabled is (not list(expert.injection.switches(expert)))
+    assert equal(states_of(expert, WAVS, "backbone_hidden_states"), states_of(stock_expert(backbone), WAVS))
+    expert.enabled = True
+    assert equal(states_of(expert, WAVS), on)
+
+
+def test_modes_change_nothing(config, backbone, law):
+    law("train and eval: same tensors, number, shape and length")
+    expert = make_expert(backbone, config, noise=0.1)
+    before = snapshot(expert)
+    plain = states_of(stock_expert(backbone), WAVS)
+    shapes = []
+    for training in (False, True, False):
+        expert.train(training)
+        shapes.append([state.shape for state in states_of(expert, WAVS)])
+    assert not changed(expert, before)
+    assert shapes[0] == shapes[1] == shapes[2]
+    features, methods = expert.config.features, expert.config.methods
+    layers = len(plain) - 1
+    number = {"l": len(expert.injection.l_layers), "layers": layers + 1, "last": 1}[features]
+    width = expert.l_adapters["1"].projection.out_features if "l_adapter" in methods else plain[0].shape[-1]
+    assert shapes[0] == [(2, plain[0].shape[1], width)] * number
+    adapted = states_of(expert, WAVS, "backbone_hidden_states")
+    assert [state.shape for state in adapted] == [state.shape for state in plain]
+
+
+def test_frozen_modules_stay_in_eval_mode(config, backbone, law):
+    law("the backbone's mode in training")
+    expert = make_expert(backbone, config).train()
+    path = f"{expert.injection.model_path}.{expert.injection.family.encoder}"
+    assert expert.get_submodule(path).training is expert.config.backbone_dropout
+    assert all(expert.get_submodule(site).training for site in expert.injection.sites)
+    assert not any(module.training for module in expert.eval().modules())
+
+
+def test_saved_and_loaded_gives_the_same(config, backbone, law):
+    law("save -> load, same output")
+    expert = make_expert(backbone, config, noise=0.1)
+    other = make_expert(backbone, config, seed=5)
+    other.load_state_dict(expert.state_dict())
+    assert equal(states_of(other, WAVS), states_of(expert, WAVS))
+
+
+def test_deep_copy_is_independent(config, backbone, law):
+    law("deep copy is independent")
+    expert = make_expert(backbone, config, noise=0.1)
+    clone = copy.deepcopy(expert)  # before the original ran, and again after
+    clone = copy.deepcopy(clone)
+    before, reference = snapshot(expert), states_of(expert, WAVS)
+    assert equal(states_of(clone, WAVS), reference)
+    assert expert.backbone._hook_hiddens == []  # the clone's states did not end up in the original
+    own = {id(tensor) for tensor in [*expert.parameters(), *expert.buffers()]}
+    assert not own & {id(tensor) for tensor in [*clone.parameters(), *clone.buffers()]}
+    assert not {id(module) for module in expert.modules()} & {id(module) for module in clone.modules()}
+    if not expert.injection.declared:
+        return
+    train_step(clone.train(), WAVS)
+    assert not changed(expert, before)
+    assert equal(states_of(expert, WAVS), reference)
+    moved = states_of(clone.eval(), WAVS)
+    assert distance(moved, reference) > 1e-4
+    add_noise(expert)
+    assert equal(states_of(clone, WAVS), moved)
+    if expert.injection.switchable:
+        clone.enabled = False
+        assert expert.enabled
+
+
+def test_every_declared_site_is_entered(config, backbone, law):
+    law("every declared site is entered")
+    expert = make_expert(backbone, config)
+    entered = Counter()
+    for path in expert.injection.sites:
+        expert.get_submodule(path).register_forward_hook(lambda *_, path=path: entered.update([path]))
+    states_of(expert, WAVS)
+    assert entered.keys() == set(expert.injection.sites)
+    for path, times in entered.items():
+        assert times == 1 or "parametrizations" in path, path
+
+
+def test_state_dict_has_no_frozen_tensor(config, backbone, law):
+    law("a state dict holds the declared tensors")
+    expert = make_expert(backbone, config)
+    state = expert.state_dict()
+    assert set(state) == {*expert.injection.declared, "elp_backbone_sha256"}
+    for name, parameter in expert.injection.parameters(expert).items():
+        assert torch.equal(state[name], parameter)
