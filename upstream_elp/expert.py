@@ -158,6 +158,10 @@ class ElpExpert(nn.Module):
         """Copy independently: S3PRL's hooks are closures over the original's list, so they are registered anew."""
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
+        for module in self.modules():
+            # weight norm keeps a computed weight as a plain attribute, which torch refuses to copy with its graph
+            computed = (value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf)
+            memo.update({id(value): value.detach().clone() for value in computed})
         for key, value in self.__dict__.items():
             clone.__dict__[key] = copy.deepcopy(value, memo)
         _renew_hooks(clone.backbone)
