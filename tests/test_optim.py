@@ -56,7 +56,8 @@ def test_a_step_moves_each_group_by_its_own_rate_and_leaves_the_frozen(make):
     trained = models()
     upstream = trained[0]
     before = {name: p.clone() for name, p in upstream.named_parameters()}
-    optimizer = make(trained, total_steps=10, lr=1e-2, groups={"e_adapter": 1e-4}, **({} if make is get_ELPAdam else {"weight_decay": 0.0}))  # fmt: skip
+    decay = {} if make is get_ELPAdam else {"weight_decay": 0.0}
+    optimizer = make(trained, total_steps=10, lr=1e-2, groups={"e_adapter": 1e-4}, **decay)
     for parameter in upstream.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()

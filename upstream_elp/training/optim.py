@@ -74,7 +74,7 @@ def _is_stock_upstream(model: nn.Module) -> bool:
     return any(cls.__module__.startswith("s3prl.upstream") for cls in type(model).__mro__)
 
 
-def get_ELPAdam(  # noqa: N802  S3PRL looks for get_<name of the configuration>
+def get_ELPAdam(  # S3PRL looks for get_NAME
     model_params: Sequence[nn.Module],
     total_steps: int,
     lr: float = 1e-4,
@@ -86,7 +86,7 @@ def get_ELPAdam(  # noqa: N802  S3PRL looks for get_<name of the configuration>
     return torch.optim.Adam(parameter_groups(model_params, lr, groups), lr=lr, betas=tuple(betas), eps=eps)
 
 
-def get_ELPAdamW(  # noqa: N802  S3PRL looks for get_<name of the configuration>
+def get_ELPAdamW(  # S3PRL looks for get_NAME
     model_params: Sequence[nn.Module],
     total_steps: int,
     lr: float = 1e-4,
