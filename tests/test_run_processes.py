@@ -1,0 +1,114 @@
+"""``elp run`` in processes of its own: the console command, spawned workers, ranks, and a user's own clone."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.host_toys import stock_config
+from tests.toys import tiny_backbone
+
+RUN = [sys.executable, "-m", "upstream_elp.run"]
+# what `python -m upstream_elp.run` and the console script `elp` are to Python, with another way to start workers
+STARTED = {
+    "module": "runpy.run_module('upstream_elp.run', run_name='__main__', alter_sys=True)",
+    "script": "sys.argv.insert(1, 'run'); runpy.run_path(path, run_name='__main__')",
+}
+SCRIPT = "import sys\nfrom upstream_elp.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+
+
+def call(command: list[str], **env: str) -> subprocess.CompletedProcess:
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=300)
+
+
+def flags(root: Path, task: str = "fluent_commands", **runner) -> list[str]:
+    config = stock_config(task, root, **runner)
+    train = f"-m train -u wavlm_local -d {task} --device cpu".split()
+    return [*train, "-k", str(tiny_backbone()), "-c", str(config), "-p", str(root / "exp")]
+
+
+def test_a_run_and_a_mistake_as_programs(tmp_path):
+    done = call([*RUN, *flags(tmp_path, total_steps=2, eval_step=2)])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exp" / "states-2.ckpt").is_file()
+    wrong = call([*RUN, "-m", "train", "-d", "elp_sar"])
+    assert wrong.returncode == 2
+    assert wrong.stderr.strip().count("\n") == 0
+    assert wrong.stderr.startswith("elp: error: -d elp_sar: no such name")
+
+
+@pytest.mark.parametrize(
+    ("program", "method", "task"),
+    [
+        ("script", "spawn", "sv_voxceleb1"),
+        pytest.param("module", "spawn", "elp_ic", marks=pytest.mark.slow),
+        pytest.param("module", "forkserver", "sv_voxceleb1", marks=pytest.mark.slow),
+        pytest.param("script", "forkserver", "elp_ic", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_that_are_not_forked(program, method, task, tmp_path):
+    (tmp_path / "elp").write_text(SCRIPT)
+    start = "import multiprocessing, runpy, sys\npath = sys.argv.pop(1)\n"
+    start += f"multiprocessing.set_start_method({method!r})\n{STARTED[program]}\n"
+    (tmp_path / "start.py").write_text(f"if __name__ == '__main__':\n    exec({start!r})\n")
+    steps = "config.runner.total_steps=1,,config.runner.save_step=1,,config.runner.eval_step=9"
+    steps += ",,config.downstream_expert.datarc.num_workers=1"
+    if task.startswith("elp_"):
+        from tests import toy_corpora
+
+        toy_corpora.fluent_speech_commands(tmp_path)
+        words = f"-m train -u wavlm_local -d {task} --device cpu -k {tiny_backbone()} --data {tmp_path}".split()
+        words += ["-p", str(tmp_path / "exp")]
+    else:
+        words = flags(tmp_path, task)
+    done = call(
+        [sys.executable, str(tmp_path / "start.py"), str(tmp_path / "elp"), *words, "-o", steps],
+        ELP_CACHE=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "exp" / "states-1.ckpt").is_file()
+
+
+def test_the_users_own_clone(tmp_path):
+    import s3prl
+
+    clone = tmp_path / "clone" / "s3prl"
+    clone.mkdir(parents=True)
+    installed = Path(s3prl.__file__).parent
+    for entry in installed.iterdir():
+        if entry.name not in ("run_downstream.py", "__pycache__"):
+            (clone / entry.name).symlink_to(entry)
+    text = (installed / "run_downstream.py").read_text()
+    (clone / "run_downstream.py").write_text(text.replace("[Runner] - Start a new", "[Clone] - Start a new"))
+    (clone / "hub.py").unlink()
+    (clone / "hub.py").write_text((installed / "hub.py").read_text())
+    done = call([*RUN, *flags(tmp_path, total_steps=1, save_step=1), "--script", str(clone / "run_downstream.py")])
+    assert done.returncode == 0, done.stderr
+    assert "[Clone] - Start a new experiment" in done.stdout
+    assert (tmp_path / "exp" / "states-1.ckpt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "extra"), [("fluent_commands", []), ("asr", ["-f"]), ("sv_voxceleb1", ["-f"])], ids=["ic", "asr", "sv"]
+)
+def test_two_ranks_stop_together_and_resume(task, extra, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    cache = {"ELP_CACHE": str(tmp_path / "cache")}
+    done = call([*torchrun, "-m", "upstream_elp.run", *flags(tmp_path, task), *extra], **cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    states = torch.load(tmp_path / "exp" / "states-4.ckpt")
+    assert (states["Step"], states["WorldSize"]) == (4, 2)
+    more = ["-m", "train", "-e", str(tmp_path / "exp"), "--device", "cpu", "-o", "config.runner.total_steps=6"]
+    done = call([*torchrun, "-m", "upstream_elp.run", *more], **cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert torch.load(tmp_path / "exp" / "states-6.ckpt")["Step"] == 6
+    split = "test-clean" if task == "asr" else "test"
+    done = call([*RUN, "-m", "evaluate", "-t", split, "-e", str(tmp_path / "exp"), "--device", "cpu"], **cache)
+    assert done.returncode == 0, done.stderr[-3000:]
