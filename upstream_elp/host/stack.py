@@ -1,13 +1,11 @@
 """Replacements for what torch, torchaudio and huggingface_hub no longer have; each function mends one thing."""
 
 import argparse
-import importlib.metadata
 import importlib.util
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,16 +16,6 @@ from upstream_elp.errors import ElpError
 from upstream_elp.host import sound
 
 _HUB_NAMES = ("HfFolder", "Repository")
-
-
-@cache
-def version(package: str) -> tuple[int, ...]:
-    """The first two numbers of an installed package's version, ``(2, 11)`` for 2.11.0+cu130; empty if absent."""
-    try:
-        text = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ()
-    return tuple(int(part) for part in text.split("+")[0].split(".")[:2] if part.isdigit())
 
 
 # torchaudio --------------------------------------------------------------------------------------------------------
@@ -41,18 +29,6 @@ def add_set_audio_backend() -> None:
 
 def set_audio_backend(backend: str | None) -> None:
     """Accept a backend's name and do nothing: there is one backend, soundfile."""
-
-
-def lacks_load() -> bool:
-    """Whether ``torchaudio.load`` needs torchcodec (2.9), or would ask a SoX that may lack its file formats (2.8)."""
-    if version("torchaudio") >= (2, 9):
-        return True
-    import torchaudio
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backends = torchaudio.list_audio_backends()
-    return "soundfile" not in backends or "sox" in backends
 
 
 def replace_load() -> None:

@@ -64,10 +64,10 @@ ITEMS = (
     ),
     Item(
         "torchaudio.load and info",
-        "need torchcodec and FFmpeg from torchaudio 2.9; read with soundfile, which gives the same float32 samples",
-        "torchaudio 2.8 without SoX",
+        "need torchcodec and FFmpeg from torchaudio 2.9, and on 2.8 a SoX that reads flac if there is a SoX at all; "
+        "soundfile gives the same float32 samples, and one sentence for a broken file",
+        "torchaudio that reads wav and flac by itself",
         stack.replace_load,
-        stack.lacks_load,
     ),
     Item(
         "huggingface_hub.HfFolder and Repository",
