@@ -7,11 +7,12 @@ from collections import defaultdict
 
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import toy_corpora
-from tests.task_tools import DIM, RATE, Scalars, fake_features, make_expert, packaged_config, run_split
+from tests.task_tools import DIM, PACKAGE, RATE, Scalars, fake_features, make_expert, packaged_config, run_split
 from upstream_elp.errors import ElpError
 
 TASKS = ("elp_asr", "elp_er", "elp_ic")
@@ -206,6 +207,16 @@ def test_loader_with_workers(task, tmp_path):
     parallel = [names for _, _, names in expert.get_dataloader("test")]
     expert.datarc["num_workers"] = 0
     assert parallel == [names for _, _, names in expert.get_dataloader("test")]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_quick_configs_are_read(task, tmp_path):
+    path = PACKAGE.parent / "recipes" / "tasks" / f"{task.removeprefix('elp_')}_quick.yaml"
+    config = yaml.safe_load(path.read_text())
+    assert config["runner"]["eval_dataloaders"] == [DEV[task]] and config["runner"]["total_steps"] >= 120
+    expert = make_expert(task, tmp_path / "exp", config=config)
+    assert expert.modelrc["head"] == "linear"
+    assert len(expert.get_dataloader("train")) == 1
 
 
 def test_config_files_are_paths_free_and_read(tmp_path):
