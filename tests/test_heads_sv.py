@@ -40,10 +40,9 @@ def places(corpus, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ELP_CACHE", str(corpus.parent / "cache"))
 
 
-def make(tmp_path, head="superb", *, seed=1, modelrc=None, **datarc):
-    return make_expert(
-        "elp_sv", tmp_path / "exp", seed=seed, datarc=datarc, modelrc={"head": head, **SMALL, **(modelrc or {})}
-    )
+def make(tmp_path, head="superb", *, seed=1, modelrc=None, config=None, **datarc):
+    modelrc = {"head": head, **SMALL, **(modelrc or {})}
+    return make_expert("elp_sv", tmp_path / "exp", seed=seed, datarc=datarc, modelrc=modelrc, config=config)
 
 
 # ------------------------------------------------------------------------------------------------------- contract
@@ -78,9 +77,11 @@ def test_train_and_evaluate(head, tmp_path):
     assert scalars.values["elp_sv/dev-eer"][1] == 12
 
 
-def test_superb_protocol_selects_on_test_and_says_so(tmp_path):
-    expert = make(tmp_path, protocol="superb").eval()
-    assert len(expert.corpus.speakers) == 6
+def test_superb_protocol_selects_on_test_and_says_so(tmp_path, capsys):
+    runner = {**packaged_config("elp_sv")["runner"], "eval_dataloaders": ["test"]}
+    expert = make(tmp_path, protocol="superb", config={**packaged_config("elp_sv"), "runner": runner}).eval()
+    assert len(expert.corpus.speakers) == 6 and len(expert.dataset("train")) == 24
+    assert "24 utterances of 6 speakers to train on, 0 speakers held out" in capsys.readouterr().out
     assert run_split(expert, "test")[1] == ["test-best.ckpt"]
     line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())
     assert (line["protocol"], line["selected_on"]) == ("superb", "test")

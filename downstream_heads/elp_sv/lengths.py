@@ -115,6 +115,9 @@ def _write(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes 0600; a cache may be shared
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

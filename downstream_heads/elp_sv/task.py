@@ -87,7 +87,13 @@ class DownstreamExpert(TaskExpert):
     def make_dataset(self, split: str) -> Dataset:
         """The data set of one split; dev and test also fill `self.trials`."""
         if split == "train":
-            return self.corpus.train()
+            data = self.corpus.train()
+            tqdm.write(
+                f"[{self.task}] protocol {self.datarc['protocol']}: {len(data)} utterances of "
+                f"{len(self.corpus.speakers)} speakers to train on, {len(self.corpus.held_out)} speakers held out; "
+                f"the best checkpoint is chosen on {self.selected_on}"
+            )
+            return data
         self.trials[split] = self.corpus.trials(split)
         return self.corpus.evaluation(split, self.trials[split])
 
