@@ -57,3 +57,7 @@ def main() -> None:
     except ElpError as error:
         click.echo(f"elp: error: {error}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

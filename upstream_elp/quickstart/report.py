@@ -16,6 +16,7 @@ COLUMNS = {
     "method": "method",
     "metric": "metric",
     "value": "test value (%)",
+    "also": "second test value (%)",
     "chance": "chance (%)",
     "items": "test items",
     "steps": "steps",
@@ -71,15 +72,15 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     rows = []
     for task, group in frame.groupby("task", sort=False):
         first = group.iloc[0]
-        by_method = group.set_index("method")["value"]
-        cells = {method: f"{by_method[method]:.1f}" if method in by_method else "-" for method in methods}
+        known = {row.method: _cell(row) for row in group.itertuples()}
         arrow = "↑" if TASKS[task].higher_is_better else "↓"
+        metric = " / ".join(METRIC_TITLES[name] for name in (first["metric"], TASKS[task].also) if name)
         rows.append(
             {
                 "task": TASKS[task].title,
-                "test metric (%)": f"{METRIC_TITLES[first['metric']]} {arrow}",
+                "test metric (%)": f"{metric} {arrow}",
                 "chance": f"{first['chance']:.1f}",
-                **cells,
+                **{method: known.get(method, "-") for method in methods},
                 "test items": first["items"],
                 "steps": first["steps"],
                 "seed": first["seed"],
@@ -98,6 +99,10 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     return f"{note}\n\n" + "\n\n".join(tables) + "\n"
 
 
+def _cell(row: Any) -> str:
+    return f"{row.value:.1f}" if pd.isna(row.also) else f"{row.value:.1f} / {row.also:.1f}"
+
+
 def _result(job: Job) -> tuple[Job, dict[str, Any]]:
     return job, json.loads(job.result.read_text(encoding="utf-8"))
 
@@ -109,6 +114,7 @@ def _row(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         "method": job.method,
         "metric": result["metric"],
         "value": result["test"][result["metric"]],
+        "also": result["test"].get(TASKS[job.task].also),
         "chance": result["chance"].get(result["metric"]),
         "items": result["items"],
         "steps": job.steps,

@@ -1,0 +1,230 @@
+"""Time and memory of one training step, beside stock S3PRL, on a Base-shaped backbone with random weights.
+
+Each row runs in a process of its own, the rows take turns for several rounds, and a row's figure is its median; ratios
+are against S3PRL's own frozen step of the same call. On the CPU the time is processor time, so that other programs
+disturb it little, and the memory is the peak above what the process held once the model was loaded.
+
+    python recipes/bench/step.py                  # CPU, 4 waves of 4 s, one thread
+    python recipes/bench/step.py --device cuda --batch 16 --precision bf16
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+HEAD_DIM, CLASSES = 256, 4
+# row: (adapter preset, None for stock S3PRL; trained?; the backbone's dropout)
+ROWS = {
+    "S3PRL frozen": (None, False, False),
+    "weighted_sum": ("weighted_sum", False, False),
+    "l_only": ("l_only", True, False),
+    "le": ("le", True, False),
+    "le, dropout on": ("le", True, True),
+    "elp": ("elp", True, False),
+    "elp, dropout on": ("elp", True, True),
+    "full_finetune": ("full_finetune", True, False),
+    "full_finetune, dropout on": ("full_finetune", True, True),
+    "S3PRL -f": (None, True, False),
+    "S3PRL -f, dropout on": (None, True, True),
+}
+
+
+@click.command()
+@click.option("--family", default="wavlm", show_default=True)
+@click.option("--batch", default=4, show_default=True, help="Waves per step.")
+@click.option("--seconds", default=4.0, show_default=True, help="Length of each wave.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@click.option("--steps", default=4, show_default=True, help="Timed steps per process, after one that is not timed.")
+@click.option("--rounds", default=3, show_default=True, help="Processes per row.")
+@click.option("--rows", default=",,".join(ROWS), help="Rows to run, separated by two commas.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.md and OUT.json.")
+@click.option("--worker", hidden=True)
+@click.option("--checkpoint", hidden=True)
+def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoint: str | None, **setting: Any) -> None:
+    """Measure a training step of S3PRL and of our presets, same batch, precision, head and optimizer."""
+    if worker:
+        print(json.dumps(measure(worker, str(checkpoint), **setting)))
+        return
+    chosen = [row for row in rows.split(",,") if row]
+    if unknown := set(chosen) - set(ROWS):
+        raise click.UsageError(f"unknown row {min(unknown)!r}; the rows are: {', '.join(ROWS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        from upstream_elp.mini.backbone import SIZES, write_backbone
+
+        path = write_backbone(Path(folder) / "base.pt", family=setting["family"], **SIZES["base"])
+        runs: dict[str, list[dict[str, float]]] = {row: [] for row in chosen}
+        order = [row for _ in range(rounds) for row in chosen]
+        with click.progressbar(order, label="processes", item_show_func=str, file=sys.stderr) as bar:
+            for row in bar:
+                runs[row].append(_spawn(row, path, setting))
+    text = table(runs, setting)
+    click.echo(text)
+    if out:
+        out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+        out.with_suffix(".json").write_text(json.dumps({"setting": setting, "runs": runs}, indent=2), encoding="utf-8")
+
+
+def _spawn(row: str, checkpoint: Path, setting: dict[str, Any]) -> dict[str, float]:
+    flags = [part for key, value in setting.items() for part in (f"--{key}", str(value))]
+    command = [sys.executable, __file__, "--worker", row, "--checkpoint", str(checkpoint), *flags]
+    env = dict(os.environ, OMP_NUM_THREADS=str(setting["threads"]), PYTHONWARNINGS="ignore")
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    if done.returncode:
+        raise click.ClickException(f"{row}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(
+    row: str,
+    checkpoint: str,
+    *,
+    family: str,
+    batch: int,
+    seconds: float,
+    device: str,
+    precision: str,
+    threads: int,
+    steps: int,
+) -> dict[str, float]:
+    """Run one row in this process.
+
+    Returns:
+        ``seconds`` per step (processor time on the CPU, elapsed time on a GPU), ``gigabytes`` at the peak above the
+        loaded model, and ``trainable`` parameters of the upstream.
+    """
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    upstream, featurizer, head = _models(row, checkpoint, family, device)
+    trained = ROWS[row][1]
+    parameters = [p for m in (upstream, featurizer, head) for p in m.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+    waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
+    labels = torch.arange(batch, device=device) % CLASSES
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.set_grad_enabled(trained):
+                states = upstream(waves)
+            features = torch.stack([f.mean(dim=0) for f in featurizer(waves, states)])  # (batch, dim)
+            loss = nn.functional.cross_entropy(head(features), labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    clock = Clock(device)
+    step()
+    times = []
+    for _ in range(steps):
+        started = clock.now()
+        step()
+        times.append(clock.now() - started)
+    count = sum(p.numel() for p in upstream.parameters() if p.requires_grad) if trained else 0
+    return {"seconds": statistics.median(times), "gigabytes": clock.peak(), "trainable": count}
+
+
+def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
+    import torch
+
+    import upstream_elp
+
+    upstream_elp.register()
+    from s3prl import hub
+    from s3prl.upstream.interfaces import Featurizer
+
+    preset, trained, dropout = ROWS[row]
+    if preset is None:
+        upstream = getattr(hub, f"{family}_local")(ckpt=checkpoint).to(device)
+        # stock S3PRL ties dropout to training; without it, only the mode differs
+        mode = trained and dropout
+    else:
+        from upstream_elp.config import load_config
+
+        config = {**load_config(preset).to_dict(), "backbone_dropout": dropout}
+        upstream = hub.elp_custom(ckpt=checkpoint, model_config=config).to(device)
+        mode = trained
+    featurizer = Featurizer(upstream, upstream_device=device).to(device)
+    upstream.train(mode)
+    head = torch.nn.Sequential(torch.nn.Linear(featurizer.output_dim, HEAD_DIM), torch.nn.Linear(HEAD_DIM, CLASSES)).to(
+        device
+    )
+    return upstream, featurizer, head
+
+
+class Clock:
+    """Processor time and resident memory on the CPU, synchronised time and allocated memory on a GPU."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.cuda = device.startswith("cuda")
+        if self.cuda:
+            torch.cuda.synchronize()
+            self.start = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+            self.start = self._status("VmRSS")
+
+    def now(self) -> float:
+        """Seconds."""
+        if not self.cuda:
+            return time.process_time()
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def peak(self) -> float:
+        """Gigabytes (1e9 bytes) above the start."""
+        if self.cuda:
+            import torch
+
+            return (torch.cuda.max_memory_allocated() - self.start) / 1e9
+        return (self._status("VmHWM") - self.start) / 1e9
+
+    @staticmethod
+    def _status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+def table(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any]) -> str:
+    """Markdown with medians over the processes and the ratio to S3PRL's frozen step."""
+    from tabulate import tabulate
+
+    def median(row: str, key: str) -> float:
+        return statistics.median(run[key] for run in runs[row])
+
+    base = median("S3PRL frozen", "seconds") if "S3PRL frozen" in runs else None
+    rows = []
+    for row in runs:
+        spread = sorted(run["seconds"] for run in runs[row])
+        ratio = f"{median(row, 'seconds') / base:.2f}" if base else "-"
+        rows.append(
+            (row, f"{median(row, 'seconds'):.2f} ({spread[0]:.2f}-{spread[-1]:.2f})", ratio,
+             f"{median(row, 'gigabytes'):.2f}", f"{median(row, 'trainable'):,.0f}")
+        )  # fmt: skip
+    unit = "GPU s" if setting["device"].startswith("cuda") else "CPU s"
+    head = ["step of", f"{unit} (min-max)", "x frozen", "GB above model", "trained in upstream"]
+    described = ", ".join(f"{key} {value}" for key, value in setting.items())
+    return f"{described}\n\n" + tabulate(rows, headers=head, tablefmt="github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()

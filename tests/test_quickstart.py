@@ -1,0 +1,127 @@
+"""The comparison: what is planned, what is kept, what the report says; and the whole of it in small."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from upstream_elp.errors import ElpError
+from upstream_elp.quickstart.job import count_states
+from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
+from upstream_elp.quickstart.report import write_report
+
+
+def plan(out: Path, **changes):
+    settings = {"tasks": list(TASKS), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
+    return make_jobs(out=out, data=Path("data"), backbone=Path("backbone.pt"), **{**settings, **changes})
+
+
+def finish(job, value=50.0):
+    """Write what a finished run leaves."""
+    folder = Path(job.folder)
+    folder.mkdir(parents=True)
+    task = TASKS[job.task]
+    metric = task.metric
+    lines = [
+        {"split": "train", "step": 100, "metrics": {"loss": 3.0}},
+        {"split": "train", "step": 200, "metrics": {"loss": 2.0}},
+        {"split": task.dev, "step": 200, "metrics": {metric: 40.0}},
+        {"split": task.test, "step": 0, "metrics": {metric: value}},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = {
+        "settings": job.settings(), "task": job.task, "method": job.method, "metric": metric,
+        "test": {metric: value, "uer": 60.0}, "chance": {metric: 25.0}, "items": 180,
+        "selected": "dev-best.ckpt", "best_step": 200,
+        "trainable": {"upstream": 1000, "featurizer": 4, "head": 20}, "layer_weights": [0.25, 0.75],
+        "seconds": {"train": 12.0, "test": 1.0, "resumed": False}, "machine": {},
+    }  # fmt: skip
+    job.result.write_text(json.dumps(result))
+
+
+def test_twelve_runs_each_with_the_flags_of_elp_run(tmp_path):
+    jobs = plan(tmp_path)
+    assert len({job.folder for job in jobs}) == 12
+    for job in jobs:
+        assert job.steps >= 120
+        flags = dict(zip(job.train_argv[::2], job.train_argv[1::2], strict=False))
+        assert (flags["-u"], flags["-d"], flags["-g"]) == ("elp_local", job.task, job.method)
+    assert jobs[0].method == "full_finetune", "the longest runs start first"
+
+
+def test_steps_and_seed_of_the_command_line_win(tmp_path):
+    job = plan(tmp_path, steps=7, seed=3)[0]
+    assert "config.runner.total_steps=7" in " ".join(job.train_argv)
+    assert job.train_argv[job.train_argv.index("--seed") + 1] == "3"
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"tasks": ["elp_xx"]}, "elp_xx"), ({"methods": ["elpp"]}, "elpp")])
+def test_unknown_names_are_refused_before_anything_runs(tmp_path, changes, message):
+    with pytest.raises(ElpError, match=message):
+        plan(tmp_path, **changes)
+
+
+def test_a_finished_run_is_kept_and_another_setting_is_refused(tmp_path):
+    job = plan(tmp_path)[0]
+    assert not finished(job)
+    finish(job)
+    assert finished(job)
+    with pytest.raises(ElpError, match="seed 0 instead of 1"):
+        finished(plan(tmp_path, seed=1)[0])
+
+
+def test_the_report_says_what_came_out(tmp_path):
+    jobs = plan(tmp_path)
+    for index, job in enumerate(jobs):
+        finish(job, value=float(index))
+    text = write_report(jobs, tmp_path, note="Measured on noise.")
+    assert text.startswith("Measured on noise.")
+    assert all(TASKS[name].title in text for name in TASKS)
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert len(frame) == 12
+    assert frame["value"].tolist() == [float(index) for index in range(12)]
+    assert frame["loss_first"].eq(3.0).all()
+    assert frame["loss_last"].eq(2.0).all()
+    assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 12
+    for name in ("curves.png", "layer_weights.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(tmp_path / "layer_weights.csv")) == 24
+
+
+def test_an_unfinished_run_is_left_out_of_the_report(tmp_path):
+    jobs = plan(tmp_path, tasks=["elp_ic"])
+    finish(jobs[0])
+    write_report(jobs, tmp_path, note="")
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 1
+
+
+def test_parameters_are_counted_without_scores_and_fingerprints():
+    states = {
+        "Upstream": {"e_adapter.0.w": torch.zeros(3, 2), "elp_backbone_sha256": torch.zeros(32, dtype=torch.uint8)},
+        "Featurizer": {"weights": torch.zeros(4)},
+        "Downstream": {"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
+    }
+    assert count_states(states) == {"upstream": 6, "featurizer": 4, "head": 5}
+    assert count_states({"Downstream": {}}) == {"upstream": 0, "featurizer": 0, "head": 0}
+
+
+@pytest.mark.slow
+def test_the_whole_quickstart_in_small_and_again(tmp_path):
+    command = [
+        sys.executable, "-m", "upstream_elp.cli", "quickstart", "--out", str(tmp_path),
+        "--size", "tiny", "--steps", "3", "--methods", "elp,weighted_sum",
+    ]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr[-2000:]
+    results = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert len(results) == 8
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")}
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")} == times, (
+        "nothing retrained"
+    )
