@@ -93,6 +93,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         ("-m evaluate -e {root}/empty", "-e .*empty: the folder holds no states-.*give a checkpoint file"),
         ("-m evaluate -e {root}", "give one of none.ckpt"),
         ("-m evaluate -e {root}/none.ckpt", "none.ckpt: not a readable checkpoint"),
+        ("-m inference -e {exp} -t {root}/nothing.wav", "-t .*nothing.wav: no such file"),
         ("-m evaluate -e {exp} -d emotion", "trained with -d fluent_commands, not emotion"),
         ("-m train -a -u fbank -p {exp}", "-a: .*trained with -u wavlm_local, not fbank"),
         ("-m evaluate -e {exp} -o args.upstream_ckpt={root}/gone", "-k .*gone: no such file"),
@@ -163,6 +164,13 @@ def test_ranks_come_from_torchrun(trained, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert plan(f"{NEW} --device cpu", **trained).argv[-4:] == ["--local_rank", "1", "--backend", "gloo"]
     assert "--local_rank=1" in plan(f"{NEW} --local-rank=1", **trained).argv
+
+
+def test_going_on_with_another_number_of_ranks_is_refused(trained, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ElpError, match="trained by 1 processes, not by 2; go on with elp run"):
+        plan("-m train -e {exp}", **trained)
+    assert plan("-m evaluate -e {exp}", **trained).args.mode == "evaluate"
 
 
 def test_an_error_in_a_worker_process_is_one_sentence(trained, tmp_path):

@@ -1,5 +1,6 @@
 """The experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
+import os
 import pickle
 import tempfile
 from argparse import Namespace
@@ -29,15 +30,15 @@ def states(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
 
 
-def saved(path: Path) -> tuple[Namespace, dict]:
-    """The flags and the config in a checkpoint; its tensors stay on disk.
+def saved(path: Path) -> tuple[Namespace, dict, int]:
+    """The flags, the config and the number of ranks in a checkpoint; its tensors stay on disk.
 
     Raises:
         ElpError: if it is no checkpoint of S3PRL's runner.
     """
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        return content["Args"], content["Config"]
+        return content["Args"], content["Config"], content.get("WorldSize", 1)
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise ElpError(
             f"{path}: not a readable checkpoint of run_downstream ({type(error).__name__}); "
@@ -58,6 +59,18 @@ def same_names(flag: str, given: Namespace, old: Namespace, path: Path) -> None:
                 f"{flag}: {path} was trained with {short} {had}, not {wanted}; leave {short} out, "
                 "or use another experiment folder"
             )
+
+
+def same_ranks(path: Path, had: int) -> None:
+    """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
+
+    Raises:
+        ElpError: naming both numbers.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks != had:
+        start = f"torchrun --nproc_per_node {had} -m upstream_elp.run" if had > 1 else "elp run, without torchrun"
+        raise ElpError(f"-e {path}: trained by {had} processes, not by {ranks}; go on with {start}")
 
 
 def experiment_folder(args: Namespace) -> Path:

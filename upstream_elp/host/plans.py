@@ -75,6 +75,8 @@ def complete(plan: Plan) -> None:
         _fresh(plan)
     else:
         _check_upstream(resumed)
+    if plan.args.mode == "inference":
+        checks.file("-t", plan.args.evaluate_split)
     if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
         raise ElpError(
             f"-m {plan.args.mode} needs a trained checkpoint; give it with -e, or with -i beside -u, -d and -c"
@@ -111,8 +113,10 @@ def _resumed(plan: Plan) -> Namespace | None:
         return None
     register()
     found = checks.checkpoint(flag, path)
-    old, config = experiment.saved(found)
+    old, config, ranks = experiment.saved(found)
     experiment.same_names(flag, args, old, found)
+    if args.mode == "train":
+        experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)
     args.past_exp = path
     return old

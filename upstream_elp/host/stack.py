@@ -143,7 +143,12 @@ def no_cuda() -> bool:
 def quiet_noise() -> None:
     """Hide the notices of deprecation that S3PRL's calls give on every step, and of a package it does not need."""
     logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r".*torchaudio.*deprecat")
+    for notice in (
+        r".*torchaudio.*deprecat",
+        r".*torch\.nn\.utils\.weight_norm.* is deprecated",
+        ".*mismatched key_padding_mask and attn_mask",
+    ):
+        warnings.filterwarnings("ignore", message=notice)
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*CUDA is not available.*", module=r"torch\.(cuda\.)?amp")
 

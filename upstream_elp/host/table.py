@@ -92,7 +92,7 @@ ITEMS = (
     ),
     Item(
         "notices of deprecation",
-        "S3PRL calls deprecated names of torch.cuda.amp and torchaudio on every step",
+        "S3PRL calls deprecated names of torch, torch.cuda.amp and torchaudio on every step",
         "s3prl that calls torch.amp",
         stack.quiet_noise,
     ),
