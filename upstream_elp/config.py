@@ -8,6 +8,7 @@ This module knows neither torch nor S3PRL.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -247,8 +248,8 @@ def _build(cls: type, raw: Any, where: str) -> Any:
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
     if isinstance(options, PAdapter) and options.length < 1:
         raise ElpError(f"{where}.length must be at least 1, got {options.length}")
-    if isinstance(options, PAdapter) and options.init_std < 0:
-        raise ElpError(f"{where}.init_std must not be negative, got {options.init_std}")
+    if isinstance(options, PAdapter) and not 0 <= options.init_std < math.inf:
+        raise ElpError(f"{where}.init_std must be a finite number and not negative, got {options.init_std}")
     return options
 
 
@@ -262,14 +263,17 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is list:
         if not isinstance(value, list) or not value:
             raise ElpError(f"{where} must be a list that is not empty, got {value!r}")
-        return [_convert(item, arguments[0], where) for item in value]
+        items = [_convert(item, arguments[0], where) for item in value]
+        if twice := next((item for item in items if items.count(item) > 1), None):
+            raise ElpError(f"{where} names {twice} twice")
+        return items
     if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return _convert(value, option, where)
-            except ElpError:
-                continue
-        raise ElpError(f"{where} has the wrong type: {value!r}")
+        kinds = {option: typing.get_origin(option) or option for option in arguments}
+        fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
+        if not fitting:
+            names = " or ".join(kind.__name__ for kind in kinds.values())
+            raise ElpError(f"{where} must be of type {names}, got {value!r}")
+        return _convert(value, fitting[0], where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -9,6 +9,8 @@ from upstream_elp.errors import ElpError
 
 SIZE_MULTIPLE = 8
 """Relative sizes are rounded to a multiple of this."""
+YAML_BASE = 60
+"""YAML 1.1 reads an unquoted ``1:3`` as a number to this base, 63."""
 
 
 def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "layers") -> tuple[int, ...]:
@@ -27,7 +29,8 @@ def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "la
     outside = [index for index in chosen if not 0 <= index < layers]
     if outside or not chosen:
         found = f"layer {outside[0]}" if outside else "no layer"
-        raise ElpError(f"{where}: {spec!r} selects {found}, but the model has the layers 0-{layers - 1}")
+        hint = "; in YAML a slice needs quotes: '1:3'" if isinstance(spec, int) and spec >= YAML_BASE else ""
+        raise ElpError(f"{where}: {spec!r} selects {found}, but the model has the layers 0-{layers - 1}{hint}")
     if len(set(chosen)) != len(chosen):
         raise ElpError(f"{where}: {spec!r} names a layer twice")
     return tuple(sorted(chosen))

@@ -1,0 +1,261 @@
+"""The configuration is strict, presets are differences, and selections and sizes resolve as documented."""
+
+import dataclasses
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.experts import CONFIGS
+from upstream_elp.config import (
+    METHODS,
+    AdapterConfig,
+    EAdapter,
+    LAdapter,
+    LayerNorms,
+    PAdapter,
+    load_config,
+    parse_config,
+    preset_names,
+    recipes_dir,
+)
+from upstream_elp.errors import ElpError
+from upstream_elp.layers import resolve_layers, resolve_size
+
+
+def test_the_presets_are_the_papers_methods():
+    """Arguments from PAPER_FACTS section 2.1: what each row of arXiv 2212.02780 adapts, trains and shows the head."""
+    norms = LayerNorms(layers="all", norms=["attention", "ffn"])
+    l_all, e_all = LAdapter(), EAdapter()
+    expected = {
+        "le": ("l", {"e_adapter": dataclasses.replace(e_all, layers=":-1"), "l_adapter": l_all, "layer_norm": norms}),
+        "l_only": ("l", {"l_adapter": l_all, "layer_norm": norms}),
+        "e_only": ("last", {"e_adapter": e_all, "layer_norm": norms}),
+        "conventional": (
+            "last",
+            {"e_adapter": dataclasses.replace(e_all, sites=["attention", "ffn"]), "layer_norm": norms},
+        ),
+        "weighted_sum": ("layers", {}),
+        "full_finetune": ("last", {"encoder": METHODS["encoder"]()}),
+    }
+    expected["elp"] = ("l", {**expected["le"][1], "p_adapter": PAdapter(length=10)})
+    assert set(expected) <= set(preset_names())
+    for name, (features, methods) in expected.items():
+        config = load_config(name)
+        assert (config.name, config.features, config.methods) == (name, features, methods)
+        assert config.backbone_dropout is False and config.description and config.source
+        assert config.trains_backbone is (name != "weighted_sum")
+    assert load_config() == load_config("elp")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_of_a_base_state_only_what_differs(name):
+    raw = yaml.safe_load((recipes_dir() / "adapters" / f"{name}.yaml").read_text())
+    if "base" not in raw:
+        return
+    without = {key: value for key, value in raw.items() if key not in ("description", "source")}
+    for key in without.keys() - {"base"}:
+        fewer = {k: v for k, v in without.items() if k != key}
+        try:
+            reduced = load_config(fewer)
+        except ElpError:
+            continue
+        full = load_config(without)
+        assert (reduced.features, reduced.methods) != (full.features, full.methods), f"{name}: {key} changes nothing"
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_to_dict_reads_back(config, tmp_path):
+    loaded = load_config(CONFIGS[config])
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(loaded.to_dict()))
+    assert load_config(file) == loaded == load_config(loaded.to_dict())
+
+
+def test_base_takes_single_options_and_null_removes_a_method(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: elp\np_adapter: {length: 3}\ne_adapter: null\n")
+    config = load_config(str(file))
+    assert config.name == "mine" and "e_adapter" not in config.methods
+    assert config.methods["p_adapter"] == PAdapter(length=3, position="end", site="projected")
+    assert config.description == "" and config.source == ""  # the base's words do not describe this
+    again = load_config({"base": "e_only", "l_adapter": {}, "features": "l"})
+    assert again.methods["l_adapter"] == LAdapter()  # what a base removed may come back
+
+
+def test_order_of_keys_does_not_matter():
+    methods = [{"l_adapter": {}, "e_adapter": {}}, {"e_adapter": {}, "l_adapter": {}}]
+    first, second = (load_config({"features": "l", **m}) for m in methods)
+    assert list(first.methods) == list(second.methods) == ["e_adapter", "l_adapter"]
+
+
+BAD = [
+    ({"base": "elp", "adapters": {}}, r"unknown key 'adapters'; the valid keys are: .*e_adapter"),
+    ({"base": "elp", "methods": {}}, "unknown key 'methods'"),
+    ({"base": "elp", "e_adapter": {"size": 3}}, r"e_adapter: unknown key 'size'; the valid keys are: layers, sites"),
+    ({"base": "nope"}, "unknown base 'nope'; the presets are: .*elp"),
+    ({"base": ["elp"]}, "unknown base"),
+    ({"e_adapter": {}}, "the key 'features' is missing; choose one of l, layers, last"),
+    ({"features": "all"}, "features must be one of l, layers, last, got 'all'"),
+    ({"features": "last", "e_adapter": []}, "e_adapter: expected a mapping of options .* got"),
+    ({"features": "last", "e_adapter": True}, "expected a mapping"),
+    ({"features": "last", "e_adapter": {"activation": "silu"}}, "e_adapter.activation must be one of gelu, relu"),
+    ({"features": "last", "e_adapter": {"sites": []}}, "sites must be a list that is not empty"),
+    ({"features": "last", "e_adapter": {"sites": "ffn"}}, "sites must be a list"),
+    ({"features": "last", "e_adapter": {"sites": ["cnn"]}}, "sites must be one of attention, ffn"),
+    ({"features": "last", "e_adapter": {"sites": ["ffn", "ffn"]}}, "sites names ffn twice"),
+    (
+        {"features": "last", "e_adapter": {"bottleneck": 1.5}},
+        "e_adapter.bottleneck must be of type str or int, got 1.5",
+    ),
+    ({"features": "last", "e_adapter": {"bottleneck": True}}, "bottleneck must be of type str or int, got True"),
+    ({"features": "last", "e_adapter": {"layers": None}}, "layers must be of type str or int or list, got None"),
+    ({"features": "last", "e_adapter": {"layers": [1.0]}}, "layers must be of type int, got 1.0"),
+    ({"features": "last", "e_adapter": {"layers": [1, 0, 1]}}, "e_adapter.layers names 1 twice"),
+    ({"features": "last", "layer_norm": {"norms": ["final"]}}, "norms must be one of attention, ffn"),
+    ({"features": "layers", "p_adapter": {"length": 0}}, "p_adapter.length must be at least 1, got 0"),
+    ({"features": "layers", "p_adapter": {"length": "10"}}, "p_adapter.length must be of type int"),
+    ({"features": "layers", "p_adapter": {"length": True}}, "p_adapter.length must be of type int"),
+    ({"features": "layers", "p_adapter": {"init_std": -1}}, "init_std must be a finite number and not negative"),
+    ({"features": "layers", "p_adapter": {"init_std": float("nan")}}, "init_std must be a finite number"),
+    ({"features": "layers", "p_adapter": {"position": "middle"}}, "position must be one of end, start"),
+    ({"base": "elp", "backbone_dropout": "yes"}, "backbone_dropout must be of type bool"),
+    ({"base": "elp", "backbone_dropout": 1}, "backbone_dropout must be of type bool"),
+    ({"base": "elp", "name": 3}, "name must be of type str"),
+    ({"features": "last", "l_adapter": {}}, "'features: l' and the method l_adapter go together"),
+    ({"features": "l", "e_adapter": {}}, "'features: l' and the method l_adapter go together"),
+    ({"features": "last", "encoder": {}, "layer_norm": {}}, "encoder and layer_norm cannot be combined"),
+    ({"base": "elp", 3: {}}, "unknown key 3"),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), BAD, ids=lambda value: str(value)[:60])
+def test_wrong_configurations_are_named(raw, message):
+    with pytest.raises(ElpError, match=message):
+        load_config(raw)
+
+
+FILES = {
+    "no mapping": ("- elp", "must hold a mapping of keys"),
+    "empty": ("", "must hold a mapping of keys"),
+    "no yaml": ("e_adapter: {layers: :", "is not a readable YAML file"),
+    "code": ("!!python/object/apply:os.getcwd []", "is not a readable YAML file"),
+    "binary": (b"\xff\xfe", "is not a readable YAML file"),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_wrong_files_are_named(file, tmp_path):
+    content, message = FILES[file]
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ElpError, match=f"mine.yaml {message}"):
+        load_config(path)
+
+
+def test_unknown_presets_suggest_a_close_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ElpError, match=r"'l_onyl' \(did you mean l_only\?\); the presets are: conventional, e_only"):
+        load_config("l_onyl")
+    with pytest.raises(ElpError, match=r"no adapter preset or file 'conf/mine\.yaml'; the presets are"):
+        load_config("conf/mine.yaml")
+
+
+def test_a_circle_of_bases_is_found(tmp_path, monkeypatch):
+    from upstream_elp import config
+
+    (tmp_path / "adapters").mkdir()
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / "adapters" / f"{name}.yaml").write_text(f"base: {base}\n")
+    monkeypatch.setattr(config, "recipes_dir", lambda: tmp_path)
+    with pytest.raises(ElpError, match="'base' runs in a circle: b -> a -> b"):
+        load_config("a")
+
+
+def test_parsing_leaves_the_mapping_alone():
+    raw = {"base": "elp", "p_adapter": {"length": 2}}
+    load_config(raw)
+    assert raw == {"base": "elp", "p_adapter": {"length": 2}}
+
+
+MISFITS = [
+    ({"e_adapter": {"layers": "12"}}, r"e_adapter.layers: '12' selects layer 12, but the model has the layers 0-11"),
+    ({"e_adapter": {"layers": yaml.safe_load("1:3")}}, "63 selects layer 63, .* in YAML a slice needs quotes"),
+    ({"e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, got 0"),
+    ({"l_adapter": {"dim": "a third"}}, "l_adapter.dim: cannot read the size 'a third'"),
+    ({"l_adapter": {"layers": "upper"}}, "l_adapter.layers: cannot read 'upper'; write all"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISFITS, ids=lambda value: str(value)[:50])
+def test_misfits_are_found_against_a_model(change, message):
+    config = load_config({"base": "le", **change})
+    with pytest.raises(ElpError, match=message):
+        config.check(layers=12, dim=768)
+
+
+def test_numbers_become_floats_and_stay_strict():
+    config = parse_config({"features": "layers", "p_adapter": {"init_std": 1}}, where="x")
+    assert config.methods["p_adapter"].init_std == 1.0
+    assert isinstance(config.methods["p_adapter"].init_std, float)
+    assert isinstance(config, AdapterConfig) and config.name == "custom"
+
+
+# --- selections and sizes -------------------------------------------------------------------------------------------
+
+
+@given(layers=st.integers(1, 30), data=st.data())
+@settings(max_examples=150)
+def test_selections_agree_with_python(layers, data):
+    index = data.draw(st.integers(0, layers - 1))
+    last = data.draw(st.integers(index, layers - 1))
+    count = data.draw(st.integers(1, layers))
+    assert resolve_layers("all", layers) == tuple(range(layers))
+    assert resolve_layers(index, layers) == resolve_layers(str(index), layers) == (index,)
+    assert resolve_layers(f"{index}-{last}", layers) == tuple(range(index, last + 1))
+    assert resolve_layers(f"top:{count}", layers) == tuple(range(layers))[-count:]
+    chosen = data.draw(st.lists(st.integers(0, layers - 1), min_size=1, unique=True))
+    assert resolve_layers(chosen, layers) == tuple(sorted(chosen))
+    start, stop = (data.draw(st.none() | st.integers(-layers, layers)) for _ in range(2))
+    text = f"{'' if start is None else start}:{'' if stop is None else stop}"
+    if wanted := tuple(range(layers))[start:stop]:
+        assert resolve_layers(text, layers) == wanted
+    else:
+        with pytest.raises(ElpError, match="selects no layer"):
+            resolve_layers(text, layers)
+
+
+@pytest.mark.parametrize("spec", ["top:5", "top:0", "4", 4, -1, [4], [-1], "0-4", "3-1", ":0", "4:", [], [1, 1]])
+def test_selections_outside_a_model_are_refused(spec):
+    with pytest.raises(ElpError, match=r"where: .*(selects|twice|cannot read)"):
+        resolve_layers(spec, 4, where="where")
+
+
+@pytest.mark.parametrize("spec", ["", "none", "1,2", "0..3", "::2", "top", "top:-1", "a:b", "1.0", True])
+def test_unreadable_selections_are_refused(spec):
+    with pytest.raises(ElpError, match="cannot read"):
+        resolve_layers(spec, 4)
+
+
+@given(width=st.integers(1, 4096), top=st.integers(1, 9), bottom=st.integers(1, 9))
+def test_relative_sizes_are_near_multiples_of_eight(width, top, bottom):
+    size = resolve_size(f"{top}/{bottom}", width)
+    assert size % 8 == 0 and size >= 8
+    assert abs(size - width * top / bottom) <= 4 or size == 8
+
+
+@given(size=st.integers(1, 10_000), width=st.integers(1, 4096))
+def test_absolute_sizes_stay(size, width):
+    assert resolve_size(size, width) == resolve_size(str(size), width) == size
+
+
+def test_sizes_of_the_paper():
+    """768: 256 and 512 (arXiv 2212.02780)."""
+    assert (resolve_size("1/3", 768), resolve_size("2/3", 768)) == (256, 512)
+
+
+@pytest.mark.parametrize("spec", [0, -8, "0", "-1", "0/3", "1/0", "1/-3", "0.5", "half", "", "1/3/2"])
+def test_impossible_sizes_are_refused(spec):
+    with pytest.raises(ElpError, match=r"where: .*size"):
+        resolve_size(spec, 768, where="where")
