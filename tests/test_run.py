@@ -202,6 +202,19 @@ def test_an_unknown_feature_is_an_error_not_a_fallback(trained):
         run(f"{NEW} -l 9 --device cpu".format(**trained).split())
 
 
+def test_a_failed_download_is_one_sentence():
+    import requests
+
+    request = requests.Request("GET", "https://example.org/wavlm.pt").prepare()
+    with (
+        pytest.raises(ElpError, match=r"cannot download https://example\.org/wavlm\.pt.*elp fetch"),
+        runner._one_sentence(),
+    ):
+        raise requests.ConnectionError("Max retries exceeded", request=request)
+    with pytest.raises(OSError, match="disk full"), runner._one_sentence():
+        raise OSError("disk full")
+
+
 def test_a_missing_file_inside_s3prl_is_one_sentence(trained):
     with pytest.raises(ElpError, match=r"train_data\.csv: No such file.*wanted at"):
         run(f"{NEW} --device cpu -o config.downstream_expert.datarc.file_path=/nowhere".format(**trained).split())

@@ -13,6 +13,7 @@ from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 
 RUN = [sys.executable, "-m", "upstream_elp.run"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 # what `python -m upstream_elp.run` and the console script `elp` are to Python, with another way to start workers
 STARTED = {
     "module": "runpy.run_module('upstream_elp.run', run_name='__main__', alter_sys=True)",
@@ -94,19 +95,34 @@ def test_the_users_own_clone(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_ranks_train_the_same_adapters(tmp_path):
+    from tests import toy_corpora
+
+    toy_corpora.fluent_speech_commands(tmp_path)
+    steps = "config.runner.total_steps=4,,config.runner.save_step=2,,config.runner.eval_step=4"
+    words = f"-m train -u elp_local -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path} --device cpu"
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", *words.split(), "-o", steps])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("-f is on") == 1
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    states = torch.load(tmp_path / "exp" / "states-4.ckpt")
+    assert states["Step"] == 4
+    assert states["Upstream"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "extra"), [("fluent_commands", []), ("asr", ["-f"]), ("sv_voxceleb1", ["-f"])], ids=["ic", "asr", "sv"]
 )
 def test_two_ranks_stop_together_and_resume(task, extra, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     cache = {"ELP_CACHE": str(tmp_path / "cache")}
-    done = call([*torchrun, "-m", "upstream_elp.run", *flags(tmp_path, task), *extra], **cache)
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", *flags(tmp_path, task), *extra], **cache)
     assert done.returncode == 0, done.stderr[-3000:]
     torch.serialization.add_safe_globals([argparse.Namespace])
     states = torch.load(tmp_path / "exp" / "states-4.ckpt")
     assert (states["Step"], states["WorldSize"]) == (4, 2)
     more = ["-m", "train", "-e", str(tmp_path / "exp"), "--device", "cpu", "-o", "config.runner.total_steps=6"]
-    done = call([*torchrun, "-m", "upstream_elp.run", *more], **cache)
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", *more], **cache)
     assert done.returncode == 0, done.stderr[-3000:]
     assert torch.load(tmp_path / "exp" / "states-6.ckpt")["Step"] == 6
     split = "test-clean" if task == "asr" else "test"

@@ -102,6 +102,17 @@ def test_sv_lengths_are_kept_per_corpus_and_outside_the_package(tmp_path):
     assert folder.exists() == before
 
 
+@pytest.mark.slow
+def test_sv_lengths_are_measured_by_processes_for_a_large_corpus(tmp_path, monkeypatch):
+    from upstream_elp.host import mend
+
+    monkeypatch.setattr(mend, "FEW_FILES", 0)
+    config = stock_config("sv_voxceleb1", tmp_path, total_steps=1, eval_step=9, save_step=1)
+    flags = [*["-m", "train", "-d", "sv_voxceleb1", "-u", "wavlm_local", "--device", "cpu"], "-k", str(tiny_backbone())]
+    run([*flags, "-c", str(config), "-p", str(tmp_path / "exp")])
+    assert (tmp_path / "exp" / "states-1.ckpt").is_file()
+
+
 def test_resume_with_auto_resume_goes_on(tmp_path):
     config, exp = stock_config("fluent_commands", tmp_path, total_steps=2), tmp_path / "exp"
     flags = [

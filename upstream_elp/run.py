@@ -87,14 +87,28 @@ def _one_sentence() -> Iterator[None]:
         yield
     except ElpError as error:
         raise ElpError(str(error).split("ElpError: ")[-1].strip()) from error
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
+    except OSError as error:
+        told = _told(error)
+        if told is None:
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ElpError(
-            f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data "
-            f"(wanted at {last.filename}:{last.lineno})"
-        ) from error
+        raise told from error
+
+
+def _told(error: OSError) -> ElpError | None:
+    """The sentence for a missing file or a failed download, None for anything else."""
+    address = getattr(getattr(error, "request", None), "url", None)
+    if address:
+        return ElpError(
+            f"cannot download {address}: no connection; run `elp fetch NAME` on a machine with a network first, "
+            "or give a local copy with -k"
+        )
+    if error.filename is None or not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return ElpError(
+        f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data "
+        f"(wanted at {last.filename}:{last.lineno})"
+    )
 
 
 def adopt_main() -> None:
