@@ -264,8 +264,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, list) or not value:
             raise ElpError(f"{where} must be a list that is not empty, got {value!r}")
         items = [_convert(item, arguments[0], where) for item in value]
-        if twice := next((item for item in items if items.count(item) > 1), None):
-            raise ElpError(f"{where} names {twice} twice")
+        if repeated := [item for item in items if items.count(item) > 1]:
+            raise ElpError(f"{where} names {repeated[0]} twice")
         return items
     if origin in (typing.Union, types.UnionType):
         kinds = {option: typing.get_origin(option) or option for option in arguments}

@@ -1,0 +1,136 @@
+"""Parameter counts from shapes alone: the published figures, and what real injection declares."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.experts import BACKBONES, CONFIGS, make_expert, random_loss, waves
+from upstream_elp import shapes
+from upstream_elp.config import load_config, preset_names
+from upstream_elp.errors import ElpError
+from upstream_elp.shapes import Architecture, architecture, backbone_names, count_parameters
+
+#: one adapter each at 768 -> 256 and 768 -> 512, from the formulas of arXiv 2212.02780's official code
+E, L = 395_776, 394_752
+NORMS = 12 * 2 * 2 * 768
+
+#: WavLM Base+; arXiv 2212.02780 prints 9.13 M (with the 12 layer weights, which are the featurizer's here),
+#: 4.79 M, 9.53 M (9,498,624 of it adapters, also printed by a third party's training log), and 85.1 M
+PAPER = {
+    "le": {"e_adapter": 11 * E, "l_adapter": 12 * L, "layer_norm": NORMS, "total": 9_127_436 - 12},
+    "elp": {"e_adapter": 11 * E, "l_adapter": 12 * L, "p_adapter": 7680, "layer_norm": NORMS, "total": 9_135_104},
+    "l_only": {"l_adapter": 4_737_036 - 12, "layer_norm": NORMS, "total": 4_773_900 - 12},
+    "e_only": {"e_adapter": 4_749_312, "layer_norm": NORMS, "total": 4_786_176},
+    "conventional": {"e_adapter": 9_498_624, "layer_norm": NORMS, "total": 9_535_488},
+    "full_finetune": {"encoder": 85_064_688, "total": 85_064_688},
+    "weighted_sum": {"total": 0},
+}
+#: WavLM: SUPERB's leaderboard (paramShared); wav2vec 2.0 Base: the share of 9.2 % that arXiv 2202.03218 prints fits it
+TOTALS = {"wavlm_base_plus": 94_381_936, "wavlm_large": 315_453_120, "wav2vec2_base_960": 94_371_712}
+
+
+@pytest.mark.parametrize("preset", PAPER)
+def test_published_counts(preset):
+    counted = count_parameters(load_config(preset), architecture("elp_wavlm_base_plus"))
+    assert counted["trainable"] == PAPER[preset]
+    assert counted["frozen"] == 94_381_936 - PAPER[preset].get("encoder", 0)
+
+
+def test_figures_of_the_issue():
+    counted = count_parameters(load_config("le"), architecture("wavlm_base_plus"))["trainable"]
+    assert (counted["e_adapter"], counted["l_adapter"], counted["layer_norm"]) == (4_353_536, 4_737_024, 36_864)
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_published_totals(name):
+    assert architecture(name).total == TOTALS[name]
+
+
+def test_every_preset_counts_on_every_backbone():
+    for name in backbone_names():
+        for preset in preset_names():
+            counted = count_parameters(load_config(preset), architecture(name))
+            components = dict(counted["trainable"])
+            assert components.pop("total") == sum(components.values())
+            assert counted["frozen"] > 0
+
+
+def test_every_backbone_is_in_s3prl():
+    import upstream_elp
+
+    upstream_elp.register()
+    from s3prl import hub
+
+    for name in backbone_names():
+        assert callable(getattr(hub, name)) and callable(getattr(hub, f"elp_{name}"))
+
+
+def test_unknown_backbones_are_named():
+    with pytest.raises(ElpError, match=r"unknown backbone 'elp_wavlm_huge'; the backbones are: .*wavlm_large"):
+        architecture("elp_wavlm_huge")
+
+
+def test_layers_outside_a_backbone_are_named():
+    with pytest.raises(ElpError, match=r"e_adapter\.layers: '20' selects layer 20"):
+        count_parameters(load_config({"base": "le", "e_adapter": {"layers": "20"}}), architecture("wavlm_base"))
+
+
+def test_counting_imports_no_torch():
+    """The command that prints counts must answer at once."""
+    code = "import sys; from upstream_elp import shapes, config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
+    expert = make_expert(backbone, config)
+    monkeypatch.setattr(shapes, "CONV_DIM", 16)
+    monkeypatch.setattr(shapes, "WAVLM_BUCKETS", 32)
+    toy = Architecture("toy", backbone.split("-")[0], 3, 32, 128, 4, "group", False, False)
+    counted = count_parameters(load_config(CONFIGS[config]), toy)["trainable"]
+    total = counted.pop("total")
+    assert counted == expert.injection.counts(expert)
+    assert total == sum(p.numel() for p in expert.parameters() if p.requires_grad)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("preset", ["elp", "conventional", "full_finetune"])
+@pytest.mark.parametrize(
+    ("name", "family", "size"),
+    [
+        ("wavlm_base_plus", "wavlm", "base"),
+        ("wavlm_large", "wavlm", "large"),
+        ("hubert_base", "hubert", "base"),
+        ("wav2vec2_base_960", "wav2vec2", "base"),
+        ("wav2vec2_large_ll60k", "wav2vec2", "large"),
+    ],
+)
+def test_full_size_models_load_inject_and_train(name, family, size, preset, tmp_path):
+    from upstream_elp.build import build_upstream
+    from upstream_elp.mini.backbone import size_options, write_backbone
+
+    path = write_backbone(tmp_path / "random.pt", family=family, **size_options(size, family))
+    expert = build_upstream(name, ckpt=path, model_config=preset)
+    path.unlink()
+    counted = count_parameters(expert.config, architecture(name))
+    assert {"total": sum(expert.injection.counts(expert).values()), **expert.injection.counts(expert)} == (
+        counted["trainable"]
+    )
+    pretraining = ("quantizer", "project_q", "project_inp", "final_proj", "label_embs_concat", "target_glu")
+    frozen = sum(
+        parameter.numel()
+        for key, parameter in expert.backbone.model.named_parameters()
+        if not parameter.requires_grad and not key.startswith(pretraining)
+    )
+    assert frozen == counted["frozen"]
+    features = expert.train()(waves(8000, 4000))["hidden_states"]
+    random_loss(features).backward()
+    for key, parameter in expert.injection.parameters(expert).items():
+        assert expert.injection.declared[key].zero_gradient or parameter.grad.abs().max() > 0, key
+    assert all(torch.isfinite(feature).all() for feature in features)
+    del expert, features
+    gc.collect()
