@@ -28,10 +28,12 @@ PERTURBATION = 0.05
 def preserved_random_state(device: torch.device) -> Iterator[None]:
     """Restore python's, numpy's and torch's random states (WavLM draws from numpy in every forward pass)."""
     python, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy_state)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
 
 
 class Probe:
@@ -57,28 +59,51 @@ def self_check(expert: ElpExpert, probe: Probe) -> None:
     """Check an expert that adapters were just injected into.
 
     Args:
-        expert: the expert; its mode, tensors and counters are restored.
+        expert: the expert; its tensors, modes, switches and counters are restored.
         probe: what the plain backbone gave.
 
     Raises:
         ElpError: naming the tensor or site that fails.
     """
-    was_training, trained, calls = expert.training, expert.trained, expert._frozen_calls
-    expert.eval()
-    saved = {name: parameter.detach().clone() for name, parameter in expert.injection.parameters(expert).items()}
-    buffers = {name: buffer.clone() for name, buffer in expert.named_buffers()}
-    try:
+    _check_trainable(expert)
+    with _restored(expert):
+        expert.eval()
+        expert.trained = True  # the probe's passes are no use of untrained adapters
         _check_off(expert, probe)
-        if saved:
+        if expert.injection.declared:
             _check_reached(expert, probe)
+
+
+@contextmanager
+def _restored(expert: ElpExpert) -> Iterator[None]:
+    """Put back every declared tensor and its flag, every buffer, mode and switch."""
+    parameters = list(expert.injection.parameters(expert).values())
+    saved = [*parameters, *expert.buffers()]
+    values = [tensor.detach().clone() for tensor in saved]
+    modes = [(module, module.training) for module in expert.modules()]
+    trained, enabled = expert.trained, expert.enabled
+    try:
+        yield
     finally:
         with torch.no_grad():
-            for name, parameter in expert.injection.parameters(expert).items():
-                parameter.copy_(saved[name])
-            for name, buffer in expert.named_buffers():
-                buffer.copy_(buffers[name])
-        expert.train(was_training)
-        expert.trained, expert._frozen_calls = trained, calls
+            for tensor, value in zip(saved, values, strict=True):
+                tensor.copy_(value)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for module, mode in modes:
+            module.training = mode
+        for switch in expert.injection.switches(expert):
+            switch.enabled = enabled
+        expert.trained = trained
+
+
+def _check_trainable(expert: ElpExpert) -> None:
+    declared = {id(parameter): name for name, parameter in expert.injection.parameters(expert).items()}
+    for name, parameter in expert.named_parameters():
+        if parameter.requires_grad and id(parameter) not in declared:
+            raise ElpError(f"self-check: {name} is trainable, but no method declares it")
+        if not parameter.requires_grad and id(parameter) in declared:
+            raise ElpError(f"self-check: the tensor {declared[id(parameter)]} is frozen, so it would stay untrained")
 
 
 def _check_off(expert: ElpExpert, probe: Probe) -> None:
@@ -121,10 +146,6 @@ def _check_reached(expert: ElpExpert, probe: Probe) -> None:
 def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | None]:
     """Gradients of a random projection of the head's features, at noisy weights: zero inits have zero gradients."""
     parameters = expert.injection.parameters(expert)
-    trainable = {id(parameter) for parameter in expert.parameters() if parameter.requires_grad}
-    if extra := trainable - {id(parameter) for parameter in parameters.values()}:
-        names = [name for name, parameter in expert.named_parameters() if id(parameter) in extra]
-        raise ElpError(f"self-check: {names[0]} is trainable, but no method declares it")
     generator = torch.Generator().manual_seed(1)
 
     def noise(like: Tensor) -> Tensor:
