@@ -32,13 +32,14 @@ def run(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         click.echo(flags.help_text())
         return
-    from upstream_elp.host import plans
+    from upstream_elp.host import compat, places, plans
 
     plan = plans.read(argv)
     with _environment(plan.env):
         plans.complete(plan)
         main_module = load_main(plan.script)
-        for note in plan.notes if plans.leads() else []:
+        copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
+        for note in [copy, *plan.notes] if plans.leads() else []:
             click.echo(f"elp: {note}", err=True)
         with _arguments(main_module, plan.argv), _one_sentence():
             main_module.main()
