@@ -156,6 +156,33 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     return injection
 
 
+def eject(expert: nn.Module) -> nn.Module:
+    """Take all adapters out again; ``expert`` must not be used afterwards.
+
+    Returns:
+        The plain frozen backbone, bit by bit as it was loaded.
+
+    Raises:
+        ElpError: if the backbone was fine-tuned in place, so that its original weights are gone.
+    """
+    if not expert.injection.switchable:
+        raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be had back")
+    pseudo = expert.injection.pseudo(expert)
+    for module in list(expert.backbone.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, OutputSite):
+                setattr(module, name, child.dropout)
+        if parametrize.is_parametrized(module):
+            replaced = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], ReplacedTensor)]
+            for name in replaced:
+                parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if hook is pseudo:
+                del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+                del module.p_adapter
+    return expert.backbone
+
+
 def _declare(injection: Injection, expert: nn.Module, component: str, name: str, path: str) -> None:
     for key, _ in expert.get_submodule(path).named_parameters():
         injection.declared[f"{component}.{name}.{key}" if name else f"{component}.{key}"] = Declared(

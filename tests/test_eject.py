@@ -1,0 +1,30 @@
+"""Taking adapters out gives back the backbone that was loaded: same modules, keys, tensors and outputs."""
+
+import pytest
+import torch
+
+from tests.experts import BACKBONES, CONFIGS, make_expert, stock_expert
+from upstream_elp.config import load_config
+from upstream_elp.errors import ElpError
+from upstream_elp.inject import eject
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("config", [name for name, raw in CONFIGS.items() if "encoder" not in load_config(raw).methods])
+def test_ejected_is_the_plain_backbone(backbone, config, law):
+    plain = stock_expert(backbone)
+    ejected = eject(make_expert(backbone, config, noise=0.5))
+    assert [(name, type(m)) for name, m in ejected.named_modules()] == [(n, type(m)) for n, m in plain.named_modules()]
+    state, expected = ejected.state_dict(), plain.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    waves = [torch.randn(5000), torch.randn(4100)]
+    with torch.no_grad():
+        for ours, theirs in zip(ejected(waves)["hidden_states"], plain(waves)["hidden_states"], strict=True):
+            assert torch.equal(ours, theirs)
+    law("detached")
+
+
+def test_fine_tuned_in_place_cannot_be_ejected():
+    with pytest.raises(ElpError, match="in place"):
+        eject(make_expert(config="full_finetune"))
