@@ -169,7 +169,7 @@ def test_strip_undoes_insert(frames, length, position, data):
     pseudo.set_lengths(lengths)
     mask = torch.zeros(len(batch), frames, dtype=torch.bool)
     (extended,), kwargs = pseudo(None, (x,), {"padding_mask": mask})
-    assert equal([pseudo.strip(extended, lengths)], [x])
+    assert equal(pseudo.strip([extended], lengths), [x])
     for row, given_mask, own in zip(extended, kwargs["padding_mask"], lengths.clamp(max=frames).tolist(), strict=True):
         start = 0 if position == "start" else own
         assert torch.equal(row[start : start + length], pseudo.vectors)

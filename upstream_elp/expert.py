@@ -116,7 +116,7 @@ class ElpExpert(nn.Module):
             states = self.backbone(wavs)["hidden_states"]
         finally:
             pseudo.set_lengths(None)
-        return [pseudo.strip(state, frame_len) for state in states]
+        return pseudo.strip(states, frame_len)
 
     def _features(self, states: list[Tensor]) -> list[Tensor]:
         if self.config.features == "l":
@@ -125,7 +125,7 @@ class ElpExpert(nn.Module):
         return states if self.config.features == "layers" else states[-1:]
 
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
-        """Return the lengths in samples, shape (batch,)."""
+        """Return the lengths in samples, shape (batch,), on the CPU."""
         shortest = self.injection.min_samples
         for index, wav in enumerate(wavs):
             if wav.dim() != 1:
@@ -138,7 +138,7 @@ class ElpExpert(nn.Module):
         if not bool(finite.all()):
             index = int((~finite).nonzero()[0])
             raise ElpError(f"wave {index} of the batch holds samples that are not finite numbers (NaN or infinity)")
-        return torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+        return torch.tensor([len(wav) for wav in wavs])
 
     def _warn_if_untrained(self) -> None:
         """Say once that untrained adapters are used without gradients, after the host's own probe pass."""

@@ -54,7 +54,10 @@ class PseudoFeatures(nn.Module):
         return self.vectors.shape[0]
 
     def set_lengths(self, frame_len: Tensor | None) -> None:
-        """Tell the number of frames of each utterance of the next batch, shape (batch,); None after the batch."""
+        """Tell the number of frames of each utterance of the next batch, shape (batch,); None after the batch.
+
+        The tensor stays on the CPU, so that looking at it does not wait for a GPU.
+        """
         self._frame_len = frame_len
 
     def forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
@@ -69,12 +72,12 @@ class PseudoFeatures(nn.Module):
             raise RuntimeError("pseudo features need the utterances' lengths: call the expert, not its backbone")
         x, *rest = args
         frames = x.shape[1]
-        frame_len = self._frame_len.to(x.device).clamp(max=frames)
+        frame_len = self._frame_len.clamp(max=frames)
         extended = self._insert(x, frame_len)  # (batch, frames + length, dim)
         kwargs = dict(kwargs)
         if kwargs.get(self.mask_argument) is not None:
-            steps = torch.arange(frames + self.length, device=x.device)
-            kwargs[self.mask_argument] = steps >= (frame_len + self.length).unsqueeze(1)  # (batch, frames + length)
+            mask = torch.arange(frames + self.length) >= (frame_len + self.length).unsqueeze(1)
+            kwargs[self.mask_argument] = mask.to(x.device)  # (batch, frames + length)
         return (extended, *rest), kwargs
 
     def _insert(self, x: Tensor, frame_len: Tensor) -> Tensor:
@@ -88,32 +91,33 @@ class PseudoFeatures(nn.Module):
         if bool((frame_len == x.shape[1]).all()):
             return both
         frames, total = x.shape[1], both.shape[1]
-        step = torch.arange(total, device=x.device).unsqueeze(0)  # (1, frames + length)
+        step = torch.arange(total).unsqueeze(0)  # (1, frames + length)
         end = frame_len.unsqueeze(1)
         pseudo = frames + step - end
         index = torch.where(step < end, step, torch.where(step < end + self.length, pseudo, step - self.length))
-        return _take_frames(both, index)
+        return _take_frames(both, index.to(x.device))
 
-    def strip(self, x: Tensor, frame_len: Tensor) -> Tensor:
-        """Take the pseudo frames out of a hidden state.
+    def strip(self, states: Sequence[Tensor], frame_len: Tensor) -> list[Tensor]:
+        """Take the pseudo frames out of hidden states.
 
         Args:
-            x: (batch, frames + length, dim).
+            states: tensors of one shape, (batch, frames + length, dim).
             frame_len: (batch,) numbers of real frames.
 
         Returns:
-            (batch, frames, dim): real frames first, then what the encoder computed for the padding.
+            As many tensors (batch, frames, dim): real frames first, then what the encoder computed for the padding.
         """
         if not self.enabled:
-            return x
-        frames = x.shape[1] - self.length
+            return list(states)
+        frames = states[0].shape[1] - self.length
         if self.position == "start":
-            return x[:, self.length :]
-        frame_len = frame_len.to(x.device).clamp(max=frames)
+            return [state[:, self.length :] for state in states]
+        frame_len = frame_len.clamp(max=frames)
         if bool((frame_len == frames).all()):
-            return x[:, :frames]
-        step = torch.arange(frames, device=x.device).unsqueeze(0)
-        return _take_frames(x, torch.where(step < frame_len.unsqueeze(1), step, step + self.length))
+            return [state[:, :frames] for state in states]
+        step = torch.arange(frames).unsqueeze(0)  # (1, frames)
+        index = torch.where(step < frame_len.unsqueeze(1), step, step + self.length).to(states[0].device)
+        return [_take_frames(state, index) for state in states]
 
 
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
