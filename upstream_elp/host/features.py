@@ -1,12 +1,15 @@
 """A featurizer that refuses a selection which the upstream does not offer."""
 
 import difflib
+import logging
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from upstream_elp.errors import ElpError
+
+logger = logging.getLogger(__name__)
 
 
 def check_featurizer(runner: ModuleType) -> None:
@@ -48,6 +51,8 @@ class Probe:
     def __call__(self, wavs: list[torch.Tensor]) -> dict:
         features = self._upstream(wavs)
         check_selection(features, self._selection, self._layer)
+        if self._layer is not None or self._selection != "hidden_states":
+            warn_unreached(self._upstream, wavs, self._selection, self._layer)
         return features
 
 
@@ -73,6 +78,38 @@ def check_selection(features: dict, selection: str, layer: int | None) -> None:
         raise ElpError(f"-l {layer}: -s {selection} is a single feature without layers; leave -l out")
     if not -len(value) <= layer < len(value):
         raise ElpError(f"-l {layer}: -s {selection} has {len(value)} layers; choose 0 to {len(value) - 1}")
+
+
+def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selection: str, layer: int | None) -> None:
+    """Warn of untrained adapters that the selected feature does not depend on: they would train nothing.
+
+    Args:
+        upstream: any upstream; only ours has adapters.
+        wavs: probe waves.
+        selection: the key that ``-s`` names.
+        layer: the index that ``-l`` names, or None.
+    """
+    injection = getattr(upstream, "injection", None)
+    if injection is None or upstream.trained or not injection.declared:
+        return
+    parameters = injection.parameters(upstream)
+    with torch.enable_grad():
+        value = upstream(wavs)[selection]
+    upstream.trained = False  # that pass was no training
+    chosen = value if torch.is_tensor(value) else list(value.values() if isinstance(value, dict) else value)
+    chosen = [chosen] if torch.is_tensor(chosen) else chosen if layer is None else [chosen[layer]]
+    total = sum(feature.sum() for feature in chosen)
+    gradients = [None] * len(parameters)
+    if total.requires_grad:
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    unreached = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+    if unreached:
+        logger.warning(
+            "-s/-l: the selected feature does not depend on %d of %d trained tensors (such as %s); they stay untrained",
+            len(unreached),
+            len(parameters),
+            unreached[-1],
+        )
 
 
 def _keys(features: dict) -> list[str]:

@@ -1,0 +1,49 @@
+"""``-s`` and ``-l``: adapters that the selected feature does not see are told of."""
+
+import logging
+
+import pytest
+import torch
+
+from tests.experts import make_expert
+from upstream_elp.host.features import warn_unreached
+
+
+@pytest.mark.parametrize(
+    ("selection", "layer", "unreached"),
+    [
+        ("hidden_states", 0, "l_adapter.2"),
+        ("hidden_states", 2, "l_adapter.1"),
+        ("hidden_state_1", None, "e_adapter.1"),
+        ("hidden_state_0", None, "layer_norm.2"),
+    ],
+)
+def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreached, caplog):
+    expert = make_expert(config="le")
+    with caplog.at_level(logging.WARNING):
+        warn_unreached(expert, [torch.randn(4000)], selection, layer)
+    assert "they stay untrained" in caplog.text
+    assert not expert.trained
+    parameters = expert.injection.parameters(expert)
+    assert all(parameter.grad is None for parameter in parameters.values())
+    count = int(caplog.text.split("depend on ")[1].split()[0])
+    value = expert([torch.randn(4000)])[selection]
+    (value[layer] if layer is not None else value).sum().backward() if selection != "hidden_state_0" else None
+    assert count == sum(parameter.grad is None for parameter in parameters.values())
+    assert any(name.startswith(unreached) and p.grad is None for name, p in parameters.items())
+
+
+@pytest.mark.parametrize("config", ["e_only", "weighted_sum"])
+def test_nothing_is_said_where_everything_is_reached(config, caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_unreached(make_expert(config=config), [torch.randn(4000)], "last_hidden_state", None)
+    assert not caplog.text
+
+
+def test_nothing_is_said_of_trained_or_stock_upstreams(caplog):
+    expert = make_expert(config="le")
+    expert.trained = True
+    with caplog.at_level(logging.WARNING):
+        warn_unreached(expert, [torch.randn(4000)], "hidden_states", 0)
+        warn_unreached(torch.nn.Linear(1, 1), [torch.randn(4000)], "hidden_states", 0)
+    assert not caplog.text
