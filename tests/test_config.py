@@ -8,20 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.experts import CONFIGS
-from upstream_elp.config import (
-    METHODS,
-    AdapterConfig,
-    EAdapter,
-    LAdapter,
-    LayerNorms,
-    PAdapter,
-    load_config,
-    parse_config,
-    preset_names,
-    recipes_dir,
-)
+from upstream_elp.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.layers import resolve_layers, resolve_size
+from upstream_elp.options import METHODS, EAdapter, LAdapter, LayerNorms, PAdapter
 
 
 def test_the_presets_are_the_papers_methods():

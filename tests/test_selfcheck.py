@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.experts import BACKBONES, CONFIGS, changed, make_expert, snapshot, states_of, stock_expert, waves
-from upstream_elp.adapters.bottleneck import OutputSite
+from upstream_elp.adapters.primitives import OutputSite
 from upstream_elp.errors import ElpError
 from upstream_elp.selfcheck import Probe, self_check
 

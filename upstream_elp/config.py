@@ -8,7 +8,6 @@ This module knows neither torch nor S3PRL.
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -20,76 +19,9 @@ from typing import Any, Literal
 import yaml
 
 from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers, resolve_size
+from upstream_elp.options import METHODS
 
-Activation = Literal["gelu", "relu"]
-Init = Literal["reference", "zero"]
 DEFAULT_PRESET = "elp"
-
-
-@dataclass(frozen=True)
-class EAdapter:
-    """E-adapters: ``x + LN(W_up act(W_down x))`` inside the encoder layers (arXiv 2212.02780, official code)."""
-
-    layers: str | int | list[int] = "all"
-    """Encoder layers that get one, see :func:`upstream_elp.layers.resolve_layers`."""
-    sites: list[Literal["attention", "ffn"]] = field(default_factory=lambda: ["ffn"])
-    """Outputs that are adapted, each before its residual addition."""
-    bottleneck: str | int = "1/3"
-    """Inner width, absolute or relative to the model's width (1/3 of 768 is 256)."""
-    activation: Activation = "gelu"
-    init: Init = "reference"
-    """``reference``: weights N(0, 1e-3), LayerNorm weight 1. ``zero``: LayerNorm weight 0, an exact identity."""
-
-
-@dataclass(frozen=True)
-class LAdapter:
-    """L-adapters: ``LN(act(W x))`` from each encoder layer's output to the head (arXiv 2212.02780, official code)."""
-
-    layers: str | int | list[int] = "all"
-    dim: str | int = "2/3"
-    """Output width, absolute or relative to the model's width (2/3 of 768 is 512)."""
-    activation: Activation = "gelu"
-
-
-@dataclass(frozen=True)
-class PAdapter:
-    """P-adapter: learned pseudo features beside the CNN features.
-
-    Our reading: arXiv 2407.21066 says only that it appends pseudo features to the CNN features.
-    """
-
-    length: int = 10
-    """Number of pseudo frames (S3PRL-style prompts of arXiv 2210.06175 use 10)."""
-    position: Literal["end", "start"] = "end"
-    """``end``: right after each utterance's own last frame; ``start``: before its first."""
-    site: Literal["projected", "cnn"] = "projected"
-    """``projected``: vectors of the model's width; ``cnn``: of the CNN's, sent through its norm and projection."""
-    init_std: float = 0.02
-
-
-@dataclass(frozen=True)
-class LayerNorms:
-    """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
-
-    layers: str | int | list[int] = "all"
-    norms: list[Literal["attention", "ffn"]] = field(default_factory=lambda: ["attention", "ffn"])
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """Fine-tuning of encoder layers in place: CNN, projection and positional convolution stay frozen."""
-
-    layers: str | int | list[int] = "all"
-
-
-METHODS: dict[str, type] = {
-    "e_adapter": EAdapter,
-    "l_adapter": LAdapter,
-    "p_adapter": PAdapter,
-    "layer_norm": LayerNorms,
-    "encoder": Encoder,
-}
 Features = Literal["l", "layers", "last"]
 
 
@@ -131,12 +63,7 @@ class AdapterConfig:
             ElpError: naming the key that does not fit.
         """
         for name, options in self.methods.items():
-            if hasattr(options, "layers"):
-                resolve_layers(options.layers, layers, where=f"{name}.layers")
-        if e := self.methods.get("e_adapter"):
-            resolve_size(e.bottleneck, dim, where="e_adapter.bottleneck")
-        if adapter := self.methods.get("l_adapter"):
-            resolve_size(adapter.dim, dim, where="l_adapter.dim")
+            options.check(layers, dim, where=name)
 
 
 def recipes_dir() -> Path:
@@ -246,10 +173,8 @@ def _build(cls: type, raw: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     _reject_unknown(raw, list(hints), where)
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
-    if isinstance(options, PAdapter) and options.length < 1:
-        raise ElpError(f"{where}.length must be at least 1, got {options.length}")
-    if isinstance(options, PAdapter) and not 0 <= options.init_std < math.inf:
-        raise ElpError(f"{where}.init_std must be a finite number and not negative, got {options.init_std}")
+    if hasattr(options, "validate"):
+        options.validate(where=where)
     return options
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
 from upstream_elp.fingerprint import Fingerprint, fingerprint
-from upstream_elp.inject import Injection, inject
+from upstream_elp.inject import inject
+from upstream_elp.injection import Injection
 from upstream_elp.selfcheck import Probe, self_check
 from upstream_elp.state import install_state_hooks
 

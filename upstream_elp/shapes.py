@@ -11,7 +11,6 @@ import yaml
 
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers, resolve_size
 
 CONV_DIM = 512
 CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -33,6 +32,11 @@ class Architecture:
     """``group``: one GroupNorm in the first convolution; ``layer``: a LayerNorm in each."""
     conv_bias: bool
     pre_norm: bool
+
+    @property
+    def cnn_dim(self) -> int:
+        """Channels of the CNN features."""
+        return CONV_DIM
 
     @property
     def layer_parameters(self) -> int:
@@ -107,43 +111,8 @@ def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str,
         ElpError: if the configuration does not fit the backbone.
     """
     config.check(layers=backbone.layers, dim=backbone.dim)
-    components = {name: _COUNTERS[name](options, backbone) for name, options in config.methods.items()}
+    components = {name: options.count(backbone) for name, options in config.methods.items()}
     return {
         "trainable": {"total": sum(components.values()), **components},
         "frozen": backbone.total - components.get("encoder", 0),
     }
-
-
-def _layers(options: Any, backbone: Architecture) -> tuple[int, ...]:
-    return resolve_layers(options.layers, backbone.layers)
-
-
-def _count_e(options: Any, backbone: Architecture) -> int:
-    dim, size = backbone.dim, resolve_size(options.bottleneck, backbone.dim)
-    return len(_layers(options, backbone)) * len(options.sites) * (2 * dim * size + size + dim + 2 * dim)
-
-
-def _count_l(options: Any, backbone: Architecture) -> int:
-    size = resolve_size(options.dim, backbone.dim)
-    return len(_layers(options, backbone)) * (backbone.dim * size + size + 2 * size)
-
-
-def _count_p(options: Any, backbone: Architecture) -> int:
-    return options.length * (CONV_DIM if options.site == "cnn" else backbone.dim)
-
-
-def _count_layer_norm(options: Any, backbone: Architecture) -> int:
-    return len(_layers(options, backbone)) * len(options.norms) * 2 * backbone.dim
-
-
-def _count_encoder(options: Any, backbone: Architecture) -> int:
-    return backbone.encoder_parameters(_layers(options, backbone))
-
-
-_COUNTERS = {
-    "e_adapter": _count_e,
-    "l_adapter": _count_l,
-    "p_adapter": _count_p,
-    "layer_norm": _count_layer_norm,
-    "encoder": _count_encoder,
-}

@@ -1,6 +1,11 @@
-"""E-adapter: a bottleneck on the output of a block inside an encoder layer."""
+"""E-adapters on block outputs inside the encoder layers, and L-adapters from the layers to the head."""
 
 from torch import Tensor, nn
+
+from upstream_elp.adapters.primitives import output_site
+from upstream_elp.injection import Target
+from upstream_elp.layers import resolve_size
+from upstream_elp.options import EAdapter, LAdapter
 
 REFERENCE_STD = 1e-3
 """Standard deviation of the reference's initial weights (sinhat98/adapter-wavlm, ``_init_weights``)."""
@@ -69,37 +74,30 @@ class LayerAdapter(nn.Module):
         return self.norm(self.activation(self.projection(x)))
 
 
-class OutputSite(nn.Module):
-    """Stands where a parameter-free dropout stood: applies it, then the site's adapters in order.
-
-    The dropout has no tensors, so the backbone's state-dict keys do not change.
-    """
-
-    def __init__(self, dropout: nn.Module) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.adapters = nn.ModuleDict()
-        self.enabled = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(x)
-        if self.enabled:
-            for adapter in self.adapters.values():
-                x = adapter(x)
-        return x
+def inject_e(target: Target, options: EAdapter) -> None:
+    """Put a bottleneck at each selected output site."""
+    size = resolve_size(options.bottleneck, target.dim)
+    for index in target.select(options.layers):
+        for block in options.sites:
+            attribute = getattr(target.family, f"{block}_output")
+            site = output_site(target.layer(index), attribute)
+            site.adapters["e_adapter"] = Bottleneck(
+                target.dim, size, activation=options.activation, init=options.init, eps=target.norm_eps
+            )
+            path = f"{target.layer_path(index)}.{attribute}.adapters.e_adapter"
+            target.declare_module("e_adapter", f"{index}.{block}", path)
 
 
-class ReplacedTensor(nn.Module):
-    """Parametrization that puts a trainable copy in place of a frozen tensor, and steps aside when switched off.
-
-    Args:
-        original: the frozen tensor, which is copied.
-    """
-
-    def __init__(self, original: Tensor) -> None:
-        super().__init__()
-        self.value = nn.Parameter(original.detach().clone())
-        self.enabled = True
-
-    def forward(self, original: Tensor) -> Tensor:
-        return self.value if self.enabled else original
+def inject_l(target: Target, options: LAdapter) -> None:
+    """Give the expert one L-adapter per selected layer; the expert applies them to the hidden states."""
+    size = resolve_size(options.dim, target.dim)
+    layers = target.select(options.layers)
+    target.injection.l_layers = layers
+    target.expert.l_adapters = nn.ModuleDict(
+        {
+            str(index): LayerAdapter(target.dim, size, activation=options.activation, eps=target.norm_eps)
+            for index in layers
+        }
+    )
+    for index in layers:
+        target.declare_module("l_adapter", str(index), f"l_adapters.{index}")

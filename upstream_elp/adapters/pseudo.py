@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from upstream_elp.injection import Switch, Target
+from upstream_elp.options import PAdapter
 
-class PseudoFeatures(nn.Module):
+
+class PseudoFeatures(Switch):
     """Puts ``length`` learned frames into each utterance before the encoder, and takes them out of hidden states.
 
     It is registered as a forward pre-hook (with keyword arguments) of the encoder. At position ``end`` the frames
@@ -44,7 +47,6 @@ class PseudoFeatures(nn.Module):
         self.vectors = nn.Parameter(torch.randn(length, width) * std)
         self.position = position
         self.mask_argument = mask_argument
-        self.enabled = True
         self._through = tuple(through)  # a tuple, so that the backbone's modules do not appear here a second time
         self._frame_len: Tensor | None = None
 
@@ -123,3 +125,21 @@ class PseudoFeatures(nn.Module):
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Pick frames per utterance: x (batch, frames, dim), index (batch, steps) to (batch, steps, dim)."""
     return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def inject_p(target: Target, options: PAdapter) -> None:
+    """Register pseudo features as a pre-hook of the encoder."""
+    family, model = target.family, target.model
+    encoder = model.get_submodule(family.encoder)
+    projection, norm = getattr(model, family.projection), getattr(model, family.cnn_norm)
+    at_cnn = options.site == "cnn"
+    encoder.p_adapter = PseudoFeatures(
+        options.length,
+        norm.normalized_shape[0] if at_cnn else target.dim,
+        position=options.position,
+        mask_argument=family.mask_argument,
+        through=[module for module in (norm, projection) if module is not None] if at_cnn else (),
+        std=options.init_std,
+    )
+    encoder.register_forward_pre_hook(encoder.p_adapter, with_kwargs=True)
+    target.declare_module("p_adapter", "", f"{target.injection.model_path}.{family.encoder}.p_adapter")
