@@ -128,7 +128,7 @@ EDITS = {
     "no adapter": (lambda r: r.pop("adapter"), "the key 'adapter'"),
     "no backbone": (lambda r: r.pop("backbone"), "the key 'backbone'"),
     "no fingerprint": (lambda r: r["backbone"].pop("fingerprint"), "family and fingerprint"),
-    "no sketch": (lambda r: r["backbone"]["fingerprint"].pop("sketch"), "sha256 and sketch"),
+    "no sketch": (lambda r: r["backbone"]["fingerprint"].pop("sketch"), "sha256, structure and sketch"),
     "bad sketch": (lambda r: r["backbone"]["fingerprint"].update(sketch=["x"]), "must be a list of numbers"),
     "null sketch": (lambda r: r["backbone"]["fingerprint"].update(sketch=None), "must be a list of numbers"),
 }

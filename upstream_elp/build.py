@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from upstream_elp import register
 from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
@@ -49,6 +51,7 @@ def build_upstream(
         ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
     """
     check = os.environ.get(CHECK_VARIABLE, "1") != "0"
+    register()
     if ckpt is not None and is_adapter_folder(ckpt):
         folder = read_adapter_folder(ckpt)
         if model_config is not None:
@@ -58,6 +61,8 @@ def build_upstream(
         expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
+    if ckpt is not None and backbone is not None:
+        raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
     config = load_config(model_config)
     stock, hub_name = _load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
     return ElpExpert(stock, config, name=hub_name, check=check)
@@ -101,11 +106,16 @@ def _load_backbone(
     """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""
     from s3prl import hub
 
+    if name is not None and folder is not None and backbone_family(name) != folder.family:
+        raise ElpError(
+            f"the adapter was trained on a {folder.family} backbone, but {name} is a {backbone_family(name)}"
+        )
     if location is None:
         if name is None:
             needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
             how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
+        backbone_family(name)  # a folder's name may be anything, so only the known ones are looked up
         return getattr(hub, name)(refresh=refresh), name
     path = _local_path(str(location), refresh)
     family = checkpoint_family(path)
@@ -140,17 +150,20 @@ def checkpoint_family(path: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            # mapped, since only the keys are read here: S3PRL loads the file itself
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ElpError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from error
     keys = set(state) if isinstance(state, Mapping) else set()
-    if {"task_cfg", "model_cfg", "model_weight"} <= keys:
+    if {"task_cfg", "model_cfg", "model_weight"} <= keys and isinstance(state["model_weight"], Mapping):
         if "dictionaries_symbols" in keys:
             return "hubert"
-        if "_ema" not in state["model_weight"]:
+        if "_ema" not in state["model_weight"]:  # data2vec has it
             return "wav2vec2"
-    if {"cfg", "model"} <= keys and "relative_position_embedding" in dict(state["cfg"]):
+    # UniSpeech-SAT has the same keys, but no relative positions
+    described = {"cfg", "model"} <= keys and isinstance(state["cfg"], Mapping)
+    if described and "relative_position_embedding" in state["cfg"]:
         return "wavlm"
     raise ElpError(
         f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "

@@ -99,12 +99,16 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
     except (SafetensorError, OSError, ValueError) as error:
         raise ElpError(f"{path} is not a readable safetensors file ({' '.join(str(error).split())})") from error
     backbone = raw["backbone"]
+    try:
+        fingerprint = Fingerprint.from_dict(backbone["fingerprint"])
+    except (TypeError, ValueError) as error:
+        raise ElpError(f"{folder / CONFIG_FILE}: backbone.fingerprint.sketch must be a list of numbers") from error
     return AdapterFolder(
         config=parse_config(raw["adapter"], where=str(folder / CONFIG_FILE)),
         tensors=tensors,
         backbone=backbone.get("name"),
-        family=str(backbone["family"]),
-        fingerprint=Fingerprint.from_dict(backbone["fingerprint"]),
+        family=backbone["family"],
+        fingerprint=fingerprint,
     )
 
 
@@ -123,9 +127,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     backbone = raw.get("backbone")
     if not isinstance(backbone, Mapping) or not {"family", "fingerprint"} <= set(backbone):
         raise ElpError(f"{path}: the key 'backbone' must hold name, family and fingerprint")
+    if not isinstance(backbone.get("name"), str | None) or not isinstance(backbone["family"], str):
+        raise ElpError(f"{path}: backbone.name and backbone.family must be texts")
     fingerprint = backbone["fingerprint"]
-    if not isinstance(fingerprint, Mapping) or not {"sha256", "sketch"} <= set(fingerprint):
-        raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256 and sketch")
+    if not isinstance(fingerprint, Mapping) or set(fingerprint) != {"sha256", "structure", "sketch"}:
+        raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256, structure and sketch")
     if not isinstance(raw.get("adapter"), Mapping):
         raise ElpError(f"{path}: the key 'adapter' must hold the adapter configuration")
     return dict(raw)

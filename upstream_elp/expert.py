@@ -128,6 +128,8 @@ class ElpExpert(nn.Module):
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
         """Return the lengths in samples, shape (batch,), on the CPU."""
         shortest = self.injection.min_samples
+        if not wavs:
+            raise ElpError("the batch holds no waves")
         for index, wav in enumerate(wavs):
             if wav.dim() != 1:
                 raise ElpError(f"wave {index} of the batch has the shape {tuple(wav.shape)}; expected (samples,)")

@@ -20,6 +20,8 @@ class Fingerprint:
     """sha256 over names, types, shapes and bytes of all tensors, and a sketch of some of them."""
 
     sha256: str
+    structure: str
+    """sha256 over names and shapes alone."""
     sketch: tuple[float, ...]
     """Norm and one projection of each sketched tensor, in turn. Norms alone do not tell two initialisations apart."""
 
@@ -30,11 +32,12 @@ class Fingerprint:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Fingerprint:
         """Inverse of :meth:`to_dict`."""
-        return cls(sha256=str(raw["sha256"]), sketch=tuple(float(value) for value in raw["sketch"]))
+        texts = {key: str(raw[key]) for key in ("sha256", "structure")}
+        return cls(**texts, sketch=tuple(float(value) for value in raw["sketch"]))
 
     def resembles(self, other: Fingerprint) -> bool:
-        """Whether the sketches agree to half precision: the same weights, rounded or converted."""
-        if len(self.sketch) != len(other.sketch):
+        """Whether the structures are equal and the sketches agree to half precision: the same weights, rounded."""
+        if self.structure != other.structure or len(self.sketch) != len(other.sketch):
             return False
         norms = [norm for norm in self.sketch[::2] for _ in range(2)]
         return all(
@@ -46,14 +49,15 @@ class Fingerprint:
 def fingerprint(module: nn.Module) -> Fingerprint:
     """Compute the fingerprint of a module that nothing has been injected into."""
     state = sorted(module.state_dict().items())
-    digest = hashlib.sha256()
+    digest, structure = hashlib.sha256(), hashlib.sha256()
     for name, tensor in state:
+        structure.update(f"{name}|{tuple(tensor.shape)}|".encode())
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     floating = [tensor for _, tensor in state if tensor.is_floating_point()]
     largest = sorted(floating, key=Tensor.numel, reverse=True)[:SKETCHED]  # matrices; norms and biases start out alike
     sketch = (number for tensor in largest for number in _sketch(tensor))
-    return Fingerprint(digest.hexdigest(), tuple(sketch))
+    return Fingerprint(digest.hexdigest(), structure.hexdigest(), tuple(sketch))
 
 
 def _sketch(tensor: Tensor) -> tuple[float, float]:

@@ -15,11 +15,20 @@ from upstream_elp.expert import ElpExpert as _ElpExpert
 from upstream_elp.shapes import backbone_names as _backbone_names
 
 
+def _reject(unknown: dict[str, _Any]) -> None:
+    """S3PRL's own entries swallow a misspelt ``extra_conf`` key."""
+    if unknown:
+        raise _ElpError(
+            f"unknown upstream option {min(unknown)!r}; the options are: ckpt, model_config, refresh, backbone"
+        )
+
+
 def elp_custom(
     ckpt: str | _os.PathLike | None = None,
     model_config: str | _Mapping[str, _Any] | None = None,
     refresh: bool = False,
     backbone: str | _os.PathLike | None = None,
+    **unknown: _Any,
 ) -> _ElpExpert:
     """Adapters in a backbone checkpoint, or a trained adapter folder.
 
@@ -29,6 +38,7 @@ def elp_custom(
         refresh: download again what is cached.
         backbone: with an adapter folder, the path or URL of its backbone.
     """
+    _reject(unknown)
     if ckpt is None:
         raise _ElpError("elp_custom, elp_local and elp_url need -k: a backbone checkpoint or a trained adapter folder")
     return _build_upstream(None, ckpt=ckpt, model_config=model_config, refresh=refresh, backbone=backbone)
@@ -50,7 +60,9 @@ def _entry(name: str) -> _Callable[..., _ElpExpert]:
         model_config: str | _Mapping[str, _Any] | None = None,
         refresh: bool = False,
         backbone: str | _os.PathLike | None = None,
+        **unknown: _Any,
     ) -> _ElpExpert:
+        _reject(unknown)
         return _build_upstream(name, ckpt=ckpt, model_config=model_config, refresh=refresh, backbone=backbone)
 
     entry.__name__ = entry.__qualname__ = f"elp_{name}"
