@@ -9,9 +9,11 @@ from tests.toys import VARIANT_IDS, VARIANTS, tiny_backbone
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.expert import ElpExpert
 
-#: every preset, and what a preset does not show: the exact identity, the P-adapter's options, layer selections
+#: presets that are another preset with other layers or targets, or with fewer of its methods
+SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "lora_qv8", "topk_finetune", "full_finetune_nocnn"}
+#: every other preset, and what a preset does not show: the exact identity, the P-adapter's options, layer selections
 CONFIGS = {
-    **{name: {"base": name} for name in preset_names()},
+    **{name: {"base": name} for name in preset_names() if name not in SELECTIONS},
     "le-zero": {"base": "le", "e_adapter": {"init": "zero"}},
     "conventional-zero": {"base": "conventional", "e_adapter": {"init": "zero"}},
     "elp-start": {"base": "elp", "p_adapter": {"position": "start"}},
@@ -26,6 +28,25 @@ CONFIGS = {
         "layer_norm": {"layers": "1-2", "norms": ["ffn"]},
     },
     "top-layer-tuned": {"features": "last", "encoder": {"layers": "top:1"}},
+    "top-layers-and-front-tuned": {"base": "topk_finetune", "e_adapter": {"layers": [0], "init": "zero"}},
+    "lora-everywhere": {
+        "features": "last",
+        "lora": {"targets": ["q", "k", "v", "out", "fc1", "fc2"], "rank": 3, "alpha": 6, "layers": "top:2"},
+    },
+    "bottlenecks-beside-each-other": {
+        "features": "layers",
+        "e_adapter": {"sites": ["attention"], "layers": [0, 2]},
+        "houlsby": {"sites": ["attention", "ffn"], "bottleneck": "1/4"},
+        "adapter_bias": {"layers": "1-2", "input": "output"},
+    },
+    "many-methods": {
+        "features": "layers",
+        "e_adapter": {"sites": ["attention", "ffn"], "init": "zero"},
+        "houlsby": {"sites": ["attention", "ffn"], "bottleneck": "1/4", "init": "zero", "activation": "relu"},
+        "adapter_bias": {"layers": "1-2", "init": "zero"},
+        "lora": {"targets": ["k", "fc2"]},
+        "bias": {"layers": ":-1"},
+    },
     "dropout-on": {"base": "e_only", "backbone_dropout": True},
 }
 BACKBONES = dict(zip(VARIANT_IDS, VARIANTS, strict=True))

@@ -32,6 +32,21 @@ def e_adapter(x, tensors, key, activation="gelu"):
     return x + layer_norm(outer, tensors[f"{key}.norm.weight"], tensors[f"{key}.norm.bias"])
 
 
+def additions(f, hidden, tensors, key, activation="gelu"):
+    """What Houlsby's bottleneck and AdapterBias add for a block's output f; hidden is the second FFN matrix's input."""
+    total = torch.zeros_like(f)
+    if f"houlsby.{key}.down.weight" in tensors:
+        down, up = (tensors[f"houlsby.{key}.{name}.weight"] for name in ("down", "up"))
+        inner = activate(f @ down.T + tensors[f"houlsby.{key}.down.bias"], activation)
+        total = total + inner @ up.T + tensors[f"houlsby.{key}.up.bias"]
+    if f"adapter_bias.{key}.vector" in tensors:
+        weight, bias = (tensors[f"adapter_bias.{key}.alpha.{name}"] for name in ("weight", "bias"))
+        seen = hidden if weight.shape[1] == hidden.shape[-1] else f
+        alpha = (seen * weight[0]).sum(-1) + bias  # (batch, frames)
+        total = total + alpha.unsqueeze(-1) * tensors[f"adapter_bias.{key}.vector"]
+    return total
+
+
 def l_adapter(x, tensors, key, activation="gelu"):
     """LN(act(W x + b))."""
     inner = activate(x @ tensors[f"{key}.projection.weight"].T + tensors[f"{key}.projection.bias"], activation)
@@ -85,11 +100,15 @@ def encoder_layer(layer, x, mask, bias, tensors, index, activation):
         options = {"position_bias": bias} if hasattr(layer.self_attn, "has_relative_attention_bias") else {}
         out, _, *rest = layer.self_attn(value, value, value, key_padding_mask=mask, need_weights=False, **options)
         bias = rest[0] if rest else None
-        return e_adapter(out.transpose(0, 1), tensors, f"e_adapter.{index}.attention", activation)
+        out = out.transpose(0, 1)
+        added = additions(out, out, tensors, f"{index}.attention", activation)
+        return e_adapter(out, tensors, f"e_adapter.{index}.attention", activation) + added
 
     def feed_forward(value):
-        out = layer.fc2(layer.activation_fn(layer.fc1(value)))
-        return e_adapter(out, tensors, f"e_adapter.{index}.ffn", activation)
+        hidden = layer.activation_fn(layer.fc1(value))
+        out = layer.fc2(hidden)
+        added = additions(out, hidden, tensors, f"{index}.ffn", activation)
+        return e_adapter(out, tensors, f"e_adapter.{index}.ffn", activation) + added
 
     if layer.layer_norm_first:
         x = x + attend(norm("attention", layer.self_attn_layer_norm, x))
@@ -123,3 +142,29 @@ def states_with_pseudo_frames(stock, wav, tensors, *, position, site):
     states = encode(stock.model.encoder, torch.cat(parts).unsqueeze(0), tensors=tensors)
     first = 0 if position == "end" else count
     return [state[0, first : first + frames] for state in states]
+
+
+def states_with_deep_prompts(encoder, x, mask, tensors):
+    """The N+1 states of an encoder whose layers run over learned frames put first, which are dropped after each.
+
+    WavLM's position bias is computed anew for every layer's own number of frames.
+    """
+    if mask is not None:
+        x = x * (~mask).unsqueeze(-1)
+    x = x + encoder.pos_conv(x.transpose(1, 2)).transpose(1, 2)
+    if not encoder.layer_norm_first:
+        x = encoder.layer_norm(x)
+    states = []
+    for index, layer in enumerate(encoder.layers):
+        states.append(x)
+        vectors = tensors.get(f"deep_prompt.{index}.vectors", x.new_zeros(0, x.shape[-1]))
+        count = len(vectors)
+        longer = torch.cat([vectors.expand(len(x), -1, -1), x], dim=1)
+        options = {}
+        if mask is not None:
+            options["self_attn_padding_mask"] = torch.cat([mask.new_zeros(len(x), count), mask], dim=1)
+        if hasattr(layer.self_attn, "gru_rel_pos"):
+            frames = longer.shape[1]
+            options["pos_bias"] = encoder.layers[0].self_attn.compute_bias(frames, frames).repeat(len(x), 1, 1)
+        x = layer(longer.transpose(0, 1), **options)[0].transpose(0, 1)[:, count:]
+    return [*states, encoder.layer_norm(x) if encoder.layer_norm_first else x]

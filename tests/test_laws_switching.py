@@ -21,6 +21,7 @@ from tests.experts import (
     train_step,
     waves,
 )
+from upstream_elp.adapters.additions import BERT_STD, FrameShift, PlainBottleneck
 from upstream_elp.adapters.bottleneck import REFERENCE_STD
 from upstream_elp.errors import ElpError
 
@@ -32,9 +33,12 @@ pytestmark = [
 WAVS = waves(2900, 4000)
 
 
+#: methods that put further keys before the attention
+MORE_KEYS = {"p_adapter", "prefix_kv", "deep_prompt"}
+
+
 def _promises_identity(expert):
-    methods = expert.config.methods
-    return "p_adapter" not in methods and ("e_adapter" not in methods or methods["e_adapter"].init == "zero")
+    return all(getattr(options, "identity_at_init", True) for options in expert.config.methods.values())
 
 
 def test_identity_at_init(config, backbone, law):
@@ -51,9 +55,12 @@ def test_identity_at_init(config, backbone, law):
     law("identity at init, bounded")
     if "e_adapter" in expert.config.methods:
         _assert_small_residuals(expert)
+    _assert_small_additions(expert)
     # E-adapters add at most 2 % per site (see below), which the layers above amplify. Pseudo frames are 10 keys among
     # 37 or fewer, and a random backbone attends evenly: the bound is the distance of two unrelated states, sqrt(2)
-    limit = math.sqrt(2) if "p_adapter" in expert.config.methods else 0.05
+    limit = math.sqrt(2) if MORE_KEYS & set(expert.config.methods) else 0.05
+    # AdapterBias adds the same number, about 0.02 times the activations' norm, to every value of a frame
+    limit = max(limit, 0.25 if "adapter_bias" in expert.config.methods else 0)
     moved = [float((a - p).norm() / p.norm()) for a, p in zip(adapted, plain, strict=True)]
     assert 0 < max(moved) < limit
 
@@ -79,6 +86,29 @@ def _assert_small_residuals(expert):
     assert len(ratios) == len(handles)
     for path, (ratio, fan) in ratios.items():
         assert 0 < ratio < 2 * REFERENCE_STD**2 * math.sqrt(fan) / math.sqrt(1e-5), path
+
+
+def _assert_small_additions(expert):
+    """At init ``reference`` Houlsby's bottleneck is two N(0, 0.02) maps, AdapterBias's alpha is one."""
+    ratios = []
+
+    def note(factor):
+        def hook(module, args, output):
+            ratios.append((float(output.square().mean().sqrt() / args[0].square().mean().sqrt()), factor))
+
+        return hook
+
+    sites = [expert.get_submodule(path) for path in expert.injection.sites]
+    bottlenecks = [module for module in sites if isinstance(module, PlainBottleneck)]
+    alphas = [module.alpha for module in sites if isinstance(module, FrameShift)]
+    maps = {module: 2 * BERT_STD**2 * math.sqrt(module.down.weight.numel()) for module in bottlenecks}
+    maps.update({alpha: 2 * BERT_STD * math.sqrt(alpha.in_features) for alpha in alphas})
+    handles = [module.register_forward_hook(note(factor)) for module, factor in maps.items()]
+    states_of(expert, WAVS)
+    for handle in handles:
+        handle.remove()
+    assert len(ratios) == len(maps)
+    assert all(0 < ratio < factor for ratio, factor in ratios)
 
 
 def test_off_is_the_plain_backbone(config, backbone, law):

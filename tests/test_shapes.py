@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.experts import BACKBONES, CONFIGS, make_expert, random_loss, waves
+from tests.toys import TINY_CONV
 from upstream_elp import shapes
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.errors import ElpError
@@ -27,6 +28,26 @@ PAPER = {
     "conventional": {"e_adapter": 9_498_624, "layer_norm": NORMS, "total": 9_535_488},
     "full_finetune": {"encoder": 85_064_688, "total": 85_064_688},
     "weighted_sum": {"total": 0},
+    # arXiv 2202.03218: 12 adapters in 6 layers and all norms are, with a head of 24,608, its 4.85 % of wav2vec 2.0 Base
+    "conventional_top6": {"e_adapter": 12 * E, "layer_norm": NORMS, "total": 4_786_176},
+    "conventional_top4": {"e_adapter": 8 * E, "layer_norm": NORMS, "total": 3_203_072},
+    # arXiv 2210.06175 as coded: 12 (768 x 32 + 32 + 32 x 768 + 768), and 12 (768 + 3072 + 1); printed 0.60 M
+    "houlsby32": {"houlsby": 599_424, "total": 599_424},
+    "adapterbias": {"adapter_bias": 46_092, "total": 46_092},
+    # the same with alpha on 768 values; printed 0.02 M
+    "adapterbias_paper": {"adapter_bias": 18_444, "total": 18_444},
+    # two matrices of 768 x 8 and 8 x 768 in 12 layers; arXiv 2210.06175 prints 0.29 M
+    "lora_qk8": {"lora": 294_912, "total": 294_912},
+    "lora_qv8": {"lora": 294_912, "total": 294_912},
+    # HuBERT Base's 101,376 and the 8 of the position gate in 12 layers
+    "bitfit": {"bias": 101_376 + 96, "total": 101_472},
+    "layernorm": {"layer_norm": NORMS, "total": NORMS},
+    "ep": {"e_adapter": 12 * E, "p_adapter": 7680, "layer_norm": NORMS, "total": 4_793_856},
+    "lp": {"l_adapter": 12 * L, "p_adapter": 7680, "layer_norm": NORMS, "total": 4_781_568},
+    "p_only": {"p_adapter": 7680, "layer_norm": NORMS, "total": 44_544},
+    # the total less the mask vector, and less the CNN
+    "full_finetune_all": {"encoder": 94_381_936 - 768, "total": 94_381_168},
+    "full_finetune_nocnn": {"encoder": 94_381_168 - 4_200_448, "total": 90_180_720},
 }
 #: WavLM: SUPERB's leaderboard (paramShared); wav2vec 2.0 Base: the share of 9.2 % that arXiv 2202.03218 prints fits it
 TOTALS = {"wavlm_base_plus": 94_381_936, "wavlm_large": 315_453_120, "wav2vec2_base_960": 94_371_712}
@@ -42,6 +63,33 @@ def test_published_counts(preset):
 def test_figures_of_the_issue():
     counted = count_parameters(load_config("le"), architecture("wavlm_base_plus"))["trainable"]
     assert (counted["e_adapter"], counted["l_adapter"], counted["layer_norm"]) == (4_353_536, 4_737_024, 36_864)
+
+
+#: arXiv 2210.06175 prints 0.10 M for BitFit: 12 (4 x 768 + 3072 + 768 + 2 x 768)
+HUBERT = {"bitfit": 101_376, "houlsby32": 599_424, "lora_qk8": 294_912, "lora_qv8": 294_912, "adapterbias": 46_092}
+
+
+@pytest.mark.parametrize("preset", HUBERT)
+def test_published_counts_on_hubert(preset):
+    assert count_parameters(load_config(preset), architecture("hubert_base"))["trainable"]["total"] == HUBERT[preset]
+
+
+#: arXiv 2202.03218, per cent of wav2vec 2.0 Base, the adapters and a CTC head of 768 x 32 + 32
+SHARES = {
+    "conventional": (9.2, 1),
+    "conventional_top6": (4.85, 2),
+    "full_finetune_nocnn": (95.55, 2),  # printed 95.6
+    "topk_finetune": (65.5, 1),
+}
+
+
+@pytest.mark.parametrize("preset", SHARES)
+def test_published_shares(preset):
+    model, head = architecture("wav2vec2_base_960"), 24_608
+    counted = count_parameters(load_config(preset), model)["trainable"]
+    added = counted.get("e_adapter", 0)
+    share, digits = SHARES[preset]
+    assert round(100 * (counted["total"] + head) / (model.total + added + head), digits) == share
 
 
 @pytest.mark.parametrize("name", TOTALS)
@@ -88,9 +136,16 @@ def test_counting_imports_no_torch():
 @pytest.mark.parametrize("config", CONFIGS)
 def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
     expert = make_expert(backbone, config)
-    monkeypatch.setattr(shapes, "CONV_DIM", 16)
-    monkeypatch.setattr(shapes, "WAVLM_BUCKETS", 32)
-    toy = Architecture("toy", backbone.split("-")[0], 3, 32, 128, 4, "group", False, False)
+    toy_shape = {
+        "CONV": tuple((channels, kernel) for channels, kernel, _ in TINY_CONV),
+        "POSITION_KERNEL": 16,
+        "POSITION_GROUPS": 4,
+        "WAVLM_BUCKETS": 32,
+    }
+    for name, value in toy_shape.items():
+        monkeypatch.setattr(shapes, name, value)
+    family, size = backbone.split("-")
+    toy = Architecture("toy", family, 3, 32, 128, 4, "layer" if size == "large" else "group", False, False)
     counted = count_parameters(load_config(CONFIGS[config]), toy)["trainable"]
     total = counted.pop("total")
     assert counted == expert.injection.counts(expert)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from upstream_elp.errors import ElpError
-from upstream_elp.options import METHODS
+from upstream_elp.options import CONFLICTS, METHODS
 
 DEFAULT_PRESET = "elp"
 Features = Literal["l", "layers", "last"]
@@ -212,5 +212,6 @@ def _check_combination(config: AdapterConfig, where: str) -> None:
         raise ElpError(
             f"{where}: 'features: l' and the method l_adapter go together: without the one the other has no effect"
         )
-    if "encoder" in methods and "layer_norm" in methods:
-        raise ElpError(f"{where}: encoder and layer_norm cannot be combined: encoder already trains the layer norms")
+    for (first, second), reason in CONFLICTS.items():
+        if first in methods and second in methods:
+            raise ElpError(f"{where}: {first} and {second} cannot be combined: {reason}")

@@ -12,20 +12,26 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import parametrize
 
-from upstream_elp.adapters.base_tensors import inject_encoder, inject_layer_norms
+from upstream_elp.adapters.additions import inject_adapter_bias, inject_houlsby
+from upstream_elp.adapters.base_tensors import inject_biases, inject_encoder, inject_layer_norms
 from upstream_elp.adapters.bottleneck import inject_e, inject_l
-from upstream_elp.adapters.primitives import OutputSite, ReplacedTensor
+from upstream_elp.adapters.lora import inject_lora
+from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
 from upstream_elp.adapters.pseudo import inject_p
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
-from upstream_elp.injection import Injection, Target
+from upstream_elp.injection import Injection, Switch, Target
 from upstream_elp.sites import FAMILIES, Family
 
 INJECTORS: dict[str, Callable[[Target, Any], None]] = {
     "e_adapter": inject_e,
     "l_adapter": inject_l,
     "p_adapter": inject_p,
+    "houlsby": inject_houlsby,
+    "adapter_bias": inject_adapter_bias,
+    "lora": inject_lora,
     "layer_norm": inject_layer_norms,
+    "bias": inject_biases,
     "encoder": inject_encoder,
 }
 """Method name to what puts it in; the names are those of :data:`upstream_elp.options.METHODS`."""
@@ -110,17 +116,29 @@ def eject(expert: nn.Module) -> nn.Module:
     """
     if not expert.injection.switchable:
         raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be had back")
-    pseudo = expert.injection.pseudo(expert)
     for module in list(expert.backbone.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, OutputSite):
                 setattr(module, name, child.dropout)
+            elif isinstance(child, Switch):
+                delattr(module, name)
         if parametrize.is_parametrized(module):
-            replaced = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], ReplacedTensor)]
-            for name in replaced:
-                parametrize.remove_parametrizations(module, name, leave_parametrized=False)
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if hook is pseudo:
-                del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
-                del module.p_adapter
+            _restore_tensors(module)
+        take_out_mixin(module)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, Switch)]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+                module._forward_hooks_with_kwargs.pop(key, None)
+    for path, attribute, value in reversed(expert.injection.overridden):
+        setattr(expert.get_submodule(path), attribute, value)
     return expert.backbone
+
+
+def _restore_tensors(module: nn.Module) -> None:
+    """Take our parametrizations off, leaving the original tensors in their order."""
+    ours = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], Switch)]
+    for name in ours:
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+    if ours and "bias" in module._parameters:  # a restored weight has come last
+        module._parameters["bias"] = module._parameters.pop("bias")

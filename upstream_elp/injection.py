@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,8 @@ class Injection:
     sites: list[str] = field(default_factory=list)
     """Paths of the modules that must be entered in a forward pass."""
     l_layers: tuple[int, ...] = ()
+    overridden: list[tuple[str, str, Any]] = field(default_factory=list)
+    """Plain attributes of the backbone that were set: path of the module, name, original value."""
     switchable: bool = True
     """False where a base tensor is trained in place, so that adapters cannot be switched off."""
 
@@ -117,6 +120,11 @@ class Target:
         """Resolve a layer selection."""
         return resolve_layers(layers, self.injection.layers)
 
+    @property
+    def pre_norm(self) -> bool:
+        """Whether the encoder layers' norms stand before the blocks."""
+        return getattr(self.layer(0), self.family.pre_norm)
+
     def layer(self, index: int) -> nn.Module:
         """Encoder layer ``index``."""
         return self.model.get_submodule(f"{self.family.layers}.{index}")
@@ -124,6 +132,16 @@ class Target:
     def layer_path(self, index: int) -> str:
         """Path of encoder layer ``index`` relative to the expert."""
         return f"{self.injection.model_path}.{self.family.layers}.{index}"
+
+    def let_gradients_through_cnn(self) -> None:
+        """Run the waveform front end with gradients, which S3PRL's experts switch off."""
+        path, attribute = self.injection.model_path, self.family.cnn_gradient
+        self.injection.overridden.append((path, attribute, getattr(self.model, attribute)))
+        setattr(self.model, attribute, 1.0)
+
+    def declared_paths(self) -> set[str]:
+        """Paths of the tensors that are declared so far."""
+        return {item.path for item in self.injection.declared.values()}
 
     def declare(self, component: str, name: str, path: str, *, zero_gradient: bool = False) -> None:
         """Declare one tensor as trained.

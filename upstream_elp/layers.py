@@ -18,7 +18,8 @@ def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "la
 
     Args:
         spec: ``all``; a slice such as ``:-1`` (all but the last) or ``2:``; an inclusive range ``0-10``; ``top:4`` (the
-            four nearest the output); one index; or a list of indices.
+            four nearest the output) or ``top:1/3`` (that share of the layers, rounded, at least one); one index; or a
+            list of indices.
         layers: number of encoder layers.
         where: key to name in errors.
 
@@ -47,12 +48,16 @@ def _parse(spec: str | int | list[int], layers: int, where: str) -> list[int]:
     if match := re.fullmatch(r"top:(\d+)", text):
         count = int(match[1])
         return list(range(layers - count, layers))
+    if match := re.fullmatch(r"top:(\d+/0*[1-9]\d*)", text):
+        return list(range(layers - max(1, round(Fraction(match[1]) * layers)), layers))
     if match := re.fullmatch(r"(\d+)-(\d+)", text):
         return list(range(int(match[1]), int(match[2]) + 1))
     if match := re.fullmatch(r"(-?\d+)?:(-?\d+)?", text):
         start, stop = (int(group) if group else None for group in match.groups())
         return list(range(layers))[start:stop]
-    raise ElpError(f"{where}: cannot read {spec!r}; write all, :-1, 0-10, top:4, one index, or a list of indices")
+    raise ElpError(
+        f"{where}: cannot read {spec!r}; write all, :-1, 0-10, top:4, top:1/3, one index, or a list of indices"
+    )
 
 
 def resolve_size(spec: str | int, width: int, *, where: str = "size") -> int:

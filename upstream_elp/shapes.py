@@ -12,8 +12,8 @@ import yaml
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
 
-CONV_DIM = 512
-CONV_KERNELS = (10, 3, 3, 3, 3, 2, 2)
+CONV = ((512, 10), *[(512, 3)] * 4, *[(512, 2)] * 2)
+"""Channels and kernel of each convolution of the waveform front end."""
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 WAVLM_BUCKETS, WAVLM_GATES = 320, 8
 
@@ -36,7 +36,7 @@ class Architecture:
     @property
     def cnn_dim(self) -> int:
         """Channels of the CNN features."""
-        return CONV_DIM
+        return CONV[-1][0]
 
     @property
     def layer_parameters(self) -> int:
@@ -57,16 +57,38 @@ class Architecture:
         return len(layers) * self.layer_parameters + shared
 
     @property
-    def total(self) -> int:
-        """Parameters of the whole backbone."""
-        channels = (1, *[CONV_DIM] * (len(CONV_KERNELS) - 1))
-        cnn = sum(kernel * c * CONV_DIM for kernel, c in zip(CONV_KERNELS, channels, strict=True))
-        cnn += CONV_DIM * len(CONV_KERNELS) if self.conv_bias else 0
-        cnn += 2 * CONV_DIM * (len(CONV_KERNELS) if self.front_norm == "layer" else 1)
-        projection = 2 * CONV_DIM + CONV_DIM * self.dim + self.dim
+    def layer_biases(self) -> int:
+        """Values in the biases of one encoder layer, layer norms included."""
+        gate = WAVLM_GATES if self.family == "wavlm" else 0
+        return 4 * self.dim + self.ffn + self.dim + 2 * self.dim + gate
+
+    @property
+    def cnn_block_parameters(self) -> list[int]:
+        """Parameters of each block of the waveform front end: a convolution and its norm."""
+        before = (1, *[channels for channels, _ in CONV[:-1]])
+        counts = []
+        for index, ((channels, kernel), c) in enumerate(zip(CONV, before, strict=True)):
+            norm = 2 * channels if self.front_norm == "layer" or index == 0 else 0
+            counts.append(kernel * c * channels + (channels if self.conv_bias else 0) + norm)
+        return counts
+
+    @property
+    def cnn_parameters(self) -> int:
+        """Parameters of the waveform front end."""
+        return sum(self.cnn_block_parameters)
+
+    @property
+    def front_parameters(self) -> int:
+        """Parameters between the CNN and the encoder layers, and of the encoder's own norm."""
+        projection = 2 * self.cnn_dim + self.cnn_dim * self.dim + self.dim
         position = self.dim * self.dim // POSITION_GROUPS * POSITION_KERNEL + POSITION_KERNEL + self.dim
-        mask, encoder_norm = self.dim, 2 * self.dim
-        return cnn + projection + position + mask + encoder_norm + self.encoder_parameters(tuple(range(self.layers)))
+        return projection + position + 2 * self.dim
+
+    @property
+    def total(self) -> int:
+        """Parameters of the whole backbone, the mask vector of pre-training included."""
+        layers = self.encoder_parameters(tuple(range(self.layers)))
+        return self.cnn_parameters + self.front_parameters + self.dim + layers
 
 
 @cache

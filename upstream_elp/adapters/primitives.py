@@ -1,4 +1,7 @@
-"""Two of the primitives that put an adapter into a backbone: output sites and replaced tensors."""
+"""Primitives that put an adapter into a backbone: output sites, taps on inputs, and replaced tensors."""
+
+from functools import cache
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -8,22 +11,53 @@ from upstream_elp.injection import Switch
 
 
 class OutputSite(Switch):
-    """Stands where a parameter-free dropout stood: applies it, then the site's adapters in order.
+    """Stands where a parameter-free dropout stood: applies it, then the site's adapters in order, then adds.
 
-    The dropout has no tensors, so the backbone's state-dict keys do not change.
+    ``adapters`` map the block's output after its dropout; ``additions`` see the output before the dropout, and what
+    they return is added. The dropout has no tensors, so the backbone's state-dict keys do not change.
     """
 
     def __init__(self, dropout: nn.Module) -> None:
         super().__init__()
         self.dropout = dropout
         self.adapters = nn.ModuleDict()
+        self.additions = nn.ModuleDict()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(x)
+        y = self.dropout(x)
         if self.enabled:
             for adapter in self.adapters.values():
-                x = adapter(x)
-        return x
+                y = adapter(y)
+            for addition in self.additions.values():
+                y = y + addition(x)
+        return y
+
+
+class InputTap(Switch):
+    """Keeps the first argument of the module it is a forward pre-hook of, until it is taken.
+
+    A module and not a closure, so that a deep copy of the backbone feeds the copy's adapters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Tensor | None = None
+
+    def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """The pre-hook."""
+        if self.enabled:
+            self._seen = args[0]
+
+    def take(self) -> Tensor:
+        """Hand the input over and forget it, so that its graph is not kept alive.
+
+        Raises:
+            RuntimeError: if the module has not run since the last call.
+        """
+        if self._seen is None:
+            raise RuntimeError("the tapped module has not run before its input was asked for")
+        seen, self._seen = self._seen, None
+        return seen
 
 
 class ReplacedTensor(Switch):
@@ -65,3 +99,24 @@ def replace_tensor(module: nn.Module, name: str) -> str:
     """
     parametrize.register_parametrization(module, name, ReplacedTensor(getattr(module, name)))
     return f"parametrizations.{name}.0"
+
+
+class Mixin:
+    """Base of what :func:`mix_in` puts before a module's class."""
+
+
+def mix_in(module: nn.Module, mixin: type[Mixin]) -> None:
+    """Let ``mixin`` go before the class of one module, whose tensors, children and hooks stay as they are."""
+    if not isinstance(module, mixin):
+        module.__class__ = _mixed(mixin, type(module))
+
+
+@cache
+def _mixed(mixin: type[Mixin], cls: type[nn.Module]) -> type[nn.Module]:
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
+
+
+def take_out_mixin(module: nn.Module) -> None:
+    """Undo :func:`mix_in`, if anything was mixed in."""
+    if isinstance(module, Mixin):
+        module.__class__ = type(module).__bases__[1]

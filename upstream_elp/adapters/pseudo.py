@@ -30,7 +30,8 @@ class PseudoFeatures(Switch):
         position: ``end`` or ``start``.
         mask_argument: name of the encoder's padding mask argument.
         through: modules that CNN-side vectors pass before they meet the projected features, empty for projected ones.
-        std: standard deviation of the initial vectors.
+        init: initial vectors, ``normal`` or ``ones``.
+        std: standard deviation of normal ones.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class PseudoFeatures(Switch):
         position: str = "end",
         mask_argument: str = "padding_mask",
         through: Sequence[nn.Module] = (),
+        init: str = "normal",
         std: float = 0.02,
     ) -> None:
         super().__init__()
-        self.vectors = nn.Parameter(torch.randn(length, width) * std)
+        self.vectors = nn.Parameter(torch.ones(length, width) if init == "ones" else torch.randn(length, width) * std)
         self.position = position
         self.mask_argument = mask_argument
         self._through = tuple(through)  # a tuple, so that the backbone's modules do not appear here a second time
@@ -139,6 +141,7 @@ def inject_p(target: Target, options: PAdapter) -> None:
         position=options.position,
         mask_argument=family.mask_argument,
         through=[module for module in (norm, projection) if module is not None] if at_cnn else (),
+        init=options.init,
         std=options.init_std,
     )
     encoder.register_forward_pre_hook(encoder.p_adapter, with_kwargs=True)
