@@ -9,8 +9,11 @@ from tests.toys import VARIANT_IDS, VARIANTS, tiny_backbone
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.expert import ElpExpert
 
-#: presets that are another preset with other layers or targets, or with fewer of its methods
-SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "lora_qv8", "topk_finetune", "full_finetune_nocnn"}
+#: presets that are another configuration here with other layers or targets, or with fewer of its methods
+SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "p_only", "layernorm", "adapterbias_paper"}
+SELECTIONS |= {"lora_qv8", "topk_finetune", "full_finetune_nocnn"}
+#: presets whose methods are cases of their own
+SELECTIONS |= {"chapter", "prompt"}
 #: every other preset, and what a preset does not show: the exact identity, the P-adapter's options, layer selections
 CONFIGS = {
     **{name: {"base": name} for name in preset_names() if name not in SELECTIONS},
@@ -47,8 +50,22 @@ CONFIGS = {
         "lora": {"targets": ["k", "fc2"]},
         "bias": {"layers": ":-1"},
     },
+    "parallel-zero-beside-others": {
+        "base": "parallel",
+        "parallel": {"init": "zero", "layers": "1-2", "activation": "relu"},
+        "e_adapter": {"init": "zero"},
+        "cnn": {"layers": [0, 3, 6], "scale": 1.0},
+    },
+    "prefixes-together": {
+        "base": "elp",
+        "parallel": {"layers": [1]},
+        "deep_prompt": {"length": 3, "layers": "1-2", "init": "normal"},
+        "prefix_kv": {"length": 2, "layers": ":-1"},
+    },
     "dropout-on": {"base": "e_only", "backbone_dropout": True},
 }
+#: methods that put further keys before the attention
+MORE_KEYS = {"p_adapter", "prefix_kv", "deep_prompt"}
 BACKBONES = dict(zip(VARIANT_IDS, VARIANTS, strict=True))
 
 

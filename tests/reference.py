@@ -32,13 +32,17 @@ def e_adapter(x, tensors, key, activation="gelu"):
     return x + layer_norm(outer, tensors[f"{key}.norm.weight"], tensors[f"{key}.norm.bias"])
 
 
+def bottleneck(x, tensors, key, activation="gelu"):
+    """W_up act(W_down x + b_down) + b_up."""
+    inner = activate(x @ tensors[f"{key}.down.weight"].T + tensors[f"{key}.down.bias"], activation)
+    return inner @ tensors[f"{key}.up.weight"].T + tensors[f"{key}.up.bias"]
+
+
 def additions(f, hidden, tensors, key, activation="gelu"):
     """What Houlsby's bottleneck and AdapterBias add for a block's output f; hidden is the second FFN matrix's input."""
     total = torch.zeros_like(f)
     if f"houlsby.{key}.down.weight" in tensors:
-        down, up = (tensors[f"houlsby.{key}.{name}.weight"] for name in ("down", "up"))
-        inner = activate(f @ down.T + tensors[f"houlsby.{key}.down.bias"], activation)
-        total = total + inner @ up.T + tensors[f"houlsby.{key}.up.bias"]
+        total = total + bottleneck(f, tensors, f"houlsby.{key}", activation)
     if f"adapter_bias.{key}.vector" in tensors:
         weight, bias = (tensors[f"adapter_bias.{key}.alpha.{name}"] for name in ("weight", "bias"))
         seen = hidden if weight.shape[1] == hidden.shape[-1] else f
@@ -89,6 +93,8 @@ def encode(encoder, x, mask=None, tensors=None, activation="gelu"):
 def encoder_layer(layer, x, mask, bias, tensors, index, activation):
     """One layer: an E-adapter acts on a block's output after its dropout and before the residual addition."""
 
+    layer_input = x
+
     def norm(name, module, value):
         key = f"layer_norm.{index}.{name}"
         weight, shift = tensors.get(f"{key}.weight", module.weight), tensors.get(f"{key}.bias", module.bias)
@@ -108,6 +114,8 @@ def encoder_layer(layer, x, mask, bias, tensors, index, activation):
         hidden = layer.activation_fn(layer.fc1(value))
         out = layer.fc2(hidden)
         added = additions(out, hidden, tensors, f"{index}.ffn", activation)
+        if f"parallel.{index}.down.weight" in tensors:
+            added = added + bottleneck(layer_input, tensors, f"parallel.{index}", activation)
         return e_adapter(out, tensors, f"e_adapter.{index}.ffn", activation) + added
 
     if layer.layer_norm_first:

@@ -10,6 +10,7 @@ import torch
 from tests.experts import (
     BACKBONES,
     CONFIGS,
+    MORE_KEYS,
     add_noise,
     changed,
     distance,
@@ -31,10 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask"),
 ]
 WAVS = waves(2900, 4000)
-
-
-#: methods that put further keys before the attention
-MORE_KEYS = {"p_adapter", "prefix_kv", "deep_prompt"}
 
 
 def _promises_identity(expert):
@@ -89,26 +86,23 @@ def _assert_small_residuals(expert):
 
 
 def _assert_small_additions(expert):
-    """At init ``reference`` Houlsby's bottleneck is two N(0, 0.02) maps, AdapterBias's alpha is one."""
+    """At init ``reference`` a plain bottleneck is two N(0, 0.02) maps, AdapterBias's alpha is one."""
     ratios = []
 
-    def note(factor):
-        def hook(module, args, output):
-            ratios.append((float(output.square().mean().sqrt() / args[0].square().mean().sqrt()), factor))
-
-        return hook
+    def note(module, args, output):
+        ratio = float(output.square().mean().sqrt() / args[0].square().mean().sqrt())
+        ratios.append((ratio, 2 * BERT_STD * math.sqrt(module.in_features)))
 
     sites = [expert.get_submodule(path) for path in expert.injection.sites]
     bottlenecks = [module for module in sites if isinstance(module, PlainBottleneck)]
-    alphas = [module.alpha for module in sites if isinstance(module, FrameShift)]
-    maps = {module: 2 * BERT_STD**2 * math.sqrt(module.down.weight.numel()) for module in bottlenecks}
-    maps.update({alpha: 2 * BERT_STD * math.sqrt(alpha.in_features) for alpha in alphas})
-    handles = [module.register_forward_hook(note(factor)) for module, factor in maps.items()]
+    maps = [linear for module in bottlenecks for linear in (module.down, module.up)]
+    maps += [module.alpha for module in sites if isinstance(module, FrameShift)]
+    handles = [linear.register_forward_hook(note) for linear in maps]
     states_of(expert, WAVS)
     for handle in handles:
         handle.remove()
     assert len(ratios) == len(maps)
-    assert all(0 < ratio < factor for ratio, factor in ratios)
+    assert all(0 < ratio < limit for ratio, limit in ratios)
 
 
 def test_off_is_the_plain_backbone(config, backbone, law):

@@ -7,6 +7,7 @@ from torch import nn
 from tests.experts import (
     BACKBONES,
     CONFIGS,
+    MORE_KEYS,
     changed,
     distance,
     in_float64,
@@ -23,7 +24,7 @@ from upstream_elp.config import load_config
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)
 WITH_KEY_BIASES = [name for name, raw in CONFIGS.items() if {"encoder", "bias"} & load_config(raw).methods.keys()]
-WITH_PSEUDO_FRAMES = [name for name, raw in CONFIGS.items() if "p_adapter" in load_config(raw).methods]
+WITH_MORE_KEYS = [name for name, raw in CONFIGS.items() if MORE_KEYS & set(load_config(raw).methods)]
 
 
 def _groups(expert):
@@ -101,8 +102,8 @@ LENGTHS = [(8000, 6300), (6479, 4880)]
 
 
 #: Where group norm over the padding already makes the plain front end's features differ by more than half their size,
-#: the P-adapter's further keys can make the last states differ more (measured: up to 1.45 times). The same encoders
-#: behind a front end that does not see padding hold the law, see the test after this one.
+#: further keys can make the last states differ more (measured: up to 1.45 times). The same encoders behind a front end
+#: that does not see padding hold the law, see the test after this one.
 GROUP_NORM_ALLOWANCE = 1.6
 
 
@@ -110,13 +111,13 @@ GROUP_NORM_ALLOWANCE = 1.6
 @pytest.mark.parametrize("config", CONFIGS)
 def test_padding_matters_no_more_than_for_the_plain_backbone(config, backbone, law):
     expert, plain = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))
-    refused = "p_adapter" in expert.config.methods and backbone.endswith("base")
-    law(f"padded batch == alone, as the plain backbone{' (P on group norm: weaker)' if refused else ''}")
+    refused = config in WITH_MORE_KEYS and backbone.endswith("base")
+    law(f"padded batch == alone, as the plain backbone{' (more keys on group norm: weaker)' if refused else ''}")
     _assert_as_invariant(expert, plain, GROUP_NORM_ALLOWANCE if refused else 1.1)
 
 
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
-@pytest.mark.parametrize("config", ["le", "conventional", *WITH_PSEUDO_FRAMES])
+@pytest.mark.parametrize("config", ["le", "conventional", *WITH_MORE_KEYS])
 def test_padding_does_not_matter_behind_an_invariant_front_end(config, backbone, law):
     law("padded batch == alone, group norm taken out")
     expert, plain = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))

@@ -36,6 +36,17 @@ PAPER = {
     "adapterbias": {"adapter_bias": 46_092, "total": 46_092},
     # the same with alpha on 768 values; printed 0.02 M
     "adapterbias_paper": {"adapter_bias": 18_444, "total": 18_444},
+    # arXiv 2401.02122 as coded: the same bottleneck on the layers' input
+    "parallel": {"parallel": 599_424, "total": 599_424},
+    # arXiv 2210.06175: 10 vectors at the input, and 10 more in each of 12 layers; arXiv 2306.05350: 5 in each layer
+    "prompt": {"p_adapter": 7680, "total": 7680},
+    "prefix_tokens": {"p_adapter": 7680, "deep_prompt": 92_160, "total": 99_840},
+    "deep_prompt": {"deep_prompt": 46_080, "total": 46_080},
+    # 10 keys and 10 values in each of 12 layers
+    "prefix_kv": {"prefix_kv": 184_320, "total": 184_320},
+    # arXiv 2212.01282 as coded, all 7 blocks: 512 (10 + 4 x 3 x 512 + 2 x 2 x 512) + 2 x 512, alone and with Houlsby's
+    "cnn": {"cnn": 4_200_448, "total": 4_200_448},
+    "chapter": {"houlsby": 599_424, "cnn": 4_200_448, "total": 4_799_872},
     # two matrices of 768 x 8 and 8 x 768 in 12 layers; arXiv 2210.06175 prints 0.29 M
     "lora_qk8": {"lora": 294_912, "total": 294_912},
     "lora_qv8": {"lora": 294_912, "total": 294_912},
@@ -153,7 +164,7 @@ def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("preset", ["elp", "conventional", "full_finetune"])
+@pytest.mark.parametrize("preset", ["elp", "conventional", "full_finetune_all", "lora_qk8", "bitfit"])
 @pytest.mark.parametrize(
     ("name", "family", "size"),
     [

@@ -15,7 +15,10 @@ from torch.nn.utils import parametrize
 from upstream_elp.adapters.additions import inject_adapter_bias, inject_houlsby
 from upstream_elp.adapters.base_tensors import inject_biases, inject_encoder, inject_layer_norms
 from upstream_elp.adapters.bottleneck import inject_e, inject_l
+from upstream_elp.adapters.cnn import inject_cnn
 from upstream_elp.adapters.lora import inject_lora
+from upstream_elp.adapters.parallel import inject_parallel
+from upstream_elp.adapters.prefix import inject_deep_prompt, inject_prefix_kv
 from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
 from upstream_elp.adapters.pseudo import inject_p
 from upstream_elp.config import AdapterConfig
@@ -29,6 +32,10 @@ INJECTORS: dict[str, Callable[[Target, Any], None]] = {
     "p_adapter": inject_p,
     "houlsby": inject_houlsby,
     "adapter_bias": inject_adapter_bias,
+    "parallel": inject_parallel,
+    "deep_prompt": inject_deep_prompt,
+    "prefix_kv": inject_prefix_kv,
+    "cnn": inject_cnn,
     "lora": inject_lora,
     "layer_norm": inject_layer_norms,
     "bias": inject_biases,

@@ -174,11 +174,129 @@ class AdapterBias:
         return len(resolve_layers(self.layers, model.layers)) * (model.dim + width + 1)
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the layer's end.
+
+    As coded for arXiv 2401.02122 in post-norm layers: before the final norm. Our reading for pre-norm layers, where no
+    norm stands there: added to the same sum, x being the input before its first norm.
+    """
+
+    layers: Layers = "all"
+    bottleneck: Size = 32
+    """Inner width."""
+    activation: Activation = "gelu"
+    init: Init = "reference"
+    """``reference``: weights N(0, 0.02), biases 0 (our reading). ``zero``: W_up 0 as well, an exact identity."""
+
+    @property
+    def identity_at_init(self) -> bool:
+        """Whether the adapted backbone starts as the plain one, bit by bit."""
+        return self.init == "zero"
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if a selection or size does not fit ``layers`` layers of width ``dim``."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+        resolve_size(self.bottleneck, dim, where=f"{where}.bottleneck")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        size = resolve_size(self.bottleneck, model.dim)
+        return len(resolve_layers(self.layers, model.layers)) * (2 * model.dim * size + size + model.dim)
+
+
+@dataclass(frozen=True)
+class DeepPrompt:
+    """Learned frames before the input of each layer, stripped from its output.
+
+    As coded for arXiv 2211.02227 and 2306.05350. WavLM sees them at the positions before the first frame.
+    """
+
+    length: int = 5
+    """Number of frames per layer."""
+    layers: Layers = "all"
+    init: Literal["xavier", "normal"] = "xavier"
+    """``xavier`` is uniform; on (length, width), our reading."""
+    init_std: float = 0.02
+    """Standard deviation of init ``normal``."""
+
+    @property
+    def identity_at_init(self) -> bool:
+        """Learned frames are further keys from the first."""
+        return False
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        _check_vectors(self.length, self.init_std, where)
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return len(resolve_layers(self.layers, model.layers)) * self.length * model.dim
+
+
+@dataclass(frozen=True)
+class PrefixKV:
+    """Prefix tuning: learned keys and values in each layer's attention, without a position."""
+
+    length: int = 10
+    """Number of keys, and of values, per layer."""
+    layers: Layers = "all"
+    init_std: float = 0.02
+    """Standard deviation of the initial ones (our reading)."""
+
+    @property
+    def identity_at_init(self) -> bool:
+        """Learned keys take part in the softmax from the first."""
+        return False
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        _check_vectors(self.length, self.init_std, where)
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return len(resolve_layers(self.layers, model.layers)) * 2 * self.length * model.dim
+
+
 def _check_vectors(length: int, init_std: float, where: str) -> None:
     if length < 1:
         raise ElpError(f"{where}.length must be at least 1, got {length}")
     if not 0 <= init_std < math.inf:
         raise ElpError(f"{where}.init_std must be a finite number and not negative, got {init_std}")
+
+
+@dataclass(frozen=True)
+class CNN:
+    """CHAPTER's CNN adapters: ``conv(x) + scale * copy(x)`` in the waveform front end, the copies' convolutions zero.
+
+    The front end then runs with gradients, which takes a multiple of the memory.
+    """
+
+    layers: Layers = "all"
+    """Blocks of the front end, counted from the waveform."""
+    scale: float = 0.01
+    """As coded for arXiv 2212.01282 in S3PRL's copy of the model; the fairseq copy has 1."""
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        if not math.isfinite(self.scale) or self.scale == 0:
+            raise ElpError(f"{where}.scale must be a finite number and not zero, got {self.scale}")
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit the front end's blocks."""
+        resolve_layers(self.layers, CNN_BLOCKS, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return sum(model.cnn_block_parameters[index] for index in resolve_layers(self.layers, CNN_BLOCKS))
 
 
 @dataclass(frozen=True)
@@ -272,6 +390,10 @@ METHODS: dict[str, type] = {
     "p_adapter": PAdapter,
     "houlsby": Houlsby,
     "adapter_bias": AdapterBias,
+    "parallel": Parallel,
+    "deep_prompt": DeepPrompt,
+    "prefix_kv": PrefixKV,
+    "cnn": CNN,
     "lora": LoRA,
     "layer_norm": LayerNorms,
     "bias": Biases,
