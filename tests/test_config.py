@@ -126,6 +126,16 @@ BAD = [
     ({"features": "last", "lora": {"alpha": float("inf")}}, "lora.alpha must be a finite number"),
     ({"features": "last", "lora": {"targets": ["query"]}}, "lora.targets must be one of q, k, v, out, fc1, fc2"),
     ({"features": "last", "adapter_bias": {"input": "fc1"}}, "adapter_bias.input must be one of hidden, output"),
+    ({"base": "elp", "p_adapter": {"init": "zero"}}, "p_adapter.init must be one of normal, ones, got 'zero'"),
+    ({"base": "deep_prompt", "deep_prompt": {"length": 0}}, "deep_prompt.length must be at least 1, got 0"),
+    ({"base": "deep_prompt", "deep_prompt": {"init": "ones"}}, "deep_prompt.init must be one of xavier, normal"),
+    ({"base": "prefix_kv", "prefix_kv": {"length": -3}}, "prefix_kv.length must be at least 1, got -3"),
+    (
+        {"base": "prefix_kv", "prefix_kv": {"init_std": -1}},
+        "prefix_kv.init_std must be a finite number and not negative",
+    ),
+    ({"base": "cnn", "cnn": {"scale": 0}}, "cnn.scale must be a finite number and not zero, got 0"),
+    ({"base": "parallel", "parallel": {"activation": "swish"}}, "parallel.activation must be one of gelu, relu"),
     ({"base": "elp", 3: {}}, "unknown key 3"),
 ]
 
@@ -156,7 +166,9 @@ def test_wrong_files_are_named(file, tmp_path):
 
 def test_unknown_presets_suggest_a_close_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ElpError, match=r"'l_onyl' \(did you mean l_only\?\); the presets are: .*conventional.*, e_only"):
+    with pytest.raises(
+        ElpError, match=r"'l_onyl' \(did you mean l_only\?\); the presets are: .*conventional.*, e_only"
+    ):
         load_config("l_onyl")
     with pytest.raises(ElpError, match=r"no adapter preset or file 'conf/mine\.yaml'; the presets are"):
         load_config("conf/mine.yaml")
@@ -184,6 +196,11 @@ MISFITS = [
     ({"e_adapter": {"layers": yaml.safe_load("1:3")}}, "63 selects layer 63, .* in YAML a slice needs quotes"),
     ({"e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, got 0"),
     ({"l_adapter": {"dim": "a third"}}, "l_adapter.dim: cannot read the size 'a third'"),
+    ({"parallel": {"bottleneck": 0}}, "parallel.bottleneck: the size must be positive, got 0"),
+    ({"parallel": {"layers": "top:13"}}, "parallel.layers: 'top:13' selects"),
+    ({"deep_prompt": {"layers": [12]}}, "deep_prompt.layers: .* selects layer 12"),
+    ({"prefix_kv": {"layers": "20"}}, "prefix_kv.layers: '20' selects layer 20"),
+    ({"cnn": {"layers": "7"}}, "cnn.layers: '7' selects layer 7, but the model has the layers 0-6"),
     ({"l_adapter": {"layers": "upper"}}, "l_adapter.layers: cannot read 'upper'; write all"),
 ]
 
@@ -226,13 +243,22 @@ def test_selections_agree_with_python(layers, data):
             resolve_layers(text, layers)
 
 
-@pytest.mark.parametrize("spec", ["top:5", "top:0", "4", 4, -1, [4], [-1], "0-4", "3-1", ":0", "4:", [], [1, 1]])
+def test_shares_of_the_top_layers():
+    """Exact where the papers have 12 layers, rounded elsewhere, and never nothing."""
+    for spec, layers, count in [("1/2", 12, 6), ("1/3", 12, 4), ("2/3", 12, 8), ("2/3", 24, 16), ("1/3", 4, 1)]:
+        assert resolve_layers(f"top:{spec}", layers) == tuple(range(layers))[-count:]
+    assert resolve_layers("top:1/30", 12) == (11,)
+
+
+@pytest.mark.parametrize(
+    "spec", ["top:5", "top:0", "top:0/3", "top:3/2", "4", 4, -1, [4], [-1], "0-4", "3-1", ":0", "4:", [], [1, 1]]
+)
 def test_selections_outside_a_model_are_refused(spec):
     with pytest.raises(ElpError, match=r"where: .*(selects|twice|cannot read)"):
         resolve_layers(spec, 4, where="where")
 
 
-@pytest.mark.parametrize("spec", ["", "none", "1,2", "0..3", "::2", "top", "top:-1", "a:b", "1.0", True])
+@pytest.mark.parametrize("spec", ["", "none", "1,2", "0..3", "::2", "top", "top:-1", "top:1/0", "a:b", "1.0", True])
 def test_unreadable_selections_are_refused(spec):
     with pytest.raises(ElpError, match="cannot read"):
         resolve_layers(spec, 4)
