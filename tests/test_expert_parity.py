@@ -8,7 +8,7 @@ from tests.experts import BACKBONES, distance, in_float64, make_expert, states_o
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 PRESETS = ["le", "le-relu", "le-some-layers", "e_only", "conventional", "l_only", "weighted_sum"]
-PRESETS += ["houlsby32", "adapterbias", "adapterbias_paper", "bottlenecks-beside-each-other"]
+PRESETS += ["houlsby32", "adapterbias", "bottlenecks-beside-each-other"]
 TOLERANCE = 1e-10
 WAVS = waves(6400, 4877, dtype=torch.float64)
 

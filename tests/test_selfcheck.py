@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.experts import BACKBONES, CONFIGS, changed, make_expert, snapshot, states_of, stock_expert, waves
+from tests.experts import BACKBONES, CONFIGS, SELECTIONS, changed, make_expert, snapshot, states_of, stock_expert, waves
 from upstream_elp.adapters.primitives import OutputSite
 from upstream_elp.errors import ElpError
 from upstream_elp.selfcheck import Probe, self_check
@@ -106,6 +106,12 @@ def test_it_leaves_everything_as_it_was(config, backbone):
     assert all(map(np.array_equal, np.random.get_state()[1:], random_states[1][1:]))
     assert torch.equal(torch.get_rng_state(), random_states[2])
     assert expert.backbone._hook_hiddens == []
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("preset", sorted(SELECTIONS))
+def test_presets_that_no_law_runs_over_pass(preset, backbone):
+    make_expert(backbone, {"base": preset}, check=True)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.experts import BACKBONES, CONFIGS, make_expert, random_loss, waves
+from tests.experts import BACKBONES, CONFIGS, add_noise, make_expert, random_loss, waves
 from tests.toys import TINY_CONV
 from upstream_elp import shapes
 from upstream_elp.config import load_config, preset_names
@@ -193,6 +193,7 @@ def test_full_size_models_load_inject_and_train(name, family, size, preset, tmp_
         if not parameter.requires_grad and not key.startswith(pretraining)
     )
     assert frozen == counted["frozen"]
+    add_noise(expert, 0.01)  # an initial zero lets no gradient through to what it is multiplied with
     features = expert.train()(waves(8000, 4000))["hidden_states"]
     random_loss(features).backward()
     for key, parameter in expert.injection.parameters(expert).items():

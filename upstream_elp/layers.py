@@ -49,7 +49,9 @@ def _parse(spec: str | int | list[int], layers: int, where: str) -> list[int]:
         count = int(match[1])
         return list(range(layers - count, layers))
     if match := re.fullmatch(r"top:(\d+/0*[1-9]\d*)", text):
-        return list(range(layers - max(1, round(Fraction(match[1]) * layers)), layers))
+        share = Fraction(match[1])
+        count = max(1, round(share * layers)) if share else 0
+        return list(range(layers - count, layers))
     if match := re.fullmatch(r"(\d+)-(\d+)", text):
         return list(range(int(match[1]), int(match[2]) + 1))
     if match := re.fullmatch(r"(-?\d+)?:(-?\d+)?", text):
