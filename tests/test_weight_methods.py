@@ -6,7 +6,9 @@ from torch.func import functional_call
 
 from tests.experts import (
     BACKBONES,
+    add_noise,
     distance,
+    equal,
     in_float64,
     make_expert,
     random_loss,
@@ -15,11 +17,13 @@ from tests.experts import (
     waves,
 )
 from upstream_elp.inject import eject
+from upstream_elp.options import CONFLICTS, METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 TOLERANCE = 1e-9
 STEPS, LR = 4, 1e-2
 WAVS = waves(4000, 2900, dtype=torch.float64)
+WAVES = waves(4000, 2900)
 LAYERS = "model.encoder.layers"
 WEIGHTS = {name: f"self_attn.{name}_proj.weight" for name in ("q", "k", "v", "out")}
 WEIGHTS |= {"fc1": "fc1.weight", "fc2": "fc2.weight"}
@@ -143,14 +147,25 @@ def test_what_stands_around_the_top_layers_trains_and_the_rest_does_not():
     assert expert.backbone.model.feature_grad_mult == 0
 
 
-def test_adapters_stay_themselves_beside_full_fine_tuning():
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_adapters_stay_themselves_beside_full_fine_tuning(backbone):
     """Fine-tuning declares the model's own tensors, and each adapter's tensors belong to its own method."""
-    methods = {"e_adapter": {}, "houlsby": {}, "adapter_bias": {}, "p_adapter": {}, "encoder": {"scope": "all"}}
-    expert = make_expert("wavlm-base", {"features": "last", **methods})
-    plain = make_expert("wavlm-base", "full_finetune_all")
+    methods = {name: {} for name in METHODS if ("encoder", name) not in CONFLICTS}
+    assert len(methods) >= 6
+    expert = make_expert(backbone, {"features": "l", **methods, "encoder": {"scope": "all"}}, check=True)
+    plain = make_expert(backbone, "full_finetune_all")
     own = [name for name in expert.injection.declared if name.startswith("encoder.")]
     assert own == list(plain.injection.declared)
     assert len({item.path for item in _declared(expert)}) == len(expert.injection.declared)
+
+
+@pytest.mark.parametrize("left_out", ["layer_norm", "bias"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_everything_that_goes_together_goes_together(backbone, left_out):
+    methods = {name: {} for name in METHODS if name not in ("encoder", left_out)}
+    expert = make_expert(backbone, {"features": "l", **methods}, check=True)
+    add_noise(expert)
+    assert equal(states_of(eject(expert), WAVES), states_of(stock_expert(backbone), WAVES))
 
 
 def test_taking_lora_out_frees_the_weights():

@@ -111,8 +111,8 @@ def _check_off(expert: ElpExpert, probe: Probe) -> None:
     parameters = list(expert.injection.parameters(expert).values())
     for parameter in parameters:
         parameter.requires_grad_(False)
-    if expert.injection.switchable:
-        expert.enabled = False
+    for switch in expert.injection.switches(expert):  # also beside fine-tuning in place: nothing has been trained yet
+        switch.enabled = False
     states = probe.run(expert, "backbone_hidden_states")
     expert.enabled = True
     for parameter in parameters:
