@@ -178,3 +178,12 @@ def test_the_attention_is_entered_once(monkeypatch):
     monkeypatch.setattr(prefix_module, "_attend", lambda *arguments: calls.append(1) or _attend(*arguments))
     states_of(make_expert("hubert-base", {"features": "last", "prefix_kv": {}, "deep_prompt": {}}), waves(4000))
     assert len(calls) == 3
+
+
+def test_initial_values():
+    """Xavier's bound for a tensor (1, length, width) is the root of 6 / (width (length + 1)), as in peft-ser."""
+    bound = (6 / (768 * 6)) ** 0.5
+    vectors = LearnedFrames(5, 768).vectors
+    assert 0.98 * bound < vectors.abs().max() <= bound
+    assert 0.019 < LearnedFrames(10, 768, init="normal").vectors.std() < 0.021
+    assert 0.019 < LearnedKeysValues(10, 768).keys.std() < 0.021

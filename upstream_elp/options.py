@@ -178,8 +178,8 @@ class AdapterBias:
 class Parallel:
     """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the layer's end.
 
-    As coded for arXiv 2401.02122 in post-norm layers: before the final norm. Our reading for pre-norm layers, where no
-    norm stands there: added to the same sum, x being the input before its first norm.
+    As coded for arXiv 2401.02122: in post-norm layers the sum before the final norm, in pre-norm layers the layer's
+    output, x being the input before its first norm.
     """
 
     layers: Layers = "all"
@@ -187,7 +187,8 @@ class Parallel:
     """Inner width."""
     activation: Activation = "gelu"
     init: Init = "reference"
-    """``reference``: weights N(0, 0.02), biases 0 (our reading). ``zero``: W_up 0 as well, an exact identity."""
+    """``reference``: PyTorch's default, uniform up to one over the root of the fan-in, as coded. ``zero``: weights
+    N(0, 0.02), but W_up and the biases 0, an exact identity."""
 
     @property
     def identity_at_init(self) -> bool:
@@ -216,7 +217,7 @@ class DeepPrompt:
     """Number of frames per layer."""
     layers: Layers = "all"
     init: Literal["xavier", "normal"] = "xavier"
-    """``xavier`` is uniform; on (length, width), our reading."""
+    """``xavier``: uniform, of a tensor (1, length, width), as coded."""
     init_std: float = 0.02
     """Standard deviation of init ``normal``."""
 

@@ -13,8 +13,8 @@ from upstream_elp.options import CNN
 class ParallelBlock(Switch):
     """Adds ``scale * copy(x)`` to what a CNN block makes of x; a forward hook of that block.
 
-    The copy has the block's kernel, stride, norm and activation; its convolution starts at zero and its norm at weight
-    1 and bias 0, so that it adds exactly nothing at first.
+    The copy has the block's kernel, stride, norm and activation; its convolution starts at zero (our reading: its bias
+    too) and its norm at weight 1 and bias 0, so that it adds exactly nothing at first.
 
     Args:
         block: the CNN block, a sequence that starts with its convolution.

@@ -30,7 +30,7 @@ class ParallelBottleneck(PlainBottleneck):
         dim: width of the encoder.
         bottleneck: inner width.
         activation: ``gelu`` or ``relu``.
-        init: ``reference`` or ``zero`` (W_up zero: adds nothing).
+        init: ``reference`` (PyTorch's default) or ``zero`` (W_up and its bias zero: adds nothing).
 
     Shape:
         (..., dim) to (..., dim).
@@ -38,6 +38,9 @@ class ParallelBottleneck(PlainBottleneck):
 
     def __init__(self, dim: int, bottleneck: int, *, activation: str = "gelu", init: str = "reference") -> None:
         super().__init__(dim, bottleneck, activation=activation, init=init)
+        if init == "reference":
+            self.down.reset_parameters()
+            self.up.reset_parameters()
         self.tap = LayerInputTap()
 
     def forward(self, f: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class LearnedFrames(Prefix):
         super().__init__()
         self.vectors = nn.Parameter(torch.randn(length, dim) * std)
         if init == "xavier":
-            nn.init.xavier_uniform_(self.vectors)
+            nn.init.xavier_uniform_(self.vectors.data.unsqueeze(0))  # the published tensor is (1, length, dim)
         # in tuples, so that the backbone's modules do not appear here a second time
         self._norm, self._positions = (norm,), (positions,)
 
