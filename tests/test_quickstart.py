@@ -17,7 +17,12 @@ from upstream_elp.quickstart.report import write_report
 
 def plan(out: Path, **changes):
     settings = {"tasks": list(TASKS), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
-    return make_jobs(out=out, data=Path("data"), backbone=Path("backbone.pt"), **{**settings, **changes})
+    data, backbone = changes.pop("data", out / "data"), changes.pop("backbone", out / "backbone.pt")
+    if data.parent == out:
+        data.mkdir(exist_ok=True)
+    if backbone == out / "backbone.pt":
+        backbone.write_bytes(b"weights")
+    return make_jobs(out=out, data=data, backbone=backbone, **{**settings, **changes})
 
 
 def finish(job, value=50.0):
@@ -72,6 +77,23 @@ def test_a_finished_run_is_kept_and_another_setting_is_refused(tmp_path):
     assert finished(job)
     with pytest.raises(ElpError, match="seed 0 instead of 1"):
         finished(plan(tmp_path, seed=1)[0])
+
+
+def test_another_backbone_or_another_corpus_is_another_run(tmp_path):
+    finish(plan(tmp_path)[0])
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"other weights")
+    with pytest.raises(ElpError, match="backbone_sha256"):
+        finished(plan(tmp_path, backbone=other)[0])
+    (tmp_path / "data" / "manifest.json").write_text("another seed")
+    with pytest.raises(ElpError, match="data_id"):
+        finished(plan(tmp_path)[0])
+
+
+@pytest.mark.parametrize("missing", ["data", "backbone"])
+def test_a_missing_place_is_told_before_anything_runs(tmp_path, missing):
+    with pytest.raises(ElpError, match=f"--{missing} .*nowhere"):
+        plan(tmp_path, **{missing: tmp_path / "missing" / "nowhere"})
 
 
 def test_the_report_says_what_came_out(tmp_path):

@@ -75,12 +75,21 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
         save_file(tensors, temporary / TENSOR_FILE)
         (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
-        temporary.chmod(0o755)
+        _open_to_readers(temporary)
         temporary.replace(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give the folder and its files the rights that the user's umask asks for; temporary ones are private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~umask)
 
 
 def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from upstream_elp.expert import ElpExpert
 
 
 @click.command()
@@ -19,13 +24,18 @@ def export(expdir: str, out: str, backbone: str | None) -> None:
     from upstream_elp.training.states import find_states, load_states
 
     path = find_states(expdir)
-    expert = _rebuild(load_states(path), str(path), backbone)
+    expert = rebuild(load_states(path), str(path), backbone)
     folder = write_adapter_folder(out, adapter_folder_of(expert))
     total = sum(expert.injection.counts(expert).values())
     click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters")
 
 
-def _rebuild(states: dict, where: str, backbone: str | None) -> object:
+def rebuild(states: dict, where: str, backbone: str | None) -> ElpExpert:
+    """Build the expert of a training checkpoint, with its trained tensors.
+
+    Raises:
+        ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
+    """
     import upstream_elp
     from upstream_elp.errors import ElpError
 
@@ -37,6 +47,12 @@ def _rebuild(states: dict, where: str, backbone: str | None) -> object:
     upstream_elp.register()
     from s3prl import hub
 
-    expert = getattr(hub, args.upstream)(ckpt=backbone or args.upstream_ckpt, model_config=args.upstream_model_config)
+    from upstream_elp.checkpoint import is_adapter_folder
+
+    place = args.upstream_ckpt
+    if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
+        expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
+    else:
+        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=args.upstream_model_config)
     expert.load_state_dict(states["Upstream"])
     return expert

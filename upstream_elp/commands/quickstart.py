@@ -18,7 +18,7 @@ WIDTH = 192
 @click.option("--out", type=click.Path(path_type=Path), default=Path("result/quickstart"), show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: OUT/data, synthesised]")
 @click.option("--size", default="small", show_default=True, help="Size of the synthesised corpora.")
-@click.option("--backbone", type=click.Path(path_type=Path), help="Checkpoint. [default: OUT/backbone.pt, random]")
+@click.option("--backbone", type=click.Path(path_type=Path), help="Checkpoint. [default: a small random one in OUT]")
 @click.option("--family", default="wavlm", show_default=True, help="Family of the random backbone.")
 @click.option("--tasks", default=",".join(TASKS), show_default=True)
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
@@ -45,25 +45,22 @@ def quickstart(
     random weights. Running the command again continues where it stopped.
     """
     from upstream_elp.quickstart.launch import run_jobs
-    from upstream_elp.quickstart.plan import make_jobs
+    from upstream_elp.quickstart.plan import check_names, make_jobs
     from upstream_elp.quickstart.report import write_report
 
+    check_names(_split(tasks), _split(methods))
     note = _describe(data, backbone, family, size)
     _make_folder(out)
     plan = make_jobs(
         out=out,
-        data=data or out / "data",
-        backbone=backbone or out / "backbone.pt",
+        data=data or _synthesise(out / "data", size, seed),
+        backbone=backbone or _random_backbone(out, family, seed),
         tasks=_split(tasks),
         methods=_split(methods),
         steps=steps,
         seed=seed,
         device=device or _device(),
     )
-    if data is None:
-        _synthesise(out / "data", size, seed)
-    if backbone is None:
-        _random_backbone(out / "backbone.pt", family, seed)
     problems = run_jobs(plan, workers=jobs or min(4, os.cpu_count() or 1))
     if any(job.result.is_file() for job in plan):
         click.echo("\n" + write_report(plan, out, note=note))
@@ -95,14 +92,15 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _synthesise(folder: Path, size: str, seed: int) -> None:
+def _synthesise(folder: Path, size: str, seed: int) -> Path:
     from upstream_elp.mini.superb import write_mini_superb
 
     write_mini_superb(folder, size=size, seed=seed)
+    return folder
 
 
-def _random_backbone(path: Path, family: str, seed: int) -> None:
+def _random_backbone(out: Path, family: str, seed: int) -> Path:
     from upstream_elp.mini.backbone import write_backbone
 
-    if not path.exists():
-        write_backbone(path, family=family, dim=WIDTH, seed=seed)
+    path = out / f"backbone-{family}-seed{seed}.pt"
+    return path if path.exists() else write_backbone(path, family=family, dim=WIDTH, seed=seed)

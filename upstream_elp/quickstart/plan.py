@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,7 +55,10 @@ class Job:
     seed: int
     steps: int
     data: str
+    data_id: str
+    """What tells one set of corpora from another: the hash of a synthesised set's manifest, else its place."""
     backbone: str
+    backbone_sha256: str
     device: str
     folder: str
     config: str
@@ -91,7 +95,8 @@ class Job:
     def settings(self) -> dict[str, object]:
         """What must be equal for a result on disk to count as this run's; places and devices do not matter."""
         plain = asdict(self)
-        return {key: plain[key] for key in ("task", "method", "seed", "steps", "config_sha256")}
+        keys = ("task", "method", "seed", "steps", "data_id", "backbone_sha256", "config_sha256")
+        return {key: plain[key] for key in keys}
 
 
 def make_jobs(
@@ -118,39 +123,53 @@ def make_jobs(
         device: torch device.
 
     Raises:
-        ElpError: unknown task or preset.
+        ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
     """
+    check_names(tasks, methods)
+    if not data.is_dir():
+        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
+    if not backbone.is_file():
+        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
+    manifest = data / "manifest.json"
+    data_id = _sha256(manifest) if manifest.is_file() else str(data.resolve())
+    shared = {
+        "seed": seed, "data": str(data), "data_id": data_id, "backbone": str(backbone),
+        "backbone_sha256": _sha256(backbone), "device": device,
+    }  # fmt: skip
+    order = [*METHODS[::-1], *methods]
+    return [_job(name, method, out, steps, shared) for method in sorted(methods, key=order.index) for name in tasks]
+
+
+def check_names(tasks: list[str], methods: list[str]) -> None:
+    """Raise an :class:`ElpError` for an unknown task or preset."""
     for name in tasks:
         if name not in TASKS:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
     for method in methods:
         load_config(method)
-    order = [*METHODS[::-1], *methods]
-    return [
-        _job(name, method, out, data, backbone, steps, seed, device)
-        for method in sorted(methods, key=order.index)
-        for name in tasks
-    ]
 
 
-def _job(
-    name: str, method: str, out: Path, data: Path, backbone: Path, steps: int | None, seed: int, device: str
-) -> Job:
+def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
     path = recipes_dir() / "tasks" / TASKS[name].config
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     described = {"config": config, "adapter": load_config(method).to_dict()}
     return Job(
+        **shared,
         task=name,
         method=method,
-        seed=seed,
         steps=steps or int(config["runner"]["total_steps"]),
-        data=str(data),
-        backbone=str(backbone),
-        device=device,
         folder=str(out / "runs" / name / Path(method).stem),
         config=str(path),
         config_sha256=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def finished(job: Job) -> bool:
