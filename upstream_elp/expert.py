@@ -61,7 +61,11 @@ class ElpExpert(nn.Module):
 
     @property
     def enabled(self) -> bool:
-        """Whether the adapters act. Off, the backbone computes what it computes without any adapter, bit by bit."""
+        """Whether the adapters inside the backbone act.
+
+        Off, ``backbone_hidden_states`` are what the backbone gives without any adapter, bit by bit. L-adapters stand
+        behind the backbone and go on making the head's ``hidden_states`` from them.
+        """
         return all(switch.enabled for switch in self.injection.switches(self))
 
     @enabled.setter
