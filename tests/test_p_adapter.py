@@ -105,6 +105,18 @@ def test_pseudo_frames_act_and_train(backbone, position, site):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_shallow_prompt_starts_at_one_and_its_vectors_part(backbone):
+    """Equal vectors would stay equal, were it not for the positional convolution over them."""
+    expert = make_expert(backbone, {"base": "prompt"})
+    vectors = expert.injection.pseudo(expert).vectors
+    assert vectors.shape == (10, 32) and bool((vectors == 1).all())
+    expert(waves(4000, 2900))["hidden_states"][-1].square().sum().backward()
+    gradients = vectors.grad
+    assert (gradients.abs().amax(dim=1) > 0).all()
+    assert all((gradients[i] - gradients[j]).abs().max() > 1e-6 for i in range(10) for j in range(i))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_lengths_are_the_hosts(backbone):
     """S3PRL's Featurizer and S3PRLUpstream see the lengths of the plain backbone."""
     from s3prl.upstream.interfaces import Featurizer
