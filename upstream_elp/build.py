@@ -117,7 +117,7 @@ def _load_backbone(
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
         backbone_family(name)  # a folder's name may be anything, so only the known ones are looked up
         return getattr(hub, name)(refresh=refresh), name
-    path = _local_path(str(location), refresh)
+    path = local_path(str(location), refresh=refresh)
     family = checkpoint_family(path)
     if name is not None and backbone_family(name) != family:
         raise ElpError(f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model")
@@ -128,7 +128,12 @@ def _load_backbone(
         raise ElpError(f"{location} looks like a {family} checkpoint, but S3PRL cannot load it: {reason}") from error
 
 
-def _local_path(location: str, refresh: bool) -> Path:
+def local_path(location: str, *, refresh: bool = False) -> Path:
+    """The file at a path, or a URL's file in S3PRL's cache.
+
+    Raises:
+        ElpError: nothing there, or a folder.
+    """
     if location.startswith(("http://", "https://")):
         from s3prl.util.download import _urls_to_filepaths
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "params": ("upstream_elp.commands.params:params", "Count the parameters of a preset on a backbone."),
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
     "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
+    "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables a task needs."),
     "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise four small corpora, offline."),

@@ -412,3 +412,6 @@ CONFLICTS: dict[tuple[str, str], str] = {
     ("encoder", "lora"): "encoder already trains the weights that lora changes",
 }
 """Pairs of methods that do not go together, and why."""
+
+WEIGHT_SPACE = ("lora", "layer_norm", "bias", "encoder")
+"""Methods that change the backbone's own tensors and nothing else, so that they can be merged into it."""

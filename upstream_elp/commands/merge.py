@@ -1,0 +1,55 @@
+"""``elp merge``: fold trained weights into a plain backbone checkpoint."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("trained", type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option("--backbone", help="The plain backbone's checkpoint, a path or URL; default: where training found it.")
+def merge(trained: str, out: str, backbone: str | None) -> None:
+    """Write the backbone with TRAINED (an adapter folder, an experiment directory or one checkpoint) in it as OUT.
+
+    OUT is a checkpoint in S3PRL's format, which S3PRL without this plugin loads as wavlm_local, hubert_local or
+    wav2vec2_local. Only methods that change the backbone's own tensors can be merged.
+    """
+    from pathlib import Path
+
+    from upstream_elp.build import local_path
+    from upstream_elp.errors import ElpError
+    from upstream_elp.merge import write_merged
+
+    expert, location = _load(trained, backbone)
+    source = local_path(location)
+    if source.resolve() == Path(out).resolve():
+        raise ElpError(f"{out} is the plain backbone itself; name another place for the merged checkpoint")
+    write_merged(expert, source, Path(out))
+    local = expert.injection.family.hub_local
+    click.echo(f"{trained} -> {out}: {expert.config.name}; S3PRL loads it with -u {local} -k {out}")
+    if expert.config.features == "last":
+        click.echo("its head saw the last hidden state alone: give S3PRL -l -1 as well")
+
+
+def _load(trained: str, backbone: str | None) -> tuple:
+    """The expert, and the place of its plain backbone."""
+    import os
+
+    from upstream_elp.build import BACKBONE_VARIABLE, build_upstream
+    from upstream_elp.checkpoint import is_adapter_folder
+    from upstream_elp.commands.export import rebuild
+    from upstream_elp.errors import ElpError
+    from upstream_elp.training.states import find_states, load_states
+
+    location = backbone or os.environ.get(BACKBONE_VARIABLE)
+    states = None
+    if not is_adapter_folder(trained):
+        path = find_states(trained)
+        states = load_states(path)
+        location = location or states["Args"].upstream_ckpt
+    if not location or is_adapter_folder(location):
+        raise ElpError(f"{trained} does not say where its plain backbone is: name the checkpoint with --backbone")
+    if states is None:
+        return build_upstream(None, ckpt=trained, backbone=location), location
+    return rebuild(states, str(path), location), location
