@@ -1,0 +1,107 @@
+"""The small commands, through the command line's own entry: presets, params, fetch, and export with re-use."""
+
+import json
+import os
+import stat
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import toy_corpora
+from tests.toys import tiny_backbone
+from upstream_elp import cli
+from upstream_elp.config import preset_names
+from upstream_elp.run import run
+from upstream_elp.training.states import load_states
+
+
+def elp(*words, monkeypatch):
+    """Call ``elp`` as the console does; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture
+def corpora(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    return toy_corpora.write_all(tmp_path / "data")
+
+
+def train(task, place, data, exp, *more):
+    short = {"total_steps": 2, "eval_step": 2, "save_step": 2, "log_step": 2, "gradient_accumulate_steps": 1}
+    overrides = [f"config.runner.{key}={value}" for key, value in short.items()]
+    overrides.append("config.downstream_expert.datarc.num_workers=0")
+    flags = ["-m", "train", "-u", "elp_local", "-k", str(place), "-d", task, "-p", str(exp), "--data", str(data)]
+    run([*flags, "--device", "cpu", "-o", ",,".join(overrides), *more])
+    return exp
+
+
+def test_every_preset_is_listed_and_printed(monkeypatch, capsys):
+    assert elp("presets", monkeypatch=monkeypatch) == 0
+    listed = capsys.readouterr().out
+    assert all(f"| {name} " in listed for name in preset_names())
+    assert elp("presets", "elp", monkeypatch=monkeypatch) == 0
+    assert "p_adapter" in capsys.readouterr().out
+
+
+def test_params_as_json(monkeypatch, capsys):
+    assert elp("params", "--adapter", "le", "--backbone", "wavlm_base_plus", "--json", monkeypatch=monkeypatch) == 0
+    counts = json.loads(capsys.readouterr().out)
+    # arXiv 2212.02780, "proposed": 9.13 M without the 12 layer weights
+    assert counts["trainable"]["total"] == 9_127_424
+    assert counts["frozen"] == 94_381_936
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("fetch", "wavlm_huge"), "wavlm_base_plus"),
+        (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
+        (("presets", "elpp"), "elp"),
+        (("export", "nowhere", "out"), "nowhere"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence_with_the_valid_ones(words, named, monkeypatch, capsys):
+    assert elp(*words, monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("elp: error: ") and named in error and error.count("\n") == 1
+
+
+def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp_path, monkeypatch, capsys):
+    backbone = tiny_backbone()
+    exp = train("elp_ic", backbone, corpora, tmp_path / "ic", "-g", "elp")
+    folder = tmp_path / "shared" / "ic"
+    assert elp("export", exp, folder, monkeypatch=monkeypatch) == 0
+    trained = load_states(exp / "states-2.ckpt")["Upstream"]
+    tensors = load_file(folder / "adapter.safetensors")
+    assert tensors and all(torch.equal(tensors[name], trained[name]) for name in tensors)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((folder / "adapter.safetensors").stat().st_mode) == 0o666 & ~umask
+    assert str(tmp_path) not in (folder / "adapter_config.yaml").read_text(), "no machine path"
+
+    capsys.readouterr()
+    frozen = train("elp_er", folder, corpora, tmp_path / "er", "--backbone", str(backbone))
+    assert "Upstream" not in load_states(frozen / "states-2.ckpt"), "a trained adapter stays frozen without -f"
+    assert "untrained" not in capsys.readouterr().err
+
+    more = train("elp_er", folder, corpora, tmp_path / "er_f", "--backbone", str(backbone), "-f")
+    again = load_states(more / "states-2.ckpt")["Upstream"]
+    assert again.keys() == trained.keys()
+    assert any(not torch.equal(again[name], tensors[name]) for name in tensors)
+    second = tmp_path / "shared" / "er"
+    assert elp("export", more, second, "--backbone", backbone, monkeypatch=monkeypatch) == 0
+    assert torch.equal(load_file(second / "adapter.safetensors")["p_adapter.vectors"], again["p_adapter.vectors"])
+
+
+def test_what_has_no_adapters_cannot_be_exported(corpora, tmp_path, monkeypatch, capsys):
+    exp = train("elp_ic", tiny_backbone(), corpora, tmp_path / "ws", "-g", "weighted_sum")
+    assert elp("export", exp, tmp_path / "out", monkeypatch=monkeypatch) == 2
+    assert "nothing to export" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
