@@ -33,23 +33,16 @@ def params(adapter: str | None, backbone: str, as_json: bool) -> None:
 def _table(counts: dict[str, dict[str, Any]], total: int) -> str:
     from tabulate import tabulate
 
-    components = [
-        c for c in dict.fromkeys(key for count in counts.values() for key in count["trainable"]) if c != "total"
-    ]
-    rows = [
-        [name, *(f"{count['trainable'].get(c, 0):,}" for c in components), *_sums(count, total)]
-        for name, count in sorted(counts.items(), key=lambda item: item[1]["trainable"]["total"])
-    ]
-    headers = ["preset", *components, "trainable", "share %", "frozen"]
-    return tabulate(
-        rows,
-        headers=headers,
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1),
-    )
+    rows = [_row(name, count, total) for name, count in counts.items()]
+    rows.sort(key=lambda row: row[1])
+    shown = [(name, f"{trainable:,}", *rest) for name, trainable, *rest in rows]
+    headers = ["preset", "trainable", "share %", "frozen", "of which"]
+    align = ["left", "right", "right", "right", "left"]
+    return tabulate(shown, headers=headers, tablefmt="github", disable_numparse=True, colalign=align)
 
 
-def _sums(count: dict[str, Any], total: int) -> tuple[str, str, str]:
+def _row(name: str, count: dict[str, Any], total: int) -> tuple[str, int, str, str, str]:
+    components = {key: value for key, value in count["trainable"].items() if key != "total"}
     trainable = count["trainable"]["total"]
-    return f"{trainable:,}", f"{100 * trainable / total:.2f}", f"{count['frozen']:,}"
+    parts = ", ".join(f"{key} {value:,}" for key, value in components.items())
+    return name, trainable, f"{100 * trainable / total:.2f}", f"{count['frozen']:,}", parts
