@@ -11,11 +11,21 @@ from tests.experts import CONFIGS
 from upstream_elp.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.layers import resolve_layers, resolve_size
-from upstream_elp.options import METHODS, EAdapter, LAdapter, LayerNorms, PAdapter
+from upstream_elp.options import (
+    AdapterBias,
+    Biases,
+    EAdapter,
+    Encoder,
+    Houlsby,
+    LAdapter,
+    LayerNorms,
+    LoRA,
+    PAdapter,
+)
 
 
 def test_the_presets_are_the_papers_methods():
-    """Arguments from PAPER_FACTS section 2.1: what each row of arXiv 2212.02780 adapts, trains and shows the head."""
+    """What each row of arXiv 2212.02780 adapts, trains and shows the head, and of 2202.03218, 2210.06175, 2401.02122."""
     norms = LayerNorms(layers="all", norms=["attention", "ffn"])
     l_all, e_all = LAdapter(), EAdapter()
     expected = {
@@ -27,7 +37,23 @@ def test_the_presets_are_the_papers_methods():
             {"e_adapter": dataclasses.replace(e_all, sites=["attention", "ffn"]), "layer_norm": norms},
         ),
         "weighted_sum": ("layers", {}),
-        "full_finetune": ("last", {"encoder": METHODS["encoder"]()}),
+        "full_finetune": ("last", {"encoder": Encoder()}),
+    }
+    houlsby = Houlsby(sites=["ffn"], bottleneck=32, activation="gelu", init="reference")
+    expected |= {
+        "houlsby32": ("layers", {"houlsby": houlsby}),
+        "adapterbias": ("layers", {"adapter_bias": AdapterBias(input="hidden")}),
+        "adapterbias_paper": ("layers", {"adapter_bias": AdapterBias(input="output")}),
+        "lora_qk8": ("layers", {"lora": LoRA(targets=["q", "k"], rank=8, alpha=1.0)}),
+        "lora_qv8": ("layers", {"lora": LoRA(targets=["q", "v"], rank=8, alpha=1.0)}),
+        "bitfit": ("layers", {"bias": Biases()}),
+        "layernorm": ("layers", {"layer_norm": norms}),
+        "full_finetune_nocnn": ("last", {"encoder": Encoder(scope="no_cnn")}),
+        "full_finetune_all": ("last", {"encoder": Encoder(scope="all")}),
+        "topk_finetune": ("last", {"encoder": Encoder(layers="top:2/3", scope="no_cnn")}),
+        "ep": ("last", {"e_adapter": e_all, "p_adapter": PAdapter(length=10), "layer_norm": norms}),
+        "lp": ("l", {"l_adapter": l_all, "p_adapter": PAdapter(length=10), "layer_norm": norms}),
+        "p_only": ("last", {"p_adapter": PAdapter(length=10), "layer_norm": norms}),
     }
     expected["elp"] = ("l", {**expected["le"][1], "p_adapter": PAdapter(length=10)})
     assert set(expected) <= set(preset_names())

@@ -174,6 +174,18 @@ def test_taking_lora_out_frees_the_weights():
         assert name == wanted and torch.equal(parameter, value) and not parameter.requires_grad
 
 
+@pytest.mark.parametrize("config", ["adapterbias", {"base": "adapterbias", "adapter_bias": {"init": "zero"}}])
+def test_adapter_bias_can_leave_its_start(config):
+    """After a norm v = 1 shifts nothing, so alpha has no gradient yet; v has one, at v = 0 as well."""
+    expert = in_float64(make_expert("hubert-base", config))
+    parameters = expert.injection.parameters(expert)
+    _, gradients = _train(parameters, lambda: expert(WAVS)["hidden_states"])
+    first, second = ({name: float(g.abs().max()) for name, g in step.items()} for step in gradients)
+    vectors = [name for name in first if name.endswith("vector")]
+    assert all(first[name] > 1e-3 for name in vectors)
+    assert all(first[name] < 1e-9 < 1e-6 < second[name] for name in first.keys() - set(vectors))
+
+
 def test_adapter_bias_keeps_nothing_of_a_forward_pass():
     expert = make_expert("hubert-base", "adapterbias", noise=0.1)
     expert(waves(4000))
