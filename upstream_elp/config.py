@@ -19,7 +19,8 @@ from typing import Any, Literal
 import yaml
 
 from upstream_elp.errors import ElpError
-from upstream_elp.options import CONFLICTS, METHODS
+from upstream_elp.options import CONFLICTS
+from upstream_elp.thirdparty import method_names, method_options
 
 DEFAULT_PRESET = "elp"
 Features = Literal["l", "layers", "last"]
@@ -34,7 +35,7 @@ class AdapterConfig:
     features: Features
     """``l``: the L-adapters' outputs; ``layers``: all N+1 hidden states; ``last``: the last one alone."""
     methods: dict[str, Any] = field(default_factory=dict)
-    """Method name to its dataclass, in the order of :data:`METHODS`."""
+    """Method name to its dataclass, in the order of :func:`upstream_elp.thirdparty.method_names`."""
     backbone_dropout: bool = False
     """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
     description: str = ""
@@ -105,12 +106,12 @@ def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") ->
     """
     merged = _merge_base(dict(raw), where, seen=())
     general = {f.name for f in dataclasses.fields(AdapterConfig)} - {"methods"}
-    _reject_unknown(merged, [*sorted(general), "base", *METHODS], where)
+    _reject_unknown(merged, [*sorted(general), "base", *method_names()], where)
     if "features" not in merged:
         raise ElpError(f"{where}: the key 'features' is missing; choose one of l, layers, last")
     methods = {
-        method: _build(cls, merged[method], f"{where}: {method}")
-        for method, cls in METHODS.items()
+        method: _build(method_options(method), merged[method], f"{where}: {method}")
+        for method in method_names()
         if merged.get(method) is not None
     }
     values = {key: merged[key] for key in general if key in merged}

@@ -106,7 +106,10 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     expert.requires_grad_(False)
     target = Target(expert, model, injection)
     for name, options in config.methods.items():
-        INJECTORS[name](target, options)
+        if name in INJECTORS:
+            INJECTORS[name](target, options)
+        else:
+            options.inject(target)
     for parameter in injection.parameters(expert).values():
         parameter.requires_grad_(True)
     return injection

@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from upstream_elp.config import METHODS
 from upstream_elp.errors import ElpError
+from upstream_elp.thirdparty import method_names
 
-GROUPS = ("head", "featurizer", *METHODS)
-"""Parameter groups: the head, S3PRL's featurizer (its layer weights), and one per method of the adapters."""
+
+def group_names() -> list[str]:
+    """Parameter groups: the head, S3PRL's featurizer (its layer weights), and one per method of the adapters."""
+    return ["head", "featurizer", *method_names()]
 
 
 def parameter_groups(
@@ -33,18 +35,18 @@ def parameter_groups(
     Args:
         models: upstream (if trained), featurizer and downstream, possibly wrapped for several processes.
         lr: learning rate of the groups that ``groups`` leaves out.
-        groups: learning rate per group of :data:`GROUPS`.
+        groups: learning rate per group of :func:`group_names`.
 
     Raises:
         ElpError: an unknown group or a learning rate that is not a positive number.
     """
-    groups = dict(groups or {})
+    names, groups = group_names(), dict(groups or {})
     for name, rate in {"lr": lr, **groups}.items():
-        if name not in ("lr", *GROUPS):
-            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(GROUPS)}")
+        if name not in ("lr", *names):
+            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(names)}")
         if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
             raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
-    members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in names}
     for model in models:
         for component, parameter in _named_components(model):
             members[component].append(parameter)
