@@ -1,6 +1,7 @@
 """``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
+from upstream_elp.config import recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags, plans
 from upstream_elp.run import run
@@ -154,9 +156,70 @@ def test_resuming_keeps_f_as_it_was(trained):
     assert "-c" not in made.argv
 
 
-def test_the_same_experiment_may_start_over(trained):
-    made = plan(NEW.replace("/new", "/exp"), **trained)
+AGAIN = NEW.replace("{root}/new", "{exp}")
+
+
+def test_a_second_run_does_not_touch_the_first(trained, tmp_path):
+    with pytest.raises(ElpError, match=r"already holds results \(states-2\.ckpt\).*give -a to continue.*another.* -p"):
+        plan(AGAIN, **trained)
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    with pytest.raises(ElpError, match=r"already holds results \(metrics\.jsonl\)"):
+        plan(NEW.replace("{root}/new", str(tmp_path)), **trained)
+
+
+def test_a_run_without_a_checkpoint_starts_over_with_a(trained, tmp_path):
+    words = f"{NEW.replace('{root}/new', str(tmp_path))} -a"
+    assert plan(words, **trained).notes == []
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    made = plan(words, **trained)
     assert "starts over" in made.notes[0]
+    assert made.args.past_exp is None
+
+
+@pytest.mark.parametrize("resuming", ["-a", "-e {exp}"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; leave -k out.*another experiment folder with -p"),
+        ("-g le", "trained without -g, not le; leave -g out"),
+        ("-s last_hidden_state", "trained with -s hidden_states, not last_hidden_state"),
+        ("-l 1", "trained without -l, not 1"),
+        ("-v fold3", "trained without -v, not fold3"),
+        ("--seed 3", "trained with --seed 1337, not 3; leave --seed out"),
+        ("-f", "trained without -f, not with it; leave -f out"),
+        ("-c {root}/other.yaml", "other.yaml .*optimizer.lr 0.001 there, 0.5 in the file.*leave -c out"),
+    ],
+)
+def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, message, trained):
+    shutil.copy(trained["k"], Path(trained["root"]) / "copy.pt")
+    with pytest.raises(ElpError, match=f"^-[ae]: .*states-2.ckpt was {message}" if flags[:2] != "-c" else message):
+        plan(f"-m train -p {{exp}} {resuming} {flags}", **trained)
+    assert plan(f"-m train -p {{exp}} {resuming} -o args.seed=3 --seed 3", **trained).args.past_exp == trained["exp"]
+
+
+def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
+    monkeypatch.chdir(trained["root"])
+    words = f"{AGAIN} -a --seed 1337 -s hidden_states -o config.runner.total_steps=9,,config.runner.eval_step=3"
+    assert plan(words, **trained).args.past_exp == trained["exp"]
+    near = words.replace("{k}", os.path.relpath(trained["k"])).replace("{config}", Path(trained["config"]).name)
+    assert plan(near, **trained).args.past_exp == trained["exp"]
+
+
+@pytest.fixture(scope="module")
+def adapted(trained, tmp_path_factory) -> str:
+    """The folder of a finished run of one step with the default preset, -f added by us."""
+    exp = tmp_path_factory.mktemp("adapted") / "exp"
+    words = f"-m train -u elp_local -k {trained['k']} -d fluent_commands -c {trained['config']} -p {exp} --device cpu"
+    run([*words.split(), "-o", "config.runner.save_step=1,,config.runner.total_steps=1"])
+    return str(exp)
+
+
+def test_another_preset_beside_a_checkpoint_is_refused(trained, adapted):
+    words = f"-m train -u elp_local -k {{k}} -d fluent_commands -p {adapted} -a"
+    with pytest.raises(ElpError, match="trained without -g, not le"):
+        plan(f"{words} -g le", **trained)
+    for same in ("", "-f", "-g elp", f"-g {recipes_dir() / 'adapters' / 'elp.yaml'}"):
+        assert plan(f"{words} {same}", **trained).args.past_exp == adapted
 
 
 def test_ranks_come_from_torchrun(trained, monkeypatch):

@@ -46,21 +46,6 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
         ) from error
 
 
-def same_names(flag: str, given: Namespace, old: Namespace, path: Path) -> None:
-    """Refuse ``-u`` or ``-d`` beside a checkpoint of another experiment, where S3PRL would ignore the flag.
-
-    Raises:
-        ElpError: naming both.
-    """
-    for short, key in (("-u", "upstream"), ("-d", "downstream")):
-        wanted, had = getattr(given, key), getattr(old, key, None)
-        if wanted is not None and wanted != had:
-            raise ElpError(
-                f"{flag}: {path} was trained with {short} {had}, not {wanted}; leave {short} out, "
-                "or use another experiment folder"
-            )
-
-
 def same_ranks(path: Path, had: int) -> None:
     """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
 
@@ -92,7 +77,7 @@ def experiment_folder(args: Namespace) -> Path:
 
 
 def other_experiment(path: Path, args: Namespace, content: dict) -> str | None:
-    """Compare with what the folder holds.
+    """Refuse to train into a folder that holds results, unless ``-a`` is given and they are of this experiment.
 
     Args:
         path: the experiment folder.
@@ -100,25 +85,31 @@ def other_experiment(path: Path, args: Namespace, content: dict) -> str | None:
         content: the config of this run, overrides applied.
 
     Returns:
-        None for a folder without results, otherwise a note that the same experiment starts over.
+        None for a folder without results, otherwise a note: with ``-a`` and no ``states-N.ckpt`` to go on from, the
+        same experiment starts over.
 
     Raises:
-        ElpError: if it holds the results of another experiment.
+        ElpError: if it holds results that this run would overwrite or add to.
     """
-    results = [*path.glob("*.ckpt"), *path.glob("metrics.jsonl")]
-    old_args, old_config = _latest(path, "args"), _latest(path, "config")
-    if not results or old_args is None:
+    results = sorted(file.name for pattern in ("*.ckpt", "metrics.jsonl") for file in path.glob(pattern))
+    if not results:
         return None
-    differ = [key for key in _SAME if _plain(old_args.get(key)) != _plain(getattr(args, key, None))]
+    old_args, old_config = _latest(path, "args") or {}, _latest(path, "config")
+    differ = [key for key in _SAME if old_args and plain(old_args.get(key)) != plain(getattr(args, key, None))]
     if old_config is not None:
-        differ += [f"config.{key}" for key in _differences(old_config, content)]
+        differ += [f"config.{key}" for key in differences(old_config, content)]
     if differ:
         raise ElpError(
             f"-p {path} already holds another experiment (-u {old_args.get('upstream')} "
-            f"-d {old_args.get('downstream')}; different here: {', '.join(differ[:5])}); use another folder, "
-            "or -a to go on with that one"
+            f"-d {old_args.get('downstream')}; different here: {', '.join(differ[:5])}); use another folder with -p, "
+            "or -a alone to go on with that one"
         )
-    return f"{path} holds this experiment already; it starts over (-a would go on)"
+    if not args.auto_resume:
+        raise ElpError(
+            f"-p {path} already holds results ({', '.join(results[:3])}), which this run would overwrite or mix with "
+            "its own; give -a to continue, or another folder with -p"
+        )
+    return f"{path} holds no states-N.ckpt to go on from; this experiment starts over"
 
 
 def _latest(path: Path, stem: str) -> dict | None:
@@ -133,13 +124,14 @@ def _latest(path: Path, stem: str) -> dict | None:
     return None
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A path in one spelling, anything else as it is."""
     return str(Path(value).resolve()) if isinstance(value, str) and Path(value).exists() else value
 
 
-def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
+    """The dotted keys under which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new}, key=str)
-        return [path for key in keys for path in _differences(old.get(key), new.get(key), f"{prefix}.{key}")]
+        return [path for key in keys for path in differences(old.get(key), new.get(key), f"{prefix}.{key}")]
     return [] if old == new else [prefix.lstrip(".")]

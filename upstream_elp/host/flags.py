@@ -65,10 +65,12 @@ def ours() -> Parser:
     return parser
 
 
-def s3prl() -> Parser:
-    """A parser that understands S3PRL's flags as S3PRL does."""
+def s3prl(*, defaults: bool = True) -> Parser:
+    """A parser that understands S3PRL's flags as S3PRL does; without ``defaults`` it returns what was given alone."""
     parser = Parser(prog="elp run", add_help=False)
     _fill(parser.add_argument_group("flags of S3PRL's run_downstream"), _S3PRL)
+    for action in parser._actions:
+        action.default = action.default if defaults else argparse.SUPPRESS
     return parser
 
 

@@ -1,5 +1,6 @@
 """From the user's flags to the flags that S3PRL gets: what is wrong is refused, what the machine decides is added."""
 
+import copy
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from upstream_elp.errors import ElpError
-from upstream_elp.host import checks, experiment, flags, places, register
+from upstream_elp.host import checks, experiment, flags, places, register, resume
 
 ADAPTER_FILE = "adapter_config.yaml"
 
@@ -26,6 +27,7 @@ class Plan:
         script: the clone's ``run_downstream.py``, or None for the installed s3prl.
         env: environment variables for this run.
         notes: what was decided in the user's stead, to be printed.
+        given: the flags that stand on the command line, without any default.
     """
 
     args: Namespace
@@ -33,6 +35,7 @@ class Plan:
     script: Path | None = None
     env: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    given: Namespace = field(default_factory=Namespace)
 
 
 def read(argv: Sequence[str]) -> Plan:
@@ -48,7 +51,7 @@ def read(argv: Sequence[str]) -> Plan:
     args, unknown = flags.s3prl().parse_known_args(rest)
     if unknown and own.script is None:
         raise flags.unknown(unknown)
-    plan = Plan(args, rest)
+    plan = Plan(args, rest, given=flags.s3prl(defaults=False).parse_known_args(rest)[0])
     if own.script:
         plan.script = checks.file("--script", own.script).resolve()
     if own.data:
@@ -114,7 +117,9 @@ def _resumed(plan: Plan) -> Namespace | None:
     register()
     found = checks.checkpoint(flag, path)
     old, config, ranks = experiment.saved(found)
-    experiment.same_names(flag, args, old, found)
+    resume.same_flags(flag, plan.given, old, found, overridden=resume.overridden(args.override))
+    if args.config:
+        resume.same_config(flag, args, copy.deepcopy(config), found)
     if args.mode == "train":
         experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)

@@ -1,0 +1,98 @@
+"""Flags beside a checkpoint: S3PRL takes the checkpoint's without a word, so a flag that says otherwise is refused."""
+
+from argparse import Namespace
+from collections.abc import Container
+from pathlib import Path
+
+from upstream_elp.errors import ElpError
+from upstream_elp.host import checks, experiment
+from upstream_elp.host.override import override, parse
+
+_SHORT = {
+    "upstream": "-u",
+    "downstream": "-d",
+    "upstream_ckpt": "-k",
+    "upstream_model_config": "-g",
+    "upstream_feature_selection": "-s",
+    "upstream_layer_selection": "-l",
+    "downstream_variant": "-v",
+    "upstream_trainable": "-f",
+    "seed": "--seed",
+    "upstream_feature_normalize": "--upstream_feature_normalize",
+}
+_SET_BY_TASKS = {"downstream_expert.datarc.frame_shift"}
+"""Config keys that a stock task fills in while it is built (diarization/expert.py:68)."""
+
+
+def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
+    """Refuse an explicitly given flag that differs from the checkpoint's.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        given: the flags that stand on the command line, and no others.
+        old: the checkpoint's flags.
+        path: the checkpoint.
+        overridden: arguments that this run's ``-o`` sets anyway.
+
+    Raises:
+        ElpError: naming the flag and both values.
+    """
+    for key, short in _SHORT.items():
+        if key not in given or key in overridden:
+            continue
+        wanted, had = getattr(given, key), getattr(old, key, None)
+        if _same(key, wanted, had, adapters=str(getattr(old, "upstream", "")).startswith("elp_")):
+            continue
+        there = f"without {short}" if had is None or had is False else f"with {short} {had}"
+        here = "with it" if wanted is True else wanted
+        raise ElpError(
+            f"{flag}: {path} was trained {there}, not {here}; leave {short} out, use another experiment folder "
+            f"with -p, or insist with -o args.{key}={wanted}"
+        )
+
+
+def same_config(flag: str, args: Namespace, old: dict, path: Path) -> None:
+    """Refuse a ``-c`` whose content differs from the checkpoint's config; this run's ``-o`` counts for both.
+
+    Raises:
+        ElpError: naming the first keys that differ, with both values.
+    """
+    new = checks.read_config(checks.file("-c", args.config))
+    for content in (new, old):
+        if args.override and args.override.lower() != "none":
+            override(args.override, Namespace(**vars(args)), content)
+    differ = [key for key in experiment.differences(old, new) if key not in _SET_BY_TASKS]
+    if differ:
+        told = ", ".join(f"{key} {_at(old, key)!r} there, {_at(new, key)!r} in the file" for key in differ[:3])
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise ElpError(
+            f"{flag}: {path} was trained with another config than -c {args.config} ({told}{more}); leave -c out, use "
+            "another experiment folder with -p, or set what shall change with -o config.KEY=VALUE"
+        )
+
+
+def overridden(assignments: str | None) -> set[str]:
+    """The names of the arguments that an ``-o`` string sets."""
+    if not assignments or assignments.lower() == "none":
+        return set()
+    return {".".join(keys[1:]) for keys, _ in parse(assignments) if keys[0] == "args"}
+
+
+def _same(key: str, wanted: object, had: object, *, adapters: bool) -> bool:
+    if experiment.plain(wanted) == experiment.plain(had):
+        return True
+    if key != "upstream_model_config" or not adapters:
+        return False
+    from upstream_elp.config import load_config
+
+    try:
+        return load_config(wanted).to_dict() == load_config(had).to_dict()
+    except ElpError:
+        return False
+
+
+def _at(content: dict, path: str) -> object:
+    value: object = content
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
