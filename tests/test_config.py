@@ -25,7 +25,7 @@ from upstream_elp.options import (
 
 
 def test_the_presets_are_the_papers_methods():
-    """What each row of arXiv 2212.02780 adapts, trains and shows the head, and of 2202.03218, 2210.06175, 2401.02122."""
+    """What rows of arXiv 2212.02780, 2202.03218, 2210.06175 and 2401.02122 adapt, train and show the head."""
     norms = LayerNorms(layers="all", norms=["attention", "ffn"])
     l_all, e_all = LAdapter(), EAdapter()
     expected = {

@@ -157,5 +157,7 @@ def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | 
                 parameter.add_(PERTURBATION * noise(parameter))
         features = expert(probe.wavs)["hidden_states"]
         loss = sum((feature * noise(feature)).sum() for feature in features)
+        if not loss.requires_grad:  # no declared tensor takes part at all
+            return dict.fromkeys(parameters)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return dict(zip(parameters, gradients, strict=True))
