@@ -1,0 +1,15 @@
+"""Kinds of values that the methods' options share."""
+
+from typing import Literal
+
+Layers = str | int | list[int]
+"""A selection as in :func:`upstream_elp.layers.resolve_layers`."""
+Size = str | int
+"""Absolute, or a fraction of the model's width as in :func:`upstream_elp.layers.resolve_size`."""
+Activation = Literal["gelu", "relu"]
+Init = Literal["reference", "zero"]
+Block = Literal["attention", "ffn"]
+CNN_BLOCKS = 7
+"""Blocks of the waveform front end in every family."""
+Linear = Literal["q", "k", "v", "out", "fc1", "fc2"]
+Scope = Literal["layers", "no_cnn", "all"]

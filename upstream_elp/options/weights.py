@@ -1,0 +1,99 @@
+"""Options of the methods that change the backbone's own tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from upstream_elp.errors import ElpError
+from upstream_elp.layers import resolve_layers
+from upstream_elp.options.kinds import Block, Layers, Linear, Scope
+
+if TYPE_CHECKING:
+    from upstream_elp.shapes import Architecture
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """LoRA: ``W + (alpha / rank) B A`` in place of the frozen weights W; B starts at zero, an exact identity."""
+
+    layers: Layers = "all"
+    targets: list[Linear] = field(default_factory=lambda: ["q", "v"])
+    """Weights that are changed: the attention's four projections and the FFN's two matrices."""
+    rank: int = 8
+    alpha: float = 1.0
+    """The update is scaled by alpha / rank; 1 is loralib's default."""
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        if self.rank < 1:
+            raise ElpError(f"{where}.rank must be at least 1, got {self.rank}")
+        if not 0 < self.alpha < math.inf:
+            raise ElpError(f"{where}.alpha must be a finite number and positive, got {self.alpha}")
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if a selection or the rank does not fit ``layers`` layers of width ``dim``."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+        if self.rank > dim:
+            raise ElpError(f"{where}.rank is {self.rank}, more than the model's width of {dim}")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        widths = {"fc1": model.dim + model.ffn, "fc2": model.dim + model.ffn}
+        each = sum(self.rank * widths.get(target, 2 * model.dim) for target in self.targets)
+        return len(resolve_layers(self.layers, model.layers)) * each
+
+
+@dataclass(frozen=True)
+class LayerNorms:
+    """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
+
+    layers: Layers = "all"
+    norms: list[Block] = field(default_factory=lambda: ["attention", "ffn"])
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return len(resolve_layers(self.layers, model.layers)) * len(self.norms) * 2 * model.dim
+
+
+@dataclass(frozen=True)
+class Biases:
+    """BitFit: trained copies of all biases of encoder layers, those of the layer norms included.
+
+    WavLM's layers have one more than HuBERT's, that of the gate of the relative positions.
+    """
+
+    layers: Layers = "all"
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return len(resolve_layers(self.layers, model.layers)) * model.layer_biases
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Fine-tuning in place: of encoder layers alone, or with what stands around them."""
+
+    layers: Layers = "all"
+    scope: Scope = "layers"
+    """``layers``: CNN, projection, positional convolution and the encoder's own norm stay frozen. ``no_cnn``: only the
+    CNN (and the layers that are not selected) stay frozen. ``all``: the CNN is trained as well."""
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        around = 0 if self.scope == "layers" else model.front_parameters
+        cnn = model.cnn_parameters if self.scope == "all" else 0
+        return model.encoder_parameters(resolve_layers(self.layers, model.layers)) + around + cnn
