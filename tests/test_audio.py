@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream_elp.audio import audio_length, load_audio
+from upstream_elp.audio import audio_length, load_audio, read_samples
 from upstream_elp.errors import ElpError
 
 
@@ -100,6 +100,36 @@ def test_truncated_flac_is_refused(tmp_path):
     path = write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 40000))
     path.write_bytes(path.read_bytes()[:20000])
     refusal(path)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_wav_cut_in_half_is_refused(tmp_path, subtype):
+    """libsndfile itself reads the half that is there."""
+    path = write(tmp_path / "a.wav", tone(40000), subtype=subtype)
+    path.write_bytes(path.read_bytes()[:40000])
+    assert len(soundfile.read(path)[0]) < 40000
+    assert "is cut off" in refusal(path)
+    with pytest.raises(ElpError, match="is cut off"):
+        read_samples(path, dtype="int32")
+
+
+def test_a_wav_of_a_pipe_is_read(tmp_path):
+    """The sizes in the header of a wav that a program wrote to a pipe are as large as they can be."""
+    path = write(tmp_path / "a.wav", tone(1000), subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data")
+    content[4:8] = content[place + 4 : place + 8] = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes(content))
+    assert load_audio(path).numel() == 1000
+
+
+def test_a_wav_with_chunks_around_its_samples_is_read(tmp_path):
+    path = write(tmp_path / "a.wav", tone(1000), subtype="PCM_16")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    odd = b"note\x03\x00\x00\x00abc\x00"
+    path.write_bytes(content[:place] + odd + content[place:] + odd[:-1])  # the last padding is often left out
+    assert load_audio(path).numel() == 1000
 
 
 def test_empty_short_and_non_finite_audio(tmp_path):

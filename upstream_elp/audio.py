@@ -22,6 +22,8 @@ SAMPLE_RATE = 16000
 """Rate in Hz that every backbone of S3PRL expects."""
 MIN_SAMPLES = 400
 """Receptive field, in samples, of one frame of the wav2vec 2.0 front end that all supported backbones share."""
+STREAMED = 0x7FFF_0000
+"""Sizes in a wav header from here on mean "unknown": a program that writes to a pipe cannot fill them in later."""
 CHANNEL_RULES = ("error", "mean", "first")
 
 PathLike = str | os.PathLike[str]
@@ -48,8 +50,8 @@ def load_audio(
         float32 tensor in [-1, 1]. Shape: `(samples,)`.
 
     Raises:
-        ElpError: the file is missing, unreadable, empty, too short, of another rate, of several channels, or holds
-            samples that are no numbers.
+        ElpError: the file is missing, unreadable, cut off, empty, too short, of another rate, of several channels, or
+            holds samples that are no numbers.
     """
     if channels not in CHANNEL_RULES:
         raise ElpError(f"channels={channels!r} is unknown; choose one of {', '.join(CHANNEL_RULES)}")
@@ -78,13 +80,32 @@ def read_samples(
         The samples, shape `(samples, channels)`, and the rate in Hz.
 
     Raises:
-        ElpError: the file is missing or cannot be decoded.
+        ElpError: the file is missing, cannot be decoded, or ends before its header says.
     """
     try:
         _check_exists(path)
-        return soundfile.read(os.fspath(path), dtype=dtype, always_2d=True)
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            wav, rate, announced = file.read(dtype=dtype, always_2d=True), file.samplerate, file.frames
+            exact = file.format != "MP3"  # whose length may be an estimate
+        if wav_is_cut(path) or (exact and len(wav) < announced):
+            raise ElpError(f"{path} is cut off: its header announces more samples than it holds; replace the file")
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw needs parameters
         raise _unreadable(path, error) from error
+    return wav, rate
+
+
+def wav_is_cut(path: PathLike) -> bool:
+    """Whether a wav file holds less audio than its header announces; libsndfile silently reads what is there."""
+    with Path(path).open("rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return False
+        while len(chunk := file.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                return os.fstat(file.fileno()).st_size < file.tell() + size < file.tell() + STREAMED
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return False
 
 
 def audio_length(path: PathLike) -> int:

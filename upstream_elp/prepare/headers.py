@@ -10,9 +10,10 @@ import soundfile
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from upstream_elp.audio import wav_is_cut
+
 CHUNK = 32  # files between two writes to the cache: what a kill can lose
 BLOCK = 1 << 16  # samples decoded at a time
-STREAMED = 0x7FFF_0000  # sizes from here on stand for "unknown"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
 
 
 def _decode_error(path: Path, *, frames: int) -> str:
-    if path.suffix == ".wav" and _riff_is_cut(path):
+    if wav_is_cut(path):
         return "it is cut off: its header promises more bytes than there are"
     total = 0
     for block in soundfile.blocks(str(path), blocksize=BLOCK, dtype="float32"):
@@ -139,15 +140,6 @@ def _decode_error(path: Path, *, frames: int) -> str:
         if not np.isfinite(block).all():
             return "it holds samples that are not finite"
     return "" if total == frames else f"it is cut off: its header promises {frames} samples, {total} can be decoded"
-
-
-def _riff_is_cut(path: Path) -> bool:
-    """Return whether a RIFF file is shorter than it says; libsndfile silently reads what is there."""
-    with path.open("rb") as stream:
-        start = stream.read(8)
-    promised = int.from_bytes(start[4:8], "little") + 8
-    # programs that write to a pipe cannot know the size and put a huge number there
-    return start[:4] == b"RIFF" and path.stat().st_size < promised < STREAMED
 
 
 def read_headers(
