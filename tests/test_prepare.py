@@ -599,6 +599,14 @@ def test_command_skips_broken_files_only_when_asked(
     assert "left out 1 files with problems" in capsys.readouterr().out
 
 
+def test_command_recommends_no_option_that_it_lacks(
+    vox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    noise(vox / "test/wav/id10270/a-b_c/00002.wav", rate=8000)  # a problem of one file alone
+    assert elp(monkeypatch, "prepare", "voxceleb1", vox, tmp_path) == 2
+    assert "8000" in (shown := capsys.readouterr()).out and "--skip-broken" not in shown.out + shown.err
+
+
 @pytest.mark.parametrize("corpus", ["librispeech", "librilight", "voxceleb1", "iemocap", "fluent-speech-commands"])
 def test_every_corpus_has_help(corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     assert elp(monkeypatch, "prepare", corpus, "--help") == 0

@@ -71,19 +71,22 @@ def _run(
     as_json: bool,
     jobs: int,
     decode: bool,
-    skip_broken: bool = False,
+    skip_broken: bool | None = None,
     **chosen: object,
 ) -> None:
-    """Prepare one corpus, print and keep the report, and end with status 2 where problems forbid the tables."""
+    """Prepare one corpus, print and keep the report, and end with status 2 where problems forbid the tables.
+
+    ``skip_broken`` is None for a corpus that has no such option.
+    """
+    can_skip, skip_broken = skip_broken is not None, bool(skip_broken)
     out = files.default_out(corpus, root) if out is None else out
     report = make(root, out, options=Options(jobs=jobs, decode=decode, skip_broken=skip_broken), **chosen)
     values = report.to_dict(skip_broken=skip_broken)
     kept = files.write_json(out / f"{corpus}-report.json", values)
     click.echo(json.dumps(values, indent=1, ensure_ascii=False) if as_json else report.to_text())
     if report.blocked(skip_broken=skip_broken):
-        more = (
-            "; --skip-broken leaves out single files" if any(problem.skippable for problem in report.problems) else ""
-        )
+        helps = can_skip and any(problem.skippable for problem in report.problems)
+        more = "; --skip-broken leaves out single files" if helps else ""
         raise ElpError(
             f"{root}: {len(report.problems)} problems, no table was written; all of them are in {kept}{more}"
         )
