@@ -10,7 +10,8 @@ filter is not SoX's: the length before trimming is equal, samples differ by up t
 noise, and a pause may be cut one sample earlier or later. VoxCeleb1 is 16 kHz mono, where `rate` does nothing. For
 compressed formats (mp3, ogg) the decoders differ besides.
 
-The rules were found by comparing outputs of the program; none of its source was used.
+The rules come from a written description of SoX's behaviour and were checked against the program's output; no code of
+SoX was copied.
 """
 
 from __future__ import annotations
