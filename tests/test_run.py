@@ -39,6 +39,7 @@ def trained(tmp_path_factory) -> dict[str, str]:
     (root / "none.ckpt").write_bytes(b"PK")
     (root / "bad.yaml").write_text("runner: {")
     (root / "short.yaml").write_text("runner: {}")
+    (root / "list.yaml").write_text("- runner")
     (root / "file").write_text("")
     (root / "empty").mkdir()
     other = yaml.safe_load(config.read_text())
@@ -69,7 +70,8 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -k {{root}}/nothing", "-k .*nothing: no such file or folder"),
         (f"{NEW} -c {{root}}/nothing", "-c .*nothing: no such file"),
         (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml: not readable as YAML"),
-        (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block 'optimizer' is missing"),
+        (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block optimizer is missing"),
+        (f"{NEW} -c {{root}}/list.yaml", "list.yaml: no mapping; a task config has the blocks runner, optimizer"),
         (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),
         (f"{NEW} -u elp_local -g elpp", "elpp"),
         (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
@@ -281,6 +283,19 @@ def test_a_failed_download_is_one_sentence():
 def test_a_missing_file_inside_s3prl_is_one_sentence(trained):
     with pytest.raises(ElpError, match=r"train_data\.csv: No such file.*wanted at"):
         run(f"{NEW} --device cpu -o config.downstream_expert.datarc.file_path=/nowhere".format(**trained).split())
+
+
+def test_a_mistake_in_training_has_a_line_of_its_own(trained, tmp_path, monkeypatch, capsys):
+    config = stock_config("fluent_commands", tmp_path, total_steps=1)
+    for path in tmp_path.rglob("train-*.wav"):
+        path.write_bytes(b"no audio")
+    words = f"-m train -u wavlm_local -k {trained['k']} -d fluent_commands -c {config} -p {tmp_path}/exp --device cpu"
+    monkeypatch.setattr(sys, "argv", ["elp", *words.split()])
+    with pytest.raises(SystemExit):
+        runner.main()
+    told = capsys.readouterr().err
+    assert "overall:" in told
+    assert told.rstrip().split("\n")[-1].startswith("elp: error: cannot read audio file")
 
 
 @pytest.mark.parametrize("main", [runner.main, cli.main], ids=["python -m", "elp"])

@@ -87,12 +87,22 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except ElpError as error:
+        _close_progress_bars()
         raise ElpError(str(error).split("ElpError: ")[-1].strip()) from error
     except OSError as error:
         told = _told(error)
         if told is None:
             raise
+        _close_progress_bars()
         raise told from error
+
+
+def _close_progress_bars() -> None:
+    """End the lines of open progress bars, which otherwise share theirs with the sentence and are drawn again below."""
+    from tqdm import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
 
 
 def _told(error: OSError) -> ElpError | None:

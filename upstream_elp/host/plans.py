@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from upstream_elp.errors import ElpError
-from upstream_elp.host import checks, experiment, flags, places, register, resume
+from upstream_elp.host import blocks, checks, experiment, flags, places, register, resume
 
 ADAPTER_FILE = "adapter_config.yaml"
 
@@ -123,6 +123,8 @@ def _resumed(plan: Plan) -> Namespace | None:
     if args.mode == "train":
         experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)
+    if args.mode == "train":
+        blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
     args.past_exp = path
     return old
 
@@ -143,6 +145,8 @@ def _fresh(plan: Plan) -> None:
         _choose_trainable(plan)
     final = Namespace(**vars(args))
     checks.overridden(args.override, final, content)
+    where = f"-c {path}{' with -o' if args.override else ''}"
+    blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
     folder = experiment.experiment_folder(final)
     if args.mode == "train" and leads():
         note = experiment.other_experiment(folder, final, content)

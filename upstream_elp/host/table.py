@@ -6,7 +6,7 @@ torch/torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import features, mend, stack
+from upstream_elp.host import features, loading, mend, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
@@ -113,6 +113,12 @@ ITEMS = (
         "the featurizer falls back to hidden_states silently",
         "s3prl that refuses them",
         _after(_RUNNER, features.check_featurizer),
+    ),
+    Item(
+        "checkpoints that do not fit",
+        "a backbone of another family, or -i with another task's checkpoint, ends in a traceback",
+        "s3prl that names the file",
+        _after(_RUNNER, loading.name_checkpoints),
     ),
     Item(
         "ranks above 0 never finish",

@@ -1,0 +1,108 @@
+"""The runner's blocks of a task config: what is wrong is told before anything is built."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+import upstream_elp
+from upstream_elp.config import recipes_dir
+from upstream_elp.errors import ElpError
+from upstream_elp.host import blocks, plans
+from upstream_elp.host.override import override
+from upstream_elp.host.places import our_tasks, our_tasks_folder
+from upstream_elp.run import run
+
+IC = "-m train -u fbank -d elp_ic --device cpu -p {folder}"
+CONFIGS = [*(our_tasks_folder() / task / "config.yaml" for task in our_tasks()), *recipes_dir().glob("tasks/*.yaml")]
+
+
+def plan(folder: Path, text: str) -> plans.Plan:
+    made = plans.read([*IC.format(folder=folder).split(), "-o", text])
+    plans.complete(made)
+    return made
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_config_that_we_ship_passes(path):
+    upstream_elp.register()
+    blocks.check(yaml.safe_load(path.read_text()), where=path.name, ours=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("config.runner.totl_steps=1", r"unknown runner\.totl_steps \(did you mean total_steps\? valid: total_steps, "),
+        ("config.optimizer.lrr=1", r"unknown optimizer\.lrr \(did you mean lr\? valid: lr, betas"),
+        ("config.optimiser.lr=1", r"unknown optimiser \(did you mean optimizer\? valid: runner, optimizer, scheduler"),
+        ("config.runner=3", "runner must be a block of keys, not 3"),
+        ("config.runner=null", "the block runner is missing"),
+        *(
+            (f"config.runner.{key}={value}", rf"runner\.{key} is .*, but must be a whole number of at least 1")
+            for key in ("total_steps", "eval_step", "log_step", "save_step", "gradient_accumulate_steps", "max_keep")
+            for value in ("0", "-1", "1.5", "'10'", "true", "null")
+        ),
+        ("config.runner.eval_dataloaders=dev", r"eval_dataloaders is 'dev', but must be a list of splits"),
+        ("config.runner.gradient_clipping=0", "gradient_clipping is 0, but must be a number above 0"),
+        ("config.runner.evaluate_ratio=2", "evaluate_ratio is 2, but must be"),
+        ("config.runner.fp16=1", "fp16 is 1, but must be true or false"),
+        ("config.optimizer.name=Adm", r"optimizer\.name is 'Adm'.*did you mean Adam\?.*valid: .*ELPAdam.*TorchOptim"),
+        ("config.optimizer.torch_optim_name=Adm", r"torch_optim_name is 'Adm'.*did you mean Adam\? valid: .*SGD"),
+        ("config.optimizer={name: TorchOptim}", r"optimizer\.torch_optim_name is missing \(valid: "),
+        ("config.optimizer={lr: 0.1}", r"optimizer\.name is missing"),
+        ("config.optimizer.lr='1e-4'", r"optimizer\.lr is '1e-4', but must be a number above 0"),
+        ("config.optimizer.betas=[3, 4]", "optimizer: ValueError: Invalid beta"),
+        ("config.optimizer={name: Adam, lr: 0.1, betas: [0.1, 0.1]}", r"unknown optimizer\.betas \(valid: lr, name\)"),
+        ("config.optimizer={name: ELPAdam, groups: {p: 1}}", "unknown group 'p'; the groups are"),
+        ("config.scheduler={name: linear}", r"scheduler\.name is 'linear'.*valid: .*linear_schedule_with_warmup"),
+        ("config.scheduler={name: linear_schedule_with_warmup}", r"scheduler\.num_warmup_steps is missing"),
+        (
+            "config.scheduler={name: linear_schedule_with_warmup, num_warmup_steps: 1, x: 1}",
+            r"unknown scheduler\.x \(valid",
+        ),
+        ("config.specaug={adaptve: true}", r"unknown specaug\.adaptve \(did you mean adaptive\?"),
+        ("config.runner.totl_steps=1,,config.optimizer.lrr=1", r"runner\.totl_steps.*; unknown optimizer\.lrr"),
+    ],
+)
+def test_wrong_values_are_one_sentence(text, message, tmp_path):
+    with pytest.raises(ElpError, match=message) as caught:
+        plan(tmp_path / "exp", text)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize("key", ["total_steps", "eval_dataloaders", "max_keep", "gradient_accumulate_steps"])
+def test_a_missing_key_is_told(key):
+    upstream_elp.register()
+    content = yaml.safe_load(CONFIGS[0].read_text())
+    del content["runner"][key]
+    with pytest.raises(ElpError, match=rf"x: runner\.{key} is missing \(a "):
+        blocks.check(content, where="x", ours=True)
+
+
+def test_stock_tasks_may_have_blocks_and_keys_of_their_own():
+    upstream_elp.register()
+    content = yaml.safe_load(CONFIGS[0].read_text())
+    content |= {"vocoder": {"a": 1}, "scheduler": None}
+    content["runner"]["n_jobs"] = 3
+    content["optimizer"] = {"name": "AdamW_with_schedule", "lr": 1e-4, "warmup_proportion": 0.1, "weight_decay": 0.1}
+    blocks.check(content, where="x", ours=False)
+    wrong = copy.deepcopy(content)
+    override("config.runner.totl_steps=1", None, wrong)
+    with pytest.raises(ElpError, match=r"unknown runner\.totl_steps"):
+        blocks.check(wrong, where="x", ours=False)
+    with pytest.raises(ElpError, match=r"unknown runner\.n_jobs"):
+        blocks.check(content, where="x", ours=True)
+
+
+def test_a_wrong_override_beside_a_checkpoint_is_told(tmp_path):
+    import argparse
+
+    import torch
+
+    content = yaml.safe_load((our_tasks_folder() / "elp_ic" / "config.yaml").read_text())
+    flags = argparse.Namespace(upstream="fbank", downstream="elp_ic", upstream_ckpt=None)
+    torch.save({"Args": flags, "Config": content}, tmp_path / "states-1.ckpt")
+    with pytest.raises(ElpError, match=r"states-1\.ckpt: unknown runner\.totl_steps"):
+        run(f"-m train -e {tmp_path} --device cpu -o config.runner.totl_steps=1".split())
