@@ -1,5 +1,6 @@
 """S3PRL's own tasks on today's stack: train, evaluate, resume."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp.run import run
+from upstream_elp.state import META
 
 TASKS = {"asr": "test-clean", "sv_voxceleb1": "test", "emotion": "test", "fluent_commands": "test"}
 
@@ -45,38 +47,76 @@ def test_trains_evaluates_and_resumes(task, trainable, tmp_path, capsys):
     assert state(exp / "states-6.ckpt")["Step"] == 6
 
 
-def test_another_stock_task(tmp_path):
-    config, exp = stock_config("speech_commands", tmp_path), tmp_path / "exp"
-    run(
-        [
-            *["-m", "train", "-d", "speech_commands", "-u", "wavlm_local", "--device", "cpu"],
-            "-k",
-            str(tiny_backbone()),
-            "-c",
-            str(config),
-            "-p",
-            str(exp),
-        ]
-    )
-    assert (exp / "test_predict.txt").read_text().count("\n") == 10
+class Watch:
+    """Takes hold of S3PRL's runner and digests every tensor of its upstream before and after training."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import upstream_elp
+
+        upstream_elp.register()
+        from s3prl.downstream.runner import Runner
+
+        stock = Runner.train
+
+        def train(runner: Runner) -> None:
+            self.upstream = runner.upstream.model
+            self.before = digests(self.upstream)
+            stock(runner)
+            self.after = digests(self.upstream)
+
+        monkeypatch.setattr("s3prl.run_downstream.Runner.train", train)
+
+    @property
+    def changed(self) -> set[str]:
+        assert self.before.keys() == self.after.keys()
+        return {name for name in self.after if self.after[name] != self.before[name]}
+
+    @property
+    def declared(self) -> set[str]:
+        """The names that may change, as the upstream itself calls its tensors."""
+        return {item.path for item in self.upstream.injection.declared.values()}
 
 
-def test_stock_task_with_our_upstream_trains_the_adapters_only(tmp_path, capsys):
-    config, exp = stock_config("fluent_commands", tmp_path), tmp_path / "exp"
-    run(
-        [
-            *["-m", "train", "-d", "fluent_commands", "-u", "elp_local"],
-            "-k",
-            str(tiny_backbone()),
-            "-c",
-            str(config),
-            "-p",
-            str(exp),
-        ]
-    )
+def digests(module: torch.nn.Module) -> dict[str, str]:
+    """A digest of every parameter and buffer, those outside of ``state_dict`` included."""
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in named}
+
+
+def stock_words(task: str, root: Path, *more: str, backbone: Path | None = None, **runner) -> list[str]:
+    config, backbone = stock_config(task, root, **runner), backbone or tiny_backbone()
+    flags = ["-m", "train", "-d", task, "-u", "elp_local", "-k", str(backbone), "--device", "cpu"]
+    return [*flags, "-c", str(config), "-p", str(root / "exp"), *more]
+
+
+def test_another_stock_task(tmp_path, monkeypatch):
+    watch = Watch(monkeypatch)
+    run(stock_words("speech_commands", tmp_path))
+    assert (tmp_path / "exp" / "test_predict.txt").read_text().count("\n") == 10
+    assert watch.changed == watch.declared
+
+
+@pytest.mark.parametrize("preset", ["elp", "le", "conventional", "lora_qv8", "full_finetune"])
+def test_stock_task_with_our_upstream_trains_the_adapters_only(preset, tmp_path, capsys, monkeypatch):
+    watch = Watch(monkeypatch)
+    run(stock_words("fluent_commands", tmp_path, "-g", preset, total_steps=4))
     assert "-f is on" in capsys.readouterr().err
-    first, last = state(exp / "states-2.ckpt")["Upstream"], state(exp / "states-4.ckpt")["Upstream"]
-    assert all(not torch.equal(first[key], last[key]) for key in last if first[key].is_floating_point())
+    assert watch.declared
+    assert watch.changed == watch.declared
+    saved = state(tmp_path / "exp" / "states-4.ckpt")["Upstream"]
+    assert saved.keys() - {META} == watch.upstream.injection.declared.keys()
+
+
+def test_a_checkpoint_holds_what_is_trained_and_little_else(tmp_path, monkeypatch):
+    watch = Watch(monkeypatch)
+    backbone = tiny_backbone(layers=4, dim=256)
+    run(stock_words("fluent_commands", tmp_path, "-g", "le", backbone=backbone, total_steps=2))
+    path = tmp_path / "exp" / "states-2.ckpt"
+    saved = state(path)
+    weights = [value for name in ("Upstream", "Featurizer", "Downstream") for value in saved[name].values()]
+    trainable = sum(value.numel() for value in weights if value.is_floating_point())
+    assert trainable < sum(value.numel() for value in watch.upstream.parameters())
+    assert path.stat().st_size <= 1.05 * 12 * trainable  # weight and Adam's two moments, 4 bytes each
 
 
 def test_sv_lengths_are_kept_per_corpus_and_outside_the_package(tmp_path):
