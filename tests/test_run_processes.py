@@ -1,6 +1,7 @@
 """``elp run`` in processes of its own: the console command, spawned workers, ranks, and a user's own clone."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -76,8 +77,12 @@ def test_workers_that_are_not_forked(program, method, task, tmp_path):
 
 
 def test_the_users_own_clone(tmp_path):
+    """A clone of S3PRL with our upstream and one of our tasks, as its owner would run them."""
     import s3prl
 
+    from tests import toy_corpora
+
+    toy_corpora.iemocap(tmp_path)
     clone = tmp_path / "clone" / "s3prl"
     clone.mkdir(parents=True)
     installed = Path(s3prl.__file__).parent
@@ -88,10 +93,47 @@ def test_the_users_own_clone(tmp_path):
     (clone / "run_downstream.py").write_text(text.replace("[Runner] - Start a new", "[Clone] - Start a new"))
     (clone / "hub.py").unlink()
     (clone / "hub.py").write_text((installed / "hub.py").read_text())
-    done = call([*RUN, *flags(tmp_path, total_steps=1, save_step=1), "--script", str(clone / "run_downstream.py")])
+    steps = "config.runner.total_steps=1,,config.runner.save_step=1,,config.downstream_expert.datarc.num_workers=0"
+    words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_er --data {tmp_path} --device cpu -o {steps}"
+    script = ["--script", str(clone / "run_downstream.py")]
+    done = call([*RUN, *words.split(), "-p", str(tmp_path / "exp"), *script])
     assert done.returncode == 0, done.stderr
+    assert f"from {clone}" in done.stderr
     assert "[Clone] - Start a new experiment" in done.stdout
-    assert (tmp_path / "exp" / "states-1.ckpt").is_file()
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    states = torch.load(tmp_path / "exp" / "states-1.ckpt")
+    assert any(name.startswith("l_adapter.") for name in states["Upstream"])
+
+
+# ends every rank's training with a digest per trained tensor; `start` holds those from before the first step
+DIGESTS = """
+import hashlib, json, os, pathlib, sys
+import upstream_elp
+from upstream_elp import run
+
+def digests(runner):
+    found = {}
+    for entry in runner.all_entries:
+        model = getattr(entry.model, "module", entry.model)
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                found[f"{entry.name}.{name}"] = hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
+    return found
+
+if __name__ == "__main__":
+    upstream_elp.register()
+    from s3prl.downstream.runner import Runner
+    stock = Runner.train
+
+    def train(runner):
+        start = digests(runner)
+        stock(runner)
+        told = json.dumps({"start": start, "end": digests(runner)})
+        pathlib.Path(__file__).with_name(f"rank-{os.environ['RANK']}.json").write_text(told)
+
+    Runner.train = train
+    run.main()
+"""
 
 
 @pytest.mark.slow
@@ -99,15 +141,19 @@ def test_two_ranks_train_the_same_adapters(tmp_path):
     from tests import toy_corpora
 
     toy_corpora.fluent_speech_commands(tmp_path)
+    (tmp_path / "start.py").write_text(DIGESTS)
     steps = "config.runner.total_steps=4,,config.runner.save_step=2,,config.runner.eval_step=4"
     words = f"-m train -u elp_local -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path} --device cpu"
-    done = call([*TORCHRUN, "-m", "upstream_elp.run", *words.split(), "-o", steps])
+    done = call([*TORCHRUN, str(tmp_path / "start.py"), *words.split(), "-o", steps])
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("-f is on") == 1
+    one, two = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert one["end"] == two["end"]
+    adapters = {name for name in one["end"] if name.startswith("Upstream.")}
+    assert adapters
+    assert all(one["end"][name] != one["start"][name] for name in adapters)
     torch.serialization.add_safe_globals([argparse.Namespace])
-    states = torch.load(tmp_path / "exp" / "states-4.ckpt")
-    assert states["Step"] == 4
-    assert states["Upstream"]
+    assert torch.load(tmp_path / "exp" / "states-4.ckpt")["Step"] == 4
 
 
 @pytest.mark.slow
