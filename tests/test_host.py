@@ -254,6 +254,15 @@ def test_the_cache_of_lengths_follows_the_corpus(tmp_path, monkeypatch):
         mend.length_cache(tmp_path / "none", "Voxceleb1")
 
 
+def test_the_cache_of_lengths_is_where_all_tables_are(tmp_path, monkeypatch):
+    from downstream_heads.common import files
+
+    monkeypatch.delenv("ELP_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert mend.length_cache(tmp_path, "x").parent == files.cache_dir() / "sv_lengths"
+    assert files.cache_dir() == tmp_path / "xdg" / "s3prl-elp"
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "states-1.ckpt"
     mend.save_atomically({"a": 1}, path)

@@ -1,14 +1,17 @@
 """Files that are either absent or complete, and the place for caches."""
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from upstream_elp.errors import ElpError
+from upstream_elp.files import cache_dir, whole_file
+
+__all__ = ["append_line", "cache_dir", "digest", "missing_files", "write_text"]
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -18,21 +21,13 @@ def write_text(path: Path | str, text: str) -> None:
         ElpError: the folder cannot be written to.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes 0600
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(whole_file(path, encoding="utf-8", newline=""))
+        except OSError as error:
+            raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
+        file.write(text)
 
 
 def append_line(path: Path | str, line: str) -> None:
@@ -45,14 +40,6 @@ def append_line(path: Path | str, line: str) -> None:
         os.write(handle, (line.rstrip("\n") + "\n").encode())
     finally:
         os.close(handle)
-
-
-def cache_dir() -> Path:
-    """The folder for derived tables: ``$ELP_CACHE``, else ``$XDG_CACHE_HOME/s3prl-elp`` or ``~/.cache/s3prl-elp``."""
-    own = os.environ.get("ELP_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:

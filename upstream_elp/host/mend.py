@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from upstream_elp.errors import ElpError
+from upstream_elp.files import cache_dir, whole_file
 from upstream_elp.host.override import override
 
 FEW_FILES = 500
@@ -69,22 +69,8 @@ def cuda_scope(device: str) -> contextlib.AbstractContextManager:
 
 def save_atomically(states: Any, path: str | os.PathLike) -> None:
     """``torch.save`` through a temporary file, so that a killed job leaves no half checkpoint."""
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(states, file)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(path, "wb") as file:
+        torch.save(states, file)
 
 
 # s3prl.run_downstream ----------------------------------------------------------------------------------------------
@@ -119,7 +105,7 @@ def length_cache(root: str | os.PathLike, name: str) -> Path:
         for file in sorted(files):
             path = Path(folder, file)
             digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
-    cache = Path(os.environ.get("ELP_CACHE") or Path.home() / ".cache" / "s3prl-elp") / "sv_lengths"
+    cache = cache_dir() / "sv_lengths"
     cache.mkdir(parents=True, exist_ok=True)
     return cache / f"{name}-{digest.hexdigest()[:16]}.pt"
 

@@ -1,0 +1,43 @@
+"""Files that are either absent or complete, and the place for caches."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iterator[IO]:
+    """Open a temporary file that takes the place of ``path`` in one step, or vanishes if the block fails.
+
+    Args:
+        path: the file; its folder exists.
+        mode: how to open it, ``w`` or ``wb``.
+        **options: such as ``encoding``, for ``open``.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, mode, **options) as file:
+            yield file
+        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes 0600
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def cache_dir() -> Path:
+    """The folder for derived tables: ``$ELP_CACHE``, else ``$XDG_CACHE_HOME/s3prl-elp`` or ``~/.cache/s3prl-elp``."""
+    own = os.environ.get("ELP_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
