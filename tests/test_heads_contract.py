@@ -1,8 +1,10 @@
 """What S3PRL's runner asks of every task: loaders, forward, records, checkpoint names, inference, workers."""
 
+import importlib
 import json
 import multiprocessing
 import pickle
+import re
 from collections import defaultdict
 
 import pytest
@@ -29,8 +31,9 @@ def corpora(tmp_path, monkeypatch):
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
 
 
-def make(task, tmp_path, head="superb", **more):
-    return make_expert(task, tmp_path / "exp", modelrc={**SMALL.get(task, {}), "head": head}, **more)
+def make(task, tmp_path, head="superb", *, modelrc=None, **more):
+    modelrc = {**SMALL.get(task, {}), "head": head, **(modelrc or {})}
+    return make_expert(task, tmp_path / "exp", modelrc=modelrc, **more)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -169,6 +172,43 @@ def test_unknown_split_and_key(task, tmp_path):
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_options_of_the_wrong_type(task, tmp_path):
+    for key, value in (("num_workers", "abc"), ("eval_batch_size", [1]), ("root", 5), ("pre_load", 1)):
+        with pytest.raises(ElpError, match=rf"datarc\.{key} is {re.escape(repr(value))}; it must be "):
+            make(task, tmp_path, datarc={key: value})
+    with pytest.raises(ElpError, match=r"datarc\.resample is 'false'; it must be true or false"):
+        make(task, tmp_path, datarc={"resample": "false"})  # not the same as false
+    key = "project_dim" if task == "elp_asr" else "projector_dim"
+    with pytest.raises(ElpError, match=rf"modelrc\.{key} is 'abc'; it must be a whole number"):
+        make(task, tmp_path, modelrc={key: "abc"})
+    for block in ("datarc", "modelrc"):
+        config = packaged_config(task)
+        config["downstream_expert"][block] = "abc"
+        expert = importlib.import_module(f"downstream_heads.{task}.expert").DownstreamExpert
+        with pytest.raises(ElpError, match=rf"downstream_expert\.{block} is 'abc'; it must be a mapping"):
+            expert(upstream_dim=DIM, upstream_rate=RATE, **config, expdir=str(tmp_path))
+    config = packaged_config(task)
+    config["runner"]["eval_dataloaders"] = "dev"
+    with pytest.raises(ElpError, match=r"runner\.eval_dataloaders is 'dev'; it must be a list"):
+        make(task, tmp_path, config=config).get_dataloader("train")
+
+
+@pytest.mark.parametrize("task", ["elp_er", "elp_ic"])
+def test_the_pooling_block_is_checked(task, tmp_path):
+    with pytest.raises(ElpError, match=r"modelrc\.UtteranceLevel is 'foo'; it must be a mapping"):
+        make(task, tmp_path, modelrc={"UtteranceLevel": "foo"})
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_evaluation_lines_name_the_checkpoint(mode, tmp_path):
+    expert = make("elp_er", tmp_path).eval()
+    expert.run_args.update(mode=mode, past_exp=str(tmp_path), init_ckpt=str(tmp_path / "dev-best.ckpt"))
+    run_split(expert, "test", step=0)
+    line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())
+    assert line.get("checkpoint") == ("dev-best.ckpt" if mode == "evaluate" else None)  # training goes on from it
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_evaluation_splits_are_checked_before_the_first_step(task, tmp_path):
     config = packaged_config(task)
     config["runner"]["eval_dataloaders"] = ["dev", "nowhere"]
@@ -216,7 +256,7 @@ def test_quick_configs_are_read(task, tmp_path):
     assert config["runner"]["eval_dataloaders"] == [DEV[task]] and config["runner"]["total_steps"] >= 120
     expert = make_expert(task, tmp_path / "exp", config=config)
     assert expert.modelrc["head"] == "linear"
-    assert len(expert.get_dataloader("train")) == (2 if task == "elp_er" else 1)  # 19 utterances, or 7 or 8
+    assert len(expert.get_dataloader("train")) == (3 if task == "elp_er" else 1)  # 19 utterances, or 7 or 8
 
 
 def test_config_files_are_paths_free_and_read(tmp_path):

@@ -203,3 +203,19 @@ def test_given_metadata(root, tmp_path):
         make(tmp_path, datarc={"meta_data": str(tmp_path / "meta")})
     with pytest.raises(ElpError, match=r"train_meta_data\.json does not exist"):
         make(tmp_path, datarc={"meta_data": str(tmp_path / "elsewhere")})
+
+
+@pytest.mark.parametrize(
+    ("datarc", "message"),
+    [
+        ({"valid_ratio": "abc"}, r"datarc\.valid_ratio is 'abc'; it must be a number of at least 0 and below 1"),
+        ({"valid_ratio": True}, r"datarc\.valid_ratio is True; it must be a number"),
+        ({"split_seed": "abc"}, r"datarc\.split_seed is 'abc'; it must be a whole number"),
+        ({"crop": "abc"}, r"datarc\.crop is 'abc'; it must be a whole number"),
+        ({"meta_data": 5}, r"datarc\.meta_data is 5; it must be a path"),
+        ({"test_fold": 2}, r"datarc\.test_fold is 2; choose one of: fold1"),
+    ],
+)
+def test_data_options_of_the_wrong_type(root, tmp_path, datarc, message):
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path, datarc=datarc)

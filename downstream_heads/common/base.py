@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.options import mapping
 from upstream_elp.errors import ElpError
 
 UNITLESS = frozenset({"loss", "min_dcf"})
@@ -55,8 +56,9 @@ class TaskExpert(nn.Module):
             raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
         self.upstream_dim = int(upstream_dim)
         self.upstream_rate = int(upstream_rate)
-        self.datarc: dict[str, Any] = dict(downstream_expert.get("datarc") or {})
-        self.modelrc: dict[str, Any] = dict(downstream_expert.get("modelrc") or {})
+        self.datarc, self.modelrc = (
+            mapping(downstream_expert.get(block), key=f"downstream_expert.{block}") for block in ("datarc", "modelrc")
+        )
         self.expdir = Path(expdir)
         self.seed = int(seed)
         self.run_args = kwargs
@@ -86,12 +88,18 @@ class TaskExpert(nn.Module):
         name = self.split_name(split)
         wanted = [name]
         if name == "train":
-            runner = self.run_args.get("runner") or {}
-            wanted += [self.split_name(other) for other in runner.get("eval_dataloaders") or []]
+            wanted += [self.split_name(other) for other in self.eval_splits()]
         for each in wanted:
             if each not in self._datasets:
                 self._datasets[each] = self.make_dataset(each)
         return self._datasets[name]
+
+    def eval_splits(self) -> list[str]:
+        """What ``runner.eval_dataloaders`` names, as it stands there."""
+        splits = mapping(self.run_args.get("runner"), key="runner").get("eval_dataloaders") or []
+        if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
+            raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
+        return list(splits)
 
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""
@@ -124,7 +132,8 @@ class TaskExpert(nn.Module):
 
         Args:
             split: the split's name.
-            step: S3PRL's global step (0 when evaluated from the command line).
+            step: S3PRL's global step (0 when evaluated from the command line; the line in ``metrics.jsonl`` then
+                names the ``checkpoint``).
             values: metric name -> value; rates in per cent.
             logger: S3PRL's summary writer, or None.
             items: how many utterances (or trials) the values rest on.
@@ -151,8 +160,15 @@ class TaskExpert(nn.Module):
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **(notes or {}),
         }
+        if checkpoint := self.evaluated_checkpoint():
+            record["checkpoint"] = checkpoint
         self.expdir.mkdir(parents=True, exist_ok=True)
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))
+
+    def evaluated_checkpoint(self) -> str | None:
+        """File name of the checkpoint that ``-m evaluate`` or ``-m inference`` loaded; None while training."""
+        path = self.run_args.get("init_ckpt") or self.run_args.get("past_exp")
+        return Path(path).name if path and self.run_args.get("mode") != "train" else None
 
 
 def mean_loss(records: Mapping[str, list]) -> float:

@@ -1,7 +1,9 @@
 """Strict reading of a config block: a key that means nothing is an error, not a surprise after a week of training."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from upstream_elp.errors import ElpError
@@ -25,9 +27,7 @@ def read_options(
     Raises:
         ElpError: the block is no mapping or holds an unknown key.
     """
-    block = {} if block is None else block
-    if not isinstance(block, Mapping):
-        raise ElpError(f"config key {where} must be a mapping, not {type(block).__name__}")
+    block = mapping(block, key=where)
     unknown = [key for key in block if key not in defaults and key not in set(ignored)]
     if unknown:
         close = difflib.get_close_matches(str(unknown[0]), list(defaults), n=1)
@@ -49,6 +49,46 @@ def positive_int(value: Any, *, key: str, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ElpError(f"config key {key} is {value!r}; it must be a whole number of at least {least}")
     return value
+
+
+def boolean(value: Any, *, key: str) -> bool:
+    """Return ``value`` if it is true or false; the word ``"false"`` would count as true."""
+    if not isinstance(value, bool):
+        raise ElpError(f"config key {key} is {value!r}; it must be true or false")
+    return value
+
+
+def number(value: Any, *, key: str, least: float = -math.inf, below: float = math.inf) -> float:
+    """Return ``value`` if it is a finite number, at least ``least`` and less than ``below``."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not least <= value < below:
+        limits = f" of at least {least}" if math.isfinite(least) else ""
+        limits += f"{' and' if limits else ''} below {below}" if math.isfinite(below) else ""
+        raise ElpError(f"config key {key} is {value!r}; it must be a number{limits}")
+    return value
+
+
+def mapping(value: Any, *, key: str) -> dict[str, Any]:
+    """Return a block as a dict; None counts as empty."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ElpError(f"config key {key} is {value!r}; it must be a mapping (a block of keys and values)")
+    return dict(value or {})
+
+
+def check_paths(options: Mapping[str, Any], keys: Iterable[str], *, where: str) -> None:
+    """Refuse paths that are neither text nor null."""
+    for key in keys:
+        if options[key] is not None and not isinstance(options[key], str | os.PathLike):
+            raise ElpError(f"config key {where}.{key} is {options[key]!r}; it must be a path or null")
+
+
+def check_list(value: Any, check: Callable[..., Any], *, key: str, **limits: Any) -> list:
+    """Return ``value`` if it is a list whose members pass ``check`` (one of the functions above)."""
+    if not isinstance(value, list | tuple):
+        raise ElpError(f"config key {key} is {value!r}; it must be a list, such as [{value}]")
+    for place, member in enumerate(value):
+        check(member, key=f"{key}[{place}]", **limits)
+    return list(value)
 
 
 def problem_list(problems: list[str], *, shown: int = 10) -> str:

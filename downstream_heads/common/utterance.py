@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
-from downstream_heads.common.options import choose, positive_int, read_options
+from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from upstream_elp.audio import CHANNEL_RULES
 from upstream_elp.errors import ElpError
 
@@ -38,11 +38,15 @@ class UtteranceExpert(TaskExpert):
         self.datarc = read_options(self.datarc, known, where="downstream_expert.datarc", ignored=ignored)
         for key, least in (("num_workers", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
             positive_int(self.datarc[key], key=f"downstream_expert.datarc.{key}", least=least)
+        for key in ("pre_load", "resample"):
+            boolean(self.datarc[key], key=f"downstream_expert.datarc.{key}")
+        paths = [key for key in ("root", "file_path", "meta_data") if key in self.datarc]
+        check_paths(self.datarc, paths, where="downstream_expert.datarc")
         choose(self.datarc["channels"], CHANNEL_RULES, key="downstream_expert.datarc.channels")
         self.audio = AudioReader(
-            resample=bool(self.datarc["resample"]),
+            resample=self.datarc["resample"],
             channels=self.datarc["channels"],
-            pre_load=bool(self.datarc["pre_load"]),
+            pre_load=self.datarc["pre_load"],
         )
 
     def build_head(self, classes: int) -> None:
@@ -51,8 +55,10 @@ class UtteranceExpert(TaskExpert):
         # S3PRL's config also carries the options of heads that are not selected
         self.modelrc = read_options(self.modelrc, HEAD_DEFAULTS, where=where, ignored=("DeepModel",))
         choose(self.modelrc["select"], ("UtteranceLevel",), key=f"{where}.select")
-        pooling = (self.modelrc["UtteranceLevel"] or {}).get("pooling", "MeanPooling")
-        choose(pooling, ("MeanPooling",), key=f"{where}.UtteranceLevel.pooling")
+        level = read_options(
+            self.modelrc["UtteranceLevel"], {"pooling": "MeanPooling"}, where=f"{where}.UtteranceLevel"
+        )
+        choose(level["pooling"], ("MeanPooling",), key=f"{where}.UtteranceLevel.pooling")
         head = UTTERANCE_HEADS[choose(self.modelrc["head"], UTTERANCE_HEADS, key=f"{where}.head")]
         dim = positive_int(self.modelrc["projector_dim"], key=f"{where}.projector_dim")
         self.projector = nn.Linear(self.upstream_dim, dim)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from downstream_heads.common.options import choose, positive_int, read_options
+from downstream_heads.common.options import boolean, check_list, choose, number, positive_int, read_options
 from upstream_elp.errors import ElpError
 
 WHERE = "downstream_expert.modelrc"
@@ -146,6 +146,18 @@ class LinearHead(nn.Module):
         return self.lm_head(hidden), frames_len
 
 
+def _check_rnn(options: Mapping[str, Any]) -> None:
+    """Refuse values of the block ``modelrc.RNNs`` that are of the wrong type."""
+    where = f"{WHERE}.RNNs"
+    boolean(options["bidirection"], key=f"{where}.bidirection")
+    number(options["total_rate"], key=f"{where}.total_rate", least=-1)
+    for key in ("dim", "sample_rate"):
+        check_list(options[key], positive_int, key=f"{where}.{key}")
+    for key in ("layer_norm", "proj"):
+        check_list(options[key], boolean, key=f"{where}.{key}")
+    check_list(options["dropout"], number, key=f"{where}.dropout", least=0, below=1)
+
+
 def build_head(
     modelrc: Mapping[str, Any], upstream_dim: int, upstream_rate: int, symbols: int
 ) -> tuple[nn.Module, nn.Module, str]:
@@ -160,6 +172,7 @@ def build_head(
         return nn.Identity(), LinearHead(upstream_dim, symbols), head
     choose(options["select"], ("RNNs",), key=f"{WHERE}.select")
     rnn = read_options(options["RNNs"], RNN_DEFAULTS, where=f"{WHERE}.RNNs")
+    _check_rnn(rnn)
     rnn["module"] = choose(str(rnn["module"]).upper(), ("LSTM", "GRU"), key=f"{WHERE}.RNNs.module")
     choose(rnn["sample_style"], ("concat", "drop"), key=f"{WHERE}.RNNs.sample_style")
     sizes = {key: len(rnn[key]) for key in ("dim", "dropout", "layer_norm", "sample_rate", "proj")}

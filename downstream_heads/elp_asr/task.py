@@ -15,7 +15,7 @@ from downstream_heads.common.files import write_text
 from downstream_heads.common.heads import pad_features
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import error_rate
-from downstream_heads.common.options import choose, positive_int, read_options
+from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_asr.characters import Characters, collapse, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, folders_of, only
@@ -65,21 +65,27 @@ class DownstreamExpert(TaskExpert):
         self.datarc = read_options(self.datarc, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
         self._check_options()
         rc = self.datarc
-        self.audio = AudioReader(resample=bool(rc["resample"]), channels=rc["channels"], pre_load=bool(rc["pre_load"]))
+        self.audio = AudioReader(resample=rc["resample"], channels=rc["channels"], pre_load=rc["pre_load"])
         self.characters = Characters(rc["dict_path"])
         self.projector, self.model, self.head = build_head(
             self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
         )
-        self.objective = nn.CTCLoss(blank=Characters.blank, zero_infinity=bool(rc["zero_infinity"]))
+        self.objective = nn.CTCLoss(blank=Characters.blank, zero_infinity=rc["zero_infinity"])
 
     def _check_options(self) -> None:
         rc = self.datarc
         for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
             positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
+        for key in ("zero_infinity", "pre_load", "resample"):
+            boolean(rc[key], key=f"{WHERE}.{key}")
+        check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
+        for split in self.splits:
+            if rc[split]:  # a split that is not used may be empty
+                folders_of(rc, split)
         choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
         choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
         choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
-        decoder = (rc["decoder_args"] or {}).get("decoder_type")
+        decoder = mapping(rc["decoder_args"], key=f"{WHERE}.decoder_args").get("decoder_type")
         if str(decoder).lower() != "none":
             raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
 

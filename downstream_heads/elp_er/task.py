@@ -11,7 +11,7 @@ from tqdm import tqdm
 from downstream_heads.common.base import mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
-from downstream_heads.common.options import choose, positive_int
+from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.utterance import UtteranceExpert
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
@@ -60,6 +60,7 @@ class DownstreamExpert(UtteranceExpert):
         self.read_data_options(DATA_DEFAULTS)
         rc = self.datarc
         choose(rc["missing"], ("error", "skip"), key=f"{WHERE}.missing")
+        number(rc["valid_ratio"], key=f"{WHERE}.valid_ratio", least=0, below=1)
         positive_int(rc["split_seed"], key=f"{WHERE}.split_seed", least=0)
         if rc["crop"] is not None:
             positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)

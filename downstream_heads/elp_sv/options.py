@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downstream_heads.common.options import choose, positive_int, read_options
+from downstream_heads.common.options import boolean, check_paths, choose, mapping, number, positive_int, read_options
 from upstream_elp.errors import ElpError
 
 DATA = "downstream_expert.datarc"
@@ -51,7 +51,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         ElpError: an unknown key or a value out of range.
     """
     block = dict(block)
-    vad = block.pop("vad_config", None) or {}
+    vad = mapping(block.pop("vad_config", None), key=f"{DATA}.vad_config")
     for stock, own, value in (
         ("vad_config.min_sec", "min_samples", vad.get("min_sec")),
         ("test_meta_data", "trials", block.pop("test_meta_data", None)),
@@ -64,7 +64,10 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     options = read_options(block, DATA_DEFAULTS, where=DATA, ignored=("train_meta_data", "dev_meta_data"))
     choose(options["protocol"], PROTOCOLS, key=f"{DATA}.protocol")
     choose(options["too_short"], TOO_SHORT, key=f"{DATA}.too_short")
+    check_paths(options, ("root", "file_path", "trials"), where=DATA)
+    number(options["held_out"], key=f"{DATA}.held_out", least=0)
     for key, least in (
+        ("split_seed", 0),
         ("dev_utterances", 2),
         ("dev_trials", 2),
         ("min_samples", 0),
@@ -99,6 +102,11 @@ def head_options(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     for key in ("input_dim", "agg_dim", "projector_dim"):
         if key in chosen:
             positive_int(chosen[key], key=f"{MODEL}.{head}.{key}")
+    for key, limits in (("dropout_p", {"least": 0, "below": 1}), ("s", {"least": 0}), ("m", {})):
+        if key in chosen:
+            number(chosen[key], key=f"{MODEL}.{head}.{key}", **limits)
+    if "batch_norm" in chosen:
+        boolean(chosen["batch_norm"], key=f"{MODEL}.{head}.batch_norm")
     return head, chosen
 
 
@@ -113,9 +121,11 @@ def _from_stock(block: Mapping[str, Any]) -> dict[str, Any]:
     for key, only in STOCK_CHOICES.items():
         if key in stock:
             choose(stock[key], (only,), key=f"{MODEL}.{key}")
-    own = dict(block.get("superb") or {})
+    own = mapping(block.get("superb"), key=f"{MODEL}.superb")
     if "input_dim" in stock:
         own["input_dim"] = stock["input_dim"]
-    own.update((stock.get("module_config") or {}).get(STOCK_CHOICES["module"]) or {})
-    own.update((stock.get("LossConfig") or {}).get(STOCK_CHOICES["ObjectiveLoss"]) or {})
+    for key, part in (("module_config", "module"), ("LossConfig", "ObjectiveLoss")):
+        name = STOCK_CHOICES[part]
+        parts = mapping(stock.get(key), key=f"{MODEL}.{key}")
+        own.update(mapping(parts.get(name), key=f"{MODEL}.{key}.{name}"))
     return {**block, "superb": own}
