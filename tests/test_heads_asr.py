@@ -214,7 +214,33 @@ def test_all_problems_are_counted(root, tmp_path):
         table.unlink()
     with pytest.raises(ElpError) as caught:
         make(tmp_path).get_dataloader("train")
-    assert "trans.txt is missing" in str(caught.value) and str(caught.value).count(";") == 9
+    assert str(caught.value).count("trans.txt is missing") == 3  # once per chapter, not per utterance as well
+    assert "has no transcript" not in str(caught.value) and str(caught.value).count(";") == 2
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_an_incomplete_corpus_is_refused(root, tmp_path, split):
+    """Not scored on what is left of it."""
+    table = tmp_path / "tables"
+    expert = make(tmp_path)
+    (part,) = expert.datarc[expert.split_name(split)]
+    rows = length_table(root, part)
+    path = root / rows[-1].path
+    path.unlink()
+    with pytest.raises(ElpError, match=rf"1 utterances have a transcript but no \.flac: {part}/.*/{path.stem};"):
+        make(tmp_path).get_dataloader(split)
+    table.mkdir()
+    lines = ["file_path,length", *(f"{row.path},{row.length}" for row in rows[:-1])]
+    (table / f"{part}.csv").write_text("\n".join(lines))
+    make(tmp_path, datarc={"bucket_file": str(table), "dev-clean": [part]}).get_dataloader(split)  # the rows count
+
+
+def test_a_chapter_without_any_audio_is_refused(root, tmp_path):
+    for path in (root / "train-clean-100" / "101" / "7").glob("*.flac"):
+        path.unlink()
+    with pytest.raises(ElpError, match="3 utterances have a transcript but no") as caught:
+        make(tmp_path).get_dataloader("train")
+    assert all(f"101-7-{number:04d}" in str(caught.value) for number in (3, 4, 5))
 
 
 @pytest.mark.parametrize(
@@ -272,6 +298,39 @@ def test_missing_parts_and_wrong_settings(root, tmp_path):
     ):
         with pytest.raises(ElpError, match=message):
             make(tmp_path, modelrc={"head": "superb", **modelrc})
+
+
+@pytest.mark.parametrize(
+    ("datarc", "message"),
+    [
+        ({"train": 5}, r"datarc\.train must list folders"),
+        ({"test-other": {"a": 1}}, r"datarc\.test-other must list folders"),
+        ({"zero_infinity": "no"}, r"datarc\.zero_infinity is 'no'; it must be true or false"),
+        ({"bucket_file": 5}, r"datarc\.bucket_file is 5; it must be a path"),
+        ({"dict_path": True}, r"datarc\.dict_path is True; it must be a path"),
+        ({"decoder_args": "none"}, r"datarc\.decoder_args is 'none'; it must be a mapping"),
+    ],
+)
+def test_data_options_of_the_wrong_type(root, tmp_path, datarc, message):
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path, datarc=datarc)
+
+
+@pytest.mark.parametrize(
+    ("rnn", "message"),
+    [
+        ("abc", r"modelrc\.RNNs is 'abc'; it must be a mapping"),
+        ({"dim": 8}, r"RNNs\.dim is 8; it must be a list, such as \[8\]"),
+        ({"dim": [8, "abc"]}, r"RNNs\.dim\[1\] is 'abc'; it must be a whole number"),
+        ({"dropout": [0.2, "abc"]}, r"RNNs\.dropout\[1\] is 'abc'; it must be a number"),
+        ({"layer_norm": [0, False]}, r"RNNs\.layer_norm\[0\] is 0; it must be true or false"),
+        ({"bidirection": "no"}, r"RNNs\.bidirection is 'no'; it must be true or false"),
+        ({"total_rate": "abc"}, r"RNNs\.total_rate is 'abc'; it must be a number"),
+    ],
+)
+def test_model_options_of_the_wrong_type(root, tmp_path, rnn, message):
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path, modelrc={"head": "superb", "project_dim": 4, "RNNs": rnn})
 
 
 def test_several_parts_make_one_split(root, tmp_path):

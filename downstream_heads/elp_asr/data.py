@@ -43,17 +43,18 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
         ElpError: an utterance without transcript, an empty one, or a character that the dictionary lacks; all are told.
     """
     found: dict[str, str] = {}
-    problems = []
+    problems, untold = [], set()
     for folder in sorted({Path(path).parent for path in paths}):
         table = root / folder / f"{folder.parent.name}-{folder.name}.trans.txt"
         if table.is_file():
-            for line in table.read_text(encoding="utf-8").splitlines():
-                name, _, text = line.strip().partition(" ")
-                found[name] = text.strip()
+            found.update(_read_table(table))
         else:
             problems.append(f"{folder / table.name} is missing")
+            untold.add(folder)
     for path in paths:
         name = Path(path).stem
+        if Path(path).parent in untold:
+            continue
         if name not in found:
             problems.append(f"{name} has no transcript")
         elif not found[name]:
@@ -63,6 +64,38 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
     if problems:
         raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
     return {Path(path).stem: found[Path(path).stem] for path in paths}
+
+
+def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str]) -> None:
+    """Refuse parts of the corpus whose transcripts name utterances without audio: a score would be of something else.
+
+    Args:
+        root: corpus root.
+        folders: parts of the corpus that are used as a whole.
+        paths: the audio that is there.
+
+    Raises:
+        ElpError: names the first ten and the number of the others.
+    """
+    present = {str(Path(path).with_suffix("")) for path in paths}
+    absent = []
+    for folder in folders:
+        for table in sorted((root / folder).glob("*/*/*.trans.txt")):
+            if table.name.startswith("."):  # macOS's "._" files
+                continue
+            chapter = table.parent.relative_to(root)
+            absent += [path for name in _read_table(table) if (path := str(chapter / name)) not in present]
+    if absent:
+        raise ElpError(
+            f"{root} is not complete: {len(absent)} utterances have a transcript but no .flac: {problem_list(absent)}; "
+            "unpack the corpus again, or name the utterances to use in a table (datarc.bucket_file)"
+        )
+
+
+def _read_table(table: Path) -> dict[str, str]:
+    """The lines ``<utterance> <text>`` of one chapter."""
+    lines = (line.strip().partition(" ") for line in table.read_text(encoding="utf-8").splitlines() if line.strip())
+    return {name: text.strip() for name, _, text in lines}
 
 
 class LibriSpeech(Dataset):
@@ -100,6 +133,8 @@ class LibriSpeech(Dataset):
             check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
             entries += part
         entries.sort(key=lambda entry: (-entry.length, entry.path))
+        if not bucket_file:  # a given table may select a part
+            require_audio(root, folders, [entry.path for entry in entries])
         texts = read_transcripts(root, [entry.path for entry in entries], characters)
         self.labels = {name: characters.encode(text, superb=superb) for name, text in texts.items()}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
@@ -125,7 +160,7 @@ def folders_of(datarc: Mapping[str, Any], split: str) -> list[str]:
     """The corpus parts of a split; ElpError if the config names none."""
     folders = datarc[split]
     folders = [folders] if isinstance(folders, str) else folders
-    if not folders or not all(isinstance(folder, str) for folder in folders):
+    if not folders or not isinstance(folders, list | tuple) or not all(isinstance(folder, str) for folder in folders):
         raise ElpError(
             f"config key downstream_expert.datarc.{split} must list folders of the corpus, such as [{split}]"
         )
