@@ -19,7 +19,9 @@ def packaged_config(task: str) -> dict:
     return yaml.safe_load((PACKAGE / task / "config.yaml").read_text())
 
 
-def make_expert(task: str, expdir: Path, *, seed: int = 1, variant=None, datarc=None, modelrc=None, config=None):
+def make_expert(
+    task: str, expdir: Path, *, seed: int = 1, variant=None, datarc=None, modelrc=None, config=None, mode: str = "train"
+):
     """An expert from the packaged config, with some keys of ``datarc`` and ``modelrc`` replaced."""
     config = config or packaged_config(task)
     block = config["downstream_expert"]
@@ -35,7 +37,7 @@ def make_expert(task: str, expdir: Path, *, seed: int = 1, variant=None, datarc=
         seed=seed,
         downstream_variant=variant,
         device="cpu",
-        mode="train",
+        mode=mode,
     )
 
 

@@ -40,9 +40,9 @@ def places(corpus, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ELP_CACHE", str(corpus.parent / "cache"))
 
 
-def make(tmp_path, head="superb", *, seed=1, modelrc=None, config=None, **datarc):
+def make(tmp_path, head="superb", *, seed=1, modelrc=None, config=None, mode="train", **datarc):
     modelrc = {"head": head, **SMALL, **(modelrc or {})}
-    return make_expert("elp_sv", tmp_path / "exp", seed=seed, datarc=datarc, modelrc=modelrc, config=config)
+    return make_expert("elp_sv", tmp_path / "exp", seed=seed, datarc=datarc, modelrc=modelrc, config=config, mode=mode)
 
 
 # ------------------------------------------------------------------------------------------------------- contract
@@ -50,6 +50,7 @@ def make(tmp_path, head="superb", *, seed=1, modelrc=None, config=None, **datarc
 
 @pytest.mark.parametrize("head", HEADS)
 def test_train_and_evaluate(head, tmp_path):
+    random.seed(0)  # draws the crops
     expert = make(tmp_path, head, train_batch_size=4, max_timestep=16000)
     optimizer = torch.optim.Adam(expert.parameters(), lr=0.01)
     means = []
@@ -85,6 +86,22 @@ def test_superb_protocol_selects_on_test_and_says_so(tmp_path, capsys):
     assert run_split(expert, "test")[1] == ["test-best.ckpt"]
     line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())
     assert (line["protocol"], line["selected_on"]) == ("superb", "test")
+    assert "has no dev set" not in capsys.readouterr().out
+
+
+def test_superb_protocol_alone_suffices(tmp_path, capsys):
+    """The packaged config evaluates dev, which that protocol does not have."""
+    expert = make(tmp_path, protocol="superb").eval()
+    expert.get_dataloader("train")
+    assert "test is evaluated where runner.eval_dataloaders says dev" in capsys.readouterr().out
+    assert run_split(expert, "dev")[1] == ["test-best.ckpt"]
+    assert json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())["split"] == "test"
+    assert not list((tmp_path / "exp").glob("dev*"))
+
+
+def test_superb_protocol_has_no_dev_set_to_evaluate(tmp_path):
+    """Who asks for dev by name shall not be given the figures of test."""
+    expert = make(tmp_path, protocol="superb", mode="evaluate")
     with pytest.raises(ElpError, match="has no dev set"):
         expert.get_dataloader("dev")
 
@@ -531,6 +548,41 @@ def test_wrong_data_options(tmp_path, datarc, message):
         make(tmp_path, **datarc)
 
 
+@pytest.mark.parametrize(
+    ("datarc", "message"),
+    [
+        ({"root": 5}, r"datarc\.root is 5; it must be a path"),
+        ({"trials": [1]}, r"datarc\.trials is \[1\]; it must be a path"),
+        ({"held_out": "abc"}, r"datarc\.held_out is 'abc'; it must be a number"),
+        ({"split_seed": "abc"}, r"datarc\.split_seed is 'abc'; it must be a whole number"),
+        ({"max_timestep": "abc"}, r"datarc\.max_timestep is 'abc'; it must be a whole number"),
+        ({"n_jobs": 1.5}, r"datarc\.n_jobs is 1\.5; it must be a whole number"),
+        ({"vad_config": 3}, r"datarc\.vad_config is 3; it must be a mapping"),
+        ({"p_target": "abc"}, r"datarc\.p_target is 'abc'"),
+    ],
+)
+def test_data_options_of_the_wrong_type(tmp_path, datarc, message):
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path, **datarc)
+
+
+@pytest.mark.parametrize(
+    ("modelrc", "message"),
+    [
+        ({"superb": 5}, r"modelrc\.superb is 5; it must be a mapping"),
+        ({"superb": {"s": "abc"}}, r"modelrc\.superb\.s is 'abc'; it must be a number"),
+        ({"superb": {"m": None}}, r"modelrc\.superb\.m is None; it must be a number"),
+        ({"superb": {"dropout_p": 1.5}}, r"superb\.dropout_p is 1\.5; it must be a number of at least 0 and below 1"),
+        ({"superb": {"batch_norm": "false"}}, r"superb\.batch_norm is 'false'; it must be true or false"),
+        ({"module_config": 3}, r"modelrc\.module_config is 3; it must be a mapping"),
+        ({"LossConfig": {"AMSoftmaxLoss": 3}}, r"LossConfig\.AMSoftmaxLoss is 3; it must be a mapping"),
+    ],
+)
+def test_model_options_of_the_wrong_type(tmp_path, modelrc, message):
+    with pytest.raises(ElpError, match=message):
+        make(tmp_path, modelrc=modelrc)
+
+
 def test_wrong_model_options(tmp_path):
     for modelrc, message in (
         ({"head": "ecapa"}, "choose one of: superb, linear"),
@@ -567,6 +619,20 @@ def test_corpus_without_speakers_or_audio(tmp_path):
     for number in range(4):
         (root / "dev" / "wav" / f"id{number}").mkdir()
     with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
+        make(tmp_path, root=str(root)).get_dataloader("train")
+
+
+def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    root = toy_corpora.voxceleb1(tmp_path / "data", train=4, test=2)
+    assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "left out" not in capsys.readouterr().out
+    paths = sorted((root / "dev" / "wav").glob("*/*/*.wav"))
+    toy_corpora.write_wav(paths[0], toy_corpora.tone(seconds=1.0))
+    toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is no damage
+    make(tmp_path, root=str(root)).get_dataloader("train")
+    assert capsys.readouterr().out.count("2 of 16 utterances below") == 1
+    toy_corpora.write_wav(paths[1], np.zeros(0, dtype=np.float32))
+    with pytest.raises(ElpError, match=rf"1 files below .* hold 0 samples: .*{paths[1].parent.name}/{paths[1].name};"):
         make(tmp_path, root=str(root)).get_dataloader("train")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from downstream_heads.common.options import problem_list
 from downstream_heads.elp_sv.data import (
     TrainUtterances,
@@ -17,6 +19,7 @@ from downstream_heads.elp_sv.data import (
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA
 from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
+from upstream_elp.audio import audio_length
 from upstream_elp.errors import ElpError
 
 
@@ -48,8 +51,14 @@ class VoxCeleb:
         least = self.options["min_samples"]
         if self._long is None:
             names = list_utterances(self.train_folder, [*self.speakers, *self.held_out])
-            lengths = trimmed_lengths(self.train_folder, names, n_jobs=self.options["n_jobs"])
-            self._long = [name for name, length in zip(names, lengths.tolist(), strict=True) if length > least]
+            lengths = trimmed_lengths(self.train_folder, names, n_jobs=self.options["n_jobs"]).tolist()
+            self._refuse_empty([name for name, length in zip(names, lengths, strict=True) if not length])
+            self._long = [name for name, length in zip(names, lengths, strict=True) if length > least]
+            if self._long and len(self._long) < len(names):
+                tqdm.write(
+                    f"[elp_sv] {len(names) - len(self._long)} of {len(names)} utterances below {self.train_folder} are "
+                    f"left out: after trimming silence they have no more than {DATA}.min_samples {least} samples"
+                )
         apart = set(self.held_out)
         found = [name for name in self._long if (name.split("/")[0] in apart) == held_out]
         if not found and not held_out:
@@ -58,6 +67,15 @@ class VoxCeleb:
                 f"silence; lower {DATA}.min_samples or check the audio"
             )
         return found
+
+    def _refuse_empty(self, names: Sequence[str]) -> None:
+        """Of those that trimming left nothing of, the ones without a sample are damage, not silence."""
+        empty = [name for name in names if not audio_length(self.train_folder / name)]
+        if empty:
+            raise ElpError(
+                f"{len(empty)} files below {self.train_folder} hold 0 samples: {problem_list(empty)}; "
+                "unpack or convert them again, or remove them"
+            )
 
     def train(self) -> TrainUtterances:
         """Random crops of the training speakers."""
@@ -73,8 +91,8 @@ class VoxCeleb:
             return read_trials(path, self.test_folder)
         if not self.held_out:
             raise ElpError(
-                f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; set runner.eval_dataloaders: "
-                "[test] or protocol: dev"
+                f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; evaluate test (-t test), or train "
+                "with protocol: dev"
             )
         return make_trials(
             self.names(held_out=True),

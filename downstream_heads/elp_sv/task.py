@@ -34,7 +34,8 @@ class DownstreamExpert(TaskExpert):
 
     `datarc.protocol` is `dev` (some training speakers are held out and never trained on, trials are made from them, and
     the best checkpoint is chosen there) or `superb` (all training speakers are trained on and the best checkpoint is
-    chosen on test, as in SUPERB). Every line of `metrics.jsonl` says which, under `protocol` and `selected_on`.
+    chosen on test, as in SUPERB; where `runner.eval_dataloaders` says dev, training evaluates test). Every line of
+    `metrics.jsonl` says which, under `protocol` and `selected_on`.
 
     Files written into `expdir` for dev and test: `<split>_predict.txt` with `id-vid-utt_id-vid-utt score` per line and
     `<split>_truth.txt` with the label in place of the score; for dev also `dev_trials.txt`.
@@ -59,6 +60,8 @@ class DownstreamExpert(TaskExpert):
         self._check_sizes(head)
         self.corpus = VoxCeleb(root, self.datarc, least=self.least)
         self.selected_on = "dev" if self.corpus.held_out else "test"
+        # the runner's block is S3PRL's: it names splits and knows of no protocol
+        self.test_for_dev = self.selected_on == "test" and self.run_args.get("mode") == "train"
         self.trials: dict[str, list[Trial]] = {}
         self._build_head(head, options)
 
@@ -84,6 +87,11 @@ class DownstreamExpert(TaskExpert):
         else:
             self.model, self.objective = MeanPooling(), Softmax(dim, speakers)
 
+    def split_name(self, split: str) -> str:
+        """The split's name; in training with protocol `superb`, which has no dev set, test stands for dev."""
+        name = super().split_name(split)
+        return "test" if name == "dev" and self.test_for_dev else name
+
     def make_dataset(self, split: str) -> Dataset:
         """The data set of one split; dev and test also fill `self.trials`."""
         if split == "train":
@@ -93,6 +101,11 @@ class DownstreamExpert(TaskExpert):
                 f"{len(self.corpus.speakers)} speakers to train on, {len(self.corpus.held_out)} speakers held out; "
                 f"the best checkpoint is chosen on {self.selected_on}"
             )
+            if self.test_for_dev and "dev" in self.eval_splits():
+                tqdm.write(
+                    f"[{self.task}] protocol superb has no dev set: test is evaluated where runner.eval_dataloaders "
+                    "says dev"
+                )
             return data
         self.trials[split] = self.corpus.trials(split)
         return self.corpus.evaluation(split, self.trials[split])
