@@ -1,5 +1,6 @@
 """``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -9,13 +10,15 @@ import pytest
 import torch
 import yaml
 
+from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
 from upstream_elp.config import recipes_dir
 from upstream_elp.errors import ElpError
-from upstream_elp.host import flags, plans
+from upstream_elp.host import experiment, flags, plans
+from upstream_elp.quickstart.plan import make_jobs
 from upstream_elp.run import run
 
 
@@ -205,6 +208,32 @@ def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
     assert plan(words, **trained).args.past_exp == trained["exp"]
     near = words.replace("{k}", os.path.relpath(trained["k"])).replace("{config}", Path(trained["config"]).name)
     assert plan(near, **trained).args.past_exp == trained["exp"]
+
+
+def test_the_quickstarts_command_can_be_given_again(trained, tmp_path):
+    """Before any checkpoint, after a break, and with other numbers of steps."""
+    toy_corpora.fluent_speech_commands(tmp_path / "data")
+    made = {
+        steps: make_jobs(
+            out=tmp_path,
+            data=tmp_path / "data",
+            backbone=Path(trained["k"]),
+            tasks=["elp_ic"],
+            methods=["weighted_sum"],
+            steps=steps,
+            seed=5,
+            device="cpu",
+        )[0]
+        for steps in (1, 2)
+    }
+    folder = Path(made[1].folder)
+    folder.mkdir(parents=True)
+    for job, last in ((made[1], 1), (made[1], 1), (made[2], 2)):
+        run(job.train_argv)
+        assert max(experiment.states(folder)).name == f"states-{last}.ckpt"
+    other = dataclasses.replace(made[2], seed=6)
+    with pytest.raises(ElpError, match="trained with --seed 5, not 6"):
+        run(other.train_argv)
 
 
 @pytest.fixture(scope="module")
