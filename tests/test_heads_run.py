@@ -11,11 +11,24 @@ from tests.toys import tiny_backbone
 from upstream_elp.errors import ElpError
 from upstream_elp.run import run
 
-DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev"}
+DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev", "elp_sv": "dev"}
 FILES = {
     "elp_asr": {"test-clean-noLM-hyp.ark", "test-clean-noLM-ref.ark"},
     "elp_er": {"test_fold2_predict.txt", "test_fold2_truth.txt"},
     "elp_ic": {"test_predict.csv", "test_truth.csv"},
+    "elp_sv": {"test_predict.txt", "test_truth.txt", "dev_trials.txt"},
+}
+ITEMS = {"elp_asr": 3, "elp_er": 6, "elp_ic": 4, "elp_sv": 28}  # SV counts trials
+SMALL = {
+    "elp_asr": {"modelrc.RNNs.dim": "[8,8]"},
+    "elp_sv": {
+        "modelrc.superb.input_dim": 8,
+        "modelrc.superb.agg_dim": 8,
+        "modelrc.linear.projector_dim": 8,
+        "datarc.max_timestep": 8000,
+        "datarc.min_samples": 16000,
+        "datarc.train_batch_size": 4,
+    },
 }
 SHORT = {"total_steps": 4, "eval_step": 2, "save_step": 2, "log_step": 2, "gradient_accumulate_steps": 1}
 
@@ -34,8 +47,7 @@ def options(task, head, **runner):
     values = {f"config.runner.{key}": value for key, value in {**SHORT, **runner}.items()}
     values["config.downstream_expert.datarc.num_workers"] = 0
     values["config.downstream_expert.modelrc.head"] = head
-    if task == "elp_asr":
-        values["config.downstream_expert.modelrc.RNNs.dim"] = "[8,8]"
+    values.update({f"config.downstream_expert.{key}": value for key, value in SMALL.get(task, {}).items()})
     return ["-o", ",,".join(f"{key}={value}" for key, value in values.items())]
 
 
@@ -65,11 +77,34 @@ def test_train_evaluate_infer(task, head, data, tmp_path):
     run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(data), "--device", "cpu"])
     assert FILES[task] <= {path.name for path in exp.iterdir()}
     evaluated = lines(exp)[-1]
-    assert evaluated["split"].startswith("test") and evaluated["items"] in (3, 4, 6)
+    assert evaluated["split"].startswith("test") and evaluated["items"] == ITEMS[task]
+    assert evaluated["checkpoint"] == f"{DEV[task]}-best.ckpt"
+    assert not any("checkpoint" in line for line in lines(exp)[:-1])
 
     wav = toy_corpora.write_wav(tmp_path / "some.wav", toy_corpora.tone())
     run(["-m", "inference", "-t", str(wav), "-e", best, "--data", str(data), "--device", "cpu"])
     assert next(exp.glob("inference.*")).read_text().startswith("some")
+
+
+@pytest.mark.parametrize("task", ["elp_asr", "elp_sv"])
+def test_a_stock_upstream(task, data, tmp_path):
+    """The tasks take any upstream of S3PRL; filter banks come every 10 ms and have nothing to download."""
+    exp = tmp_path / "exp"
+    run(["-m", "train", "-u", "fbank", *flags(task, data, exp), *options(task, "superb", total_steps=2)])
+    best = str(exp / f"{DEV[task]}-best.ckpt")
+    run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(data), "--device", "cpu"])
+    assert [line["items"] for line in lines(exp) if line["split"].startswith("test")] == [ITEMS[task]]
+
+
+def test_sv_with_superb_s_protocol(data, tmp_path):
+    """``protocol: superb`` alone is enough: S3PRL's loop then evaluates test and keeps its best checkpoint."""
+    exp = tmp_path / "exp"
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    flag, values = options("elp_sv", "linear", total_steps=2)
+    protocol = "config.downstream_expert.datarc.protocol=superb"
+    run(["-m", "train", *upstream, *flags("elp_sv", data, exp), flag, f"{values},,{protocol}"])
+    assert {line["split"] for line in lines(exp)} == {"train", "test"}
+    assert (exp / "test-best.ckpt").is_file() and not (exp / "dev-best.ckpt").exists()
 
 
 def test_best_score_survives_resuming(data, tmp_path):
