@@ -202,6 +202,15 @@ def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, m
     assert plan(f"-m train -p {{exp}} {resuming} -o args.seed=3 --seed 3", **trained).args.past_exp == trained["exp"]
 
 
+def test_a_folder_that_was_moved_is_told(trained, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained["exp"], moved)
+    for words in (f"-m train -p {moved} -a", f"-m train -e {{exp}} -p {moved}"):
+        with pytest.raises(ElpError, match=r"in .*exp, and S3PRL would go on there, not in -p .*moved; insist"):
+            plan(words, **trained)
+        assert plan(f"{words} -o args.expdir={moved}", **trained).args.past_exp
+
+
 def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
     monkeypatch.chdir(trained["root"])
     words = f"{AGAIN} -a --seed 1337 -s hidden_states -o config.runner.total_steps=9,,config.runner.eval_step=3"

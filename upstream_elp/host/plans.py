@@ -117,7 +117,9 @@ def _resumed(plan: Plan) -> Namespace | None:
     register()
     found = checks.checkpoint(flag, path)
     old, config, ranks = experiment.saved(found)
-    resume.same_flags(flag, plan.given, old, found, overridden=resume.overridden(args.override))
+    overridden = resume.overridden(args.override)
+    resume.same_flags(flag, plan.given, old, found, overridden=overridden)
+    resume.same_folder(flag, plan.given, old, found, overridden=overridden)
     if args.config:
         resume.same_config(flag, args, copy.deepcopy(config), found)
     if args.mode == "train":

@@ -51,6 +51,21 @@ def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overr
         )
 
 
+def same_folder(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
+    """Refuse a ``-p`` that is not the checkpoint's: S3PRL goes on saving where it did, also if the folder was moved.
+
+    Raises:
+        ElpError: naming both folders.
+    """
+    wanted, had = getattr(given, "expdir", None), getattr(old, "expdir", None)
+    if wanted is None or had is None or "expdir" in overridden or experiment.plain(wanted) == experiment.plain(had):
+        return
+    raise ElpError(
+        f"{flag}: {path} was saved by a run in {had}, and S3PRL would go on there, not in -p {wanted}; insist on that "
+        f"folder with -o args.expdir={wanted}"
+    )
+
+
 def same_config(flag: str, args: Namespace, old: dict, path: Path) -> None:
     """Refuse a ``-c`` whose content differs from the checkpoint's config; this run's ``-o`` counts for both.
 
