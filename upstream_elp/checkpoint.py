@@ -22,6 +22,7 @@ from torch import Tensor
 from upstream_elp import __version__
 from upstream_elp.config import AdapterConfig, parse_config
 from upstream_elp.errors import ElpError
+from upstream_elp.files import umask
 from upstream_elp.fingerprint import Fingerprint
 
 FORMAT_VERSION = 1
@@ -85,11 +86,9 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
 
 def _open_to_readers(folder: Path) -> None:
     """Give the folder and its files the rights that the user's umask asks for; temporary ones are private."""
-    umask = os.umask(0)
-    os.umask(umask)
-    folder.chmod(0o777 & ~umask)
+    folder.chmod(0o777 & ~umask())
     for path in folder.iterdir():
-        path.chmod(0o666 & ~umask)
+        path.chmod(0o666 & ~umask())
 
 
 def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:

@@ -22,7 +22,7 @@ def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iter
     try:
         with os.fdopen(handle, mode, **options) as file:
             yield file
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes 0600
+        Path(temporary).chmod(0o666 & ~umask())  # mkstemp makes 0600
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -37,7 +37,8 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The user's file mode creation mask, which temporary files and folders do not follow."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

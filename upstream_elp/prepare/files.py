@@ -5,21 +5,20 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
+from upstream_elp.files import cache_dir, whole_file
 
 
 def default_out(corpus: str, root: Path) -> Path:
-    """Return the folder for a corpus' tables: below ``$ELP_CACHE`` or ``~/.cache/s3prl-elp``.
+    """Return the folder for a corpus' tables: below :func:`upstream_elp.files.cache_dir`.
 
     The name holds a hash of the root, so that two copies of a corpus never share tables.
     """
-    base = Path(os.environ.get("ELP_CACHE") or Path.home() / ".cache" / "s3prl-elp").expanduser()
     key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
-    return base / "prepare" / f"{corpus}-{key}"
+    return cache_dir() / "prepare" / f"{corpus}-{key}"
 
 
 def open_out(out: Path) -> Path:
@@ -75,22 +74,9 @@ def relative(path: Path, root: Path) -> str:
 def write_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        # mkstemp makes private files; a table in a shared cache is for everybody the folder is for
-        Path(partial).chmod(0o666 & ~_umask())
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with whole_file(path, encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, value: object) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from upstream_elp.errors import ElpError
+from upstream_elp.files import whole_file
 from upstream_elp.quickstart.plan import TASKS, Job
 
 
@@ -21,9 +22,8 @@ def main(spec: str) -> None:
     """Run the job described in the file ``spec``."""
     job = Job(**json.loads(Path(spec).read_text(encoding="utf-8")))
     result = run_job(job)
-    temporary = job.result.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
-    temporary.replace(job.result)
+    with whole_file(job.result, encoding="utf-8") as file:
+        json.dump(result, file, indent=2)
 
 
 def run_job(job: Job) -> dict[str, Any]:

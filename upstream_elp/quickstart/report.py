@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from upstream_elp.files import whole_file
 from upstream_elp.quickstart.plan import METRIC_TITLES, TASKS, Job
 
 COLUMNS = {
@@ -145,6 +146,5 @@ def _curve(job: Job) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path, encoding="utf-8") as file:
+        file.write(text)
