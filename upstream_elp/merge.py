@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from torch.nn.utils import parametrize
 from upstream_elp.build import checkpoint_family
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
+from upstream_elp.files import whole_file
 from upstream_elp.options import WEIGHT_SPACE
 
 WEIGHT_KEYS = ("model", "model_weight")
@@ -71,15 +70,8 @@ def write_merged(expert: ElpExpert, source: Path, out: Path) -> Path:
         weights[key] = tensor
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
+        with whole_file(out, "wb") as file:
+            torch.save(checkpoint, file)
     except OSError as error:
         raise ElpError(f"cannot write {out}: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(checkpoint, file)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return out

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from downstream_heads.common.files import cache_dir, digest
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
+from upstream_elp.files import whole_file
 from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
 
 try:
@@ -110,18 +110,8 @@ def _read(path: Path, names: Sequence[str]) -> np.ndarray | None:
 
 def _write(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
     """Atomic. A cache that cannot be written costs time at the next start, no more."""
-    with contextlib.suppress(OSError):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes 0600; a cache may be shared
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with contextlib.suppress(OSError), whole_file(path, "wb") as file:
+        np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
 
 
 @contextlib.contextmanager

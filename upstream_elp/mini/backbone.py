@@ -5,7 +5,6 @@ The weights come from S3PRL's model classes and a seed: same arguments, same fil
 
 import ast
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from upstream_elp.errors import ElpError
+from upstream_elp.files import whole_file
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
 EXTRACTOR_MODES = ("default", "layer_norm")
@@ -285,15 +285,8 @@ def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def _save(checkpoint: dict[str, Any], path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with whole_file(path, "wb") as stream:  # a stream, not a name: the file's name would be part of its bytes
+            torch.save(checkpoint, stream)
     except OSError as error:
         raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:  # a stream, not a name: the file's name would be part of its bytes
-            torch.save(checkpoint, stream)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
