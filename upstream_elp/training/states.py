@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def find_states(place: str | Path) -> Path:
     return best[0] if best else states[-1]
 
 
+def _namespace_admitted() -> contextlib.AbstractContextManager:
+    """Admit ``argparse.Namespace`` for one load; torch's own context would also revoke what was admitted before it."""
+    if argparse.Namespace in torch.serialization.get_safe_globals():
+        return contextlib.nullcontext()
+    return torch.serialization.safe_globals([argparse.Namespace])
+
+
 def load_states(path: str | Path) -> dict[str, Any]:
     """Load a training checkpoint; of classes, only the ``argparse.Namespace`` of its arguments is admitted.
 
@@ -43,7 +51,7 @@ def load_states(path: str | Path) -> dict[str, Any]:
         ElpError: unreadable file, or not a training checkpoint of S3PRL.
     """
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with _namespace_admitted():
             states = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise ElpError(f"{path} cannot be loaded safely: {' '.join(str(error).split())[:200]}") from error
