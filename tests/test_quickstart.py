@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from upstream_elp.errors import ElpError
-from upstream_elp.quickstart.job import count_states
+from upstream_elp.quickstart.job import _layers, count_states
 from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
 from upstream_elp.quickstart.report import write_report
 
@@ -34,7 +34,7 @@ def finish(job, value=50.0):
     lines = [
         {"split": "train", "step": 100, "metrics": {"loss": 3.0}},
         {"split": "train", "step": 200, "metrics": {"loss": 2.0}},
-        {"split": task.dev, "step": 200, "metrics": {metric: 40.0}},
+        {"split": task.dev, "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
         {"split": task.test, "step": 0, "metrics": {metric: value}},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -42,7 +42,7 @@ def finish(job, value=50.0):
         "settings": job.settings(), "task": job.task, "method": job.method, "metric": metric,
         "test": {metric: value, "uer": 60.0}, "chance": {metric: 25.0}, "items": 180,
         "selected": "dev-best.ckpt", "best_step": 200,
-        "trainable": {"upstream": 1000, "featurizer": 4, "head": 20}, "layer_weights": [0.25, 0.75],
+        "trainable": {"upstream": 1000, "featurizer": 4, "head": 20}, "layer_weights": [0.25, 0.75], "layers": [1, 2],
         "seconds": {"train": 12.0, "test": 1.0, "resumed": False}, "machine": {},
     }  # fmt: skip
     job.result.write_text(json.dumps(result))
@@ -105,7 +105,11 @@ def test_the_report_says_what_came_out(tmp_path):
     assert all(TASKS[name].title in text for name in TASKS)
     frame = pd.read_csv(tmp_path / "results.csv")
     assert len(frame) == 12
-    assert frame["value"].tolist() == [float(index) for index in range(12)]
+    values = {(job.task, job.method): float(index) for index, job in enumerate(jobs)}
+    assert all(row.value == values[row.task, row.method] for row in frame.itertuples())
+    assert frame["task"].tolist() == [name for name in TASKS for _ in METHODS]
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert set(curves[curves["task"] == "elp_asr"]["what"]) == {"train loss", "dev character error rate (%)"}
     assert frame["loss_first"].eq(3.0).all()
     assert frame["loss_last"].eq(2.0).all()
     assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 12
@@ -129,6 +133,12 @@ def test_parameters_are_counted_without_scores_and_fingerprints():
     }
     assert count_states(states) == {"upstream": 6, "featurizer": 4, "head": 5}
     assert count_states({"Downstream": {}}) == {"upstream": 0, "featurizer": 0, "head": 0}
+
+
+def test_layer_weights_are_given_their_layers():
+    weights = {"Featurizer": {"weights": torch.zeros(2)}}
+    assert _layers({**weights, "Upstream": {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}}) == [1, 3]
+    assert _layers(weights) == [0, 1], "without L-adapters the encoder's input comes first"
 
 
 @pytest.mark.slow

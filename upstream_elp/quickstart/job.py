@@ -54,6 +54,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "best_step": int(states["Step"]),
         "trainable": count_states(states),
         "layer_weights": _layer_weights(states),
+        "layers": _layers(states),
         "seconds": {"train": round(trained - started, 1), "test": round(tested - trained, 1), "resumed": resumed},
         "machine": {
             "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else platform.machine(),
@@ -76,6 +77,12 @@ def _layer_weights(states: dict[str, Any]) -> list[float]:
     """Softmax of the featurizer's layer weights, empty where the head sees one state alone."""
     weights = states.get("Featurizer", {}).get("weights")
     return [] if weights is None else [round(value, 6) for value in weights.softmax(dim=0).tolist()]
+
+
+def _layers(states: dict[str, Any]) -> list[int]:
+    """Encoder layers whose outputs the weights belong to: those with L-adapters, else all, with the input as 0."""
+    adapted = {int(name.split(".")[1]) for name in states.get("Upstream", {}) if name.startswith("l_adapter.")}
+    return [index + 1 for index in sorted(adapted)] or list(range(len(_layer_weights(states))))
 
 
 def _last_line(path: Path, split: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
         for index, (method, bars) in enumerate(groups):
             axis.bar(bars["layer"] + (index - (len(groups) - 1) / 2) * width, bars["weight"], width, label=method)
         axis.set_title(TASKS[task].title)
-        axis.set_xlabel("feature (0 = first that the head sees)")
+        axis.set_xlabel("encoder layer (0: its input)")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y", alpha=0.3)
     axes[0][0].set_ylabel("softmax weight")

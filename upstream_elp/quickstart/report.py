@@ -44,14 +44,14 @@ def write_report(jobs: Sequence[Job], out: Path, *, note: str) -> str:
     """
     from upstream_elp.quickstart.plots import plot_curves, plot_layer_weights
 
-    results = [_result(job) for job in jobs if job.result.is_file()]
+    results = sorted((_result(job) for job in jobs if job.result.is_file()), key=_order)
     frame = pd.DataFrame([_row(job, result) for job, result in results], columns=list(COLUMNS))
     curves = pd.DataFrame([point for job, _ in results for point in _curve(job)])
     weights = pd.DataFrame(
         [
             {"task": job.task, "method": job.method, "layer": layer, "weight": weight}
             for job, result in results
-            for layer, weight in enumerate(result["layer_weights"])
+            for layer, weight in zip(result["layers"], result["layer_weights"], strict=True)
         ]
     )
     text = markdown(frame, note)
@@ -100,6 +100,12 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     return f"{note}\n\n" + "\n\n".join(tables) + "\n"
 
 
+def _order(found: tuple[Job, dict[str, Any]]) -> tuple[int, int]:
+    """By task, then from the smallest method to the largest."""
+    job, result = found
+    return list(TASKS).index(job.task), result["trainable"]["upstream"]
+
+
 def _cell(row: Any) -> str:
     return f"{row.value:.1f}" if pd.isna(row.also) else f"{row.value:.1f} / {row.also:.1f}"
 
@@ -130,15 +136,16 @@ def _row(job: Job, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curve(job: Job) -> list[dict[str, Any]]:
-    """Train loss and dev metric over steps; a resumed run's repeated steps count once, the last time."""
+    """Train loss and dev metric (the second one, if there is one) over steps; a repeated step counts the last time."""
     task = TASKS[job.task]
+    metric = task.also or task.metric
     points: dict[tuple[str, int], float] = {}
     for line in (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["split"] == "train" and record["metrics"].get("loss") is not None:
             points["train loss", record["step"]] = record["metrics"]["loss"]
-        if record["split"] == task.dev and record["step"] and record["metrics"].get(task.metric) is not None:
-            points[f"dev {METRIC_TITLES[task.metric]} (%)", record["step"]] = record["metrics"][task.metric]
+        if record["split"] == task.dev and record["step"] and record["metrics"].get(metric) is not None:
+            points[f"dev {METRIC_TITLES[metric]} (%)", record["step"]] = record["metrics"][metric]
     return [
         {"task": job.task, "method": job.method, "what": what, "step": step, "value": value}
         for (what, step), value in sorted(points.items())
