@@ -1,6 +1,6 @@
 """Data loaders with S3PRL's contract, and audio that is read one way by all tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,11 @@ def eval_loader(
         collate_fn=collate_fn,
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def split_loader(dataset: Dataset, datarc: Mapping[str, Any], *, train: bool, epoch: int, seed: int) -> DataLoader:
+    """A loader with the batch size and the workers that a task's ``datarc`` gives to training or evaluation."""
+    workers = datarc["num_workers"]
+    if train:
+        return train_loader(dataset, batch_size=datarc["train_batch_size"], num_workers=workers, epoch=epoch, seed=seed)
+    return eval_loader(dataset, batch_size=datarc["eval_batch_size"], num_workers=workers)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
-from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
+from downstream_heads.common.loaders import AudioReader, split_loader
 from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from upstream_elp.audio import CHANNEL_RULES
 from upstream_elp.errors import ElpError
@@ -73,14 +73,5 @@ class UtteranceExpert(TaskExpert):
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """A loader of ``(wavs, labels, filenames)``."""
-        split, rc = self.split_name(split), self.datarc
-        dataset = self.dataset(split)
-        if split == "train":
-            return train_loader(
-                dataset,
-                batch_size=rc["train_batch_size"],
-                num_workers=rc["num_workers"],
-                epoch=epoch,
-                seed=self.seed,
-            )
-        return eval_loader(dataset, batch_size=rc["eval_batch_size"], num_workers=rc["num_workers"])
+        split = self.split_name(split)
+        return split_loader(self.dataset(split), self.datarc, train=split == "train", epoch=epoch, seed=self.seed)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.heads import pad_features
-from downstream_heads.common.loaders import eval_loader, train_loader
+from downstream_heads.common.loaders import split_loader
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
@@ -112,17 +112,8 @@ class DownstreamExpert(TaskExpert):
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """A loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
-        split, rc = self.split_name(split), self.datarc
-        dataset = self.dataset(split)
-        if split == "train":
-            return train_loader(
-                dataset,
-                batch_size=rc["train_batch_size"],
-                num_workers=rc["num_workers"],
-                epoch=epoch,
-                seed=self.seed,
-            )
-        return eval_loader(dataset, batch_size=rc["eval_batch_size"], num_workers=rc["num_workers"])
+        split = self.split_name(split)
+        return split_loader(self.dataset(split), self.datarc, train=split == "train", epoch=epoch, seed=self.seed)
 
     def load_audio(self, path: str | Path) -> Tensor:
         """One file after the recipe's effects, for S3PRL's `-m inference`."""

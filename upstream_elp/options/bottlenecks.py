@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from upstream_elp.layers import resolve_layers, resolve_size
-from upstream_elp.options.kinds import Activation, Block, Init, Layers, Size
+from upstream_elp.options.kinds import Activation, Block, Init, Layers, PerLayer, Size
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
@@ -96,7 +96,7 @@ class Houlsby:
 
 
 @dataclass(frozen=True)
-class AdapterBias:
+class AdapterBias(PerLayer):
     """AdapterBias: ``v * alpha`` added to the FFN's output, one learned vector and one number per frame."""
 
     layers: Layers = "all"
@@ -111,10 +111,6 @@ class AdapterBias:
     def identity_at_init(self) -> bool:
         """Whether the adapted backbone starts as the plain one, bit by bit."""
         return self.init == "zero"
-
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
 
     def count(self, model: Architecture) -> int:
         """Number of trained values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from upstream_elp.errors import ElpError
 from upstream_elp.layers import resolve_layers
-from upstream_elp.options.kinds import CNN_BLOCKS, Layers
+from upstream_elp.options.kinds import CNN_BLOCKS, Layers, PerLayer
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
@@ -50,7 +50,7 @@ class PAdapter:
 
 
 @dataclass(frozen=True)
-class DeepPrompt:
+class DeepPrompt(PerLayer):
     """Learned frames before the input of each layer, stripped from its output.
 
     As coded for arXiv 2211.02227 and 2306.05350. WavLM sees them at the positions before the first frame.
@@ -73,17 +73,13 @@ class DeepPrompt:
         """Raise an :class:`ElpError` for a value that fits no model."""
         _check_vectors(self.length, self.init_std, where)
 
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
         return len(resolve_layers(self.layers, model.layers)) * self.length * model.dim
 
 
 @dataclass(frozen=True)
-class PrefixKV:
+class PrefixKV(PerLayer):
     """Prefix tuning: learned keys and values in each layer's attention, without a position."""
 
     length: int = 10
@@ -100,10 +96,6 @@ class PrefixKV:
     def validate(self, *, where: str) -> None:
         """Raise an :class:`ElpError` for a value that fits no model."""
         _check_vectors(self.length, self.init_std, where)
-
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
 
     def count(self, model: Architecture) -> int:
         """Number of trained values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from upstream_elp.errors import ElpError
 from upstream_elp.layers import resolve_layers
-from upstream_elp.options.kinds import Block, Layers, Linear, Scope
+from upstream_elp.options.kinds import Block, Layers, Linear, PerLayer, Scope
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
@@ -46,15 +46,11 @@ class LoRA:
 
 
 @dataclass(frozen=True)
-class LayerNorms:
+class LayerNorms(PerLayer):
     """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
 
     layers: Layers = "all"
     norms: list[Block] = field(default_factory=lambda: ["attention", "ffn"])
-
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
 
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
@@ -62,7 +58,7 @@ class LayerNorms:
 
 
 @dataclass(frozen=True)
-class Biases:
+class Biases(PerLayer):
     """BitFit: trained copies of all biases of encoder layers, those of the layer norms included.
 
     WavLM's layers have one more than HuBERT's, that of the gate of the relative positions.
@@ -70,27 +66,19 @@ class Biases:
 
     layers: Layers = "all"
 
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
         return len(resolve_layers(self.layers, model.layers)) * model.layer_biases
 
 
 @dataclass(frozen=True)
-class Encoder:
+class Encoder(PerLayer):
     """Fine-tuning in place: of encoder layers alone, or with what stands around them."""
 
     layers: Layers = "all"
     scope: Scope = "layers"
     """``layers``: CNN, projection, positional convolution and the encoder's own norm stay frozen. ``no_cnn``: only the
     CNN (and the layers that are not selected) stay frozen. ``all``: the CNN is trained as well."""
-
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if the selection does not fit ``layers`` layers."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
 
     def count(self, model: Architecture) -> int:
         """Number of trained values."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from upstream_elp.errors import ElpError
+from upstream_elp.host.experiment import states as states_by_step
 
 
 def find_states(place: str | Path) -> Path:
@@ -31,7 +32,7 @@ def find_states(place: str | Path) -> Path:
     best = sorted(place.glob("*-best.ckpt"))
     if len(best) > 1:
         raise ElpError(f"{place} holds several best checkpoints ({', '.join(p.name for p in best)}); name one of them")
-    states = sorted(place.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
+    states = states_by_step(place)
     if not best and not states:
         raise ElpError(f"{place} holds no checkpoint (*-best.ckpt or states-N.ckpt); train first")
     return best[0] if best else states[-1]
