@@ -5,9 +5,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import upstream_elp
-from tests.toys import VARIANT_IDS, VARIANTS, tiny_backbone
+from tests.toys import BACKBONES, tiny_backbone
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.expert import ElpExpert
+from upstream_elp.huggingface import HuggingFaceExpert
+from upstream_elp.sites import FAMILIES
 
 #: presets that are another configuration here with other layers or targets, or with fewer of its methods
 SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "p_only", "layernorm", "adapterbias_paper"}
@@ -66,17 +68,23 @@ CONFIGS = {
 }
 #: methods that put further keys before the attention
 MORE_KEYS = {"p_adapter", "prefix_kv", "deep_prompt"}
-BACKBONES = dict(zip(VARIANT_IDS, VARIANTS, strict=True))
+
+
+def backbone_path(backbone: str, **options):
+    """File or folder of a tiny backbone; `backbone` is a key of BACKBONES."""
+    family, pre_norm, layer_norm_front = BACKBONES[backbone]
+    return tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=layer_norm_front, **options)
 
 
 def stock_expert(backbone: str = "wavlm-base", **options) -> nn.Module:
-    """S3PRL's own expert of a tiny backbone, in eval mode and frozen; `backbone` is a key of BACKBONES."""
+    """The plain expert of a tiny backbone, S3PRL's own or ours for Hugging Face's, in eval mode and frozen."""
     upstream_elp.register()
     from s3prl import hub
 
-    family, pre_norm, layer_norm_front = BACKBONES[backbone]
-    path = tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=layer_norm_front, **options)
-    return getattr(hub, f"{family}_local")(str(path)).eval().requires_grad_(False)
+    path = backbone_path(backbone, **options)
+    family = BACKBONES[backbone][0]
+    expert = HuggingFaceExpert(path) if path.is_dir() else getattr(hub, FAMILIES[family].hub_local)(str(path))
+    return expert.eval().requires_grad_(False)
 
 
 def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=False, noise=0.0, **options) -> ElpExpert:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import upstream_elp
-from tests.experts import BACKBONES, equal, make_expert, states_of, waves
-from tests.toys import tiny_backbone
+from tests.experts import backbone_path, equal, make_expert, states_of, waves
+from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp import build, hubconf
 from upstream_elp.build import adapter_folder_of, build_upstream, checkpoint_family
 from upstream_elp.checkpoint import read_adapter_folder, write_adapter_folder
@@ -19,8 +19,7 @@ WAVS = waves(2900, 4000)
 
 
 def _path(backbone="wavlm-base"):
-    family, pre_norm, front = BACKBONES[backbone]
-    return tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=front)
+    return backbone_path(backbone)
 
 
 @pytest.fixture
@@ -35,14 +34,16 @@ def folder(tmp_path, trained):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_families_are_recognised_from_keys(backbone):
-    assert checkpoint_family(_path(backbone)) == backbone.split("-")[0]
+    if backbone in S3PRL_STYLE:
+        assert checkpoint_family(_path(backbone)) == backbone.split("-")[0]
     expert = build_upstream(None, ckpt=_path(backbone), model_config="le")
     assert expert.injection.family.name == backbone.split("-")[0] and expert.name is None
 
 
 def test_every_entry_takes_s3prls_calls():
     entries = {name: value for name, value in vars(hubconf).items() if not name.startswith("_")}
-    assert set(entries) == {f"elp_{name}" for name in [*backbone_names(), "custom", "local", "url"]}
+    names = [*backbone_names(), *build.HUGGING_FACE, "custom", "local", "url"]
+    assert set(entries) == {f"elp_{name}" for name in names}
     assert all(callable(entry) and entry.__doc__ for entry in entries.values())
     for name in ("elp_custom", "elp_local", "elp_url", "elp_wavlm", "elp_wavlm_base_plus"):
         expert = entries[name](ckpt=str(_path()), model_config="le", refresh=False)
@@ -84,12 +85,19 @@ BAD_FILES = {
     "other keys": (_save({"state_dict": {}}), "holds the keys state_dict, which is no backbone"),
     "no configuration": (_save({"cfg": None, "model": {}}), "holds the keys cfg, model, which is no backbone"),
     "no weights": (_save({"task_cfg": {}, "model_cfg": {}, "model_weight": None}), "which is no backbone"),
-    "data2vec": (_save({"task_cfg": {}, "model_cfg": {}, "model_weight": {"_ema": 0}}), "which is no backbone"),
+    "hollow data2vec": (
+        _save({"task_cfg": {}, "model_cfg": {}, "model_weight": {"_ema": 0}}),
+        "looks like a data2vec checkpoint, but S3PRL cannot load it",
+    ),
+    "hollow UniSpeech-SAT": (
+        _save({"cfg": {}, "model": {}}),
+        "looks like a unispeech_sat checkpoint, but S3PRL cannot load it",
+    ),
     "hollow": (
         _save({"cfg": {"relative_position_embedding": True}, "model": {}}),
         "looks like a wavlm checkpoint, but S3PRL cannot load it",
     ),
-    "folder": (lambda path: path.mkdir(), "is a folder without adapter_config.yaml"),
+    "folder": (lambda path: path.mkdir(), "is a folder without adapter_config.yaml or config.json"),
     "nothing": (lambda path: None, "there is no backbone checkpoint or adapter folder at"),
 }
 

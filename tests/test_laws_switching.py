@@ -88,12 +88,15 @@ def _assert_small_residuals(expert):
 
 
 def _assert_small_additions(expert):
-    """At init ``reference`` Houlsby's bottleneck is two N(0, 0.02) maps, AdapterBias's alpha is one."""
+    """At init ``reference`` Houlsby's bottleneck is two N(0, 0.02) maps, AdapterBias's alpha is one.
+
+    The frames are alike, so alpha's one output is about one draw of a normal number: 4 standard deviations are allowed.
+    """
     ratios = []
 
     def note(module, args, output):
         ratio = float(output.square().mean().sqrt() / args[0].square().mean().sqrt())
-        ratios.append((ratio, 2 * BERT_STD * math.sqrt(module.in_features)))
+        ratios.append((ratio, (4 if module.out_features == 1 else 2) * BERT_STD * math.sqrt(module.in_features)))
 
     sites = [expert.get_submodule(path) for path in expert.injection.sites]
     bottlenecks = [module for module in sites if type(module) is PlainBottleneck]
@@ -163,6 +166,13 @@ def test_saved_and_loaded_gives_the_same(config, backbone, law):
     assert equal(states_of(other, WAVS), states_of(expert, WAVS))
 
 
+def _collected(backbone):
+    """Hidden states that a backbone's hooks hold back."""
+    if hasattr(backbone, "taps"):
+        return [tap.state for tap in backbone.taps if tap.state is not None]
+    return backbone._hook_hiddens
+
+
 def test_deep_copy_is_independent(config, backbone, law):
     law("deep copy is independent")
     expert = make_expert(backbone, config, noise=0.1)
@@ -170,7 +180,7 @@ def test_deep_copy_is_independent(config, backbone, law):
     clone = copy.deepcopy(clone)
     before, reference = snapshot(expert), states_of(expert, WAVS)
     assert equal(states_of(clone, WAVS), reference)
-    assert expert.backbone._hook_hiddens == []  # the clone's states did not end up in the original
+    assert _collected(expert.backbone) == []  # the clone's states did not end up in the original
     own = {id(tensor) for tensor in [*expert.parameters(), *expert.buffers()]}
     assert not own & {id(tensor) for tensor in [*clone.parameters(), *clone.buffers()]}
     assert not {id(module) for module in expert.modules()} & {id(module) for module in clone.modules()}

@@ -1,6 +1,7 @@
 """Merged checkpoints: plain S3PRL loads them and gives what the adapted backbone gives."""
 
 import argparse
+import json
 import subprocess
 import sys
 
@@ -9,13 +10,14 @@ import torch
 from click.testing import CliRunner
 
 import upstream_elp
-from tests.experts import BACKBONES, add_noise, equal, states_of, waves
-from tests.toys import tiny_backbone
+from tests.experts import add_noise, backbone_path, equal, states_of, waves
+from tests.toys import BACKBONES, S3PRL_STYLE, tiny_backbone
 from upstream_elp.build import adapter_folder_of, build_upstream
 from upstream_elp.checkpoint import write_adapter_folder
 from upstream_elp.cli import group
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.errors import ElpError
+from upstream_elp.huggingface import HuggingFaceExpert
 from upstream_elp.merge import merged_tensors, write_merged
 from upstream_elp.options import METHODS, WEIGHT_SPACE
 
@@ -28,34 +30,32 @@ CONFIGS = {
 }
 
 
-def _plain(backbone):
-    family, pre_norm, layer_norm_front = BACKBONES[backbone]
-    return tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=layer_norm_front)
-
-
 def _trained(backbone, config):
-    expert = build_upstream(None, ckpt=_plain(backbone), model_config=config)
+    expert = build_upstream(None, ckpt=backbone_path(backbone), model_config=config)
     add_noise(expert)
     return expert.eval()
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_plain_s3prl_gives_the_adapted_states(backbone, config, tmp_path, law):
     law("merged == unmerged, in plain S3PRL")
     upstream_elp.register()  # S3PRL's hub does not import on today's torchaudio without it
     from s3prl import hub
 
     expert = _trained(backbone, CONFIGS[config])
-    out = write_merged(expert, _plain(backbone), tmp_path / "merged.pt")
+    out = write_merged(expert, backbone_path(backbone), tmp_path / "merged.pt")
     plain = getattr(hub, expert.injection.family.hub_local)(ckpt=str(out)).eval().requires_grad_(False)
     expert.requires_grad_(False)  # torch takes another attention kernel where a weight requires a gradient
     assert equal(states_of(plain, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
-    again = write_merged(expert, _plain(backbone), tmp_path / "again.pt")
+    again = write_merged(expert, backbone_path(backbone), tmp_path / "again.pt")
     first, second = (torch.load(path, weights_only=True) for path in (out, again))
     weights = "model" if "model" in first else "model_weight"
+    for checkpoint in (first, second):
+        checkpoint[weights].pop("_ema", None)  # data2vec's, a mapping
     assert all(torch.equal(first[weights][key], second[weights][key]) for key in first[weights])
-    original = torch.load(_plain(backbone), weights_only=True)
+    original = torch.load(backbone_path(backbone), weights_only=True)
+    original[weights].pop("_ema", None)
     differing = [key for key, tensor in original[weights].items() if not torch.equal(tensor, first[weights][key])]
     assert list(original[weights]) == list(first[weights]) and set(differing) == set(merged_tensors(expert))
     assert {key: value for key, value in first.items() if key != weights} == {
@@ -63,8 +63,28 @@ def test_plain_s3prl_gives_the_adapted_states(backbone, config, tmp_path, law):
     }
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name not in S3PRL_STYLE])
+def test_plain_transformers_gives_the_adapted_states(backbone, config, tmp_path, law):
+    law("merged == unmerged, in plain transformers")
+    from transformers import AutoModel
+
+    expert = _trained(backbone, CONFIGS[config])
+    plain = backbone_path(backbone)
+    out = write_merged(expert, plain, tmp_path / "merged")
+    original = AutoModel.from_pretrained(plain).state_dict()
+    merged, report = AutoModel.from_pretrained(out, output_loading_info=True)
+    assert not any(report.values())
+    differing = {key for key, tensor in merged.state_dict().items() if not torch.equal(tensor, original[key])}
+    assert differing == set(merged_tensors(expert))
+    assert json.loads((out / "config.json").read_text()) == json.loads((plain / "config.json").read_text())
+    expert.requires_grad_(False)
+    unadapted = HuggingFaceExpert(out).eval().requires_grad_(False)
+    assert equal(states_of(unadapted, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
+
+
 def test_s3prls_expert_loads_it_without_this_package(tmp_path):
-    out = write_merged(_trained("wavlm-base", "bitfit"), _plain("wavlm-base"), tmp_path / "merged.pt")
+    out = write_merged(_trained("wavlm-base", "bitfit"), backbone_path("wavlm-base"), tmp_path / "merged.pt")
     code = (
         "import sys; from s3prl.upstream.wavlm.expert import UpstreamExpert; UpstreamExpert(sys.argv[1]); "
         "assert not any(name.startswith('upstream_elp') for name in sys.modules)"
@@ -80,24 +100,24 @@ def test_what_computes_something_of_its_own_is_refused(tmp_path):
         expert = _trained("hubert-base", name)
         words = "nothing to merge" if name == "weighted_sum" else f"{name}' cannot be merged.*{min(outside)}"
         with pytest.raises(ElpError, match=words):
-            write_merged(expert, _plain("hubert-base"), tmp_path / "out.pt")
+            write_merged(expert, backbone_path("hubert-base"), tmp_path / "out.pt")
     assert not list(tmp_path.iterdir()) and set(WEIGHT_SPACE) < METHODS.keys()
 
 
 def test_wrong_places_are_refused(tmp_path):
     expert = _trained("hubert-base", "lora_qk8")
     with pytest.raises(ElpError, match="is a wavlm checkpoint, but the adapter's backbone is a hubert"):
-        write_merged(expert, _plain("wavlm-base"), tmp_path / "out.pt")
+        write_merged(expert, backbone_path("wavlm-base"), tmp_path / "out.pt")
     with pytest.raises(ElpError, match=r"has no tensor encoder\.layers\.0\.self_attn\.[qk]_proj\.weight of the shape"):
         write_merged(expert, tiny_backbone(None, "hubert", dim=64), tmp_path / "out.pt")
     with pytest.raises(ElpError, match="exists; name another place"):
-        write_merged(expert, _plain("hubert-base"), tmp_path)
+        write_merged(expert, backbone_path("hubert-base"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_merges_folders_and_training_checkpoints(tmp_path, monkeypatch):
     monkeypatch.delenv("ELP_BACKBONE", raising=False)
-    plain, out = str(_plain("wavlm-base")), tmp_path / "merged.pt"
+    plain, out = str(backbone_path("wavlm-base")), tmp_path / "merged.pt"
     expert = _trained("wavlm-base", "full_finetune")
     folder = str(write_adapter_folder(tmp_path / "folder", adapter_folder_of(expert)))
     result = CliRunner().invoke(group, ["merge", folder, str(out)])

@@ -7,23 +7,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.toys import TINY_CONV, VARIANT_IDS, VARIANTS, tiny_backbone
+from tests.toys import BACKBONES, S3PRL_STYLE, TINY_CONV, tiny_backbone
 from upstream_elp.commands.mini_backbone import mini_backbone
 from upstream_elp.errors import ElpError
-from upstream_elp.mini.backbone import (
-    FAMILIES,
-    FULL_CONV,
-    NARROW_CONV,
-    count_parameters,
-    parse_conv,
-    size_options,
-    write_backbone,
-)
+from upstream_elp.mini.backbone import count_parameters, parse_conv, write_backbone
+from upstream_elp.mini.shape import FAMILIES, FULL_CONV, NARROW_CONV, size_options
 
 KEYS = {
     "wavlm": {"cfg", "model"},
     "hubert": {"task_cfg", "model_cfg", "model_weight", "dictionaries_symbols"},
     "wav2vec2": {"task_cfg", "model_cfg", "model_weight"},
+    "data2vec": {"task_cfg", "model_cfg", "model_weight"},
+    "unispeech_sat": {"cfg", "model"},
 }
 
 
@@ -39,8 +34,9 @@ def hidden_states(expert, *lengths, seed=0):
         return expert([torch.randn(length, generator=generator) * 0.1 for length in lengths])["hidden_states"]
 
 
-@pytest.mark.parametrize(("family", "pre_norm", "layer_norm_front"), VARIANTS, ids=VARIANT_IDS)
-def test_s3prl_loads_it_and_layers_differ(family, pre_norm, layer_norm_front):
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
+def test_s3prl_loads_it_and_layers_differ(backbone):
+    family, pre_norm, layer_norm_front = BACKBONES[backbone]
     path = tiny_backbone(None, family, pre_norm=pre_norm, layer_norm_front=layer_norm_front)
     assert set(torch.load(path, weights_only=True)) == KEYS[family]
     expert = load_expert(family, path)
@@ -61,12 +57,17 @@ def test_same_seed_same_bytes_and_random_state_untouched(tmp_path, family):
     before = torch.get_rng_state()
     np_before = np.random.get_state()[1].copy()
     options = {"family": family, "layers": 1, "dim": 16, "heads": 2, "conv": TINY_CONV, "targets": 4}
-    first = write_backbone(tmp_path / "one.pt", **options).read_bytes()
+    first = _bytes(write_backbone(tmp_path / "one.pt", **options))
     assert torch.equal(before, torch.get_rng_state())
     assert (np_before == np.random.get_state()[1]).all()
     torch.manual_seed(5)
-    assert write_backbone(tmp_path / "sub" / "two.pt", **options).read_bytes() == first
-    assert write_backbone(tmp_path / "three.pt", **options, seed=1).read_bytes() != first
+    assert _bytes(write_backbone(tmp_path / "sub" / "two.pt", **options)) == first
+    assert _bytes(write_backbone(tmp_path / "three.pt", **options, seed=1)) != first
+
+
+def _bytes(path):
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file.read_bytes() for file in files]
 
 
 @pytest.mark.parametrize("conv", [NARROW_CONV, FULL_CONV, TINY_CONV])

@@ -177,7 +177,8 @@ def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
 )
 def test_full_size_models_load_inject_and_train(name, family, size, preset, tmp_path):
     from upstream_elp.build import build_upstream
-    from upstream_elp.mini.backbone import size_options, write_backbone
+    from upstream_elp.mini.backbone import write_backbone
+    from upstream_elp.mini.shape import size_options
 
     path = write_backbone(tmp_path / "random.pt", family=family, **size_options(size, family))
     expert = build_upstream(name, ckpt=path, model_config=preset)

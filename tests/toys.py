@@ -5,13 +5,33 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from upstream_elp.mini.backbone import FAMILIES, write_backbone
+from upstream_elp.mini.backbone import write_backbone
 
 #: total stride 320, receptive field 400 samples, as in the full-size models
 TINY_CONV = ((8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
 #: (family, pre-norm?, layer-norm front end?) of every backbone that the laws are checked on: Base-like and Large-like
-VARIANTS = [(family, large, large) for family in FAMILIES for large in (False, True)]
-VARIANT_IDS = [f"{family}-{'large' if pre_norm else 'base'}" for family, pre_norm, _ in VARIANTS]
+BACKBONES = {
+    "wavlm-base": ("wavlm", False, False),
+    "wavlm-large": ("wavlm", True, True),
+    "hubert-base": ("hubert", False, False),
+    "hubert-large": ("hubert", True, True),
+    "wav2vec2-base": ("wav2vec2", False, False),
+    "wav2vec2-large": ("wav2vec2", True, True),
+    # data2vec's Base has layer norms in the front end; both have five small positional convolutions
+    "data2vec-base": ("data2vec", False, True),
+    "data2vec-large": ("data2vec", True, True),
+    "unispeech_sat-base": ("unispeech_sat", False, False),
+    "unispeech_sat-large": ("unispeech_sat", True, True),
+    "hf_wavlm-base": ("hf_wavlm", False, False),
+    "hf_wavlm-large": ("hf_wavlm", True, True),
+    "hf_hubert-base": ("hf_hubert", False, False),
+    "hf_hubert-large": ("hf_hubert", True, True),
+    "hf_wav2vec2-base": ("hf_wav2vec2", False, False),
+    "hf_wav2vec2-large": ("hf_wav2vec2", True, True),
+}
+#: those in S3PRL's own format, and those whose features see an utterance's padding through a group norm
+S3PRL_STYLE = [name for name in BACKBONES if not name.startswith("hf_")]
+GROUP_NORM = [name for name, (_, _, layer_norm_front) in BACKBONES.items() if not layer_norm_front]
 
 
 def tiny_backbone(
@@ -30,7 +50,7 @@ def tiny_backbone(
 
     Args:
         tmp_dir: where the file goes; None shares one folder per process (do not change a shared file).
-        family: `wavlm`, `hubert` or `wav2vec2`.
+        family: as in `upstream_elp.mini.shape.FAMILIES`; the families `hf_*` are folders.
         pre_norm: layer norms before the blocks, as in Large.
         layer_norm_front: layer norms in the waveform layers, as in Large (the features then do not see padding).
         layers: Transformer layers.
@@ -80,6 +100,7 @@ def _cached(
         extractor_mode="layer_norm" if layer_norm_front else "default",
         normalize=layer_norm_front,
         conv_pos=16,
+        conv_pos_depth=5 if family == "data2vec" else 1,
         conv_pos_groups=4,
         num_buckets=32,
         max_distance=64,

@@ -19,12 +19,15 @@ from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapt
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
+from upstream_elp.huggingface import HUB_PREFIX, HuggingFaceExpert, is_hugging_face_folder
 from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES
 from upstream_elp.state import audit
 
 logger = logging.getLogger(__name__)
 
+HUGGING_FACE = {family.hub_local: name for name, family in FAMILIES.items() if name.startswith("hf_")}
+"""Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
 BACKBONE_VARIABLE = "ELP_BACKBONE"
 CHECK_VARIABLE = "ELP_SELF_CHECK"
 
@@ -41,7 +44,8 @@ def build_upstream(
 
     Args:
         name: S3PRL hub name of the backbone, or None if ``ckpt`` says which one.
-        ckpt: the backbone's checkpoint (path or URL), or a trained adapter folder.
+        ckpt: the backbone's checkpoint (path or URL), a folder in Hugging Face's format or ``hf:ORGANISATION/NAME``, or
+            a trained adapter folder.
         model_config: adapter preset name, YAML path or mapping; with an adapter folder it must stay None.
         backbone: for an adapter folder, the backbone's checkpoint (path or URL); default ``$ELP_BACKBONE``, then the
             hub name that the folder records.
@@ -106,26 +110,36 @@ def _load_backbone(
     """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""
     from s3prl import hub
 
-    if name is not None and folder is not None and backbone_family(name) != folder.family:
-        raise ElpError(
-            f"the adapter was trained on a {folder.family} backbone, but {name} is a {backbone_family(name)}"
-        )
+    if location is None and name is not None and name.startswith(HUB_PREFIX):  # as an adapter folder records it
+        location, name = name, None
+    wanted = None if name is None else HUGGING_FACE.get(name) or backbone_family(name)
+    if wanted is not None and folder is not None and wanted != folder.family:
+        raise ElpError(f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}")
     if location is None:
-        if name is None:
+        if name is None or name in HUGGING_FACE:
             needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
             how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
-        backbone_family(name)  # a folder's name may be anything, so only the known ones are looked up
         return getattr(hub, name)(refresh=refresh), name
+    if name in HUGGING_FACE or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
+        return _load_hugging_face(str(location), refresh, wanted or (folder.family if folder else None))
     path = local_path(str(location), refresh=refresh)
     family = checkpoint_family(path)
     if name is not None and backbone_family(name) != family:
         raise ElpError(f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model")
     try:
         return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(path)), name
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ElpError(f"{location} looks like a {family} checkpoint, but S3PRL cannot load it: {reason}") from error
+
+
+def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
+    """Return the expert and the name to record, None for a local folder."""
+    expert = HuggingFaceExpert(location, refresh=refresh)
+    if wanted is not None and expert.family != wanted:
+        raise ElpError(f"{location} is a {expert.family} backbone, but a {wanted} is needed")
+    return expert, None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
 
 
 def local_path(location: str, *, refresh: bool = False) -> Path:
@@ -140,9 +154,15 @@ def local_path(location: str, *, refresh: bool = False) -> Path:
         return Path(_urls_to_filepaths(location, refresh=refresh))
     path = Path(location)
     if path.is_dir():
-        raise ElpError(f"{path} is a folder without adapter_config.yaml, so it is no adapter folder and no checkpoint")
+        raise ElpError(
+            f"{path} is a folder without adapter_config.yaml or config.json, so it is neither an adapter folder nor a "
+            "backbone"
+        )
     if not path.is_file():
-        raise ElpError(f"there is no backbone checkpoint or adapter folder at {path}")
+        raise ElpError(
+            f"there is no backbone checkpoint or adapter folder at {path} "
+            f"(a model of Hugging Face's hub is written {HUB_PREFIX}ORGANISATION/NAME)"
+        )
     return path
 
 
@@ -164,12 +184,9 @@ def checkpoint_family(path: Path) -> str:
     if {"task_cfg", "model_cfg", "model_weight"} <= keys and isinstance(state["model_weight"], Mapping):
         if "dictionaries_symbols" in keys:
             return "hubert"
-        if "_ema" not in state["model_weight"]:  # data2vec has it
-            return "wav2vec2"
-    # UniSpeech-SAT has the same keys, but no relative positions
-    described = {"cfg", "model"} <= keys and isinstance(state["cfg"], Mapping)
-    if described and "relative_position_embedding" in state["cfg"]:
-        return "wavlm"
+        return "data2vec" if "_ema" in state["model_weight"] else "wav2vec2"
+    if {"cfg", "model"} <= keys and isinstance(state["cfg"], Mapping):
+        return "wavlm" if state["cfg"].get("relative_position_embedding") else "unispeech_sat"
     raise ElpError(
         f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "
         f"the families {', '.join(FAMILIES)} in S3PRL's format"

@@ -7,8 +7,6 @@ fingerprint. It holds no machine path and no code, and reading it runs none.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from torch import Tensor
 from upstream_elp import __version__
 from upstream_elp.config import AdapterConfig, parse_config
 from upstream_elp.errors import ElpError
-from upstream_elp.files import umask
+from upstream_elp.files import whole_folder
 from upstream_elp.fingerprint import Fingerprint
 
 FORMAT_VERSION = 1
@@ -69,26 +67,13 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        with whole_folder(folder) as temporary:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
+            save_file(tensors, temporary / TENSOR_FILE)
+            (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
     except OSError as error:
-        raise ElpError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
-        save_file(tensors, temporary / TENSOR_FILE)
-        (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
-        _open_to_readers(temporary)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        raise ElpError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
-
-
-def _open_to_readers(folder: Path) -> None:
-    """Give the folder and its files the rights that the user's umask asks for; temporary ones are private."""
-    folder.chmod(0o777 & ~umask())
-    for path in folder.iterdir():
-        path.chmod(0o666 & ~umask())
 
 
 def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,26 @@ def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iter
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of ``path`` in one step, or vanishes if the block fails.
+
+    Args:
+        path: a folder that does not exist or is empty, in one that exists.
+    """
+    path = Path(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~umask())  # mkdtemp makes 0700
+        for file in temporary.iterdir():
+            file.chmod(0o666 & ~umask())
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable as _Callable
 from collections.abc import Mapping as _Mapping
 from typing import Any as _Any
 
+from upstream_elp.build import HUGGING_FACE as _HUGGING_FACE
 from upstream_elp.build import build_upstream as _build_upstream
 from upstream_elp.errors import ElpError as _ElpError
 from upstream_elp.expert import ElpExpert as _ElpExpert
@@ -33,7 +34,8 @@ def elp_custom(
     """Adapters in a backbone checkpoint, or a trained adapter folder.
 
     Args:
-        ckpt: path or URL of a backbone checkpoint in S3PRL's format (its family is recognised), or an adapter folder.
+        ckpt: path or URL of a backbone checkpoint in S3PRL's format (its family is recognised), a folder in Hugging
+            Face's format or ``hf:ORGANISATION/NAME``, or an adapter folder.
         model_config: adapter preset name, YAML path or mapping; default ``elp``.
         refresh: download again what is cached.
         backbone: with an adapter folder, the path or URL of its backbone.
@@ -70,4 +72,4 @@ def _entry(name: str) -> _Callable[..., _ElpExpert]:
     return entry
 
 
-globals().update({f"elp_{_name}": _entry(_name) for _name in _backbone_names()})
+globals().update({f"elp_{_name}": _entry(_name) for _name in [*_backbone_names(), *_HUGGING_FACE]})

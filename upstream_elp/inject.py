@@ -7,6 +7,7 @@ Nothing here knows S3PRL; the backbone is any module that holds a model of a fam
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -23,7 +24,7 @@ from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
 from upstream_elp.adapters.pseudo import inject_p
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
-from upstream_elp.injection import Injection, Switch, Target
+from upstream_elp.injection import Injection, Switch, Target, qualified_name
 from upstream_elp.sites import FAMILIES, Family
 
 INJECTORS: dict[str, Callable[[Target, Any], None]] = {
@@ -44,12 +45,11 @@ INJECTORS: dict[str, Callable[[Target, Any], None]] = {
 """Method name to what puts it in; the names are those of :data:`upstream_elp.options.METHODS`."""
 
 
-def qualified_name(module: nn.Module) -> str:
-    """Module and class name, seen through parametrization's dynamic subclasses."""
-    cls = type(module)
-    if parametrize.is_parametrized(module):
-        cls = cls.__mro__[1]
-    return f"{cls.__module__}.{cls.__qualname__}"
+def _is_of(module: nn.Module, family: Family) -> bool:
+    """Whether a module is a model of a family, of its layers not yet speaking."""
+    if qualified_name(module) != family.model_type:
+        return False
+    return family.told_apart is None or attrgetter(family.told_apart[0])(module) == family.told_apart[1]
 
 
 def find_family(expert: nn.Module) -> tuple[Family, str]:
@@ -61,16 +61,15 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
     Raises:
         ElpError: no known model, or a known model with encoder layers of another type; lists what was found.
     """
-    by_type = {family.model_type: family for family in FAMILIES.values()}
     for path, module in expert.named_modules():
-        family = by_type.get(qualified_name(module))
+        family = next((family for family in FAMILIES.values() if _is_of(module, family)), None)
         if family is None:
             continue
         found = sorted({qualified_name(layer) for layer in module.get_submodule(family.layers)})
-        if found != [family.layer_type]:
+        if len(found) != 1 or found[0] not in family.layer_types:
             raise ElpError(
                 f"the encoder layers of this {family.name} model are of type {', '.join(found) or 'none'}, "
-                f"but adapters are known for {family.layer_type} only"
+                f"but adapters are known for {' or '.join(family.layer_types)} only"
             )
         return family, path
     kinds = sorted({qualified_name(module) for module in expert.modules() if next(module.children(), None) is not None})

@@ -8,10 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from upstream_elp.config import AdapterConfig
 from upstream_elp.layers import resolve_layers
 from upstream_elp.sites import Family
+
+
+def qualified_name(module: nn.Module) -> str:
+    """Module and class name, seen through parametrization's dynamic subclasses."""
+    cls = type(module)
+    if parametrize.is_parametrized(module):
+        cls = cls.__mro__[1]
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class Switch(nn.Module):
@@ -123,7 +132,10 @@ class Target:
     @property
     def pre_norm(self) -> bool:
         """Whether the encoder layers' norms stand before the blocks."""
-        return getattr(self.layer(0), self.family.pre_norm)
+        layer = self.layer(0)
+        if "." in self.family.pre_norm:
+            return qualified_name(layer) == self.family.pre_norm
+        return getattr(layer, self.family.pre_norm)
 
     def layer(self, index: int) -> nn.Module:
         """Encoder layer ``index``."""
@@ -136,6 +148,8 @@ class Target:
     def let_gradients_through_cnn(self) -> None:
         """Run the waveform front end with gradients, which S3PRL's experts switch off."""
         path, attribute = self.injection.model_path, self.family.cnn_gradient
+        if attribute is None:
+            return
         self.injection.overridden.append((path, attribute, getattr(self.model, attribute)))
         setattr(self.model, attribute, 1.0)
 

@@ -1,7 +1,8 @@
-"""Fold trained tensors into a plain backbone checkpoint, which S3PRL then loads without this plugin."""
+"""Fold trained tensors into a plain backbone checkpoint, which then loads without this plugin."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -11,11 +12,13 @@ from torch.nn.utils import parametrize
 from upstream_elp.build import checkpoint_family
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
-from upstream_elp.files import whole_file
+from upstream_elp.files import whole_file, whole_folder
+from upstream_elp.huggingface import hugging_face_family, load_model, normalizes_waves, write_hugging_face
+from upstream_elp.injection import Switch
 from upstream_elp.options import WEIGHT_SPACE
 
 WEIGHT_KEYS = ("model", "model_weight")
-"""Where the tensors are in S3PRL's checkpoint formats: WavLM's, and that of HuBERT and wav2vec 2.0."""
+"""Where the tensors are in S3PRL's checkpoint formats: WavLM's, and that of HuBERT, wav2vec 2.0 and data2vec."""
 
 
 def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
@@ -41,15 +44,21 @@ def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
     tensors = {}
     for path, module in expert.get_submodule(model_path).named_modules():
         if parametrize.is_parametrized(module):
-            tensors.update({f"{path}.{name}": getattr(module, name) for name in module.parametrizations})
+            ours = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], Switch)]
+            tensors.update({f"{path}.{name}": getattr(module, name) for name in ours})
     for item in expert.injection.declared.values():
         if item.component == "encoder":  # trained in place
             tensors[item.path.removeprefix(f"{model_path}.")] = expert.get_parameter(item.path)
     return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
 
 
-def write_merged(expert: ElpExpert, source: Path, out: Path) -> Path:
-    """Write the backbone's checkpoint ``source`` with the expert's tensors in it as ``out``; whole or not at all.
+def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Path:
+    """Write the plain backbone ``source`` with the expert's tensors in it as ``out``; whole or not at all.
+
+    Args:
+        expert: with trained adapters.
+        source: the backbone's checkpoint file, or its folder or hub name in Hugging Face's format.
+        out: a file or folder in the same format; the folder holds the model alone, without any head of ``source``.
 
     Raises:
         ElpError: a method that cannot be merged, ``out`` exists, or ``source`` is not this expert's backbone.
@@ -57,21 +66,40 @@ def write_merged(expert: ElpExpert, source: Path, out: Path) -> Path:
     tensors = merged_tensors(expert)
     if out.exists():
         raise ElpError(f"{out} exists; name another place for the merged checkpoint")
-    family = checkpoint_family(source)
+    hugging_face = expert.injection.family.name.startswith("hf_")
+    family = hugging_face_family(str(source)) if hugging_face else checkpoint_family(Path(source))
     if family != expert.injection.family.name:
         raise ElpError(
             f"{source} is a {family} checkpoint, but the adapter's backbone is a {expert.injection.family.name}"
         )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return (_write_folder if hugging_face else _write_file)(tensors, source, out)
+    except OSError as error:
+        raise ElpError(f"cannot write {out}: {error.strerror}") from error
+
+
+def _write_file(tensors: dict[str, Tensor], source: str | os.PathLike, out: Path) -> Path:
     checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    weights = checkpoint[next(key for key in WEIGHT_KEYS if key in checkpoint)]
+    _replace(checkpoint[next(key for key in WEIGHT_KEYS if key in checkpoint)], tensors, source)
+    with whole_file(out, "wb") as file:
+        torch.save(checkpoint, file)
+    return out
+
+
+def _write_folder(tensors: dict[str, Tensor], source: str | os.PathLike, out: Path) -> Path:
+    model = load_model(str(source))
+    weights = model.state_dict()
+    _replace(weights, tensors, source)
+    model.load_state_dict(weights)
+    with whole_folder(out) as folder:
+        write_hugging_face(model, folder, normalize=normalizes_waves(str(source)))
+    return out
+
+
+def _replace(weights: dict[str, Tensor], tensors: dict[str, Tensor], source: str | os.PathLike) -> None:
+    """Put ``tensors`` in place of those of the same name."""
     for key, tensor in tensors.items():
         if key not in weights or weights[key].shape != tensor.shape:
             raise ElpError(f"{source} has no tensor {key} of the shape {tuple(tensor.shape)}: it is another backbone")
         weights[key] = tensor
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(out, "wb") as file:
-            torch.save(checkpoint, file)
-    except OSError as error:
-        raise ElpError(f"cannot write {out}: {error.strerror}") from error
-    return out

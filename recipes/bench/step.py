@@ -61,7 +61,8 @@ def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoin
     if unknown := set(chosen) - set(ROWS):
         raise click.UsageError(f"unknown row {min(unknown)!r}; the rows are: {', '.join(ROWS)}")
     with tempfile.TemporaryDirectory() as folder:
-        from upstream_elp.mini.backbone import SIZES, write_backbone
+        from upstream_elp.mini.backbone import write_backbone
+        from upstream_elp.mini.shape import SIZES
 
         path = write_backbone(Path(folder) / "base.pt", family=setting["family"], **SIZES["base"])
         runs: dict[str, list[dict[str, float]]] = {row: [] for row in chosen}

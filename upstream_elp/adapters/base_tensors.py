@@ -1,5 +1,7 @@
 """Methods that train the backbone's own tensors: as switchable copies, or in place."""
 
+from operator import attrgetter
+
 from upstream_elp.adapters.primitives import replace_tensor
 from upstream_elp.injection import Target
 from upstream_elp.options import Biases, Encoder, LayerNorms
@@ -48,7 +50,7 @@ def inject_encoder(target: Target, options: Encoder) -> None:
                 target.declare("encoder", f"{index}.{key}", path, zero_gradient=key in family.zero_gradient)
     around = [] if options.scope == "layers" else [family.cnn_norm, family.projection, family.encoder]
     for part in [*around, family.cnn] if options.scope == "all" else around:
-        module = getattr(target.model, part)
+        module = attrgetter(part)(target.model)
         for key, _ in module.named_parameters() if module is not None else ():
             name = f"{part}.{key}"
             if not name.startswith(f"{family.layers}.") and f"{model_path}.{name}" not in declared:

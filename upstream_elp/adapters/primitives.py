@@ -76,18 +76,19 @@ class ReplacedTensor(Switch):
 
 
 def output_site(layer: nn.Module, attribute: str) -> OutputSite:
-    """The output site at ``layer.attribute``, made in place of the dropout there if it is the first adapter's.
+    """The output site at the path ``attribute`` in ``layer``, made of the dropout there by the first who asks.
 
     Raises:
         ElpError: if that module holds parameters, so that replacing it would change the backbone's keys.
     """
-    module = getattr(layer, attribute)
+    module = layer.get_submodule(attribute)
     if isinstance(module, OutputSite):
         return module
     if next(module.parameters(), None) is not None:
         raise ElpError(f"the site {attribute} of {type(layer).__name__} holds parameters, so it cannot be replaced")
     site = OutputSite(module)
-    setattr(layer, attribute, site)
+    owner, _, name = attribute.rpartition(".")
+    setattr(layer.get_submodule(owner), name, site)
     return site
 
 

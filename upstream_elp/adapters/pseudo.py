@@ -7,6 +7,7 @@ side of the projection and initialisation are our choices, and all are configura
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ class PseudoFeatures(Switch):
         length: number of pseudo frames.
         width: width of one vector, the encoder's or the CNN's.
         position: ``end`` or ``start``.
-        mask_argument: name of the encoder's padding mask argument.
+        mask_argument: name of the encoder's mask argument.
+        mask_marks_padding: whether that mask is true on padding; else it is true on the utterance.
         through: modules that CNN-side vectors pass before they meet the projected features, empty for projected ones.
         init: initial vectors, ``normal`` or ``ones``.
         std: standard deviation of normal ones.
@@ -41,6 +43,7 @@ class PseudoFeatures(Switch):
         *,
         position: str = "end",
         mask_argument: str = "padding_mask",
+        mask_marks_padding: bool = True,
         through: Sequence[nn.Module] = (),
         init: str = "normal",
         std: float = 0.02,
@@ -49,6 +52,7 @@ class PseudoFeatures(Switch):
         self.vectors = nn.Parameter(torch.ones(length, width) if init == "ones" else torch.randn(length, width) * std)
         self.position = position
         self.mask_argument = mask_argument
+        self.mask_marks_padding = mask_marks_padding
         self._through = tuple(through)  # a tuple, so that the backbone's modules do not appear here a second time
         self._frame_len: Tensor | None = None
 
@@ -80,7 +84,8 @@ class PseudoFeatures(Switch):
         extended = self._insert(x, frame_len)  # (batch, frames + length, dim)
         kwargs = dict(kwargs)
         if kwargs.get(self.mask_argument) is not None:
-            mask = torch.arange(frames + self.length) >= (frame_len + self.length).unsqueeze(1)
+            padding = torch.arange(frames + self.length) >= (frame_len + self.length).unsqueeze(1)
+            mask = padding if self.mask_marks_padding else ~padding
             kwargs[self.mask_argument] = mask.to(x.device)  # (batch, frames + length)
         return (extended, *rest), kwargs
 
@@ -133,13 +138,14 @@ def inject_p(target: Target, options: PAdapter) -> None:
     """Register pseudo features as a pre-hook of the encoder."""
     family, model = target.family, target.model
     encoder = model.get_submodule(family.encoder)
-    projection, norm = getattr(model, family.projection), getattr(model, family.cnn_norm)
+    norm, projection = (attrgetter(path)(model) for path in (family.cnn_norm, family.projection))
     at_cnn = options.site == "cnn"
     encoder.p_adapter = PseudoFeatures(
         options.length,
         norm.normalized_shape[0] if at_cnn else target.dim,
         position=options.position,
         mask_argument=family.mask_argument,
+        mask_marks_padding=family.mask_marks_padding,
         through=[module for module in (norm, projection) if module is not None] if at_cnn else (),
         init=options.init,
         std=options.init_std,

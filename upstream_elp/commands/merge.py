@@ -12,8 +12,9 @@ import click
 def merge(trained: str, out: str, backbone: str | None) -> None:
     """Write the backbone with TRAINED (an adapter folder, an experiment directory or one checkpoint) in it as OUT.
 
-    OUT is a checkpoint in S3PRL's format, which S3PRL without this plugin loads as wavlm_local, hubert_local or
-    wav2vec2_local. Only methods that change the backbone's own tensors can be merged.
+    OUT is a checkpoint in the plain backbone's format, which S3PRL without this plugin loads as wavlm_local,
+    hubert_local and so on, and transformers if the format is Hugging Face's. Only methods that change the backbone's
+    own tensors can be merged.
     """
     from pathlib import Path
 
@@ -22,12 +23,16 @@ def merge(trained: str, out: str, backbone: str | None) -> None:
     from upstream_elp.merge import write_merged
 
     expert, location = _load(trained, backbone)
-    source = local_path(location)
-    if source.resolve() == Path(out).resolve():
+    hugging_face = expert.injection.family.name.startswith("hf_")
+    source = location if hugging_face else local_path(location)
+    if Path(source).resolve() == Path(out).resolve():
         raise ElpError(f"{out} is the plain backbone itself; name another place for the merged checkpoint")
     write_merged(expert, source, Path(out))
     local = expert.injection.family.hub_local
-    click.echo(f"{trained} -> {out}: {expert.config.name}; S3PRL loads it with -u {local} -k {out}")
+    how = f"S3PRL loads it with -u {local} -k {out}"
+    if hugging_face:
+        how = f"transformers loads it with AutoModel.from_pretrained({str(out)!r})"
+    click.echo(f"{trained} -> {out}: {expert.config.name}; {how}")
     if expert.config.features == "last":
         click.echo("its head saw the last hidden state alone: give S3PRL -l -1 as well")
 

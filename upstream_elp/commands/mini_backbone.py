@@ -5,10 +5,12 @@ from typing import Any
 
 import click
 
+from upstream_elp.mini.shape import FAMILIES
+
 
 @click.command("mini-backbone")
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--family", default="wavlm", show_default=True, help="wavlm, hubert or wav2vec2.")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--family", default="wavlm", show_default=True, help=f"{', '.join(FAMILIES)}.")
 @click.option("--size", default="mini", show_default=True, help="mini, base or large; the options below override it.")
 @click.option("--layers", type=int, help="Transformer layers.")
 @click.option("--dim", type=int, help="Width of the hidden states.")
@@ -29,12 +31,14 @@ def mini_backbone(
     seed: int,
     **given: Any,
 ) -> None:
-    """Write a backbone with random weights to the file OUT, in S3PRL's own checkpoint format.
+    """Write a backbone with random weights to OUT, a file in S3PRL's own checkpoint format.
 
-    Use it with `elp run -u elp_local -k OUT` or S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`,
-    `wav2vec2_local`). The same options and seed give the same file.
+    For the families hf_* OUT is a folder in Hugging Face's format. Use it with `elp run -u elp_local -k OUT`, or with
+    S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`, `hf_hubert_custom`, ...). The same options and seed give the
+    same file.
     """
-    from upstream_elp.mini.backbone import count_parameters, size_options, write_backbone
+    from upstream_elp.mini.backbone import count_parameters, write_backbone
+    from upstream_elp.mini.shape import size_options
 
     options = size_options(size, family)
     if given.get("dim") and not given.get("ffn"):

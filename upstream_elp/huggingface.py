@@ -1,0 +1,211 @@
+"""Backbones in Hugging Face's format, under S3PRL's upstream contract.
+
+S3PRL has ``hf_wav2vec2_custom`` and ``hf_hubert_custom``, but none for WavLM. Their last hidden state is normalised
+with transformers 4 and not with 5, LayerDrop and SpecAugment run in training, gradients are computed through the frozen
+CNN, and without ``preprocessor_config.json`` another model's is fetched silently. This one expert serves all three.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from upstream_elp.errors import ElpError
+
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
+"""``model_type`` in ``config.json`` to the class in transformers."""
+HUB_PREFIX = "hf:"
+"""Before the name of a model on Hugging Face's hub, where it could be taken for a path or an S3PRL name."""
+STRIDE = 320
+SAMPLE_RATE = 16000
+VARIANCE_FLOOR = 1e-7
+"""Added to a wave's variance, as Hugging Face's feature extractor does."""
+
+
+class StateTap(nn.Module):
+    """Forward pre-hook that keeps what goes into an encoder layer; a module, so that copies feed the copy's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Tensor | None = None
+
+    def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """The pre-hook."""
+        self.state = args[0]
+
+    def take(self) -> Tensor:
+        """Hand the state over, so that its graph is not kept alive."""
+        state, self.state = self.state, None
+        return state
+
+
+class HuggingFaceExpert(nn.Module):
+    """A wav2vec 2.0, HuBERT or WavLM of Hugging Face: waves in, N+1 hidden states out.
+
+    The last state is what the encoder returns, in pre-norm models after its final norm, whatever the version of
+    transformers makes of ``hidden_states[-1]``. LayerDrop and SpecAugment are off.
+
+    Args:
+        ckpt: folder with ``config.json``, ``preprocessor_config.json`` and weights, or a name on Hugging Face's hub.
+        refresh: download again what is cached.
+
+    Raises:
+        ElpError: nothing there, another kind of model, missing files or missing tensors.
+    """
+
+    def __init__(self, ckpt: str | os.PathLike, *, refresh: bool = False) -> None:
+        super().__init__()
+        place = str(ckpt)
+        self.family = hugging_face_family(place, refresh=refresh)
+        self.normalize = normalizes_waves(place, refresh=refresh)
+        self.model = load_model(place, refresh=refresh)
+        self.model.feature_extractor._freeze_parameters()  # else its input asks for gradients in training
+        self.model.config.layerdrop = 0.0
+        self.model.config.apply_spec_augment = False
+        self.taps = nn.ModuleList(StateTap() for _ in self.model.encoder.layers)
+        for layer, tap in zip(self.model.encoder.layers, self.taps, strict=True):
+            layer.register_forward_pre_hook(tap)
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples per frame."""
+        return STRIDE
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        """Extract the states.
+
+        Args:
+            wavs: 16 kHz waves, each of shape (samples,).
+
+        Returns:
+            ``hidden_states``: the encoder layers' inputs and the encoder's output, each (batch, frames, dim).
+        """
+        if self.normalize:
+            wavs = [_standardized(wav) for wav in wavs]
+        samples = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+        padded = pad_sequence(wavs, batch_first=True)  # (batch, samples)
+        mask = torch.arange(padded.shape[1], device=padded.device) < samples.unsqueeze(1)
+        output = self.model(padded, attention_mask=mask.long())
+        return {"hidden_states": [*(tap.take() for tap in self.taps), output.last_hidden_state]}
+
+
+def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> None:
+    """Write a model and what prepares its waves into a folder, as :class:`HuggingFaceExpert` reads them."""
+    import transformers
+
+    with _quiet(transformers.utils.logging):
+        model.save_pretrained(folder)
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": normalize,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": SAMPLE_RATE,
+    }
+    (folder / PREPROCESSOR_FILE).write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
+
+
+def is_hugging_face_folder(path: str | os.PathLike) -> bool:
+    """Whether ``path`` is a folder with a model configuration of Hugging Face."""
+    return (Path(path) / CONFIG_FILE).is_file()
+
+
+def hugging_face_family(place: str, *, refresh: bool = False) -> str:
+    """Family of the model in a folder or on the hub, from its configuration.
+
+    Raises:
+        ElpError: no configuration, or a model that is not supported.
+    """
+    config = _read(place, CONFIG_FILE, refresh)
+    kind = config.get("model_type")
+    if kind not in MODEL_CLASSES:
+        raise ElpError(f"{place} is a Hugging Face model of type {kind!r}; supported are {', '.join(MODEL_CLASSES)}")
+    if config.get("adapter_attn_dim"):
+        raise ElpError(f"{place} has language adapters of its own (adapter_attn_dim), which are not supported")
+    if not config.get("feat_proj_layer_norm", True):
+        raise ElpError(f"{place} has no norm before its projection (feat_proj_layer_norm), which is not supported")
+    return f"hf_{kind}"
+
+
+def normalizes_waves(place: str, *, refresh: bool = False) -> bool:
+    """Whether the model wants waves of mean 0 and variance 1."""
+    config = _read(place, PREPROCESSOR_FILE, refresh)
+    if (rate := config.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
+        raise ElpError(f"{place}/{PREPROCESSOR_FILE} asks for {rate} Hz, but all tasks here run at {SAMPLE_RATE} Hz")
+    return bool(config.get("do_normalize", True))
+
+
+def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
+    """Read one JSON file of a model folder, or of a model on the hub."""
+    place = place.removeprefix(HUB_PREFIX)
+    if Path(place).is_dir():
+        path = Path(place) / name
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(place, name, force_download=refresh))
+        except (OSError, ValueError) as error:  # huggingface_hub's own errors are of these kinds
+            raise ElpError(
+                f"{place} is no folder, and {name} cannot be had from Hugging Face's hub under that name: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
+    except (OSError, ValueError) as error:
+        raise ElpError(f"{path} is not a readable JSON file ({' '.join(str(error).split())[:100]})") from error
+    if not isinstance(found, dict):
+        raise ElpError(f"{path} must hold a JSON object")
+    return found
+
+
+def load_model(place: str, *, refresh: bool = False) -> nn.Module:
+    """Load the plain model in float32, without the head that the file may have.
+
+    Raises:
+        ElpError: nothing readable there, or weights that lack tensors.
+    """
+    import transformers
+
+    cls = getattr(transformers, MODEL_CLASSES[_read(place, CONFIG_FILE, refresh)["model_type"]])
+    try:
+        with _quiet(transformers.utils.logging):  # what it has to say of missing tensors is said below
+            model, report = cls.from_pretrained(place.removeprefix(HUB_PREFIX), output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ElpError(f"the model {place} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
+        raise ElpError(f"the weights of {place} lack {len(missing)} tensors of the model, such as {missing[0]}")
+    return model.float()
+
+
+@contextmanager
+def _quiet(log: Any) -> Iterator[None]:
+    """Switch transformers' messages and progress bars off for a while."""
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _standardized(wav: Tensor) -> Tensor:
+    return (wav - wav.mean()) / (wav.var(unbiased=False) + VARIANCE_FLOOR).sqrt()
