@@ -97,6 +97,13 @@ def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=Fal
     return expert.eval()
 
 
+def collected(backbone: nn.Module) -> list:
+    """Hidden states that a stock expert's hooks hold back."""
+    if hasattr(backbone, "taps"):
+        return [tap.state for tap in backbone.taps if tap.state is not None]
+    return backbone._hook_hiddens
+
+
 def add_noise(expert: ElpExpert, std: float = 0.1, seed: int = 1) -> None:
     """Add noise to every declared tensor, so that no gradient is zero because of an initial zero."""
     generator = torch.Generator().manual_seed(seed)

@@ -171,7 +171,7 @@ def states_with_deep_prompts(encoder, x, mask, tensors):
         options = {}
         if mask is not None:
             options["self_attn_padding_mask"] = torch.cat([mask.new_zeros(len(x), count), mask], dim=1)
-        if hasattr(layer.self_attn, "gru_rel_pos"):
+        if hasattr(encoder.layers[0].self_attn, "relative_attention_bias"):
             frames = longer.shape[1]
             options["pos_bias"] = encoder.layers[0].self_attn.compute_bias(frames, frames).repeat(len(x), 1, 1)
         x = layer(longer.transpose(0, 1), **options)[0].transpose(0, 1)[:, count:]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import upstream_elp
-from tests.experts import BACKBONES, make_expert, states_of, stock_expert, train_step, waves
-from tests.toys import tiny_backbone
+from tests.experts import make_expert, states_of, stock_expert, train_step, waves
+from tests.toys import BACKBONES, tiny_backbone
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert

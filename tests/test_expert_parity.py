@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests import reference
-from tests.experts import BACKBONES, distance, in_float64, make_expert, states_of, stock_expert, waves
+from tests.experts import distance, in_float64, make_expert, states_of, stock_expert, waves
+from tests.toys import S3PRL_STYLE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 PRESETS = ["le", "le-relu", "le-some-layers", "e_only", "conventional", "l_only", "weighted_sum"]
@@ -24,7 +25,7 @@ def _reference_states(expert, stock, wavs):
 
 
 @pytest.mark.parametrize("config", PRESETS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_states_and_features_are_the_references(config, backbone):
     expert, stock = in_float64(make_expert(backbone, config, noise=0.1)), in_float64(stock_expert(backbone))
     for wavs in (WAVS, WAVS[:1], waves(3200, 3200, 3200, dtype=torch.float64)):
@@ -45,7 +46,7 @@ def _cut(expert, wavs, states):
 
 
 def test_the_reference_is_the_stock_model_without_adapters():
-    for backbone in BACKBONES:
+    for backbone in S3PRL_STYLE:
         stock = in_float64(stock_expert(backbone))
         with torch.no_grad():
             plain = reference.encode(stock.model.encoder, *reference.encoder_inputs(stock, WAVS[:1]))

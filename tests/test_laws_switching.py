@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.experts import (
-    BACKBONES,
     CONFIGS,
     MORE_KEYS,
     add_noise,
     changed,
+    collected,
     distance,
     equal,
     make_expert,
@@ -22,6 +22,7 @@ from tests.experts import (
     train_step,
     waves,
 )
+from tests.toys import BACKBONES
 from upstream_elp.adapters.additions import BERT_STD, FrameShift, PlainBottleneck
 from upstream_elp.adapters.bottleneck import REFERENCE_STD
 from upstream_elp.errors import ElpError
@@ -166,13 +167,6 @@ def test_saved_and_loaded_gives_the_same(config, backbone, law):
     assert equal(states_of(other, WAVS), states_of(expert, WAVS))
 
 
-def _collected(backbone):
-    """Hidden states that a backbone's hooks hold back."""
-    if hasattr(backbone, "taps"):
-        return [tap.state for tap in backbone.taps if tap.state is not None]
-    return backbone._hook_hiddens
-
-
 def test_deep_copy_is_independent(config, backbone, law):
     law("deep copy is independent")
     expert = make_expert(backbone, config, noise=0.1)
@@ -180,7 +174,7 @@ def test_deep_copy_is_independent(config, backbone, law):
     clone = copy.deepcopy(clone)
     before, reference = snapshot(expert), states_of(expert, WAVS)
     assert equal(states_of(clone, WAVS), reference)
-    assert _collected(expert.backbone) == []  # the clone's states did not end up in the original
+    assert collected(expert.backbone) == []  # the clone's states did not end up in the original
     own = {id(tensor) for tensor in [*expert.parameters(), *expert.buffers()]}
     assert not own & {id(tensor) for tensor in [*clone.parameters(), *clone.buffers()]}
     assert not {id(module) for module in expert.modules()} & {id(module) for module in clone.modules()}

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from tests.experts import (
-    BACKBONES,
     CONFIGS,
     MORE_KEYS,
     changed,
@@ -19,6 +18,7 @@ from tests.experts import (
     train_step,
     waves,
 )
+from tests.toys import BACKBONES, GROUP_NORM
 from upstream_elp.config import load_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -111,12 +111,12 @@ GROUP_NORM_ALLOWANCE = 1.6
 @pytest.mark.parametrize("config", CONFIGS)
 def test_padding_matters_no_more_than_for_the_plain_backbone(config, backbone, law):
     expert, plain = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))
-    refused = config in WITH_MORE_KEYS and backbone.endswith("base")
+    refused = config in WITH_MORE_KEYS and backbone in GROUP_NORM
     law(f"padded batch == alone, as the plain backbone{' (more keys on group norm: weaker)' if refused else ''}")
     _assert_as_invariant(expert, plain, GROUP_NORM_ALLOWANCE if refused else 1.1)
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
+@pytest.mark.parametrize("backbone", GROUP_NORM)
 @pytest.mark.parametrize("config", ["le", "conventional", *WITH_MORE_KEYS])
 def test_padding_does_not_matter_behind_an_invariant_front_end(config, backbone, law):
     law("padded batch == alone, group norm taken out")

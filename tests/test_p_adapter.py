@@ -6,11 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.experts import BACKBONES, distance, equal, in_float64, make_expert, states_of, stock_expert, waves
+from tests.experts import distance, equal, in_float64, make_expert, states_of, stock_expert, waves
+from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp.adapters.pseudo import PseudoFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
-LARGE = [name for name in BACKBONES if name.endswith("large")]
+#: their features do not see an utterance's padding; data2vec's do, by the norms between its positional convolutions
+LARGE = [name for name in S3PRL_STYLE if name.endswith("large") and not name.startswith("data2vec")]
 KINDS = [("end", "projected"), ("start", "projected"), ("end", "cnn"), ("start", "cnn")]
 TOLERANCE = 1e-10
 
@@ -57,7 +59,7 @@ def test_in_a_batch_as_concatenated_alone(pairs, backbone, position, site, data)
 
 
 @pytest.mark.parametrize(("position", "site"), KINDS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 @pytest.mark.parametrize("samples", [400, 720, 1040, 1360])  # 1 to 4 frames: odd and even, before and after P's 5
 def test_short_and_odd_utterances_alone(pairs, backbone, position, site, samples):
     expert, stock = pairs(backbone, position, site)
@@ -107,13 +109,13 @@ def test_pseudo_frames_act_and_train(backbone, position, site):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_shallow_prompt_starts_at_one_and_its_vectors_part(backbone):
     """Equal vectors would stay equal, were it not for the positional convolution over them."""
-    expert = make_expert(backbone, {"base": "prompt"})
+    expert = in_float64(make_expert(backbone, {"base": "prompt"}))
     vectors = expert.injection.pseudo(expert).vectors
     assert vectors.shape == (10, 32) and bool((vectors == 1).all())
-    expert(waves(4000, 2900))["hidden_states"][-1].square().sum().backward()
+    expert(waves(4000, 2900, dtype=torch.float64))["hidden_states"][-1].square().sum().backward()
     gradients = vectors.grad
     assert (gradients.abs().amax(dim=1) > 0).all()
-    assert all((gradients[i] - gradients[j]).abs().max() > 1e-6 for i in range(10) for j in range(i))
+    assert all((gradients[i] - gradients[j]).abs().max() > 1e-9 for i in range(10) for j in range(i))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

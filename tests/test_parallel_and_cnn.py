@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tests import reference
-from tests.experts import BACKBONES, equal, in_float64, make_expert, random_loss, states_of, stock_expert, waves
+from tests.experts import equal, in_float64, make_expert, random_loss, states_of, stock_expert, waves
+from tests.toys import S3PRL_STYLE
 from upstream_elp.inject import eject
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -21,7 +22,7 @@ def _tensors(expert):
     return {name: value.detach() for name, value in expert.injection.parameters(expert).items()}
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_parallel_is_a_bottleneck_of_the_layers_input(backbone):
     config = {"features": "layers", "parallel": {"layers": [0, 2], "bottleneck": 8}}
     expert, stock = in_float64(make_expert(backbone, config, noise=0.1)), in_float64(stock_expert(backbone))
@@ -92,7 +93,7 @@ def _front_end(model, wavs, tensors, scale):
 
 
 @pytest.mark.parametrize("options", [{"scale": 0.01}, {"scale": 1.0, "layers": [0, 3, 6]}], ids=["all", "some"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_cnn_adapters_are_parallel_blocks(backbone, options):
     expert = in_float64(make_expert(backbone, {"features": "layers", "cnn": options}, noise=0.3))
     model, seen = expert.backbone.model, {}
@@ -111,7 +112,7 @@ def test_cnn_adapters_are_parallel_blocks(backbone, options):
     assert all(parameter.grad.abs().max() > 0 for parameter in parameters.values())
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_cnn_adapters_let_gradients_through_and_leave_the_switch_as_it_was(backbone):
     stock = stock_expert(backbone)
     assert stock.model.feature_grad_mult == 0.0

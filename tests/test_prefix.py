@@ -6,30 +6,54 @@ import pytest
 import torch
 
 from tests import reference
-from tests.experts import BACKBONES, equal, in_float64, make_expert, random_loss, states_of, stock_expert, waves
-from upstream_elp.adapters import prefix as prefix_module
-from upstream_elp.adapters.prefix import LearnedFrames, LearnedKeysValues, PrefixAttention, _attend
+from tests.experts import equal, in_float64, make_expert, random_loss, states_of, stock_expert, waves
+from tests.toys import BACKBONES, S3PRL_STYLE
+from upstream_elp.adapters import attention as attention_module
+from upstream_elp.adapters.attention import KINDS, FairseqAttention, attend
+from upstream_elp.adapters.prefix import LearnedFrames, LearnedKeysValues
 from upstream_elp.adapters.primitives import mix_in, take_out_mixin
+from upstream_elp.inject import find_family
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 TOLERANCE = 1e-10
 PADDING = [None, torch.tensor([[False] * 7, [False] * 4 + [True] * 3])]
 
 
-def _attentions(backbone):
-    """The attention modules of layers 0 and 1 in float64, and what WavLM's layer 0 hands on."""
-    layers = in_float64(stock_expert(backbone)).model.encoder.layers
-    return [layer.self_attn for layer in layers[:2]]
+class Case:
+    """The attention modules of layers 0 and 1 of a tiny backbone in float64, called alike whatever their kind."""
 
+    def __init__(self, backbone):
+        self.stock = in_float64(stock_expert(backbone))
+        self.family, _ = find_family(self.stock)
+        layers = self.stock.model.get_submodule(self.family.layers)
+        self.first, self.second = (layer.get_submodule(self.family.attention) for layer in layers[:2])
+        self.kind = KINDS[self.family.attention_kind]
+        self.bias = None
+        if hasattr(self.first, self.kind.position_table or ""):
+            self.bias = self.first.compute_bias(7, 7).repeat(2, 1, 1).detach()
 
-def _options(attention, bias):
-    return {"position_bias": bias} if hasattr(attention, "gru_rel_pos") else {}
+    def __call__(self, attention, x, padding):
+        """Output for x, both (batch, frames, dim), and the rest; padding is (batch, frames), true on padding."""
+        handed = None if attention is self.first or self.bias is None else self.bias
+        if self.kind is FairseqAttention:
+            t = x.transpose(0, 1)
+            options = {"position_bias": handed} if hasattr(attention, "gru_rel_pos") else {}
+            output, *rest = attention(t, t, t, key_padding_mask=padding, need_weights=False, **options)
+            return output.transpose(0, 1), rest
+        mask = None if padding is None else ~padding
+        if self.kind.position_table:
+            output, *rest = attention(x, attention_mask=mask, position_bias=handed)
+        else:
+            mask = None if mask is None else mask[:, None, None].expand(-1, 1, x.shape[1], -1)
+            output, *rest = attention(x, attention_mask=mask)
+        return output, rest
 
-
-def _position_bias(first, frames=7, batch=2):
-    if not getattr(first, "has_relative_attention_bias", False):
-        return None
-    return first.compute_bias(frames, frames).repeat(batch, 1, 1)
+    def options(self, attention, x, padding):
+        """What `attend` is told."""
+        mixed = copy.copy(attention)
+        mix_in(mixed, self.kind)
+        blocked = None if padding is None else padding[:, None, None]
+        return {"blocked": blocked, "bias": self.bias, "gate": mixed._gate(x)}
 
 
 def _gradients(module, output, x):
@@ -41,15 +65,15 @@ def _gradients(module, output, x):
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
 def test_without_a_prefix_it_is_the_original_attention(backbone, padding):
     """The computation itself, forward and gradients; switched off, the original's own forward runs instead."""
-    first, second = _attentions(backbone)
-    for attention in (first, second):
+    case = Case(backbone)
+    for attention in (case.first, case.second):
         attention.requires_grad_(True)
-        bias = _position_bias(first)
-        if bias is not None:
-            bias = bias.detach()
-        x = torch.randn(7, 2, 32, dtype=torch.float64, requires_grad=True)
-        original, *_ = attention(x, x, x, key_padding_mask=padding, need_weights=False, **_options(attention, bias))
-        ours = _attend(attention, [], x, padding, bias)
+        x = torch.randn(2, 7, 32, dtype=torch.float64, requires_grad=True)
+        original, _ = case(attention, x, padding)
+        options = case.options(attention, x, padding)
+        if attention is case.first and case.bias is not None:  # here the original makes the bias, with gradients
+            options["bias"] = attention.compute_bias(7, 7).repeat(2, 1, 1)
+        ours = attend(attention, [], x, **options)
         assert (ours - original).abs().max() < TOLERANCE
         for got, wanted in zip(_gradients(attention, ours, x), _gradients(attention, original, x), strict=True):
             assert (got is None) == (wanted is None)
@@ -58,79 +82,88 @@ def test_without_a_prefix_it_is_the_original_attention(backbone, padding):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_switched_off_it_is_the_original_forward_bitwise(backbone):
-    attention = stock_expert(backbone).model.encoder.layers[0].self_attn
-    swapped = copy.deepcopy(attention)
-    mix_in(swapped, PrefixAttention)
-    x = torch.randn(7, 2, 32)
-    arguments = {"key": x, "value": x, "key_padding_mask": PADDING[1], "need_weights": False}
-    plain = attention(x, **arguments)
-    assert torch.equal(swapped(x, **arguments)[0], plain[0])
-    swapped.prefix_kv = LearnedKeysValues(3, 32)
-    assert not torch.equal(swapped(x, **arguments)[0], plain[0])
-    swapped.prefix_kv.enabled = False
-    assert all(a is b is None or torch.equal(a, b) for a, b in zip(swapped(x, **arguments), plain, strict=True))
-    assert isinstance(swapped, type(attention)) and copy.deepcopy(swapped).__class__ is swapped.__class__
-    take_out_mixin(swapped)
-    assert type(swapped) is type(attention)
+    case = Case(backbone)
+    attention = case.first
+    x = torch.randn(2, 7, 32, dtype=torch.float64)
+    plain = case(attention, x, PADDING[1])
+    cls = type(attention)
+    mix_in(attention, case.kind)
+    assert torch.equal(case(attention, x, PADDING[1])[0], plain[0])
+    attention.prefix_kv = LearnedKeysValues(3, 32).double()
+    assert not torch.equal(case(attention, x, PADDING[1])[0], plain[0])
+    attention.prefix_kv.enabled = False
+    output, rest = case(attention, x, PADDING[1])
+    assert torch.equal(output, plain[0]) and len(rest) == len(plain[1])
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(rest, plain[1], strict=True))
+    assert isinstance(attention, cls) and copy.deepcopy(attention).__class__ is attention.__class__
+    take_out_mixin(attention)
+    assert type(attention) is cls
 
 
-def _explicit(attention, x, keys, values, padding, bias):
+def _explicit(case, attention, x, keys, values, padding):
     """Attention over concatenated keys and values, head by head and utterance by utterance, written out."""
-    frames, batch, dim = x.shape
+    batch, frames, dim = x.shape
     width = dim // attention.num_heads
     length = keys.shape[0]
+    linear, constant = (
+        getattr(attention, name or "", None) for name in (case.kind.gate_linear, case.kind.gate_constant)
+    )
     result = torch.empty_like(x)
     for b in range(batch):
-        k = torch.cat([keys, x[:, b] @ attention.k_proj.weight.T + attention.k_proj.bias])
-        v = torch.cat([values, x[:, b] @ attention.v_proj.weight.T + attention.v_proj.bias])
-        q = x[:, b] @ attention.q_proj.weight.T + attention.q_proj.bias
+        k = torch.cat([keys, x[b] @ attention.k_proj.weight.T + attention.k_proj.bias])
+        v = torch.cat([values, x[b] @ attention.v_proj.weight.T + attention.v_proj.bias])
+        q = x[b] @ attention.q_proj.weight.T + attention.q_proj.bias
         for h in range(attention.num_heads):
             part = slice(h * width, (h + 1) * width)
             scores = q[:, part] @ k[:, part].T / width**0.5  # (frames, length + frames)
-            if bias is not None:
-                shift = bias[b * attention.num_heads + h]  # (frames, frames)
-                pair = attention.grep_linear(x[:, b, part]).view(frames, 2, 4).sum(-1).sigmoid()
-                gate = pair[:, 0] * (pair[:, 1] * attention.grep_a[0, h, 0, 0] - 1) + 2
+            if case.bias is not None:
+                shift = case.bias[b * attention.num_heads + h]  # (frames, frames)
+                pair = linear(x[b, :, part]).view(frames, 2, 4).sum(-1).sigmoid()
+                gate = pair[:, 0] * (pair[:, 1] * constant[0, h, 0, 0] - 1) + 2
                 scores[:, length:] += gate.unsqueeze(1) * shift
             if padding is not None:
                 scores[:, length:][:, padding[b]] = float("-inf")
-            result[:, b, part] = scores.softmax(-1) @ v[:, part]
+            result[b, :, part] = scores.softmax(-1) @ v[:, part]
     return result @ attention.out_proj.weight.T + attention.out_proj.bias
 
 
 @pytest.mark.parametrize("padding", PADDING, ids=["alone", "padded"])
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
 def test_learned_keys_and_values_are_concatenated(backbone, padding):
-    first, second = _attentions(backbone)
-    bias = _position_bias(first)
-    for attention in (first, second):
-        mix_in(attention, PrefixAttention)
+    case = Case(backbone)
+    for attention in (case.first, case.second):
+        mix_in(attention, case.kind)
         attention.prefix_kv = LearnedKeysValues(3, 32, std=1.0).double()
-        x = torch.randn(7, 2, 32, dtype=torch.float64, requires_grad=True)
-        given = None if attention is first else bias
-        arguments = {"key_padding_mask": padding, "need_weights": False, **_options(attention, given)}
-        ours, weights, *rest = attention(x, x, x, **arguments)
+        x = torch.randn(2, 7, 32, dtype=torch.float64, requires_grad=True)
+        ours, (weights, *rest) = case(attention, x, padding)
         keys, values = attention.prefix_kv.keys, attention.prefix_kv.values
-        explicit = _explicit(attention, x, keys, values, padding, bias)
+        explicit = _explicit(case, attention, x, keys, values, padding)
         assert weights is None and (ours - explicit).abs().max() < TOLERANCE
         if rest and rest[0] is not None:
-            assert torch.equal(rest[0], bias)  # what WavLM's next layer gets has no prefix in it
+            assert torch.equal(rest[0], case.bias)  # what WavLM's next layer gets has no prefix in it
         for got, wanted in zip(_gradients(attention, ours, x), _gradients(attention, explicit, x), strict=True):
-            assert (got - wanted).abs().max() < TOLERANCE
+            assert (got is None) == (wanted is None)
+            assert got is None or (got - wanted).abs().max() < TOLERANCE
 
 
 def test_unusual_calls_are_refused():
     attention = stock_expert("hubert-base").model.encoder.layers[0].self_attn
-    mix_in(attention, PrefixAttention)
+    mix_in(attention, FairseqAttention)
     attention.prefix_kv = LearnedKeysValues(3, 32)
     x = torch.randn(7, 2, 32)
     for arguments in ({}, {"need_weights": False, "attn_mask": torch.zeros(7, 7)}):
         with pytest.raises(ValueError, match="knows neither weights"):
             attention(x, x, x, **arguments)
+    for backbone, words in (("hf_hubert-base", "knows neither weights"), ("hf_wavlm-base", "does not return weights")):
+        case = Case(backbone)
+        mix_in(case.first, case.kind)
+        case.first.prefix_kv = LearnedKeysValues(3, 32).double()
+        with pytest.raises(ValueError, match=words):
+            case.first(torch.randn(2, 7, 32, dtype=torch.float64), output_attentions=True)
 
 
 @pytest.mark.parametrize("layers", ["all", "1-2", [0]])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_deep_prompts_are_frames_that_are_put_in_and_stripped(backbone, layers):
     """Whole layers run over the longer sequence: HuBERT's padding to two frames, masks and WavLM's bias included."""
     config = {"features": "layers", "deep_prompt": {"length": 3, "layers": layers}}
@@ -148,7 +181,12 @@ def test_deep_prompts_are_frames_that_are_put_in_and_stripped(backbone, layers):
 
 
 def test_only_the_backbone_that_has_positions_gives_them():
-    for backbone, has in (("wavlm-base", True), ("hubert-base", False), ("wav2vec2-large", False)):
+    for backbone, has in (
+        ("wavlm-base", True),
+        ("hubert-base", False),
+        ("wav2vec2-large", False),
+        ("hf_wavlm-large", True),
+    ):
         expert = make_expert(backbone, "deep_prompt")
         prompts = [module for module in expert.modules() if isinstance(module, LearnedFrames)]
         assert len(prompts) == 3 and all((prompt.bias(4) is not None) is has for prompt in prompts)
@@ -175,7 +213,7 @@ def test_a_copy_computes_with_its_own_modules(config):
 
 def test_the_attention_is_entered_once(monkeypatch):
     calls = []
-    monkeypatch.setattr(prefix_module, "_attend", lambda *arguments: calls.append(1) or _attend(*arguments))
+    monkeypatch.setattr(attention_module, "attend", lambda *a, **options: calls.append(1) or attend(*a, **options))
     states_of(make_expert("hubert-base", {"features": "last", "prefix_kv": {}, "deep_prompt": {}}), waves(4000))
     assert len(calls) == 3
 

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from tests.experts import BACKBONES, CONFIGS, SELECTIONS, changed, make_expert, snapshot, states_of, stock_expert, waves
+from tests.experts import (
+    CONFIGS,
+    SELECTIONS,
+    changed,
+    collected,
+    make_expert,
+    snapshot,
+    states_of,
+    stock_expert,
+    waves,
+)
+from tests.toys import BACKBONES
 from upstream_elp.adapters.primitives import OutputSite
 from upstream_elp.errors import ElpError
 from upstream_elp.selfcheck import Probe, self_check
@@ -105,7 +116,7 @@ def test_it_leaves_everything_as_it_was(config, backbone):
     assert random.getstate() == random_states[0]
     assert all(map(np.array_equal, np.random.get_state()[1:], random_states[1][1:]))
     assert torch.equal(torch.get_rng_state(), random_states[2])
-    assert expert.backbone._hook_hiddens == []
+    assert collected(expert.backbone) == []
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from tests.experts import BACKBONES, CONFIGS, add_noise, make_expert, random_loss, waves
-from tests.toys import TINY_CONV
+from tests.experts import CONFIGS, add_noise, make_expert, random_loss, waves
+from tests.toys import BACKBONES, TINY_CONV
 from upstream_elp import shapes
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.errors import ElpError
@@ -151,12 +151,13 @@ def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
         "CONV": tuple((channels, kernel) for channels, kernel, _ in TINY_CONV),
         "POSITION_KERNEL": 16,
         "POSITION_GROUPS": 4,
+        "DATA2VEC_POSITIONS": (16, 5),
         "WAVLM_BUCKETS": 32,
     }
     for name, value in toy_shape.items():
         monkeypatch.setattr(shapes, name, value)
-    family, size = backbone.split("-")
-    toy = Architecture("toy", family, 3, 32, 128, 4, "layer" if size == "large" else "group", False, False)
+    family, pre_norm, layer_norm_front = BACKBONES[backbone]
+    toy = Architecture("toy", family, 3, 32, 128, 4, "layer" if layer_norm_front else "group", False, pre_norm)
     counted = count_parameters(load_config(CONFIGS[config]), toy)["trainable"]
     total = counted.pop("total")
     assert counted == expert.injection.counts(expert)

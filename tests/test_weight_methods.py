@@ -5,7 +5,6 @@ import torch
 from torch.func import functional_call
 
 from tests.experts import (
-    BACKBONES,
     add_noise,
     distance,
     equal,
@@ -16,6 +15,7 @@ from tests.experts import (
     stock_expert,
     waves,
 )
+from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp.adapters.lora import LowRankUpdate
 from upstream_elp.errors import ElpError
 from upstream_elp.inject import INJECTORS, eject
@@ -26,9 +26,7 @@ TOLERANCE = 1e-9
 STEPS, LR = 4, 1e-2
 WAVS = waves(4000, 2900, dtype=torch.float64)
 WAVES = waves(4000, 2900)
-LAYERS = "model.encoder.layers"
-WEIGHTS = {name: f"self_attn.{name}_proj.weight" for name in ("q", "k", "v", "out")}
-WEIGHTS |= {"fc1": "fc1.weight", "fc2": "fc2.weight"}
+TARGETS = ["q", "k", "v", "out", "fc1", "fc2"]
 
 
 def _train(parameters, run):
@@ -58,11 +56,12 @@ def _assert_same(first, second, skip=()):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(
-    ("targets", "rank", "alpha"), [(["q", "k"], 8, 1), (list(WEIGHTS), 3, 6)], ids=["lora_qk8", "all-r3-a6"]
+    ("targets", "rank", "alpha"), [(["q", "k"], 8, 1), (TARGETS, 3, 6)], ids=["lora_qk8", "all-r3-a6"]
 )
 def test_lora_is_the_weight_plus_the_scaled_product(backbone, targets, rank, alpha):
     config = {"features": "layers", "lora": {"targets": targets, "rank": rank, "alpha": alpha, "layers": "1-2"}}
     expert, stock = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))
+    family = expert.injection.family
     ours = expert.injection.parameters(expert)
     by_hand = {name: tensor.detach().clone().requires_grad_(True) for name, tensor in ours.items()}
     assert set(ours) == {f"lora.{i}.{t}.{part}" for i in (1, 2) for t in targets for part in ("down", "up")}
@@ -71,7 +70,7 @@ def test_lora_is_the_weight_plus_the_scaled_product(backbone, targets, rank, alp
         changed = {}
         for name in targets:
             for index in (1, 2):
-                key = f"{LAYERS}.{index}.{WEIGHTS[name]}"
+                key = f"model.{family.layers}.{index}.{getattr(family, name)}.weight"
                 down, up = by_hand[f"lora.{index}.{name}.down"], by_hand[f"lora.{index}.{name}.up"]
                 changed[key] = stock.get_parameter(key) + alpha / rank * up @ down
         return functional_call(stock, changed, (WAVS,))["hidden_states"]
@@ -103,7 +102,7 @@ def _inject_wrapped(target, options):
         target.declare_module("lora", f"{index}.q", f"{target.layer_path(index)}.self_attn.q_proj.update")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_wrapping_a_projection_instead_is_caught(backbone, monkeypatch):
     monkeypatch.setitem(INJECTORS, "lora", _inject_wrapped)
     with pytest.raises(ElpError, match=r"layers\.0\.self_attn\.q_proj\.update is never entered"):

@@ -29,9 +29,11 @@ BACKBONES = {
     "hf_wav2vec2-base": ("hf_wav2vec2", False, False),
     "hf_wav2vec2-large": ("hf_wav2vec2", True, True),
 }
-#: those in S3PRL's own format, and those whose features see an utterance's padding through a group norm
+#: those in S3PRL's own format
 S3PRL_STYLE = [name for name in BACKBONES if not name.startswith("hf_")]
-GROUP_NORM = [name for name, (_, _, layer_norm_front) in BACKBONES.items() if not layer_norm_front]
+#: those where an utterance sees its padding before the encoder layers: through a group norm over time, or in data2vec
+#: through several positional convolutions, the first of which fills the padding
+SEE_PADDING = [name for name, (family, _, layers) in BACKBONES.items() if not layers or family == "data2vec"]
 
 
 def tiny_backbone(

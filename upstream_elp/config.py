@@ -38,6 +38,8 @@ class AdapterConfig:
     """Method name to its dataclass, in the order of :func:`upstream_elp.thirdparty.method_names`."""
     backbone_dropout: bool = False
     """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
+    spec_augment: bool = False
+    """Whether a Hugging Face backbone masks its CNN features while adapters train, as its configuration says."""
     description: str = ""
     source: str = ""
 
@@ -52,6 +54,7 @@ class AdapterConfig:
             "name": self.name,
             "features": self.features,
             "backbone_dropout": self.backbone_dropout,
+            "spec_augment": self.spec_augment,
         }
         plain.update({key: value for key in ("description", "source") if (value := getattr(self, key))})
         plain.update({name: dataclasses.asdict(options) for name, options in self.methods.items()})

@@ -86,6 +86,8 @@ class ElpExpert(nn.Module):
             self.backbone.eval()
             for path in self.injection.sites:
                 self.get_submodule(path).train()
+        if hasattr(self.backbone, "set_spec_augment"):
+            self.backbone.set_spec_augment(mode and self.config.spec_augment)
         return self
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:

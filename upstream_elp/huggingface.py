@@ -78,6 +78,11 @@ class HuggingFaceExpert(nn.Module):
         for layer, tap in zip(self.model.encoder.layers, self.taps, strict=True):
             layer.register_forward_pre_hook(tap)
 
+    def set_spec_augment(self, on: bool) -> None:
+        """Mask features in the next forward passes as the model's configuration says, whatever the modes are."""
+        self.model.config.apply_spec_augment = on
+        self.model.training = on or self.training
+
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples per frame."""
         return STRIDE

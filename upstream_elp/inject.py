@@ -102,6 +102,8 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
         conv=tuple((m.kernel_size[0], m.stride[0]) for m in convolutions),
     )
     config.check(layers=injection.layers, dim=injection.dim)
+    if config.spec_augment and not family.name.startswith("hf_"):
+        raise ElpError(f"spec_augment is for Hugging Face's models, and this is a {family.name} of S3PRL's")
     expert.requires_grad_(False)
     target = Target(expert, model, injection)
     for name, options in config.methods.items():

@@ -15,6 +15,8 @@ from upstream_elp.errors import ElpError
 CONV = ((512, 10), *[(512, 3)] * 4, *[(512, 2)] * 2)
 """Channels and kernel of each convolution of the waveform front end."""
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
+DATA2VEC_POSITIONS = (95, 5)
+"""data2vec's kernel, and the number of convolutions that share it (fairseq's configuration of data2vec)."""
 WAVLM_BUCKETS, WAVLM_GATES = 320, 8
 
 
@@ -34,6 +36,11 @@ class Architecture:
     pre_norm: bool
 
     @property
+    def gated(self) -> bool:
+        """Whether the attention has WavLM's gated relative positions."""
+        return self.family in ("wavlm", "hf_wavlm")
+
+    @property
     def cnn_dim(self) -> int:
         """Channels of the CNN features."""
         return CONV[-1][0]
@@ -44,7 +51,7 @@ class Architecture:
         attention = 4 * (self.dim**2 + self.dim)
         feed_forward = 2 * self.dim * self.ffn + self.ffn + self.dim
         norms = 4 * self.dim
-        return attention + feed_forward + norms + (self._gate_parameters if self.family == "wavlm" else 0)
+        return attention + feed_forward + norms + (self._gate_parameters if self.gated else 0)
 
     @property
     def _gate_parameters(self) -> int:
@@ -53,13 +60,13 @@ class Architecture:
 
     def encoder_parameters(self, layers: tuple[int, ...]) -> int:
         """Parameters of the given encoder layers; WavLM's table of position biases belongs to layer 0."""
-        shared = WAVLM_BUCKETS * self.heads if self.family == "wavlm" and 0 in layers else 0
+        shared = WAVLM_BUCKETS * self.heads if self.gated and 0 in layers else 0
         return len(layers) * self.layer_parameters + shared
 
     @property
     def layer_biases(self) -> int:
         """Values in the biases of one encoder layer, layer norms included."""
-        gate = WAVLM_GATES if self.family == "wavlm" else 0
+        gate = WAVLM_GATES if self.gated else 0
         return 4 * self.dim + self.ffn + self.dim + 2 * self.dim + gate
 
     @property
@@ -81,8 +88,16 @@ class Architecture:
     def front_parameters(self) -> int:
         """Parameters between the CNN and the encoder layers, and of the encoder's own norm."""
         projection = 2 * self.cnn_dim + self.cnn_dim * self.dim + self.dim
-        position = self.dim * self.dim // POSITION_GROUPS * POSITION_KERNEL + POSITION_KERNEL + self.dim
-        return projection + position + 2 * self.dim
+        return projection + self._position_parameters + 2 * self.dim
+
+    @property
+    def _position_parameters(self) -> int:
+        """Parameters of the positional convolution: with weight norm, or data2vec's stack without."""
+        each = self.dim * self.dim // POSITION_GROUPS
+        if self.family == "data2vec":
+            kernel, depth = DATA2VEC_POSITIONS
+            return depth * (each * (kernel // depth) + self.dim)
+        return each * POSITION_KERNEL + POSITION_KERNEL + self.dim
 
     @property
     def total(self) -> int:
