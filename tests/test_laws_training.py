@@ -101,9 +101,9 @@ def test_key_biases_have_no_gradient(config, backbone, law):
 LENGTHS = [(8000, 6300), (6479, 4880)]
 
 
-#: Where group norm over the padding, or data2vec's positional convolutions, already make the plain encoder's input differ
-#: by more than half its size, further keys can make the last states differ more (measured: up to 1.45 times). The same
-#: encoders behind a front end that does not see padding hold the law, see the test after this one.
+#: Where group norm over the padding, or data2vec's positional convolutions, already make the plain encoder's input
+#: differ by more than half its size, further keys can make the last states differ more (measured: up to 1.45 times).
+#: The same encoders behind a front end that does not see padding hold the law, see the test after this one.
 SEEN_ALLOWANCE = 1.6
 
 
@@ -112,9 +112,8 @@ SEEN_ALLOWANCE = 1.6
 def test_padding_matters_no_more_than_for_the_plain_backbone(config, backbone, law):
     expert, plain = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))
     refused = config in WITH_MORE_KEYS and backbone in SEE_PADDING
-    law(
-        f"padded batch == alone, as the plain backbone{' (more keys where it is seen before: weaker)' if refused else ''}"
-    )
+    weaker = " (more keys behind what sees padding: weaker)" if refused else ""
+    law(f"padded batch == alone, as the plain backbone{weaker}")
     _assert_as_invariant(expert, plain, SEEN_ALLOWANCE if refused else 1.1)
 
 
