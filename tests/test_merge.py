@@ -92,16 +92,23 @@ def test_s3prls_expert_loads_it_without_this_package(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
 
 
-def test_what_computes_something_of_its_own_is_refused(tmp_path):
-    for name in preset_names():
-        outside = load_config(name).methods.keys() - set(WEIGHT_SPACE)
-        if not outside and name != "weighted_sum":
-            continue
-        expert = _trained("hubert-base", name)
-        words = "nothing to merge" if name == "weighted_sum" else f"{name}' cannot be merged.*{min(outside)}"
-        with pytest.raises(ElpError, match=words):
-            write_merged(expert, backbone_path("hubert-base"), tmp_path / "out.pt")
+OF_THEIR_OWN = [name for name in preset_names() if load_config(name).methods.keys() - set(WEIGHT_SPACE)]
+
+
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_what_computes_something_of_its_own_is_refused(name, tmp_path, law):
+    own = "the method computes something of its own, so that no plain backbone can hold it"
+    law("merged == unmerged, in plain S3PRL", refused=own)
+    first = min(load_config(name).methods.keys() - set(WEIGHT_SPACE))
+    with pytest.raises(ElpError, match=f"{name}' cannot be merged.*{first}"):
+        write_merged(_trained("hubert-base", name), backbone_path("hubert-base"), tmp_path / "out.pt")
     assert not list(tmp_path.iterdir()) and set(WEIGHT_SPACE) < METHODS.keys()
+
+
+def test_nothing_to_merge_is_refused(tmp_path):
+    with pytest.raises(ElpError, match="nothing to merge"):
+        write_merged(_trained("hubert-base", "weighted_sum"), backbone_path("hubert-base"), tmp_path / "out.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_places_are_refused(tmp_path):

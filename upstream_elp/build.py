@@ -19,9 +19,9 @@ from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapt
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
-from upstream_elp.huggingface import HUB_PREFIX, HuggingFaceExpert, is_hugging_face_folder
+from upstream_elp.huggingface import HuggingFaceExpert, is_hugging_face_folder
 from upstream_elp.shapes import backbone_family
-from upstream_elp.sites import FAMILIES
+from upstream_elp.sites import FAMILIES, HUB_PREFIX
 from upstream_elp.state import audit
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
     "doctor": ("upstream_elp.commands.doctor:doctor", "Print versions, patches, devices and registered names."),
     "params": ("upstream_elp.commands.params:params", "Count the parameters of a preset on a backbone."),
+    "backbones": ("upstream_elp.commands.backbones:backbones", "List the families of backbones and their upstreams."),
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
     "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
     "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),

@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from upstream_elp.errors import ElpError
+from upstream_elp.sites import HUB_PREFIX
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 """``model_type`` in ``config.json`` to the class in transformers."""
-HUB_PREFIX = "hf:"
-"""Before the name of a model on Hugging Face's hub, where it could be taken for a path or an S3PRL name."""
 STRIDE = 320
 SAMPLE_RATE = 16000
 VARIANCE_FLOOR = 1e-7

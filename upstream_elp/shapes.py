@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ def backbone_family(name: str) -> str:
     return architecture(name).family
 
 
+def other_entries() -> list[dict[str, Any]]:
+    """S3PRL's other entries: ``names`` (patterns as of files), ``why``, and ``through`` where ours take them."""
+    return _table()["others"]
+
+
+def other_entry(name: str) -> dict[str, Any] | None:
+    """What the table says of an entry of S3PRL's that is not a named backbone; None where it names none like it."""
+    name = name.removeprefix("elp_")
+    fitting = (entry for entry in other_entries() if any(fnmatchcase(name, pattern) for pattern in entry["names"]))
+    found = next(fitting)  # the last pattern fits everything
+    return None if found["names"] == ["*"] else found
+
+
 def architecture(name: str) -> Architecture:
     """Architecture of a named backbone; ``elp_`` before the name is ignored.
 
@@ -129,6 +143,9 @@ def architecture(name: str) -> Architecture:
     """
     entry = _table()["names"].get(name.removeprefix("elp_"))
     if entry is None:
+        other = other_entry(name)
+        if other is not None and "through" not in other:
+            raise ElpError(f"{name} is not supported: {other['why']} (see `elp backbones`)")
         raise ElpError(f"unknown backbone {name!r}; the backbones are: {', '.join(backbone_names())}")
     return Architecture(name=name.removeprefix("elp_"), family=entry["family"], **_table()["shapes"][entry["shape"]])
 

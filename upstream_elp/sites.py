@@ -64,6 +64,8 @@ class Family:
     """Layer tensors whose gradient is zero by nature: a key bias shifts all scores of a query equally."""
 
 
+HUB_PREFIX = "hf:"
+"""Before the name of a model on Hugging Face's hub, where it could be taken for a path or an S3PRL name."""
 _S3PRL = "s3prl.upstream"
 _FAIRSEQ_LAYER = (f"{_S3PRL}.wav2vec2.wav2vec2_model.TransformerSentenceEncoderLayer",)
 _WAVLM = Family(

@@ -5,18 +5,27 @@ from __future__ import annotations
 import click
 
 from upstream_elp.shapes import architecture, backbone_names
+from upstream_elp.sites import HUB_PREFIX
 
 
 @click.command(epilog=f"Backbones: {', '.join(backbone_names())}")
 @click.argument("name")
 @click.option("--refresh", is_flag=True, help="Download again.")
 def fetch(name: str, refresh: bool) -> None:
-    """Download the backbone NAME to S3PRL's cache, load it once, and print its fingerprint."""
-    model = architecture(name)
+    """Download the backbone NAME, load it once, and print its fingerprint.
+
+    NAME is one of S3PRL's, which go to S3PRL's cache, or hf:ORGANISATION/NAME on Hugging Face's hub.
+    """
     import upstream_elp
     from upstream_elp.errors import ElpError
     from upstream_elp.fingerprint import fingerprint
 
+    if name.startswith(HUB_PREFIX):
+        from upstream_elp.huggingface import HuggingFaceExpert
+
+        click.echo(f"{name}: sha256 {fingerprint(HuggingFaceExpert(name, refresh=refresh)).sha256}")
+        return
+    model = architecture(name)
     upstream_elp.register()
     from s3prl import hub
 

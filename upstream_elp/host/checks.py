@@ -11,6 +11,8 @@ import yaml
 from upstream_elp.errors import ElpError
 from upstream_elp.host import blocks, experiment, places
 from upstream_elp.host.override import override
+from upstream_elp.shapes import other_entry
+from upstream_elp.sites import HUB_PREFIX
 
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
@@ -26,6 +28,9 @@ def name(kind: str, value: str | None, valid: Iterable[str]) -> None:
         return
     if value is None:
         raise ElpError(f"{kind} is missing; give for example one of {', '.join(_ours(valid)) or ', '.join(valid)}")
+    other = other_entry(value) if kind == "-u" and value.startswith("elp_") else None
+    if other is not None and "through" not in other:
+        raise ElpError(f"-u {value} is not supported: {other['why']} (see `elp backbones`)")
     close = difflib.get_close_matches(value, valid, n=5, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else f"ours are {', '.join(_ours(valid))}"
     raise ElpError(f"{kind} {value}: no such name; {hint} (`elp doctor --names` lists all)")
@@ -53,6 +58,16 @@ def folder(flag: str, path: str | os.PathLike) -> Path:
     return Path(path)
 
 
+def location(flag: str, place: str) -> None:
+    """Refuse a place of a backbone that is no URL, no name on Hugging Face's hub, and not there.
+
+    Raises:
+        ElpError: if it is missing.
+    """
+    if "://" not in place and not place.startswith(HUB_PREFIX) and not Path(place).exists():
+        raise ElpError(f"{flag} {place}: no such file or folder (on Hugging Face's hub: {HUB_PREFIX}ORGANISATION/NAME)")
+
+
 def upstream_files(args: Namespace) -> None:
     """Check ``-k`` and ``-g`` against what the upstream expects.
 
@@ -63,8 +78,8 @@ def upstream_files(args: Namespace) -> None:
     if upstream.endswith(_NEED_CKPT) and not ckpt:
         raise ElpError(f"-u {upstream} needs -k, the checkpoint of the backbone (a path or URL)")
     local = upstream.endswith("_local") or (upstream.startswith("elp_") and not upstream.startswith("elp_hf_"))
-    if ckpt and local and "://" not in ckpt and not Path(ckpt).exists():
-        raise ElpError(f"-k {ckpt}: no such file or folder")
+    if ckpt and local:
+        location("-k", ckpt)
     if args.upstream_model_config and not upstream.startswith("elp_"):
         file("-g", args.upstream_model_config)
 

@@ -57,8 +57,7 @@ def read(argv: Sequence[str]) -> Plan:
     if own.data:
         plan.env["ELP_DATA"] = str(checks.folder("--data", own.data).resolve())
     if own.backbone:
-        if "://" not in own.backbone and not Path(own.backbone).exists():
-            raise ElpError(f"--backbone {own.backbone}: no such file or folder")
+        checks.location("--backbone", own.backbone)
         plan.env["ELP_BACKBONE"] = own.backbone
     if own.no_self_check:
         plan.env["ELP_SELF_CHECK"] = "0"
