@@ -12,14 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import upstream_elp
-from tests.experts import BACKBONES, CONFIGS, equal, make_expert, states_of, stock_expert, waves
+from tests.experts import BACKBONES, CONFIGS, add_noise, equal, make_expert, states_of, stock_expert, waves
 from tests.toys import tiny_backbone
 from upstream_elp import build, inject, sharing
+from upstream_elp import expert as expert_module
 from upstream_elp.build import adapter_folder_of, load_adapter
 from upstream_elp.checkpoint import TENSOR_FILE, AdapterFolder, write_adapter_folder
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import fingerprint
+from upstream_elp.mini.backbone import size_options, write_backbone
 from upstream_elp.switching import AdapterSwitch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -59,11 +61,13 @@ def _fresh(backbone: str, config: str | None) -> tuple[dict[str, list[torch.Tens
 
 
 def _skeleton(module: nn.Module) -> list:
-    """Modules with their classes and numbers of hooks, and tensors, in order."""
-    modules = [
-        (name, type(part).__qualname__, len(part._forward_hooks), len(part._forward_pre_hooks))
-        for name, part in module.named_modules()
-    ]
+    """Modules with their classes, numbers of hooks and plain values, and tensors, in order."""
+
+    def bones(part):
+        values = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float | str)}
+        return type(part).__qualname__, len(part._forward_hooks), len(part._forward_pre_hooks), values
+
+    modules = [(name, *bones(part)) for name, part in module.named_modules()]
     return [*modules, *(name for name, _ in module.named_parameters())]
 
 
@@ -201,12 +205,13 @@ def test_switching_reads_and_builds_nothing(switch, monkeypatch):
     assert {name: tensor.data_ptr() for name, tensor in switch.backbone.named_parameters()} == where
 
 
-def test_each_adapter_is_checked_once(folders, monkeypatch):
-    checked = []
+def test_the_backbone_is_hashed_and_each_adapter_checked_once(folders, monkeypatch):
+    checked, hashed = [], []
+    monkeypatch.setattr(expert_module, "fingerprint", lambda backbone: hashed.append(1) or fingerprint(backbone))
     monkeypatch.setattr(sharing, "self_check", lambda expert, _: checked.append(expert.config.name))
     switch = upstream_elp.load_adapters(folders, backbone=tiny_backbone())
     switch.use("er").use("asr").use(None)
-    assert checked == ["custom", "custom"]
+    assert checked == ["custom", "custom"] and hashed == [1]
     monkeypatch.setenv(build.CHECK_VARIABLE, "0")
     upstream_elp.load_adapters(folders, backbone=tiny_backbone())
     assert len(checked) == 2
@@ -256,6 +261,12 @@ def _another_backbone(folder, monkeypatch):
     write_adapter_folder(folder, _content("hubert-base", "le"))
 
 
+def _deeper_backbone(folder, monkeypatch):
+    """Its fingerprint speaks, not its layers."""
+    deep = make_expert("wavlm-base", {"features": "last", "e_adapter": {"layers": [4]}}, layers=5)
+    write_adapter_folder(folder, adapter_folder_of(deep))
+
+
 def _tampered(folder, monkeypatch):
     write_adapter_folder(folder, _content("wavlm-base", "full_finetune_all"))
     tensors = load_file(folder / TENSOR_FILE)
@@ -284,6 +295,7 @@ def _declares_nothing_reached(target, options):
 
 FAILURES = {
     _another_backbone: "was trained on another backbone",
+    _deeper_backbone: "was trained on another backbone",
     _tampered: "has the shape",
     _half_injected: "in the middle",
     _unchecked: "self-check: the tensor encoder.mask receives no gradient",
@@ -371,6 +383,37 @@ def test_a_deep_copy_is_independent(switch):
             parameter.zero_()
     for name, config in TASKS.items():
         assert _same(switch.use(name), "wavlm-base", config)
+
+
+def test_a_backbone_that_was_trained_before_can_be_copied():
+    """Its positional convolution then keeps a computed weight with a graph."""
+    stock = stock_expert().requires_grad_(True)
+    stock(WAVS)
+    assert _same(copy.deepcopy(AdapterSwitch(stock, check=False)), "wavlm-base", None)
+
+
+def test_another_precision_is_told_once(tmp_path, caplog):
+    stock = stock_expert()
+    for tensor in stock.parameters():
+        tensor.data = tensor.data.half().float()
+    AdapterSwitch(stock).add("asr", _folder(tmp_path, "le"))
+    assert caplog.text.count("another precision of this backbone") == 1
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("tasks", [TASKS, {"asr": "elp", "er": "full_finetune"}])
+def test_base_size(tasks, tmp_path):
+    path = write_backbone(tmp_path / "base.pt", family="wavlm", **size_options("base", "wavlm"))
+    for name, config in tasks.items():
+        expert = build.build_upstream(None, ckpt=path, model_config=config)
+        add_noise(expert, 0.01)
+        write_adapter_folder(tmp_path / name, adapter_folder_of(expert))
+    switch = upstream_elp.load_adapters({name: tmp_path / name for name in tasks}, backbone=path)
+    wavs = waves(16000, 23456)
+    for name in (*tasks, None, *reversed(tasks)):
+        where = {"ckpt": path, "model_config": "weighted_sum"} if name is None else {"ckpt": tmp_path / name}
+        fresh = build.build_upstream(None, **where, backbone=None if name is None else path).eval()
+        assert equal(states_of(switch.use(name), wavs), states_of(fresh, wavs))
 
 
 @pytest.mark.parametrize("config", ["le", "lora_qv8", "full_finetune_all", "chapter"])

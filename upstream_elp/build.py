@@ -80,6 +80,15 @@ def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> Non
         ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
     """
     check_backbone(folder, expert.fingerprint, where=where)
+    copy_tensors(expert, folder)
+
+
+def copy_tensors(expert: ElpExpert, folder: AdapterFolder) -> None:
+    """Copy a folder's tensors into an expert on the backbone that they were trained on.
+
+    Raises:
+        ElpError: other tensors than the configuration declares; nothing is copied then.
+    """
     audit(expert, folder.tensors)
     with torch.no_grad():
         for name, parameter in expert.injection.parameters(expert).items():

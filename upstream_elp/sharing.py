@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from upstream_elp.build import load_adapter
+from upstream_elp.build import check_backbone, copy_tensors
 from upstream_elp.checkpoint import AdapterFolder
 from upstream_elp.config import AdapterConfig
 from upstream_elp.expert import ElpExpert
@@ -72,6 +72,7 @@ def share(
     Raises:
         ElpError: another backbone, a configuration that does not fit it, other tensors, or a failed self-check.
     """
+    check_backbone(content, fingerprint, where=where)
     probe = Probe(backbone) if check else None
     plain = Structure(backbone)
     shared = {id(parameter) for parameter in backbone.parameters()}
@@ -82,7 +83,7 @@ def share(
         expert.to(next(backbone.parameters()).device)
         if probe is not None:
             self_check(expert, probe)
-        load_adapter(expert, content, where=where)
+        copy_tensors(expert, content)
         return SharedAdapter(expert.eval(), changes, copies)
     finally:
         plain.changes().undo()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp import register
-from upstream_elp.build import BACKBONE_VARIABLE, CHECK_VARIABLE, check_backbone, load_backbone
+from upstream_elp.build import BACKBONE_VARIABLE, CHECK_VARIABLE, load_backbone
 from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
@@ -33,17 +33,7 @@ PLAIN = AdapterConfig(name="plain", features="layers")
 def load_adapters(
     folders: Mapping[str, str | os.PathLike], *, backbone: str | os.PathLike | None = None, refresh: bool = False
 ) -> AdapterSwitch:
-    """Load one backbone and any number of adapters that were trained on it; the first one is put in place.
-
-    Args:
-        folders: name of your choice to adapter folder.
-        backbone: the backbone's S3PRL hub name, or its checkpoint (path or URL); default ``$ELP_BACKBONE``, then the
-            hub name that the first folder with one records.
-        refresh: download again what is cached.
-
-    Raises:
-        ElpError: no adapter folder there, no backbone named, or an adapter that was trained on another backbone.
-    """
+    """See :func:`upstream_elp.load_adapters`, which is the same and imports this module when it is called."""
     contents = {name: _read(folder) for name, folder in folders.items()}
     hub_name, location = _backbone_of(contents, backbone)
     register()
@@ -106,7 +96,7 @@ class AdapterSwitch(nn.Module):
         return self._plain[0].fingerprint
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the backbone's tensors, and per adapter of those that it has beside them."""
+        """Bytes of the backbone's tensors, and of those that each adapter has beside them."""
         with self._without():
             sizes = {"backbone": tensor_bytes(self.backbone)}
             for name, adapter in self._named.items():
@@ -196,7 +186,6 @@ class AdapterSwitch(nn.Module):
             raise ElpError(f"there is an adapter {name!r} already: remove it first, or choose another name")
         if (dtype := next(self.backbone.parameters()).dtype) != self._dtype:
             raise ElpError(f"this backbone was converted to {dtype}: add adapters before, while it is {self._dtype}")
-        check_backbone(content, self.fingerprint, where=where)
         with self._without():
             self._named[name] = share(
                 self.backbone, content, fingerprint=self.fingerprint, check=self.check, where=where
