@@ -12,7 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import upstream_elp
-from tests.experts import BACKBONES, CONFIGS, add_noise, equal, make_expert, states_of, stock_expert, waves
+from tests.experts import (
+    BACKBONES,
+    CONFIGS,
+    add_noise,
+    backbone_path,
+    equal,
+    make_expert,
+    states_of,
+    stock_expert,
+    waves,
+)
 from tests.toys import tiny_backbone
 from upstream_elp import build, inject, sharing
 from upstream_elp import expert as expert_module
@@ -21,7 +31,8 @@ from upstream_elp.checkpoint import TENSOR_FILE, AdapterFolder, write_adapter_fo
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import fingerprint
-from upstream_elp.mini.backbone import size_options, write_backbone
+from upstream_elp.mini.backbone import write_backbone
+from upstream_elp.mini.shape import size_options
 from upstream_elp.switching import AdapterSwitch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -52,19 +63,22 @@ def _load(backbone: str, config: str) -> ElpExpert:
 @cache
 def _fresh(backbone: str, config: str | None) -> tuple[dict[str, list[torch.Tensor]], list]:
     """What a fresh load gives, for None the stock expert, and the skeleton of its backbone."""
-    expert = stock_expert(backbone) if config is None else _load(backbone, config)
-    with torch.no_grad():
-        result = {key: value for key, value in expert(WAVS).items() if key[0] != "_"}
     if config is None:
-        result["backbone_hidden_states"] = result["hidden_states"]
-    return result, _skeleton(expert if config is None else expert.backbone)
+        stock = stock_expert(backbone)
+        states = states_of(stock, WAVS)
+        result = {f"hidden_state_{index}": state for index, state in enumerate(states)}
+        result |= {"hidden_states": states, "backbone_hidden_states": states, "last_hidden_state": states[-1]}
+        return result, _skeleton(stock)
+    expert = _load(backbone, config)
+    with torch.no_grad():
+        return expert(WAVS), _skeleton(expert.backbone)
 
 
 def _skeleton(module: nn.Module) -> list:
     """Modules with their classes, numbers of hooks and plain values, and tensors, in order."""
 
     def bones(part):
-        values = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float | str)}
+        values = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float)}
         return type(part).__qualname__, len(part._forward_hooks), len(part._forward_pre_hooks), values
 
     modules = [(name, *bones(part)) for name, part in module.named_modules()]
@@ -91,19 +105,26 @@ def switch(folders):
     return upstream_elp.load_adapters(folders, backbone=tiny_backbone())
 
 
+@cache
+def _switch(backbone: str, *configs: str) -> AdapterSwitch:
+    """A switch with these adapters, named like their configurations; the tests that share it leave it as it was."""
+    switch = AdapterSwitch(stock_expert(backbone), check=False)
+    for config in configs:
+        switch._add(config, _content(backbone, config), where=config)
+    return switch
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("config", [*CONFIGS, "lora_qv8"])
-def test_switched_is_freshly_loaded(config, backbone, tmp_path, law):
+@pytest.mark.parametrize("config", CONFIGS)
+def test_switched_is_freshly_loaded(config, backbone, law):
     law("switched == freshly loaded, off == plain backbone, bitwise")
-    other = "le" if config != "le" else "lora_qv8"
-    switch = AdapterSwitch(stock_expert(backbone))
-    for name in (config, other):
-        switch.add(name, _folder(tmp_path, name, backbone))
-    assert switch.active is None and switch.names == (config, other)
-    for name in (config, None, other, config, None):
+    switch = _switch(backbone, *TASKS.values())
+    switch._add("this", _content(backbone, config), where=config)
+    for name, which in (("this", config), ("le", "le"), ("this", config), ("lora_qv8", "lora_qv8"), (None, None)):
         assert switch.use(name) is switch and switch.active == name
-        assert _same(switch, backbone, name), name
-        assert _skeleton(switch.backbone) == _fresh(backbone, name)[1], name
+        assert _same(switch, backbone, which), name
+        assert _skeleton(switch.backbone) == _fresh(backbone, which)[1], name
+    switch.remove("this")
     assert fingerprint(switch.backbone) == switch.fingerprint  # names, shapes and bytes
 
 
@@ -111,11 +132,11 @@ USES = st.tuples(st.just("use"), st.sampled_from([None, *KINDS]))
 STEPS = st.one_of(USES, USES, st.tuples(st.just("renew"), st.sampled_from(KINDS)), st.just(("copy", None)))
 
 
-@pytest.mark.parametrize("backbone", ["wavlm-base", "wavlm-large", "hubert-base", "wav2vec2-large"])
-@settings(max_examples=10, deadline=None)
+@pytest.mark.parametrize("backbone", ["wavlm-base", "hubert-large", "data2vec-base", "hf_wavlm-large"])
+@settings(max_examples=8, deadline=None)
 @given(steps=st.lists(STEPS, min_size=2, max_size=8))
 def test_any_sequence_ends_at_a_fresh_load(backbone, steps):
-    switch = _all_kinds(backbone)
+    switch = _switch(backbone, *KINDS)
     switch.use(None)
     for step, name in steps:
         if step == "use":
@@ -129,14 +150,6 @@ def test_any_sequence_ends_at_a_fresh_load(backbone, steps):
     for name in switch.names:
         assert _same(switch.use(name), backbone, name), (steps, name)
     assert _same(switch.use(None), backbone, None)
-
-
-@cache
-def _all_kinds(backbone):
-    switch = AdapterSwitch(stock_expert(backbone), check=False)
-    for name in KINDS:
-        switch._add(name, _content(backbone, name), where=name)
-    return switch
 
 
 # the example of the README
@@ -161,6 +174,15 @@ def test_the_readmes_example(tmp_path, monkeypatch, capsys):
     for name, config in (("transcribe", "le"), ("feel", "lora_qv8"), ("plain", None)):
         assert equal(names[name], _fresh("wavlm-base", config)[0]["hidden_states"])
     assert "'er': " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backbone", ["hf_hubert-base", "unispeech_sat-large"])
+def test_other_formats_and_families(backbone, tmp_path):
+    place = {name: _folder(tmp_path, config, backbone) for name, config in TASKS.items()}
+    switch = upstream_elp.load_adapters(place, backbone=backbone_path(backbone))
+    assert switch.active == "asr"
+    for name, config in {**TASKS, None: None}.items():
+        assert _same(switch.use(name), backbone, config)
 
 
 def test_memory_is_one_backbone_and_the_adapters(switch):

@@ -80,7 +80,8 @@ def write_files(place: Path, family: str, size: str, presets: list[str]) -> None
 
     from upstream_elp.build import adapter_folder_of, build_upstream
     from upstream_elp.checkpoint import write_adapter_folder
-    from upstream_elp.mini.backbone import size_options, write_backbone
+    from upstream_elp.mini.backbone import write_backbone
+    from upstream_elp.mini.shape import size_options
 
     path = write_backbone(place / "backbone.pt", family=family, **size_options(size, family))
     for index, preset in enumerate(presets):
@@ -112,11 +113,13 @@ def measure(
     upstream_elp.register()
     from s3prl import hub
 
+    from upstream_elp.build import load_backbone
+
     backbone = folder / "backbone.pt"
     adapters = {name: folder / f"{index}-{name}" for index, name in enumerate(presets.split(","))}
     torch.set_num_threads(threads)
     load: dict[str, Callable[[], list[nn.Module]]] = {
-        ROWS[0]: lambda: [getattr(hub, f"{family}_local")(ckpt=str(backbone))],
+        ROWS[0]: lambda: [load_backbone(None, backbone, False, None)[0]],
         ROWS[1]: lambda: [hub.elp_local(ckpt=next(iter(adapters.values())), backbone=backbone)],
         ROWS[2]: lambda: [hub.elp_local(ckpt=path, backbone=backbone) for path in adapters.values()],
         ROWS[3]: lambda: [upstream_elp.load_adapters(adapters, backbone=backbone)],
