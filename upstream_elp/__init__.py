@@ -37,8 +37,8 @@ def load_adapters(
 
     Args:
         folders: name of your choice to adapter folder; the first one is in place at the start.
-        backbone: the backbone's S3PRL hub name, its checkpoint (path or URL), or a folder or ``hf:ORGANISATION/NAME`` in
-            Hugging Face's format; default ``$ELP_BACKBONE``, then the hub name that the folders record.
+        backbone: the backbone's S3PRL hub name, its checkpoint (path or URL), or a folder or ``hf:ORGANISATION/NAME``
+            in Hugging Face's format; default ``$ELP_BACKBONE``, then the hub name that the folders record.
         refresh: download again what is cached.
 
     Raises:
