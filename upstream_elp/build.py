@@ -19,6 +19,7 @@ from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapt
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
+from upstream_elp.fingerprint import Fingerprint
 from upstream_elp.huggingface import HuggingFaceExpert, is_hugging_face_folder
 from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES, HUB_PREFIX
@@ -61,14 +62,14 @@ def build_upstream(
         if model_config is not None:
             raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
         location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
-        stock, hub_name = _load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
+        stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
         expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
     if ckpt is not None and backbone is not None:
         raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
     config = load_config(model_config)
-    stock, hub_name = _load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
+    stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
     return ElpExpert(stock, config, name=hub_name, check=check)
 
 
@@ -78,18 +79,37 @@ def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> Non
     Raises:
         ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
     """
-    if folder.fingerprint.sha256 != expert.fingerprint.sha256:
-        if not folder.fingerprint.resembles(expert.fingerprint):
-            raise ElpError(
-                f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
-                f"{folder.fingerprint.sha256[:12]}; this one has {expert.fingerprint.sha256[:12]})"
-            )
-        logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
+    check_backbone(folder, expert.fingerprint, where=where)
+    copy_tensors(expert, folder)
+
+
+def copy_tensors(expert: ElpExpert, folder: AdapterFolder) -> None:
+    """Copy a folder's tensors into an expert on the backbone that they were trained on.
+
+    Raises:
+        ElpError: other tensors than the configuration declares; nothing is copied then.
+    """
     audit(expert, folder.tensors)
     with torch.no_grad():
         for name, parameter in expert.injection.parameters(expert).items():
             parameter.copy_(folder.tensors[name])
     expert.trained = True
+
+
+def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) -> None:
+    """Compare the backbone that a folder was trained on with the one at hand; a copy in half precision may pass.
+
+    Raises:
+        ElpError: another backbone.
+    """
+    if folder.fingerprint.sha256 == backbone.sha256:
+        return
+    if not folder.fingerprint.resembles(backbone):
+        raise ElpError(
+            f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
+            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]})"
+        )
+    logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
 
 
 def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
@@ -104,7 +124,7 @@ def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
     )
 
 
-def _load_backbone(
+def load_backbone(
     name: str | None, location: str | os.PathLike | None, refresh: bool, folder: AdapterFolder | None
 ) -> tuple[nn.Module, str | None]:
     """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""

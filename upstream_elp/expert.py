@@ -32,13 +32,20 @@ class ElpExpert(nn.Module):
         config: which adapters to inject and what the head sees.
         name: the backbone's hub name, for adapter folders; None for a local checkpoint without one.
         check: whether to run the self-check.
+        known: the backbone's fingerprint, if it has been taken before.
 
     Raises:
         ElpError: unknown backbone, configuration that does not fit it, or a failed self-check.
     """
 
     def __init__(
-        self, backbone: nn.Module, config: AdapterConfig, *, name: str | None = None, check: bool = True
+        self,
+        backbone: nn.Module,
+        config: AdapterConfig,
+        *,
+        name: str | None = None,
+        check: bool = True,
+        known: Fingerprint | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
@@ -47,7 +54,7 @@ class ElpExpert(nn.Module):
         """Whether the adapters came from a checkpoint or have seen a training step."""
         self._warned = False
         self._frozen_calls = 0
-        self.fingerprint: Fingerprint = fingerprint(backbone)
+        self.fingerprint: Fingerprint = known or fingerprint(backbone)
         probe = Probe(backbone) if check else None
         self.injection: Injection = inject(self, config)
         install_state_hooks(self)

@@ -31,6 +31,24 @@ def install_state_hooks(expert: ElpExpert) -> None:
     expert.register_load_state_dict_post_hook(_forget_frozen)
 
 
+def install_empty_state(module: nn.Module) -> None:
+    """Keep ``module`` out of checkpoints: ``state_dict`` holds nothing of it, and ``load_state_dict`` wants nothing."""
+    module._register_state_dict_hook(_keep_none)
+    module.register_load_state_dict_pre_hook(_load_none)
+    module.register_load_state_dict_post_hook(_forget_frozen)
+
+
+def _keep_none(_module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+
+
+def _load_none(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    if given := [key for key in state if key.startswith(prefix)]:
+        raise ElpError(f"{type(module).__name__} has no tensors in a checkpoint, but this one holds {given[0]}")
+    module._load_prefix = prefix
+
+
 def _keep_trained(expert: ElpExpert, state: dict[str, Any], prefix: str, _: Any) -> None:
     trained = {f"{prefix}{name}": state[f"{prefix}{item.path}"] for name, item in expert.injection.declared.items()}
     for key in [key for key in state if key.startswith(prefix)]:
@@ -63,7 +81,7 @@ def _load_trained(
     expert._load_prefix = prefix
 
 
-def _forget_frozen(expert: ElpExpert, incompatible: Any) -> None:
+def _forget_frozen(expert: nn.Module, incompatible: Any) -> None:
     """Frozen tensors are not in a checkpoint by design; the trained ones were audited before."""
     prefix = expert.__dict__.pop("_load_prefix", "")
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefix)]
