@@ -20,6 +20,7 @@ import yaml
 
 from upstream_elp.errors import ElpError
 from upstream_elp.options import CONFLICTS
+from upstream_elp.options.kinds import ONE_SIZE
 from upstream_elp.thirdparty import method_names, method_options
 
 DEFAULT_PRESET = "elp"
@@ -175,7 +176,10 @@ def _build(cls: type, raw: Any, where: str) -> Any:
     if not isinstance(raw, dict):
         raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {raw!r}")
     hints = typing.get_type_hints(cls)
-    _reject_unknown(raw, list(hints), where)
+    _reject_unknown(raw, [spec.name for spec in dataclasses.fields(cls)], where)
+    for spec in dataclasses.fields(cls):
+        if ONE_SIZE in spec.metadata and isinstance(raw.get(spec.name), dict):
+            raise ElpError(f"{where}.{spec.name} must be one size, not one per layer: {spec.metadata[ONE_SIZE]}")
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
     if hasattr(options, "validate"):
         options.validate(where=where)
@@ -196,11 +200,19 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if repeated := [item for item in items if items.count(item) > 1]:
             raise ElpError(f"{where} names {repeated[0]} twice")
         return items
+    if origin is dict:
+        if not value:
+            raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
+        selection, size = arguments
+        return {
+            _convert(key, selection, f"{where}: a layer selection"): _convert(item, size, f"{where}[{key!r}]")
+            for key, item in value.items()
+        }
     if origin in (typing.Union, types.UnionType):
         kinds = {option: typing.get_origin(option) or option for option in arguments}
         fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
         if not fitting:
-            names = " or ".join(kind.__name__ for kind in kinds.values())
+            names = " or ".join("mapping" if kind is dict else kind.__name__ for kind in kinds.values())
             raise ElpError(f"{where} must be of type {names}, got {value!r}")
         return _convert(value, fitting[0], where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
