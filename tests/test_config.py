@@ -387,7 +387,7 @@ def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(f'features: layers\n{method}:\n  {key}: {{0-5: 2, "6:-1": 3, 11: 4}}\n')
     config = load_config(file)
-    assert getattr(config.methods[method], key) == {"0-5": 2, "6:-1": 3, 11: 4}
+    assert getattr(config.methods[method], key) == {"0-5": 2, "6:-1": 3, "11": 4}
     backbone = architecture("wavlm_base")
     config.check(layers=12, dim=768)
     per_layer = count_parameters(config, backbone)["trainable"][method]
@@ -400,16 +400,17 @@ def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
     assert per_layer == sum(alone.values())
     for raw, message in (
         ({key: {}}, rf"{method}\.{key} must name a size for at least one layer"),
-        ({key: {"0-5": 0}}, rf"{method}\.{key}\['0-5'\].*(positive|at least 1), got 0"),
-        ({key: {"0-5": 1.5}}, rf"{method}\.{key}\['0-5'\] must be of type .*int, got 1.5"),
-        ({key: {"0-5": {1: 2}}}, rf"{method}\.{key}\['0-5'\] must be of type .*int, got"),
+        ({key: {"0-5": 0}}, rf"{method}\.{key}\[0-5\].*(positive|at least 1), got 0"),
+        ({key: {"0-5": 1.5}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got 1.5"),
+        ({key: {"0-5": {1: 2}}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got"),
+        ({key: {7: 2, "7": 2}}, rf"{method}\.{key} names 7 twice"),
         ({key: {None: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got None"),
         ({key: {True: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got True"),
     ):
         with pytest.raises(ElpError, match=message):
             load_config({"features": "layers", method: raw})
     for raw, message in (
-        ({key: {"0-5": 2, 5: 3}}, rf"{method}\.{key} gives layer 5 two sizes, in '0-5' and in 5"),
+        ({key: {"0-5": 2, 5: 3}}, rf"{method}\.{key} gives layer 5 two sizes, in '0-5' and in '5'"),
         ({key: {"0-5": 2}, "layers": ":7"}, rf"{method}\.{key} gives no size to layer 6, .*{method}\.layers selects"),
         ({key: {"0-5": 2}, "layers": "top:11"}, rf"{method}\.{key} gives a size to layer 0, .*{method}\.layers"),
         ({key: {"0-12": 2}}, rf"{method}\.{key}: '0-12' selects layer 12, but the model has the layers 0-11"),

@@ -201,13 +201,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise ElpError(f"{where} names {repeated[0]} twice")
         return items
     if origin is dict:
-        if not value:
-            raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
-        selection, size = arguments
-        return {
-            _convert(key, selection, f"{where}: a layer selection"): _convert(item, size, f"{where}[{key!r}]")
-            for key, item in value.items()
-        }
+        return _convert_sizes(value, arguments[1], where)
     if origin in (typing.Union, types.UnionType):
         kinds = {option: typing.get_origin(option) or option for option in arguments}
         fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
@@ -220,6 +214,20 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ElpError(f"{where} must be of type {hint.__name__}, got {value!r}")
     return value
+
+
+def _convert_sizes(value: dict[Any, Any], size: Any, where: str) -> dict[str, Any]:
+    """Sizes by layer selection; the selections become texts, so that JSON and YAML can both hold them."""
+    sizes: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise ElpError(f"{where}: a layer selection must be of type str or int, got {key!r}")
+        if str(key) in sizes:
+            raise ElpError(f"{where} names {key} twice")
+        sizes[str(key)] = _convert(item, size, f"{where}[{key}]")
+    if not sizes:
+        raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
+    return sizes
 
 
 def _check_combination(config: AdapterConfig, where: str) -> None:

@@ -31,7 +31,8 @@ def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "la
     outside = next((index for index in chosen if not 0 <= index < layers), None)
     if outside is not None or not chosen:
         found = "no layer" if outside is None else f"layer {outside}"
-        hint = "; in YAML a slice needs quotes: '1:3'" if isinstance(spec, int) and spec >= YAML_BASE else ""
+        sexagesimal = str(spec).isdecimal() and int(spec) >= YAML_BASE
+        hint = "; in YAML a slice needs quotes: '1:3'" if sexagesimal else ""
         raise ElpError(f"{where}: {spec!r} selects {found}, but the model has the layers 0-{layers - 1}{hint}")
     if len(set(chosen)) != len(chosen):
         raise ElpError(f"{where}: {spec!r} names a layer twice")
@@ -139,4 +140,4 @@ def each_size(sizes: str | int | Mapping[str | int, str | int], where: str) -> I
         yield where, sizes
         return
     for part, size in sizes.items():
-        yield f"{where}[{part!r}]", size
+        yield f"{where}[{part}]", size

@@ -9,9 +9,9 @@ Layers = str | int | list[int]
 """A selection as in :func:`upstream_elp.layers.resolve_layers`."""
 Size = str | int
 """Absolute, or a fraction of the model's width as in :func:`upstream_elp.layers.resolve_size`."""
-Sizes = str | int | dict[str | int, str | int]
+Sizes = str | int | dict[str, str | int]
 """One size, or layer selections to sizes as in :func:`upstream_elp.layers.resolve_sizes`."""
-Counts = int | dict[str | int, int]
+Counts = int | dict[str, int]
 """The same with absolute sizes alone."""
 Activation = Literal["gelu", "relu"]
 Init = Literal["reference", "zero"]
@@ -56,7 +56,7 @@ class Bottlenecked:
         self.sizes(layers, dim, where=where)
 
 
-def check_counts(counts: int | dict[str | int, int], where: str) -> None:
+def check_counts(counts: Counts, where: str) -> None:
     """Raise an :class:`ElpError` if a number of vectors, or a rank, is less than one."""
     for place, count in each_size(counts, where):
         if count < 1:
