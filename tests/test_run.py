@@ -72,7 +72,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -d elp_sar", "-d elp_sar: no such name; did you mean elp_asr"),
         (f"{NEW} -k {{root}}/nothing", "-k .*nothing: no such file or folder"),
         (f"{NEW} -c {{root}}/nothing", "-c .*nothing: no such file"),
-        (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml: not readable as YAML"),
+        (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml is not a readable YAML file"),
         (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block optimizer is missing"),
         (f"{NEW} -c {{root}}/list.yaml", "list.yaml: no mapping; a task config has the blocks runner, optimizer"),
         (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),

@@ -22,6 +22,7 @@ from upstream_elp.config import AdapterConfig, parse_config
 from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_folder
 from upstream_elp.fingerprint import Fingerprint
+from upstream_elp.yaml_files import read_yaml
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "adapter_config.yaml"
@@ -106,10 +107,7 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ElpError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    raw = read_yaml(path)
     if not isinstance(raw, Mapping):
         raise ElpError(f"{path} must hold a mapping; export the adapter again")
     known = {"format_version", "made_with", "backbone", "adapter"}

@@ -16,12 +16,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from upstream_elp.errors import ElpError
 from upstream_elp.options import CONFLICTS
 from upstream_elp.options.kinds import ONE_SIZE
 from upstream_elp.thirdparty import method_names, method_options
+from upstream_elp.yaml_files import read_yaml
 
 DEFAULT_PRESET = "elp"
 Features = Literal["l", "layers", "last"]
@@ -139,11 +138,7 @@ def _find(source: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ElpError(f"{path} is not a readable YAML file: {reason}") from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ElpError(f"{path} must hold a mapping of keys, for example 'base: elp'")
     return raw
