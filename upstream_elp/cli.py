@@ -1,12 +1,11 @@
 """The console command ``elp``: a table of commands, each imported only when it is called."""
 
 import importlib
-import sys
 
 import click
 
 from upstream_elp import __version__
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import told_in_one_line
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
@@ -53,11 +52,8 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
-    try:
+    with told_in_one_line():
         group(prog_name="elp")
-    except ElpError as error:
-        click.echo(f"elp: error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, shown
 
 SIZE_MULTIPLE = 8
 """Relative sizes are rounded to a multiple of this."""
@@ -33,9 +33,9 @@ def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "la
         found = "no layer" if outside is None else f"layer {outside}"
         sexagesimal = str(spec).isdecimal() and int(spec) >= YAML_BASE
         hint = "; in YAML a slice needs quotes: '1:3'" if sexagesimal else ""
-        raise ElpError(f"{where}: {spec!r} selects {found}, but the model has the layers 0-{layers - 1}{hint}")
+        raise ElpError(f"{where}: {shown(spec)} selects {found}, but the model has the layers 0-{layers - 1}{hint}")
     if len(set(chosen)) != len(chosen):
-        raise ElpError(f"{where}: {spec!r} names a layer twice")
+        raise ElpError(f"{where}: {shown(spec)} names a layer twice")
     return tuple(sorted(chosen))
 
 
@@ -60,7 +60,7 @@ def _parse(spec: str | int | list[int], layers: int, where: str) -> Sequence[int
         start, stop = (int(group) if group else None for group in match.groups())
         return range(layers)[start:stop]
     raise ElpError(
-        f"{where}: cannot read {spec!r}; write all, :-1, 0-10, top:4, top:1/3, one index, or a list of indices"
+        f"{where}: cannot read {shown(spec)}; write all, :-1, 0-10, top:4, top:1/3, one index, or a list of indices"
     )
 
 
@@ -82,9 +82,11 @@ def resolve_size(spec: str | int, width: int, *, where: str = "size") -> int:
     elif re.fullmatch(r"-?\d+", text):
         size = int(text)
     else:
-        raise ElpError(f"{where}: cannot read the size {spec!r}; write an integer or a fraction of the width like 1/3")
+        raise ElpError(
+            f"{where}: cannot read the size {shown(spec)}; write an integer or a fraction of the width like 1/3"
+        )
     if size <= 0:
-        raise ElpError(f"{where}: the size must be positive, got {spec!r}")
+        raise ElpError(f"{where}: the size must be positive, got {shown(spec)}")
     return size
 
 
@@ -119,19 +121,28 @@ def resolve_sizes(
     if not isinstance(sizes, Mapping):
         size = resolve_size(sizes, width, where=place)
         return dict.fromkeys(resolve_layers(selection, layers, where=f"{where}.layers"), size)
-    given: dict[int, tuple[str | int, int]] = {}
-    for (part_place, size), part in zip(each_size(sizes, place), sizes, strict=True):
-        for index in resolve_layers(part, layers, where=place):
-            if index in given:
-                raise ElpError(f"{place} gives layer {index} two sizes, in {given[index][0]!r} and in {part!r}")
-            given[index] = part, resolve_size(size, width, where=part_place)
-    chosen = sorted(given) if selection == "all" else resolve_layers(selection, layers, where=f"{where}.layers")
+    given = _sizes_given(sizes, layers, width, place)
+    chosen = given if selection == "all" else resolve_layers(selection, layers, where=f"{where}.layers")
     for index in range(layers):
         if (index in given) != (index in chosen):
             fault = "gives no size to" if index in chosen else "gives a size to"
             lies = "is among" if index in chosen else "is not among"
             raise ElpError(f"{place} {fault} layer {index}, which {lies} the layers that {where}.layers selects")
-    return {index: given[index][1] for index in chosen}
+    return {index: given[index] for index in sorted(given)}
+
+
+def _sizes_given(sizes: Mapping[str | int, str | int], layers: int, width: int, where: str) -> dict[int, int]:
+    """Size of every layer that a mapping names."""
+    given: dict[int, int] = {}
+    origin: dict[int, str | int] = {}
+    for part, size in sizes.items():
+        number = resolve_size(size, width, where=f"{where}[{part}]")
+        for index in resolve_layers(part, layers, where=where):
+            if index in given:
+                both = f"in {shown(origin[index])} and in {shown(part)}"
+                raise ElpError(f"{where} gives layer {index} two sizes, {both}")
+            given[index], origin[index] = number, part
+    return given
 
 
 def each_size(sizes: str | int | Mapping[str | int, str | int], where: str) -> Iterator[tuple[str, str | int]]:
