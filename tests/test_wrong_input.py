@@ -3,17 +3,25 @@
 import argparse
 import os
 import pickle
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
 
 from tests import toy_corpora
+from tests.experts import changed, snapshot
 from tests.toys import tiny_backbone
 from upstream_elp import cli, hubconf
 from upstream_elp import run as runner
 from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import write_adapter_folder
+from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
 from upstream_elp.errors import ElpError
+from upstream_elp.files import sha256_of
+from upstream_elp.state import META
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 MARK = "bomb-went-off"
@@ -166,3 +174,313 @@ def test_names_of_presets_do_not_climb(name, world, place, monkeypatch, capfd):
     message = f"no adapter preset or file {name[:20]!r}"[:-1]
     refused(["presets", name], message, place, monkeypatch, capfd)
     refused(training(world, "-k", world["backbone"], "-g", name), message, place, monkeypatch, capfd)
+
+
+# --- adapter folders ------------------------------------------------------------------------------------------------
+
+
+def _config(change):
+    def damage(folder):
+        raw = yaml.safe_load((folder / CONFIG_FILE).read_text())
+        change(raw)
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(raw))
+
+    return damage
+
+
+def _tensors(change):
+    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+
+    def damage(folder):
+        save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
+        _config(lambda raw: raw.update(tensors_sha256=sha256_of(folder / TENSOR_FILE)))(folder)
+
+    return damage
+
+
+def _bytes(change):
+    def damage(folder):
+        (folder / TENSOR_FILE).write_bytes(change((folder / TENSOR_FILE).read_bytes()))
+
+    return damage
+
+
+def _described_as(text):
+    return lambda folder: (folder / CONFIG_FILE).write_text(text)
+
+
+FIRST = "lora.0.q.down"
+FOLDERS = {
+    "truncated": (_bytes(lambda data: data[:-100]), "adapter.safetensors is not a readable safetensors file"),
+    "header cut off": (_bytes(lambda data: data[:30]), "adapter.safetensors is not a readable safetensors file"),
+    "empty": (_bytes(lambda data: b""), "adapter.safetensors is not a readable safetensors file"),
+    "one bit": (
+        _bytes(lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        "adapter.safetensors is damaged or was changed",
+    ),
+    "longer": (_bytes(lambda data: data + b"more"), "adapter.safetensors is not a readable safetensors file"),
+    "pickle": (_bytes(lambda data: pickle.dumps(Bomb())), "adapter.safetensors is not a readable safetensors file"),
+    "torch.save": (lambda f: torch.save(Bomb(), f / TENSOR_FILE), "adapter.safetensors is not a readable safetensors"),
+    "no tensors": (
+        lambda f: (f / TENSOR_FILE).unlink(),
+        "has no adapter.safetensors; copy or export the adapter again",
+    ),
+    "folder as tensors": (
+        lambda f: [(f / TENSOR_FILE).unlink(), (f / TENSOR_FILE).mkdir()],
+        "has no adapter.safetensors",
+    ),
+    "tensor missing": (_tensors(lambda t: {k: v for k, v in t.items() if k != FIRST}), f"lacks tensors {FIRST}"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "holds the unknown tensors ../../x:"),
+    "control characters": (_tensors(lambda t: {**t, "\x1b[2J\nx": t[FIRST] + 0}), "the unknown tensors \\x1b[2J x:"),
+    "frozen tensor": (
+        _tensors(lambda t: {**t, "backbone.model.mask_emb": torch.zeros(32)}),
+        "holds the unknown tensors backbone.model.mask_emb:",
+    ),
+    "shape": (_tensors(lambda t: {**t, FIRST: torch.zeros(2, 2)}), f"{FIRST} has the shape (2, 2), but this"),
+    "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} holds no floating-point numbers"),
+    "object": (_described_as(OBJECT), "adapter_config.yaml is not a readable YAML file: line 1, could not determine"),
+    "object inside": (_described_as(f"adapter:\n  lora: {OBJECT}"), "readable YAML file: line 2, could not determine"),
+    "object as key": (_described_as(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
+    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' stands twice"),
+    "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
+    "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak'; the valid"),
+    "adapter base": (
+        _config(lambda raw: raw["adapter"].update(base="../elp")),
+        "unknown base '../elp'; the presets are",
+    ),
+    "layers": (_config(lambda raw: raw["adapter"]["lora"].update(layers="3")), "lora.layers: '3' selects layer 3, but"),
+    "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, got 0"),
+    "another rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=4)), "has the shape (8, 32), but this"),
+    "another site": (_config(lambda raw: raw["adapter"]["lora"].update(targets=["k"])), "lacks tensors lora.0.k.down"),
+    "backbone": (
+        _config(lambda raw: raw["backbone"]["fingerprint"].update(sha256="0" * 64, structure="x")),
+        "was trained on another backbone (a local checkpoint, sha256 000000000000; this one has",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["run", "merge", "Python"])
+@pytest.mark.parametrize("case", FOLDERS)
+def test_wrong_adapter_folders(case, how, world, place, monkeypatch, capfd):
+    damage, message = FOLDERS[case]
+    shutil.copytree(world["adapter"], place / "adapter")
+    damage(place / "adapter")
+    if how == "Python":
+        with pytest.raises(ElpError) as caught:
+            hubconf.elp_local("adapter", backbone=world["backbone"])
+        assert case == "control characters" or message in str(caught.value)
+        assert not (place / MARK).exists()
+        return
+    words = ["merge", "adapter", "out", "--backbone", world["backbone"]]
+    run = training(world, "-k", "adapter", "--backbone", world["backbone"])
+    refused(words if how == "merge" else run, message, place, monkeypatch, capfd)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "backbone", "message"),
+    [
+        ("elp_local", "seed", "was trained on another backbone (a local checkpoint, sha256"),
+        ("elp_local", "hubert", "was trained on another backbone (a local checkpoint, sha256"),
+        ("elp_hubert_base", "hubert", "was trained on a wavlm backbone, but hubert_base is a hubert; use -u elp_local"),
+        (
+            "elp_wavlm_base",
+            "hubert",
+            "is a hubert checkpoint, but wavlm_base is a wavlm model; use -u elp_local, which",
+        ),
+        ("elp_local", "adapter", "is a folder without"),
+        (
+            "elp_local",
+            None,
+            "needs a wavlm checkpoint that has no hub name: name it with --backbone PATH or ELP_BACKBONE",
+        ),
+    ],
+)
+def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message, world, place, monkeypatch, capfd):
+    words = training(world, "-u", upstream, "-k", world["adapter"])
+    if backbone == "adapter":
+        (place / "folder").mkdir()
+    given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
+    refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
+    if backbone in ("seed", "hubert") and upstream == "elp_local":
+        told = "give the right one with --backbone PATH or $ELP_BACKBONE"
+        refused([*words, "--backbone", given], told, place, monkeypatch, capfd)
+        refused(["merge", world["adapter"], "out", "--backbone", given], told, place, monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "elp_custom", "os", "__import__", "wavlm_base/../wavlm_large"])
+def test_a_folder_cannot_name_anything_as_its_backbone(name, world, place, monkeypatch, capfd):
+    shutil.copytree(world["adapter"], place / "adapter")
+    _config(lambda raw: raw["backbone"].update(name=name))(place / "adapter")
+    message = f"unknown backbone {name!r}; the backbones are: "
+    refused(training(world, "-k", "adapter"), message, place, monkeypatch, capfd)
+    with pytest.raises(ElpError, match="unknown backbone"):
+        hubconf.elp_local("adapter")
+
+
+# --- backbones and training checkpoints -----------------------------------------------------------------------------
+
+FILES = {
+    "text": (lambda p, _: p.write_text("hello"), "it is no file that torch.save wrote"),
+    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it is no file that torch.save wrote"),
+    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it is no file that torch.save wrote"),
+    "sound": (lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p), "it is no file"),
+    "empty": (lambda p, _: p.write_bytes(b""), "it is no file that torch.save wrote"),
+    "truncated": (lambda p, good: p.write_bytes(good[: len(good) // 2]), "it is cut off or damaged"),
+    "object": (
+        lambda p, _: torch.save(Bomb(), p),
+        f"it asks for the Python object '{os.mkdir.__module__}.mkdir', and no",
+    ),
+    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and no code of a file is run"),
+    "old format": (
+        lambda p, _: torch.save(Bomb(), p, _use_new_zipfile_serialization=False),
+        "and no code of a file is",
+    ),
+    "pickle": (lambda p, _: p.write_bytes(pickle.dumps(Bomb())), "cannot be loaded safely|can be loaded safely"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, capfd):
+    make, message = FILES[case]
+    message = message.split("|")[-1]
+    torch.save(world["states"], place / "states-1.ckpt")
+    for name, good in (("wrong.pt", Path(world["backbone"])), ("wrong.ckpt", place / "states-1.ckpt")):
+        make(place / name, good.read_bytes())
+    backbone, adapter = world["backbone"], world["adapter"]
+    give_backbone = "give a backbone in S3PRL's format, or a trained adapter folder"
+    give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
+    for words, hint in (
+        (training(world, "-k", "wrong.pt"), give_backbone),
+        (training(world, "-k", adapter, "--backbone", "wrong.pt"), give_backbone),
+        (["merge", adapter, "out", "--backbone", "wrong.pt"], give_backbone),
+        (["export", "wrong.ckpt", "out"], give_states),
+        (["merge", "wrong.ckpt", "out", "--backbone", backbone], give_states),
+        (["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"], "take an earlier states-*.ckpt"),
+        (training(world, "-k", backbone, "-i", "wrong.ckpt"), "give a states-*.ckpt with -i"),
+    ):
+        refused(words, f"; {hint}", place, monkeypatch, capfd)
+        refused(words, message, place, monkeypatch, capfd)
+    with pytest.raises(ElpError, match="is not a checkpoint that can be loaded safely"):
+        hubconf.elp_local("wrong.pt")
+    assert not (place / MARK).exists()
+
+
+def _args(**changes):
+    def change(states):
+        for name, value in changes.items():
+            setattr(states["Args"], name, value)
+
+    return change
+
+
+def _upstream(change):
+    return lambda states: states.update(Upstream=change(states["Upstream"]))
+
+
+STATES = {
+    "no arguments": (lambda s: s.update(Args=None), "is no training checkpoint: the keys Args, Config and Step"),
+    "key missing": (lambda s: s.pop("Step"), "is no training checkpoint: the keys Args, Config and Step"),
+    "stock upstream": (
+        _args(upstream="wavlm_local"),
+        "was trained with the upstream wavlm_local, which has no adapters",
+    ),
+    "unknown upstream": (_args(upstream="elp_nope"), "-u elp_nope: no such name; "),
+    "upstream that climbs": (_args(upstream="elp_../../x"), "-u elp_../../x: no such name; "),
+    "unknown preset": (_args(upstream_model_config="elpp"), "no adapter preset or file 'elpp' (did you mean elp?)"),
+    "preset that climbs": (_args(upstream_model_config="../elp"), "no adapter preset or file '../elp'"),
+    "no backbone there": (
+        _args(upstream_ckpt="gone.pt"),
+        "there is no backbone checkpoint or adapter folder at gone.pt",
+    ),
+    "no adapters": (lambda s: s.pop("Upstream"), "holds no adapters: it was trained without -f"),
+    "not a mapping": (_upstream(lambda up: [1, 2]), "holds no adapters"),
+    "tensor missing": (_upstream(lambda up: {k: v for k, v in up.items() if k != FIRST}), f"lacks tensors {FIRST}"),
+    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "holds the unknown tensors ../x:"),
+    "shape": (_upstream(lambda up: {**up, FIRST: torch.zeros(2)}), f"{FIRST} has the shape (2,), but this"),
+    "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} holds no floating-point numbers"),
+    "backbone": (
+        _upstream(lambda up: {**up, META: up[META] + 1}),
+        "were trained on another backbone (the fingerprints",
+    ),
+    "no fingerprint": (_upstream(lambda up: {**up, META: "x"}), "were trained on another backbone (the fingerprints"),
+}
+
+
+@pytest.mark.parametrize("command", ["export", "merge"])
+@pytest.mark.parametrize("case", STATES)
+def test_wrong_training_checkpoints(case, command, world, place, monkeypatch, capfd):
+    change, message = STATES[case]
+    states = {**world["states"], "Args": argparse.Namespace(**vars(world["states"]["Args"]))}
+    change(states)
+    torch.save(states, place / "states-1.ckpt")
+    refused([command, "states-1.ckpt", "out"], message, place, monkeypatch, capfd)
+
+
+RESUMED = {
+    "no arguments": (lambda s: s.update(Args={}), "is no checkpoint of run_downstream: its Args or Config are missing"),
+    "task": (_args(downstream="elp_sar"), "-d elp_sar: no such name; did you mean elp_asr"),
+    "task that climbs": (_args(downstream="../elp_ic"), "-d ../elp_ic: no such name; "),
+    "upstream": (_args(upstream="elp_nope"), "-u elp_nope: no such name; "),
+    "no upstream": (_args(upstream=None), "is no checkpoint of run_downstream: its Args or Config are missing"),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd):
+    change, message = RESUMED[case]
+    args = {**vars(world["states"]["Args"]), "downstream": "elp_ic", "expdir": "exp", "local_rank": None}
+    states = {**world["states"], "Args": argparse.Namespace(**args)}
+    change(states)
+    torch.save(states, place / "states-1.ckpt")
+    for mode in ("train", "evaluate"):
+        words = ["run", "-m", mode, "-e", "states-1.ckpt", "--device", "cpu"]
+        refused(words, message, place, monkeypatch, capfd)
+
+
+def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypatch, capfd):
+    torch.save({"Args": 1}, place / "hollow.ckpt")
+    words = training(world, "-k", world["backbone"], "-i", "hollow.ckpt")
+    message = "-i hollow.ckpt: no checkpoint of run_downstream; it would hold Upstream, Featurizer, Downstream"
+    refused(words, message, place, monkeypatch, capfd)
+
+
+# --- names on the command line --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["params", "-u", "../wavlm_base"], "unknown backbone '../wavlm_base'; the backbones are:"),
+        (["fetch", "../wavlm_base"], "unknown backbone '../wavlm_base'; the backbones are:"),
+        (["run", "-m", "train", "-u", "elp_../x", "-d", "elp_ic", "-p", "exp"], "-u elp_../x: no such name"),
+        (["run", "-m", "train", "-u", "fbank", "-d", "../elp_ic", "-p", "exp"], "-d ../elp_ic: no such name"),
+        (["export", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
+        (["export", "x" * 5000, "out"], "is too long for the name of a file"),
+        (["merge", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
+        (["quickstart", "--out", "out", "--family", "../x"], "../x"),
+        (["quickstart", "--out", "out", "--methods", "../elp"], "no adapter preset or file '../elp'"),
+        (["quickstart", "--out", "out", "--tasks", "../asr"], "unknown task '../asr'; the tasks are"),
+        (["mini-backbone", "out", "--family", "../x"], "../x"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_wrong_names(words, message, place, monkeypatch, capfd):
+    refused(words, message, place, monkeypatch, capfd)
+
+
+def test_a_run_with_a_name_that_is_too_long(world, place, monkeypatch, capfd):
+    long = "x" * 5000
+    for flag in ("-k", "-c", "-i", "-p", "--data", "--backbone"):
+        words = [*training(world, "-k", world["backbone"]), flag, long]
+        refused(words, "", place, monkeypatch, capfd)
+
+
+def test_an_adapter_in_use_stays_as_it_was():
+    expert = build_upstream(None, ckpt=str(tiny_backbone()), model_config="lora_qv8")
+    before = snapshot(expert)
+    for change in ({FIRST: torch.zeros(2)}, {"../x": torch.zeros(2)}, {META: torch.zeros(32, dtype=torch.uint8)}):
+        with pytest.raises(ElpError):
+            expert.load_state_dict({**expert.state_dict(), **change})
+        assert not changed(expert, before) and not expert.trained
