@@ -7,6 +7,7 @@ fingerprint. It holds no machine path and no code, and reading it runs none.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from upstream_elp.yaml_files import read_yaml
 FORMAT_VERSION = 1
 CONFIG_FILE = "adapter_config.yaml"
 TENSOR_FILE = "adapter.safetensors"
+HUB_NAME = re.compile(r"\w+|hf:(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+"""What a folder may record as its backbone, so that no name in it is taken for a path or a URL."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     backbone = raw.get("backbone")
     if not isinstance(backbone, Mapping) or not {"family", "fingerprint"} <= set(backbone):
         raise ElpError(f"{path}: the key 'backbone' must hold name, family and fingerprint")
-    if not isinstance(backbone.get("name"), str | None) or not isinstance(backbone["family"], str):
+    name = backbone.get("name")
+    if not isinstance(name, str | None) or not isinstance(backbone["family"], str):
         raise ElpError(f"{path}: backbone.name and backbone.family must be texts")
+    if name is not None and not HUB_NAME.fullmatch(name):
+        raise ElpError(f"{path}: backbone.name is {shown(name)}, which is no name on S3PRL's or Hugging Face's hub")
     fingerprint = backbone["fingerprint"]
     if not isinstance(fingerprint, Mapping) or set(fingerprint) != {"sha256", "structure", "sketch"}:
         raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256, structure and sketch")

@@ -36,10 +36,10 @@ def load_safely(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") 
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename is not None:
         return error.strerror or text
     if found := re.search(r"GLOBAL (\S+)", text):
         return f"it asks for the Python object {shown(found[1])}, and no code of a file is run"
-    if "PytorchStreamReader" in text:
+    if "PytorchStreamReader" in text or isinstance(error, OSError):  # it seeks beyond the end
         return "it is cut off or damaged"
     return "it is no file that torch.save wrote"

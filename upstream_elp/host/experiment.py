@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from upstream_elp.errors import ElpError
+from upstream_elp.host import flags
 from upstream_elp.safe_load import load_safely
 
 _ENTRIES = ("Upstream", "Featurizer", "Downstream")
@@ -41,7 +42,8 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
     names = [getattr(args, name, None) for name in ("upstream", "downstream")]
     if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
         raise ElpError(f"{path} is no checkpoint of run_downstream: its Args or Config are missing or incomplete")
-    return args, config, content.get("WorldSize", 1)
+    defaults = vars(flags.s3prl().parse_args(["-m", "train"]))  # S3PRL too fills in the flags that Args lacks
+    return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
 
 
 def loadable(flag: str, path: Path) -> None:

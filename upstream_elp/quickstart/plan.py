@@ -127,10 +127,7 @@ def make_jobs(
         ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
     """
     check_names(tasks, methods)
-    if not data.is_dir():
-        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
-    if not backbone.is_file():
-        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
+    check_places(data, backbone)
     manifest = data / "manifest.json"
     data_id = sha256_of(manifest) if manifest.is_file() else str(data.resolve())
     shared = {
@@ -148,6 +145,14 @@ def check_names(tasks: list[str], methods: list[str]) -> None:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
     for method in methods:
         load_config(method)
+
+
+def check_places(data: Path | None, backbone: Path | None) -> None:
+    """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
+    if data is not None and not data.is_dir():
+        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
+    if backbone is not None and not backbone.is_file():
+        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
 
 
 def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
