@@ -30,11 +30,12 @@ def load_safely(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") 
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except Exception as error:  # read as a pickle, a text file raises IndexError, KeyError, struct.error and others
-        problem = f"{path} is not a checkpoint that can be loaded safely: {_reason(error)}"
+        problem = f"{path} is not a checkpoint that can be loaded safely: {why_refused(error)}"
         raise ElpError(f"{problem}; {hint}" if hint else problem) from error
 
 
-def _reason(error: Exception) -> str:
+def why_refused(error: Exception) -> str:
+    """What is wrong with a file that ``torch.load`` raised ``error`` over; torch's own words are about its options."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return error.strerror or text

@@ -64,6 +64,11 @@ class Family:
     """Layer tensors whose gradient is zero by nature: a key bias shifts all scores of a query equally."""
 
 
+LAYER_SITES = (
+    "attention_output", "ffn_output", "attention", "attention_norm", "ffn_norm", "q", "k", "v", "out", "fc1", "fc2",
+)  # fmt: skip
+"""Fields of :class:`Family` that are paths of modules in an encoder layer."""
+
 _S3PRL = "s3prl.upstream"
 _FAIRSEQ_LAYER = (f"{_S3PRL}.wav2vec2.wav2vec2_model.TransformerSentenceEncoderLayer",)
 _WAVLM = Family(
