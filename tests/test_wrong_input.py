@@ -44,6 +44,12 @@ OBJECT = f"!!python/object/apply:os.mkdir ['{MARK}']"
 TAGGED = f"features: last\nlora: {{rank: {OBJECT}}}"
 
 
+@pytest.mark.parametrize("load", [lambda: pickle.loads(pickle.dumps(Bomb())), lambda: yaml.unsafe_load(OBJECT)])
+def test_the_payloads_go_off_where_nothing_holds_them(load, place):
+    load()
+    assert (place / MARK).exists()
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A backbone, two others, a corpus, a trained adapter folder and a training checkpoint; nobody changes them."""
@@ -377,7 +383,10 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
         (["merge", adapter, "out", "--backbone", "wrong.pt"], give_backbone),
         (["export", "wrong.ckpt", "out"], give_states),
         (["merge", "wrong.ckpt", "out", "--backbone", backbone], give_states),
-        (["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"], "take an earlier states-*.ckpt"),
+        (
+            ["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"],
+            "give another states-*.ckpt, such as an earlier one",
+        ),
         (training(world, "-k", backbone, "-i", "wrong.ckpt"), "give a states-*.ckpt with -i"),
     ):
         refused(words, f"; {hint}", place, monkeypatch, capfd)

@@ -1,11 +1,15 @@
 """The console command ``elp``: a table of commands, each imported only when it is called."""
 
+import contextlib
+import errno
 import importlib
+import sys
+from collections.abc import Iterator
 
 import click
 
 from upstream_elp import __version__
-from upstream_elp.errors import told_in_one_line
+from upstream_elp.errors import ElpError, shown
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
@@ -42,6 +46,24 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
+    try:
+        yield
+    except ElpError as error:
+        sentence = str(error)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        sentence = f"{shown(error.filename)} is too long for the name of a file"
+    else:
+        return
+    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(sentence.split()))
+    click.echo(f"elp: error: {plain}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

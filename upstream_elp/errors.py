@@ -1,13 +1,7 @@
-"""The one exception that a user is meant to read, and how the command line tells it."""
+"""The one exception that a user is meant to read."""
 
-import contextlib
-import errno
 import reprlib
-import sys
-from collections.abc import Iterator
 from typing import Any
-
-import click
 
 
 class ElpError(ValueError):
@@ -15,24 +9,6 @@ class ElpError(ValueError):
 
     The command line prints the sentence without a traceback and exits with status 2.
     """
-
-
-@contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
-    try:
-        yield
-    except ElpError as error:
-        sentence = str(error)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        sentence = f"{shown(error.filename)} is too long for the name of a file"
-    else:
-        return
-    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(sentence.split()))
-    click.echo(f"elp: error: {plain}", err=True)
-    sys.exit(2)
 
 
 _SHORT = reprlib.Repr()

@@ -16,7 +16,8 @@ from types import ModuleType
 
 import click
 
-from upstream_elp.errors import ElpError, told_in_one_line
+from upstream_elp.cli import told_in_one_line
+from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
 
 

@@ -37,7 +37,7 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
     Raises:
         ElpError: if it is no checkpoint of S3PRL's runner.
     """
-    content = load_safely(path, mmap=True, hint="take an earlier states-*.ckpt")
+    content = load_safely(path, mmap=True, hint="give another states-*.ckpt, such as an earlier one")
     args, config = (content.get("Args"), content.get("Config")) if isinstance(content, dict) else (None, None)
     names = [getattr(args, name, None) for name in ("upstream", "downstream")]
     if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
