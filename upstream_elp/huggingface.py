@@ -201,7 +201,12 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
         raise ElpError(f"the weights of {place} lack {len(missing)} tensors of the model, such as {missing[0]}")
-    return model.float()
+    model.float()
+    for tensor in [*model.parameters(), *model.buffers()]:
+        # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded
+        # by how a weight is aligned, so that a copy of the model would differ from it in the last bit
+        tensor.data = tensor.data.clone()
+    return model
 
 
 def _check_shards(folder: Path) -> None:
