@@ -64,6 +64,15 @@ CONFIGS = {
         "deep_prompt": {"length": 3, "layers": "1-2", "init": "normal"},
         "prefix_kv": {"length": 2, "layers": ":-1"},
     },
+    "sizes-per-layer": {
+        "features": "layers",
+        "e_adapter": {"sites": ["attention", "ffn"], "bottleneck": {":-1": 4, "top:1": "1/2"}},
+        "houlsby": {"bottleneck": {"1-2": 12, 0: "1/4"}, "activation": "relu"},
+        "parallel": {"layers": [0, 2], "bottleneck": {0: 5, 2: 8}},
+        "lora": {"targets": ["q", "fc2"], "rank": {"top:2": 3, "0": 1}, "alpha": 6},
+        "prefix_kv": {"length": {":2": 2, "2:": 1}},
+        "deep_prompt": {"length": {1: 1, 2: 3}, "init": "normal"},
+    },
     "dropout-on": {"base": "e_only", "backbone_dropout": True},
 }
 #: methods that put further keys before the attention

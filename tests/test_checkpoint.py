@@ -15,6 +15,7 @@ from upstream_elp.build import adapter_folder_of, load_adapter
 from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, is_adapter_folder, read_adapter_folder
 from upstream_elp.checkpoint import write_adapter_folder as write
 from upstream_elp.errors import ElpError
+from upstream_elp.files import sha256_of
 from upstream_elp.fingerprint import Fingerprint, fingerprint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -125,6 +126,13 @@ EDITS = {
     "no version": (lambda r: r.pop("format_version"), "format_version is None"),
     "adapter key": (lambda r: r["adapter"].update(l_adaptor={}), "unknown key 'l_adaptor'"),
     "adapter value": (lambda r: r["adapter"]["l_adapter"].update(activation="tanh"), "must be one of gelu, relu"),
+    "number": (lambda r: r.update({1: 1}), "unknown key 1; the valid keys are"),
+    "no sum": (
+        lambda r: r.pop("tensors_sha256"),
+        "the key 'tensors_sha256' must hold the sha256 of",
+    ),
+    "huge sketch": (lambda r: r["backbone"]["fingerprint"].update(sketch=[10**400]), "must be a list of numbers"),
+    "base that climbs": (lambda r: r["adapter"].update(base="../../elp"), r"unknown base '\.\./\.\./elp'"),
     "no adapter": (lambda r: r.pop("adapter"), "the key 'adapter'"),
     "no backbone": (lambda r: r.pop("backbone"), "the key 'backbone'"),
     "no fingerprint": (lambda r: r["backbone"].pop("fingerprint"), "family and fingerprint"),
@@ -142,12 +150,39 @@ def test_edited_configurations(edit, folder):
         read_adapter_folder(folder)
 
 
-def test_tampered_tensors_are_refused_and_nothing_is_loaded(folder):
-    tensors = load_file(folder / TENSOR_FILE)
-    save_file({**tensors, "p_adapter.vectors": torch.zeros(3, 3)}, folder / TENSOR_FILE)
+def test_one_changed_bit_is_found(folder):
+    content = bytearray(_tensors(folder).read_bytes())
+    content[-7] ^= 1
+    _tensors(folder).write_bytes(content)
+    load_file(_tensors(folder))  # the format itself does not see it
+    with pytest.raises(ElpError, match=r"adapter\.safetensors is damaged or was changed: its sha256"):
+        read_adapter_folder(folder)
+
+
+TAMPERED = {
+    "shape": ({"p_adapter.vectors": torch.zeros(3, 3)}, r"p_adapter\.vectors has the shape \(3, 3\)"),
+    "kind": ({"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.int64)}, r"p_adapter\.vectors holds no floating-"),
+    "complex": (
+        {"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.complex64)},
+        r"vectors holds no float",
+    ),
+    "unknown": ({"p_adapter.more": torch.zeros(3)}, r"holds the unknown tensors p_adapter\.more"),
+    "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors \.\./\.\./backbone"),
+    "frozen": ({"backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors backbone\.model\.mask_emb"),
+    "missing": ({"p_adapter.vectors": None}, r"lacks tensors p_adapter\.vectors"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_tampered_tensors_are_refused_and_nothing_is_loaded(how, folder):
+    """Also where the sum in the configuration was made to fit."""
+    change, message = TAMPERED[how]
+    tensors = {name: tensor for name, tensor in {**load_file(_tensors(folder)), **change}.items() if tensor is not None}
+    save_file(tensors, _tensors(folder))
+    _edit(folder, lambda raw: raw.update(tensors_sha256=sha256_of(_tensors(folder))))
     expert = make_expert("wavlm-base", "elp", seed=2)
     before = snapshot(expert)
-    with pytest.raises(ElpError, match=r"p_adapter\.vectors has the shape"):
+    with pytest.raises(ElpError, match=message):
         load_adapter(expert, read_adapter_folder(folder), where=str(folder))
     assert not changed(expert, before) and not expert.trained
 

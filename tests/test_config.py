@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.experts import CONFIGS
 from upstream_elp.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers, resolve_size
+from upstream_elp.layers import resolve_layers, resolve_size, resolve_sizes
 from upstream_elp.options import (
     AdapterBias,
     Biases,
@@ -22,6 +22,7 @@ from upstream_elp.options import (
     LoRA,
     PAdapter,
 )
+from upstream_elp.shapes import architecture, count_parameters
 
 
 def test_the_presets_are_the_papers_methods():
@@ -123,9 +124,12 @@ BAD = [
     ({"features": "last", "e_adapter": {"sites": ["ffn", "ffn"]}}, "sites names ffn twice"),
     (
         {"features": "last", "e_adapter": {"bottleneck": 1.5}},
-        "e_adapter.bottleneck must be of type str or int, got 1.5",
+        "e_adapter.bottleneck must be of type str or int or mapping, got 1.5",
     ),
-    ({"features": "last", "e_adapter": {"bottleneck": True}}, "bottleneck must be of type str or int, got True"),
+    (
+        {"features": "last", "e_adapter": {"bottleneck": True}},
+        "bottleneck must be of type str or int or mapping, got True",
+    ),
     ({"features": "last", "e_adapter": {"layers": None}}, "layers must be of type str or int or list, got None"),
     ({"features": "last", "e_adapter": {"layers": [1.0]}}, "layers must be of type int, got 1.0"),
     ({"features": "last", "e_adapter": {"layers": [1, 0, 1]}}, "e_adapter.layers names 1 twice"),
@@ -147,7 +151,10 @@ BAD = [
     ({"base": "full_finetune", "lora": {}}, "encoder and lora cannot be combined: encoder already trains"),
     ({"base": "full_finetune", "encoder": {"scope": "cnn"}}, "encoder.scope must be one of layers, no_cnn, all"),
     ({"features": "last", "lora": {"rank": 0}}, "lora.rank must be at least 1, got 0"),
-    ({"features": "last", "lora": {"rank": "1/3"}}, "lora.rank must be of type int"),
+    ({"features": "last", "lora": {"rank": "1/3"}}, "lora.rank must be of type int or mapping, got '1/3'"),
+    ({"features": "last", "e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, got 0"),
+    ({"features": "last", "parallel": {"bottleneck": -8}}, "parallel.bottleneck: the size must be positive, got -8"),
+    ({"features": "last", "houlsby": {"bottleneck": "wide"}}, "houlsby.bottleneck: cannot read the size 'wide'"),
     ({"features": "last", "lora": {"alpha": 0}}, "lora.alpha must be a finite number and positive, got 0"),
     ({"features": "last", "lora": {"alpha": float("inf")}}, "lora.alpha must be a finite number"),
     ({"features": "last", "lora": {"targets": ["query"]}}, "lora.targets must be one of q, k, v, out, fc1, fc2"),
@@ -220,9 +227,7 @@ def test_parsing_leaves_the_mapping_alone():
 MISFITS = [
     ({"e_adapter": {"layers": "12"}}, r"e_adapter.layers: '12' selects layer 12, but the model has the layers 0-11"),
     ({"e_adapter": {"layers": yaml.safe_load("1:3")}}, "63 selects layer 63, .* in YAML a slice needs quotes"),
-    ({"e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, got 0"),
     ({"l_adapter": {"dim": "a third"}}, "l_adapter.dim: cannot read the size 'a third'"),
-    ({"parallel": {"bottleneck": 0}}, "parallel.bottleneck: the size must be positive, got 0"),
     ({"parallel": {"layers": "top:13"}}, "parallel.layers: 'top:13' selects"),
     ({"deep_prompt": {"layers": [12]}}, "deep_prompt.layers: .* selects layer 12"),
     ({"prefix_kv": {"layers": "20"}}, "prefix_kv.layers: '20' selects layer 20"),
@@ -311,3 +316,133 @@ def test_sizes_of_the_paper():
 def test_impossible_sizes_are_refused(spec):
     with pytest.raises(ElpError, match=r"where: .*size"):
         resolve_size(spec, 768, where="where")
+
+
+# --- different sizes per layer --------------------------------------------------------------------------------------
+
+SIZED = {
+    "e_adapter": "bottleneck",
+    "houlsby": "bottleneck",
+    "parallel": "bottleneck",
+    "lora": "rank",
+    "prefix_kv": "length",
+    "deep_prompt": "length",
+}
+
+
+@given(layers=st.integers(1, 12), data=st.data())
+@settings(max_examples=150)
+def test_a_mapping_is_the_layers_one_by_one(layers, data):
+    """Any partition of any selection, each part written in any order, gives each layer its part's size."""
+    chosen = data.draw(st.lists(st.integers(0, layers - 1), min_size=1, unique=True))
+    sizes = {index: data.draw(st.integers(1, 5)) for index in sorted(chosen)}
+    parts, start = {}, 0
+    order = sorted(sizes)
+    while start < len(order):  # runs of neighbours with one size become one range, or stay alone
+        stop = start
+        while (
+            stop + 1 < len(order)
+            and order[stop + 1] == order[stop] + 1
+            and sizes[order[stop + 1]] == sizes[order[start]]
+        ):
+            stop += 1
+        stop = data.draw(st.integers(start, stop))
+        first, last = order[start], order[stop]
+        words = [f"{first}-{last}", f"{first}:{last + 1}"] + ([first, str(first)] if first == last else [])
+        parts[data.draw(st.sampled_from(words))] = sizes[first]
+        start = stop + 1
+    written = dict(data.draw(st.permutations(list(parts.items()))))
+    for selection in ("all", chosen):
+        resolved = resolve_sizes(written, selection, layers)
+        assert resolved == sizes and list(resolved) == sorted(resolved)
+    assert (
+        resolve_sizes({"all": 3}, "all", layers) == resolve_sizes(3, "all", layers) == dict.fromkeys(range(layers), 3)
+    )
+
+
+@given(layers=st.integers(2, 12), data=st.data())
+def test_a_mapping_that_is_no_partition_is_refused(layers, data):
+    index = data.draw(st.integers(0, layers - 1))
+    others = [other for other in range(layers) if other != index]
+    with pytest.raises(ElpError, match=rf"lora\.rank gives layer {index} two sizes, in 'all' and in {index}$"):
+        resolve_sizes({"all": 2, index: 4}, "all", layers, where="lora", key="rank")
+    sizes = dict.fromkeys(others, 2)
+    with pytest.raises(ElpError, match=rf"lora\.rank gives no size to layer {index}, which is among .* lora\.layers"):
+        resolve_sizes(sizes, f"0-{layers - 1}", layers, where="lora", key="rank")
+    with pytest.raises(ElpError, match=rf"lora\.rank gives a size to layer {index}, which is not among .*lora\.layers"):
+        resolve_sizes({**sizes, index: 3}, others, layers, where="lora", key="rank")
+    assert list(resolve_sizes(sizes, "all", layers)) == others  # no `layers` beside it: the mapping selects
+
+
+def test_relative_sizes_work_in_a_mapping():
+    assert resolve_sizes({":6": "1/3", "top:1/2": 5}, "all", 12, 768) == {
+        **dict.fromkeys(range(6), 256),
+        **dict.fromkeys(range(6, 12), 5),
+    }
+
+
+@pytest.mark.parametrize("method", SIZED)
+def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
+    key = SIZED[method]
+    file = tmp_path / "mine.yaml"
+    file.write_text(f'features: layers\n{method}:\n  {key}: {{0-5: 2, "6:-1": 3, 11: 4}}\n')
+    config = load_config(file)
+    assert getattr(config.methods[method], key) == {"0-5": 2, "6:-1": 3, "11": 4}
+    backbone = architecture("wavlm_base")
+    config.check(layers=12, dim=768)
+    per_layer = count_parameters(config, backbone)["trainable"][method]
+    alone = {
+        size: count_parameters(load_config({"features": "layers", method: {key: size, "layers": layers}}), backbone)[
+            "trainable"
+        ][method]
+        for size, layers in ((2, "0-5"), (3, "6-10"), (4, "11"))
+    }
+    assert per_layer == sum(alone.values())
+    for raw, message in (
+        ({key: {}}, rf"{method}\.{key} must name a size for at least one layer"),
+        ({key: {"0-5": 0}}, rf"{method}\.{key}\[0-5\].*(positive|at least 1), got 0"),
+        ({key: {"0-5": 1.5}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got 1.5"),
+        ({key: {"0-5": {1: 2}}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got"),
+        ({key: {7: 2, "7": 2}}, rf"{method}\.{key} names 7 twice"),
+        ({key: {None: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got None"),
+        ({key: {True: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got True"),
+    ):
+        with pytest.raises(ElpError, match=message):
+            load_config({"features": "layers", method: raw})
+    for raw, message in (
+        ({key: {"0-5": 2, 5: 3}}, rf"{method}\.{key} gives layer 5 two sizes, in '0-5' and in '5'"),
+        ({key: {"0-5": 2}, "layers": ":7"}, rf"{method}\.{key} gives no size to layer 6, .*{method}\.layers selects"),
+        ({key: {"0-5": 2}, "layers": "top:11"}, rf"{method}\.{key} gives a size to layer 0, .*{method}\.layers"),
+        ({key: {"0-12": 2}}, rf"{method}\.{key}: '0-12' selects layer 12, but the model has the layers 0-11"),
+        ({key: {"upper": 2}}, rf"{method}\.{key}: cannot read 'upper'; write all"),
+        ({key: {63: 2}}, r"selects layer 63.*; in YAML a slice needs quotes"),
+    ):
+        with pytest.raises(ElpError, match=message):
+            load_config({"features": "layers", method: raw}).check(layers=12, dim=768)
+
+
+def test_what_has_one_size_says_why():
+    with pytest.raises(ElpError, match=r"l_adapter\.dim must be one size, not one per layer: the head sees a weighted"):
+        load_config({"base": "le", "l_adapter": {"dim": {"all": 8}}})
+    with pytest.raises(ElpError, match=r"p_adapter\.length must be of type int"):
+        load_config({"base": "elp", "p_adapter": {"length": {"all": 8}}})
+
+
+def test_every_rank_of_a_mapping_fits_the_width():
+    config = load_config({"features": "last", "lora": {"rank": {"0-5": 4, 6: 769}}})
+    with pytest.raises(ElpError, match=r"lora\.rank is 769, more than the model's width of 768"):
+        config.check(layers=12, dim=768)
+
+
+def test_a_mapping_replaces_the_size_of_the_base():
+    config = load_config({"base": "houlsby32", "houlsby": {"bottleneck": {"top:2": 8}}})
+    assert config.methods["houlsby"].bottleneck == {"top:2": 8}
+
+
+def test_endless_ranges_are_refused_at_once():
+    for spec in ("0-99999999999999", "top:99999999999999", "99999999999999", "3:99999999999999"):
+        if spec[1] == ":":
+            assert resolve_layers(spec, 12) == tuple(range(3, 12))
+            continue
+        with pytest.raises(ElpError, match="selects layer"):
+            resolve_layers(spec, 12)

@@ -12,7 +12,8 @@ from upstream_elp.training.states import find_states, load_states
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "states-4.ckpt"
-    torch.save({"Args": argparse.Namespace(upstream="elp_local"), "Config": {}, "Step": 4}, path)
+    args = argparse.Namespace(upstream="elp_local", upstream_ckpt=None, upstream_model_config=None)
+    torch.save({"Args": args, "Config": {}, "Step": 4}, path)
     return path
 
 

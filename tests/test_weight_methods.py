@@ -56,7 +56,9 @@ def _assert_same(first, second, skip=()):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(
-    ("targets", "rank", "alpha"), [(["q", "k"], 8, 1), (TARGETS, 3, 6)], ids=["lora_qk8", "all-r3-a6"]
+    ("targets", "rank", "alpha"),
+    [(["q", "k"], 8, 1), (TARGETS, 3, 6), (["v", "fc1"], {1: 2, 2: 5}, 3)],
+    ids=["lora_qk8", "all-r3-a6", "by-layer"],
 )
 def test_lora_is_the_weight_plus_the_scaled_product(backbone, targets, rank, alpha):
     config = {"features": "layers", "lora": {"targets": targets, "rank": rank, "alpha": alpha, "layers": "1-2"}}
@@ -72,7 +74,9 @@ def test_lora_is_the_weight_plus_the_scaled_product(backbone, targets, rank, alp
             for index in (1, 2):
                 key = f"model.{family.layers}.{index}.{getattr(family, name)}.weight"
                 down, up = by_hand[f"lora.{index}.{name}.down"], by_hand[f"lora.{index}.{name}.up"]
-                changed[key] = stock.get_parameter(key) + alpha / rank * up @ down
+                own = rank[index] if isinstance(rank, dict) else rank
+                assert down.shape[0] == up.shape[1] == own
+                changed[key] = stock.get_parameter(key) + alpha / own * up @ down
         return functional_call(stock, changed, (WAVS,))["hidden_states"]
 
     _assert_same(_train(ours, lambda: expert(WAVS)["hidden_states"]), _train(by_hand, run))

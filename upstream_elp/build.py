@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
 from upstream_elp.huggingface import HuggingFaceExpert, is_hugging_face_folder
+from upstream_elp.safe_load import load_safely
 from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES, HUB_PREFIX
 from upstream_elp.state import audit
@@ -107,7 +105,8 @@ def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) 
     if not folder.fingerprint.resembles(backbone):
         raise ElpError(
             f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
-            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]})"
+            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); give the right one with "
+            f"--backbone PATH or ${BACKBONE_VARIABLE}"
         )
     logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
 
@@ -134,7 +133,10 @@ def load_backbone(
         location, name = name, None
     wanted = None if name is None else HUGGING_FACE.get(name) or backbone_family(name)
     if wanted is not None and folder is not None and wanted != folder.family:
-        raise ElpError(f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}")
+        raise ElpError(
+            f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}; use -u elp_local, with "
+            f"--backbone PATH or ${BACKBONE_VARIABLE} where the backbone is a local checkpoint"
+        )
     if location is None:
         if name is None or name in HUGGING_FACE:
             needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
@@ -146,7 +148,10 @@ def load_backbone(
     path = local_path(str(location), refresh=refresh)
     family = checkpoint_family(path)
     if name is not None and backbone_family(name) != family:
-        raise ElpError(f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model")
+        raise ElpError(
+            f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model; "
+            "use -u elp_local, which takes any family"
+        )
     try:
         return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(path)), name
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
@@ -192,14 +197,8 @@ def checkpoint_family(path: Path) -> str:
     Raises:
         ElpError: unreadable file, or keys of no supported family.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # mapped, since only the keys are read here: S3PRL loads the file itself
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ElpError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from error
+    # mapped, since only the keys are read here: S3PRL loads the file itself
+    state = load_safely(path, mmap=True, hint="give a backbone in S3PRL's format, or a trained adapter folder")
     keys = set(state) if isinstance(state, Mapping) else set()
     if {"task_cfg", "model_cfg", "model_weight"} <= keys and isinstance(state["model_weight"], Mapping):
         if "dictionaries_symbols" in keys:

@@ -7,6 +7,7 @@ fingerprint. It holds no machine path and no code, and reading it runs none.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,16 @@ from torch import Tensor
 
 from upstream_elp import __version__
 from upstream_elp.config import AdapterConfig, parse_config
-from upstream_elp.errors import ElpError
-from upstream_elp.files import whole_folder
+from upstream_elp.errors import ElpError, shown
+from upstream_elp.files import sha256_of, whole_folder
 from upstream_elp.fingerprint import Fingerprint
+from upstream_elp.yaml_files import read_yaml
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "adapter_config.yaml"
 TENSOR_FILE = "adapter.safetensors"
+HUB_NAME = re.compile(r"\w+|hf:(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+"""What a folder may record as its backbone, so that no name in it is taken for a path or a URL."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,20 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ElpError(f"{folder} exists and is not an empty folder; name another place for the adapter")
-    described = {
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as temporary:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
+            save_file(tensors, temporary / TENSOR_FILE)
+            described = _describe(content, tensors_sha256=sha256_of(temporary / TENSOR_FILE))
+            (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise ElpError(f"cannot write {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _describe(content: AdapterFolder, *, tensors_sha256: str) -> dict[str, Any]:
+    return {
         "format_version": FORMAT_VERSION,
         "made_with": f"s3prl-elp {__version__}",
         "backbone": {
@@ -64,37 +81,23 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
             "fingerprint": content.fingerprint.to_dict(),
         },
         "adapter": content.config.to_dict(),
+        "tensors_sha256": tensors_sha256,
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with whole_folder(folder) as temporary:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
-            save_file(tensors, temporary / TENSOR_FILE)
-            (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise ElpError(f"cannot write {folder}: {error.strerror or error}") from error
-    return folder
 
 
 def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
     """Read an adapter folder without running any of its content.
 
     Raises:
-        ElpError: a missing, truncated or unreadable file, another format version, or an unknown key.
+        ElpError: a missing, truncated, damaged or unreadable file, another format version, or an unknown key.
     """
     folder = Path(folder)
     raw = _read_config(folder / CONFIG_FILE)
-    path = folder / TENSOR_FILE
-    if not path.is_file():
-        raise ElpError(f"{folder} has no {TENSOR_FILE}; export the adapter again")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ElpError(f"{path} is not a readable safetensors file ({' '.join(str(error).split())})") from error
+    tensors = _read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"])
     backbone = raw["backbone"]
     try:
         fingerprint = Fingerprint.from_dict(backbone["fingerprint"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ElpError(f"{folder / CONFIG_FILE}: backbone.fingerprint.sketch must be a list of numbers") from error
     return AdapterFolder(
         config=parse_config(raw["adapter"], where=str(folder / CONFIG_FILE)),
@@ -105,26 +108,44 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    again = "copy or export the adapter again"
+    if not path.is_file():
+        raise ElpError(f"{path.parent} has no {TENSOR_FILE}; {again}")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ElpError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ElpError(f"{path} is not a readable safetensors file ({reason}); {again}") from error
+    if sha256_of(path) != sha256:
+        raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {CONFIG_FILE}; {again}")
+    return tensors
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    raw = read_yaml(path)
     if not isinstance(raw, Mapping):
         raise ElpError(f"{path} must hold a mapping; export the adapter again")
-    known = {"format_version", "made_with", "backbone", "adapter"}
-    if unknown := set(raw) - known:
-        raise ElpError(f"{path}: unknown key {min(unknown)!r}; the valid keys are: {', '.join(sorted(known))}")
+    known = ["format_version", "made_with", "backbone", "adapter", "tensors_sha256"]
+    for key in raw:
+        if key not in known:
+            raise ElpError(f"{path}: unknown key {shown(key)}; the valid keys are: {', '.join(known)}")
     if raw.get("format_version") != FORMAT_VERSION:
-        raise ElpError(f"{path}: format_version is {raw.get('format_version')!r}, this version reads {FORMAT_VERSION}")
+        version = shown(raw.get("format_version"))
+        raise ElpError(f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}")
     backbone = raw.get("backbone")
     if not isinstance(backbone, Mapping) or not {"family", "fingerprint"} <= set(backbone):
         raise ElpError(f"{path}: the key 'backbone' must hold name, family and fingerprint")
-    if not isinstance(backbone.get("name"), str | None) or not isinstance(backbone["family"], str):
+    name = backbone.get("name")
+    if not isinstance(name, str | None) or not isinstance(backbone["family"], str):
         raise ElpError(f"{path}: backbone.name and backbone.family must be texts")
+    if name is not None and not HUB_NAME.fullmatch(name):
+        raise ElpError(f"{path}: backbone.name is {shown(name)}, which is no name on S3PRL's or Hugging Face's hub")
     fingerprint = backbone["fingerprint"]
     if not isinstance(fingerprint, Mapping) or set(fingerprint) != {"sha256", "structure", "sketch"}:
         raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256, structure and sketch")
     if not isinstance(raw.get("adapter"), Mapping):
         raise ElpError(f"{path}: the key 'adapter' must hold the adapter configuration")
+    if not isinstance(raw.get("tensors_sha256"), str):
+        raise ElpError(f"{path}: the key 'tensors_sha256' must hold the sha256 of {TENSOR_FILE}")
     return dict(raw)

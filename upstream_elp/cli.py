@@ -1,12 +1,15 @@
 """The console command ``elp``: a table of commands, each imported only when it is called."""
 
+import contextlib
+import errno
 import importlib
 import sys
+from collections.abc import Iterator
 
 import click
 
 from upstream_elp import __version__
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, shown
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
@@ -46,6 +49,24 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
+    try:
+        yield
+    except ElpError as error:
+        sentence = str(error)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        sentence = f"{shown(error.filename)} is too long for the name of a file"
+    else:
+        return
+    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(sentence.split()))
+    click.echo(f"elp: error: {plain}", err=True)
+    sys.exit(2)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="elp")
 def group() -> None:
@@ -54,11 +75,8 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
-    try:
+    with told_in_one_line():
         group(prog_name="elp")
-    except ElpError as error:
-        click.echo(f"elp: error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ This module knows neither torch nor S3PRL.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -16,11 +17,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, shown
 from upstream_elp.options import CONFLICTS
+from upstream_elp.options.kinds import ONE_SIZE
 from upstream_elp.thirdparty import method_names, method_options
+from upstream_elp.yaml_files import read_yaml
 
 DEFAULT_PRESET = "elp"
 Features = Literal["l", "layers", "last"]
@@ -129,20 +130,16 @@ def _find(source: str) -> Path:
     preset = recipes_dir() / "adapters" / f"{source}.yaml"
     if source in preset_names():
         return preset
-    path = Path(source)
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError):  # of a name that is too long for a file
+        if Path(source).is_file():
+            return Path(source)
     close = get_close_matches(source, preset_names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ElpError(f"no adapter preset or file {source!r}{hint}; the presets are: {', '.join(preset_names())}")
+    raise ElpError(f"no adapter preset or file {shown(source)}{hint}; the presets are: {', '.join(preset_names())}")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ElpError(f"{path} is not a readable YAML file: {reason}") from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ElpError(f"{path} must hold a mapping of keys, for example 'base: elp'")
     return raw
@@ -155,7 +152,7 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
     if base in seen:
         raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
     if base not in preset_names():
-        raise ElpError(f"{where}: unknown base {base!r}; the presets are: {', '.join(preset_names())}")
+        raise ElpError(f"{where}: unknown base {shown(base)}; the presets are: {', '.join(preset_names())}")
     merged = _merge_base(_read(recipes_dir() / "adapters" / f"{base}.yaml"), where, (*seen, base))
     for key in ("description", "source"):
         merged.pop(key, None)
@@ -168,14 +165,17 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
 def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> None:
     for key in raw:
         if key not in valid:
-            raise ElpError(f"{where}: unknown key {key!r}; the valid keys are: {', '.join(valid)}")
+            raise ElpError(f"{where}: unknown key {shown(key)}; the valid keys are: {', '.join(valid)}")
 
 
 def _build(cls: type, raw: Any, where: str) -> Any:
     if not isinstance(raw, dict):
-        raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {raw!r}")
+        raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {shown(raw)}")
     hints = typing.get_type_hints(cls)
-    _reject_unknown(raw, list(hints), where)
+    _reject_unknown(raw, [spec.name for spec in dataclasses.fields(cls)], where)
+    for spec in dataclasses.fields(cls):
+        if ONE_SIZE in spec.metadata and isinstance(raw.get(spec.name), dict):
+            raise ElpError(f"{where}.{spec.name} must be one size, not one per layer: {spec.metadata[ONE_SIZE]}")
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
     if hasattr(options, "validate"):
         options.validate(where=where)
@@ -187,27 +187,43 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
-            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
         return value
     if origin is list:
         if not isinstance(value, list) or not value:
-            raise ElpError(f"{where} must be a list that is not empty, got {value!r}")
+            raise ElpError(f"{where} must be a list that is not empty, got {shown(value)}")
         items = [_convert(item, arguments[0], where) for item in value]
         if repeated := [item for item in items if items.count(item) > 1]:
             raise ElpError(f"{where} names {repeated[0]} twice")
         return items
+    if origin is dict:
+        return _convert_sizes(value, arguments[1], where)
     if origin in (typing.Union, types.UnionType):
         kinds = {option: typing.get_origin(option) or option for option in arguments}
         fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
         if not fitting:
-            names = " or ".join(kind.__name__ for kind in kinds.values())
-            raise ElpError(f"{where} must be of type {names}, got {value!r}")
+            names = " or ".join("mapping" if kind is dict else kind.__name__ for kind in kinds.values())
+            raise ElpError(f"{where} must be of type {names}, got {shown(value)}")
         return _convert(value, fitting[0], where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ElpError(f"{where} must be of type {hint.__name__}, got {value!r}")
+        raise ElpError(f"{where} must be of type {hint.__name__}, got {shown(value)}")
     return value
+
+
+def _convert_sizes(value: dict[Any, Any], size: Any, where: str) -> dict[str, Any]:
+    """Sizes by layer selection; the selections become texts, so that JSON and YAML can both hold them."""
+    sizes: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise ElpError(f"{where}: a layer selection must be of type str or int, got {shown(key)}")
+        if str(key) in sizes:
+            raise ElpError(f"{where} names {key} twice")
+        sizes[str(key)] = _convert(item, size, f"{where}[{key}]")
+    if not sizes:
+        raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
+    return sizes
 
 
 def _check_combination(config: AdapterConfig, where: str) -> None:

@@ -1,6 +1,7 @@
 """Files that are either absent or complete, and the place for caches."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -48,6 +49,15 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cache_dir() -> Path:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, shown
+from upstream_elp.safe_load import why_refused
 from upstream_elp.sites import HUB_PREFIX
 
 CONFIG_FILE = "config.json"
@@ -135,8 +135,10 @@ def hugging_face_family(place: str, *, refresh: bool = False) -> str:
     """
     config = _read(place, CONFIG_FILE, refresh)
     kind = config.get("model_type")
-    if kind not in MODEL_CLASSES:
-        raise ElpError(f"{place} is a Hugging Face model of type {kind!r}; supported are {', '.join(MODEL_CLASSES)}")
+    if not isinstance(kind, str) or kind not in MODEL_CLASSES:
+        raise ElpError(
+            f"{place} is a Hugging Face model of type {shown(kind)}; supported are {', '.join(MODEL_CLASSES)}"
+        )
     if config.get("adapter_attn_dim"):
         raise ElpError(f"{place} has language adapters of its own (adapter_attn_dim), which are not supported")
     if not config.get("feat_proj_layer_norm", True):
@@ -171,7 +173,7 @@ def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ElpError(f"{path} is not a readable JSON file ({' '.join(str(error).split())[:100]})") from error
     if not isinstance(found, dict):
         raise ElpError(f"{path} must hold a JSON object")
@@ -186,15 +188,33 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
     """
     import transformers
 
+    _check_shards(Path(place.removeprefix(HUB_PREFIX)))
     cls = getattr(transformers, MODEL_CLASSES[_read(place, CONFIG_FILE, refresh)["model_type"]])
     try:
         with _quiet(transformers.utils.logging):  # what it has to say of missing tensors is said below
             model, report = cls.from_pretrained(place.removeprefix(HUB_PREFIX), output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ElpError(f"the model {place} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # over a wrong value or file, transformers and torch raise nearly anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, pickle.UnpicklingError):
+            reason = why_refused(error)
+        raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
         raise ElpError(f"the weights of {place} lack {len(missing)} tensors of the model, such as {missing[0]}")
-    return model.float()
+    model.float()
+    for tensor in [*model.parameters(), *model.buffers()]:
+        # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded
+        # by how a weight is aligned, so that a copy of the model would differ from it in the last bit
+        tensor.data = tensor.data.clone()
+    return model
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse an index of weights that names files elsewhere; there is none where ``folder`` is a hub name."""
+    for index in folder.glob("*.index.json"):
+        names = _read(str(folder), index.name, refresh=False).get("weight_map")
+        for name in names.values() if isinstance(names, dict) else [names]:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ElpError(f"{index} names the file {shown(name)}, which is none of this folder")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from upstream_elp.adapters.pseudo import inject_p
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
 from upstream_elp.injection import Injection, Switch, Target, qualified_name
-from upstream_elp.sites import FAMILIES, Family
+from upstream_elp.sites import FAMILIES, LAYER_SITES, Family
 
 INJECTORS: dict[str, Callable[[Target, Any], None]] = {
     "e_adapter": inject_e,
@@ -59,7 +59,7 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
         The family and the model's path relative to ``expert``.
 
     Raises:
-        ElpError: no known model, or a known model with encoder layers of another type; lists what was found.
+        ElpError: no known model, or a known model with encoder layers of another type or without one of the sites.
     """
     for path, module in expert.named_modules():
         family = next((family for family in FAMILIES.values() if _is_of(module, family)), None)
@@ -71,12 +71,25 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
                 f"the encoder layers of this {family.name} model are of type {', '.join(found) or 'none'}, "
                 f"but adapters are known for {' or '.join(family.layer_types)} only"
             )
+        _check_sites(module.get_submodule(family.layers)[0], family)
         return family, path
     kinds = sorted({qualified_name(module) for module in expert.modules() if next(module.children(), None) is not None})
     raise ElpError(
         f"no supported backbone was found; the families are {', '.join(FAMILIES)}, and this backbone is made of: "
         f"{', '.join(kinds)}"
     )
+
+
+def _check_sites(layer: nn.Module, family: Family) -> None:
+    """Refuse an encoder layer that lacks a site, as another version of the package that defines it may."""
+    for site in LAYER_SITES:
+        try:
+            layer.get_submodule(getattr(family, site))
+        except AttributeError as error:
+            raise ElpError(
+                f"the encoder layers of this {family.name} model have no {site} ({getattr(family, site)}); "
+                f"the sites of {type(layer).__module__} have changed, `elp doctor` lists the versions"
+            ) from error
 
 
 def inject(expert: nn.Module, config: AdapterConfig) -> Injection:

@@ -70,7 +70,8 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
     family = hugging_face_family(str(source)) if hugging_face else checkpoint_family(Path(source))
     if family != expert.injection.family.name:
         raise ElpError(
-            f"{source} is a {family} checkpoint, but the adapter's backbone is a {expert.injection.family.name}"
+            f"{source} is a {family} checkpoint, but the adapter's backbone is a {expert.injection.family.name}; "
+            "give the right one with --backbone"
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

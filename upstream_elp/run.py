@@ -16,6 +16,7 @@ from types import ModuleType
 
 import click
 
+from upstream_elp.cli import told_in_one_line
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
 
@@ -132,11 +133,8 @@ def adopt_main() -> None:
 
 def main() -> None:
     """Run as a program: a user's mistake is one sentence and exit status 2."""
-    try:
+    with told_in_one_line():
         run(sys.argv[1:])
-    except ElpError as error:
-        click.echo(f"elp: error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ class Family:
 
 HUB_PREFIX = "hf:"
 """Before the name of a model on Hugging Face's hub, where it could be taken for a path or an S3PRL name."""
+LAYER_SITES = (
+    "attention_output", "ffn_output", "attention", "attention_norm", "ffn_norm", "q", "k", "v", "out", "fc1", "fc2",
+)  # fmt: skip
+"""Fields of :class:`Family` that are paths of modules in an encoder layer."""
+
 _S3PRL = "s3prl.upstream"
 _FAIRSEQ_LAYER = (f"{_S3PRL}.wav2vec2.wav2vec2_model.TransformerSentenceEncoderLayer",)
 _WAVLM = Family(

@@ -73,8 +73,11 @@ def _load_trained(
 ) -> None:
     given = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
     digest = given.pop(META, None)
-    if digest is not None and not torch.equal(digest.cpu(), _digest(expert.fingerprint)):
-        raise ElpError("this checkpoint's adapters were trained on another backbone (the fingerprints differ)")
+    if digest is not None and not (torch.is_tensor(digest) and digest.tolist() == _digest(expert.fingerprint).tolist()):
+        raise ElpError(
+            "this checkpoint's adapters were trained on another backbone (the fingerprints differ); give the right one "
+            "with -k, or with --backbone"
+        )
     audit(expert, given)
     state.update({f"{prefix}{expert.injection.declared[name].path}": tensor for name, tensor in given.items()})
     expert.trained = True
@@ -91,7 +94,7 @@ def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Check names and shapes of trained tensors against what this expert declares.
 
     Raises:
-        ElpError: naming the first keys that are missing, unknown, or of another shape.
+        ElpError: naming the first keys that are missing, unknown, or of another shape or kind.
     """
     expected = expert.injection.parameters(expert)
     missing = [name for name in expected if name not in tensors]
@@ -99,11 +102,14 @@ def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     for problem, names in (("lacks", missing), ("holds the unknown", unknown)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            found = ", ".join(str(name)[:100] for name in names[:3])
             raise ElpError(
-                f"the checkpoint {problem} tensors {', '.join(names[:3])}{more}: it was made with another adapter "
+                f"the checkpoint {problem} tensors {found}{more}: it was made with another adapter "
                 f"configuration than {expert.config.name!r}"
             )
     for name, parameter in expected.items():
+        if not isinstance(tensors[name], torch.Tensor) or not tensors[name].is_floating_point():
+            raise ElpError(f"the checkpoint's {name} holds no floating-point numbers, so it is no adapter's tensor")
         if tensors[name].shape != parameter.shape:
             raise ElpError(
                 f"the checkpoint's {name} has the shape {tuple(tensors[name].shape)}, but this configuration needs "

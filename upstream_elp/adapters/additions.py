@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from upstream_elp.adapters.bottleneck import ACTIVATIONS
 from upstream_elp.adapters.primitives import InputTap, output_site
 from upstream_elp.injection import Target
-from upstream_elp.layers import resolve_size
 from upstream_elp.options import AdapterBias, Houlsby
 
 BERT_STD = 0.02
@@ -72,8 +71,7 @@ class FrameShift(nn.Module):
 
 def inject_houlsby(target: Target, options: Houlsby) -> None:
     """Put a plain bottleneck beside each selected block output's dropout."""
-    size = resolve_size(options.bottleneck, target.dim)
-    for index in target.select(options.layers):
+    for index, size in options.sizes(target.injection.layers, target.dim).items():
         for block in options.sites:
             adapter = PlainBottleneck(target.dim, size, activation=options.activation, init=options.init)
             _add(target, "houlsby", index, block, adapter)

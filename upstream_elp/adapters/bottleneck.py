@@ -76,8 +76,7 @@ class LayerAdapter(nn.Module):
 
 def inject_e(target: Target, options: EAdapter) -> None:
     """Put a bottleneck at each selected output site."""
-    size = resolve_size(options.bottleneck, target.dim)
-    for index in target.select(options.layers):
+    for index, size in options.sizes(target.injection.layers, target.dim).items():
         for block in options.sites:
             attribute = getattr(target.family, f"{block}_output")
             site = output_site(target.layer(index), attribute)

@@ -42,11 +42,11 @@ class LowRankUpdate(Switch):
 
 def inject_lora(target: Target, options: LoRA) -> None:
     """Parametrize the selected layers' target weights."""
-    for index in target.select(options.layers):
+    for index, rank in options.ranks(target.injection.layers).items():
         for name in options.targets:
             attribute = getattr(target.family, name)
             linear = target.layer(index).get_submodule(attribute)
-            update = LowRankUpdate(linear.weight, options.rank, scale=options.alpha / options.rank)
+            update = LowRankUpdate(linear.weight, rank, scale=options.alpha / rank)
             parametrize.register_parametrization(linear, "weight", update)
             path = f"{target.layer_path(index)}.{attribute}.parametrizations.weight.0"
             target.declare_module("lora", f"{index}.{name}", path)

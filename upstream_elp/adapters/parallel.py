@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from upstream_elp.adapters.additions import PlainBottleneck
 from upstream_elp.adapters.primitives import InputTap, output_site
 from upstream_elp.injection import Target
-from upstream_elp.layers import resolve_size
 from upstream_elp.options import Parallel
 
 
@@ -50,8 +49,7 @@ class ParallelBottleneck(PlainBottleneck):
 def inject_parallel(target: Target, options: Parallel) -> None:
     """Put a bottleneck of the layer's input beside each selected layer's FFN output."""
     family = target.family
-    size = resolve_size(options.bottleneck, target.dim)
-    for index in target.select(options.layers):
+    for index, size in options.sizes(target.injection.layers, target.dim).items():
         layer = target.layer(index)
         adapter = ParallelBottleneck(target.dim, size, activation=options.activation, init=options.init)
         output_site(layer, family.ffn_output).additions["parallel"] = adapter

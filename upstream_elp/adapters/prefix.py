@@ -83,8 +83,8 @@ class LearnedFrames(Prefix):
 
 def inject_prefix_kv(target: Target, options: PrefixKV) -> None:
     """Give each selected layer's attention learned keys and values."""
-    for index in target.select(options.layers):
-        _give(target, "prefix_kv", index, LearnedKeysValues(options.length, target.dim, std=options.init_std))
+    for index, length in options.lengths(target.injection.layers).items():
+        _give(target, "prefix_kv", index, LearnedKeysValues(length, target.dim, std=options.init_std))
 
 
 def inject_deep_prompt(target: Target, options: DeepPrompt) -> None:
@@ -95,10 +95,10 @@ def inject_deep_prompt(target: Target, options: DeepPrompt) -> None:
     positions = first if hasattr(first, kind.position_table or "") else None
     if positions is not None:
         mix_in(positions, kind)  # for what it knows of positions, also where layer 0 itself has no prompt
-    for index in target.select(options.layers):
+    for index, length in options.lengths(target.injection.layers).items():
         norm = target.layer(index).get_submodule(family.attention_norm) if target.pre_norm else None
         prompt = LearnedFrames(
-            options.length, target.dim, init=options.init, std=options.init_std, norm=norm, positions=positions
+            length, target.dim, init=options.init, std=options.init_std, norm=norm, positions=positions
         )
         _give(target, "deep_prompt", index, prompt)
 

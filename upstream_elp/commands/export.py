@@ -40,13 +40,16 @@ def rebuild(states: dict, where: str, backbone: str | None) -> ElpExpert:
     from upstream_elp.errors import ElpError
 
     args = states["Args"]
-    if not args.upstream.startswith("elp_"):
+    if not str(args.upstream).startswith("elp_"):
         raise ElpError(f"{where} was trained with the upstream {args.upstream}, which has no adapters")
-    if "Upstream" not in states:
+    if not isinstance(states.get("Upstream"), dict):
         raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")
     upstream_elp.register()
     from s3prl import hub
 
+    from upstream_elp.host import checks
+
+    checks.name(f"{where}: -u", args.upstream, hub.options())
     from upstream_elp.checkpoint import is_adapter_folder
 
     place = args.upstream_ckpt

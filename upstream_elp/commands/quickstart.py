@@ -44,11 +44,14 @@ def quickstart(
     Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
     random weights. Running the command again continues where it stopped.
     """
+    from upstream_elp.mini.shape import S3PRL_FAMILIES, require_choice
     from upstream_elp.quickstart.launch import run_jobs
-    from upstream_elp.quickstart.plan import check_names, make_jobs
+    from upstream_elp.quickstart.plan import check_names, check_places, make_jobs
     from upstream_elp.quickstart.report import write_report
 
     check_names(_split(tasks), _split(methods))
+    check_places(data, backbone)  # before anything is made
+    require_choice("family", family, S3PRL_FAMILIES)
     note = _describe(data, backbone, family, size)
     _make_folder(out)
     plan = make_jobs(

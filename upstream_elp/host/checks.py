@@ -6,13 +6,12 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from upstream_elp.errors import ElpError
 from upstream_elp.host import blocks, experiment, places
 from upstream_elp.host.override import override
 from upstream_elp.shapes import other_entry
 from upstream_elp.sites import HUB_PREFIX
+from upstream_elp.yaml_files import read_yaml
 
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
@@ -110,10 +109,7 @@ def read_config(path: Path) -> dict:
     Raises:
         ElpError: if it is no YAML mapping.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ElpError(f"-c {path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(path, name=f"-c {path}")
     if not isinstance(content, dict):
         raise ElpError(f"-c {path}: no mapping; a task config has the blocks {', '.join(blocks.TOP_LEVEL)}")
     return content

@@ -1,16 +1,17 @@
 """The experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
 import os
-import pickle
 import tempfile
 from argparse import Namespace
 from pathlib import Path
 
-import torch
 import yaml
 
 from upstream_elp.errors import ElpError
+from upstream_elp.host import flags
+from upstream_elp.safe_load import load_safely
 
+_ENTRIES = ("Upstream", "Featurizer", "Downstream")
 _SAME = (
     "upstream",
     "downstream",
@@ -36,14 +37,24 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
     Raises:
         ElpError: if it is no checkpoint of S3PRL's runner.
     """
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        return content["Args"], content["Config"], content.get("WorldSize", 1)
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise ElpError(
-            f"{path}: not a readable checkpoint of run_downstream ({type(error).__name__}); "
-            "it may be cut off, take an earlier states-*.ckpt"
-        ) from error
+    content = load_safely(path, mmap=True, hint="give another states-*.ckpt, such as an earlier one")
+    args, config = (content.get("Args"), content.get("Config")) if isinstance(content, dict) else (None, None)
+    names = [getattr(args, name, None) for name in ("upstream", "downstream")]
+    if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
+        raise ElpError(f"{path} is no checkpoint of run_downstream: its Args or Config are missing or incomplete")
+    defaults = vars(flags.s3prl().parse_args(["-m", "train"]))  # S3PRL too fills in the flags that Args lacks
+    return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
+
+
+def loadable(flag: str, path: Path) -> None:
+    """Refuse a checkpoint without weights, of which S3PRL would load nothing without a word.
+
+    Raises:
+        ElpError: if it is no checkpoint of S3PRL's runner.
+    """
+    content = load_safely(path, mmap=True, hint=f"give a states-*.ckpt with {flag}")
+    if not isinstance(content, dict) or not any(isinstance(content.get(entry), dict) for entry in _ENTRIES):
+        raise ElpError(f"{flag} {path}: no checkpoint of run_downstream; it would hold {', '.join(_ENTRIES)}")
 
 
 def same_ranks(path: Path, had: int) -> None:

@@ -59,7 +59,7 @@ def literal(text: str) -> Any:
     if text[:1] in ("[", "{"):
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates raise ValueError
             raise ElpError(f"-o: cannot read the value {text!r}: unbalanced brackets or quotes") from error
     return text
 

@@ -116,6 +116,7 @@ def _resumed(plan: Plan) -> Namespace | None:
     register()
     found = checks.checkpoint(flag, path)
     old, config, ranks = experiment.saved(found)
+    checks.name(f"{flag} {found}: -d", old.downstream, [*places.our_tasks(), *places.stock_tasks()])
     overridden = resume.overridden(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, old, found, overridden=overridden)
@@ -138,10 +139,10 @@ def _fresh(plan: Plan) -> None:
     if args.config is None:
         plan.argv += ["-c", str(path)]
         args.config = str(path)
-    if args.init_ckpt:
-        checks.checkpoint("-i", args.init_ckpt)
     content = checks.read_config(path)
     _check_upstream(args)
+    if args.init_ckpt:
+        experiment.loadable("-i", checks.checkpoint("-i", args.init_ckpt))
     if args.mode == "train":
         _choose_trainable(plan)
     final = Namespace(**vars(args))

@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from upstream_elp.layers import resolve_layers, resolve_size
-from upstream_elp.options.kinds import Activation, Block, Init, Layers, PerLayer, Size
+from upstream_elp.options.kinds import ONE_SIZE, Activation, Block, Bottlenecked, Init, Layers, PerLayer, Size, Sizes
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
 
 
 @dataclass(frozen=True)
-class EAdapter:
+class EAdapter(Bottlenecked):
     """E-adapters: ``x + LN(W_up act(W_down x))`` inside the encoder layers (arXiv 2212.02780, official code)."""
 
     layers: Layers = "all"
     sites: list[Block] = field(default_factory=lambda: ["ffn"])
     """Outputs that are adapted, each before its residual addition."""
-    bottleneck: Size = "1/3"
-    """Inner width (1/3 of 768 is 256)."""
+    bottleneck: Sizes = "1/3"
+    """Inner width (1/3 of 768 is 256), the same everywhere or by layer, such as ``{0-5: 64, 6-11: 1/3}``."""
     activation: Activation = "gelu"
     init: Init = "reference"
     """``reference``: weights N(0, 1e-3), LayerNorm weight 1. ``zero``: LayerNorm weight 0, an exact identity."""
@@ -30,16 +30,10 @@ class EAdapter:
         """Whether the adapted backbone starts as the plain one, bit by bit; methods that do not say so do."""
         return self.init == "zero"
 
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if a selection or size does not fit ``layers`` layers of width ``dim``."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-        resolve_size(self.bottleneck, dim, where=f"{where}.bottleneck")
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
-        size = resolve_size(self.bottleneck, model.dim)
-        each = 2 * model.dim * size + size + model.dim + 2 * model.dim
-        return len(resolve_layers(self.layers, model.layers)) * len(self.sites) * each
+        sizes = self.sizes(model.layers, model.dim).values()
+        return len(self.sites) * sum(2 * model.dim * size + size + model.dim + 2 * model.dim for size in sizes)
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class LAdapter:
     """L-adapters: ``LN(act(W x))`` from each encoder layer's output to the head (arXiv 2212.02780, official code)."""
 
     layers: Layers = "all"
-    dim: Size = "2/3"
+    dim: Size = field(default="2/3", metadata={ONE_SIZE: "the head sees a weighted sum of all layers' outputs"})
     """Output width (2/3 of 768 is 512)."""
     activation: Activation = "gelu"
 
@@ -63,7 +57,7 @@ class LAdapter:
 
 
 @dataclass(frozen=True)
-class Houlsby:
+class Houlsby(Bottlenecked):
     """Bottlenecks without a LayerNorm, beside a block's dropout: ``dropout(f) + A(f)``, A = ``W_up act(W_down f)``.
 
     As coded for arXiv 2210.06175: f is the block's output before its dropout, and both stand before the residual sum.
@@ -72,8 +66,8 @@ class Houlsby:
     layers: Layers = "all"
     sites: list[Block] = field(default_factory=lambda: ["ffn"])
     """Outputs that are adapted."""
-    bottleneck: Size = 32
-    """Inner width."""
+    bottleneck: Sizes = 32
+    """Inner width, the same everywhere or by layer."""
     activation: Activation = "gelu"
     init: Init = "reference"
     """``reference``: weights N(0, 0.02), biases 0 (our reading). ``zero``: W_up 0 as well, an exact identity."""
@@ -83,16 +77,10 @@ class Houlsby:
         """Whether the adapted backbone starts as the plain one, bit by bit."""
         return self.init == "zero"
 
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if a selection or size does not fit ``layers`` layers of width ``dim``."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-        resolve_size(self.bottleneck, dim, where=f"{where}.bottleneck")
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
-        size = resolve_size(self.bottleneck, model.dim)
-        each = 2 * model.dim * size + size + model.dim
-        return len(resolve_layers(self.layers, model.layers)) * len(self.sites) * each
+        sizes = self.sizes(model.layers, model.dim).values()
+        return len(self.sites) * sum(2 * model.dim * size + size + model.dim for size in sizes)
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,7 @@ class AdapterBias(PerLayer):
 
 
 @dataclass(frozen=True)
-class Parallel:
+class Parallel(Bottlenecked):
     """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the layer's end.
 
     As coded for arXiv 2401.02122: in post-norm layers the sum before the final norm, in pre-norm layers the layer's
@@ -127,8 +115,8 @@ class Parallel:
     """
 
     layers: Layers = "all"
-    bottleneck: Size = 32
-    """Inner width."""
+    bottleneck: Sizes = 32
+    """Inner width, the same everywhere or by layer."""
     activation: Activation = "gelu"
     init: Init = "reference"
     """``reference``: PyTorch's default, uniform up to one over the root of the fan-in, as coded. ``zero``: weights
@@ -139,12 +127,7 @@ class Parallel:
         """Whether the adapted backbone starts as the plain one, bit by bit."""
         return self.init == "zero"
 
-    def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Raise an :class:`ElpError` if a selection or size does not fit ``layers`` layers of width ``dim``."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-        resolve_size(self.bottleneck, dim, where=f"{where}.bottleneck")
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
-        size = resolve_size(self.bottleneck, model.dim)
-        return len(resolve_layers(self.layers, model.layers)) * (2 * model.dim * size + size + model.dim)
+        sizes = self.sizes(model.layers, model.dim).values()
+        return sum(2 * model.dim * size + size + model.dim for size in sizes)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers
-from upstream_elp.options.kinds import CNN_BLOCKS, Layers, PerLayer
+from upstream_elp.layers import resolve_layers, resolve_sizes
+from upstream_elp.options.kinds import CNN_BLOCKS, Counts, Layers, check_counts
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
@@ -39,7 +39,8 @@ class PAdapter:
 
     def validate(self, *, where: str) -> None:
         """Raise an :class:`ElpError` for a value that fits no model."""
-        _check_vectors(self.length, self.init_std, where)
+        check_counts(self.length, f"{where}.length")
+        _check_std(self.init_std, where)
 
     def check(self, layers: int, dim: int, *, where: str) -> None:
         """Every model has a place for pseudo features."""
@@ -49,15 +50,45 @@ class PAdapter:
         return self.length * (model.cnn_dim if self.site == "cnn" else model.dim)
 
 
+def _check_std(init_std: float, where: str) -> None:
+    if not 0 <= init_std < math.inf:
+        raise ElpError(f"{where}.init_std must be a finite number and not negative, got {init_std}")
+
+
+class _VectorsPerLayer:
+    """What the methods share that give each of their layers a number of learned vectors."""
+
+    layers: Layers
+    length: Counts
+    init_std: float
+
+    def lengths(self, layers: int, *, where: str = "method") -> dict[int, int]:
+        """Selected layer to its number of vectors, in a model of ``layers`` layers.
+
+        Raises:
+            ElpError: naming the option of the method ``where`` that does not fit.
+        """
+        return resolve_sizes(self.length, self.layers, layers, where=where, key="length")
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        check_counts(self.length, f"{where}.length")
+        _check_std(self.init_std, where)
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if a selection or length does not fit ``layers`` layers."""
+        self.lengths(layers, where=where)
+
+
 @dataclass(frozen=True)
-class DeepPrompt(PerLayer):
+class DeepPrompt(_VectorsPerLayer):
     """Learned frames before the input of each layer, stripped from its output.
 
     As coded for arXiv 2211.02227 and 2306.05350. WavLM sees them at the positions before the first frame.
     """
 
-    length: int = 5
-    """Number of frames per layer."""
+    length: Counts = 5
+    """Number of frames per layer, the same everywhere or by layer, such as ``{":6": 2, "top:6": 5}``."""
     layers: Layers = "all"
     init: Literal["xavier", "normal"] = "xavier"
     """``xavier``: uniform, of a tensor (1, length, width), as coded."""
@@ -69,21 +100,17 @@ class DeepPrompt(PerLayer):
         """Learned frames are further keys from the first."""
         return False
 
-    def validate(self, *, where: str) -> None:
-        """Raise an :class:`ElpError` for a value that fits no model."""
-        _check_vectors(self.length, self.init_std, where)
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
-        return len(resolve_layers(self.layers, model.layers)) * self.length * model.dim
+        return sum(self.lengths(model.layers).values()) * model.dim
 
 
 @dataclass(frozen=True)
-class PrefixKV(PerLayer):
+class PrefixKV(_VectorsPerLayer):
     """Prefix tuning: learned keys and values in each layer's attention, without a position."""
 
-    length: int = 10
-    """Number of keys, and of values, per layer."""
+    length: Counts = 10
+    """Number of keys, and of values, per layer, the same everywhere or by layer."""
     layers: Layers = "all"
     init_std: float = 0.02
     """Standard deviation of the initial ones (our reading)."""
@@ -93,20 +120,9 @@ class PrefixKV(PerLayer):
         """Learned keys take part in the softmax from the first."""
         return False
 
-    def validate(self, *, where: str) -> None:
-        """Raise an :class:`ElpError` for a value that fits no model."""
-        _check_vectors(self.length, self.init_std, where)
-
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
-        return len(resolve_layers(self.layers, model.layers)) * 2 * self.length * model.dim
-
-
-def _check_vectors(length: int, init_std: float, where: str) -> None:
-    if length < 1:
-        raise ElpError(f"{where}.length must be at least 1, got {length}")
-    if not 0 <= init_std < math.inf:
-        raise ElpError(f"{where}.init_std must be a finite number and not negative, got {init_std}")
+        return 2 * sum(self.lengths(model.layers).values()) * model.dim
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers
-from upstream_elp.options.kinds import Block, Layers, Linear, PerLayer, Scope
+from upstream_elp.layers import resolve_layers, resolve_sizes
+from upstream_elp.options.kinds import Block, Counts, Layers, Linear, PerLayer, Scope, check_counts
 
 if TYPE_CHECKING:
     from upstream_elp.shapes import Architecture
@@ -21,28 +21,36 @@ class LoRA:
     layers: Layers = "all"
     targets: list[Linear] = field(default_factory=lambda: ["q", "v"])
     """Weights that are changed: the attention's four projections and the FFN's two matrices."""
-    rank: int = 8
+    rank: Counts = 8
+    """The same everywhere, or by layer, such as ``{":6": 4, "top:6": 8}``."""
     alpha: float = 1.0
-    """The update is scaled by alpha / rank; 1 is loralib's default."""
+    """The update is scaled by alpha / rank, with the layer's own rank; 1 is loralib's default."""
+
+    def ranks(self, layers: int, *, where: str = "method") -> dict[int, int]:
+        """Selected layer to rank, in a model of ``layers`` layers.
+
+        Raises:
+            ElpError: naming the option of the method ``where`` that does not fit.
+        """
+        return resolve_sizes(self.rank, self.layers, layers, where=where, key="rank")
 
     def validate(self, *, where: str) -> None:
         """Raise an :class:`ElpError` for a value that fits no model."""
-        if self.rank < 1:
-            raise ElpError(f"{where}.rank must be at least 1, got {self.rank}")
+        check_counts(self.rank, f"{where}.rank")
         if not 0 < self.alpha < math.inf:
             raise ElpError(f"{where}.alpha must be a finite number and positive, got {self.alpha}")
 
     def check(self, layers: int, dim: int, *, where: str) -> None:
         """Raise an :class:`ElpError` if a selection or the rank does not fit ``layers`` layers of width ``dim``."""
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-        if self.rank > dim:
-            raise ElpError(f"{where}.rank is {self.rank}, more than the model's width of {dim}")
+        largest = max(self.ranks(layers, where=where).values())
+        if largest > dim:
+            raise ElpError(f"{where}.rank is {largest}, more than the model's width of {dim}")
 
     def count(self, model: Architecture) -> int:
         """Number of trained values."""
         widths = {"fc1": model.dim + model.ffn, "fc2": model.dim + model.ffn}
-        each = sum(self.rank * widths.get(target, 2 * model.dim) for target in self.targets)
-        return len(resolve_layers(self.layers, model.layers)) * each
+        each = sum(widths.get(target, 2 * model.dim) for target in self.targets)
+        return sum(self.ranks(model.layers).values()) * each
 
 
 @dataclass(frozen=True)

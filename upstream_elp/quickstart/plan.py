@@ -12,6 +12,7 @@ import yaml
 
 from upstream_elp.config import load_config, recipes_dir
 from upstream_elp.errors import ElpError
+from upstream_elp.files import sha256_of
 
 EVALUATIONS = 3
 """How often a run looks at its dev set."""
@@ -126,15 +127,12 @@ def make_jobs(
         ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
     """
     check_names(tasks, methods)
-    if not data.is_dir():
-        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
-    if not backbone.is_file():
-        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
+    check_places(data, backbone)
     manifest = data / "manifest.json"
-    data_id = _sha256(manifest) if manifest.is_file() else str(data.resolve())
+    data_id = sha256_of(manifest) if manifest.is_file() else str(data.resolve())
     shared = {
         "seed": seed, "data": str(data), "data_id": data_id, "backbone": str(backbone),
-        "backbone_sha256": _sha256(backbone), "device": device,
+        "backbone_sha256": sha256_of(backbone), "device": device,
     }  # fmt: skip
     order = [*METHODS[::-1], *methods]
     return [_job(name, method, out, steps, shared) for method in sorted(methods, key=order.index) for name in tasks]
@@ -147,6 +145,14 @@ def check_names(tasks: list[str], methods: list[str]) -> None:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
     for method in methods:
         load_config(method)
+
+
+def check_places(data: Path | None, backbone: Path | None) -> None:
+    """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
+    if data is not None and not data.is_dir():
+        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
+    if backbone is not None and not backbone.is_file():
+        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
 
 
 def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
@@ -162,14 +168,6 @@ def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str,
         config=str(path),
         config_sha256=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def finished(job: Job) -> bool:

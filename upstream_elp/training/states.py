@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from upstream_elp.errors import ElpError
 from upstream_elp.host.experiment import states as states_by_step
+from upstream_elp.safe_load import load_safely
 
 
 def find_states(place: str | Path) -> Path:
@@ -51,11 +51,10 @@ def load_states(path: str | Path) -> dict[str, Any]:
     Raises:
         ElpError: unreadable file, or not a training checkpoint of S3PRL.
     """
-    try:
-        with _namespace_admitted():
-            states = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ElpError(f"{path} cannot be loaded safely: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(states, dict) or not {"Args", "Config", "Step"} <= set(states):
+    with _namespace_admitted():
+        states = load_safely(path, hint="give a training checkpoint (states-N.ckpt or *-best.ckpt)")
+    known = isinstance(states, dict) and {"Args", "Config", "Step"} <= set(states)
+    needed = ("upstream", "upstream_ckpt", "upstream_model_config")
+    if not known or not all(hasattr(states["Args"], name) for name in needed):
         raise ElpError(f"{path} is no training checkpoint: the keys Args, Config and Step are expected")
     return states
