@@ -82,6 +82,30 @@ def leave_a_site_out_of_the_forward(patch):
     patch.setitem(INJECTORS, "e_adapter", inject_idle)
 
 
+def _exchange(patch, method, first, second):
+    """Let a method's injector take two entries of the site table for each other."""
+    plain = INJECTORS[method]
+
+    def inject_elsewhere(target, options):
+        family = target.injection.family
+        swapped = {first: getattr(family, second), second: getattr(family, first)}
+        target.injection.family = replace(family, **swapped)
+        plain(target, options)
+        target.injection.family = family
+
+    patch.setitem(INJECTORS, method, inject_elsewhere)
+
+
+def adapt_the_other_block(patch):
+    """E-adapters for the FFN stand after the attention, and the other way round."""
+    _exchange(patch, "e_adapter", "ffn_output", "attention_output")
+
+
+def update_the_other_weight(patch):
+    """LoRA for q changes v, and the other way round."""
+    _exchange(patch, "lora", "q", "v")
+
+
 def _after_injection(patch, change):
     """Call ``change(expert, injection)`` at the end of every injection."""
     plain = expert_module.inject
@@ -243,6 +267,11 @@ def leave_trained_norms_in(patch):
     remove = nn.utils.parametrize.remove_parametrizations
     kept = lambda module, name, leave_parametrized: remove(module, name, leave_parametrized=True)  # noqa: E731
     patch.setattr(inject_module.parametrize, "remove_parametrizations", kept)
+
+
+def leave_the_attentions_class(patch):
+    """Taking prefixes out leaves the attention's class swapped."""
+    patch.setattr(inject_module, "take_out_mixin", lambda module: None)
 
 
 # --- what is saved, loaded and merged -------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ CASES = [
         mutants.leave_a_site_out_of_the_forward, "le", r"idle\.adapters\.e_adapter is never entered",
         _on("le", _entered, _sensitive, _trained, _parity),
     ),
+    Case(mutants.adapt_the_other_block, "e_only", None, _on("e_only", _parity)),
+    Case(mutants.update_the_other_weight, "lora_qk8", None, [(_lora, _LORA)]),
     Case(mutants.freeze_a_declared_tensor, "elp", r"e_adapter\.0\.ffn\.down\.weight is frozen", _on("elp", _trained)),
     Case(mutants.train_a_frozen_tensor, "elp", "post_extract_proj.weight is trainable, but no", _on("elp", _trained)),
     Case(
@@ -108,6 +110,7 @@ CASES = [
     Case(mutants.run_the_backbones_dropout, "le", None, _on("le", _frozen_modes)),
     Case(mutants.share_adapters_with_copies, "le", None, _on("le", _copied)),
     Case(mutants.leave_trained_norms_in, "le", None, _on("le", _ejected)),
+    Case(mutants.leave_the_attentions_class, "prefix_kv", None, _on("prefix_kv", _ejected)),
     # what is saved, loaded and merged
     Case(mutants.forget_a_tensor, "le", None, [*_on("le", _state_dict), (_saved_in_a_parent, {})]),
     Case(mutants.load_without_audit, "le", None, [(_bad_states, _MISSING)]),

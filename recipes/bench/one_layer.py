@@ -38,28 +38,31 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
     import upstream_elp
     from upstream_elp.config import load_config
     from upstream_elp.expert import ElpExpert
+    from upstream_elp.inject import find_family
+    from upstream_elp.sites import FAMILIES
 
     upstream_elp.register()
     from s3prl import hub
 
     def stock() -> nn.Module:
-        return getattr(hub, f"{family}_local")(ckpt=str(checkpoint)).eval().requires_grad_(False)
+        return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(checkpoint)).eval().requires_grad_(False)
 
     torch.manual_seed(0)
     plain = stock().to(device)
-    x, options = _layer_input(plain, device)
-    layers = {"plain": plain.model.encoder.layers[LAYER]}
+    known, path = find_family(plain)
+    layers = {"plain": plain.get_submodule(f"{path}.{known.layers}.{LAYER}")}
+    x, options = _layer_input(plain, layers["plain"], device)
     for name, config in CONFIGS.items():
         expert = ElpExpert(stock(), load_config(config)).to(device)
-        layers[name] = expert.backbone.model.encoder.layers[LAYER]
-    adapter = layers["site"].dropout3.adapters["e_adapter"]
+        layers[name] = expert.backbone.get_submodule(f"{path}.{known.layers}.{LAYER}")
+    adapter = getattr(layers["site"], known.ffn_output).adapters["e_adapter"]
     steps = {name: _step(layer, x, options) for name, layer in layers.items()}
     steps["adapter"] = _step(adapter, x, {})
     return take_turns(steps, Clock(device), repeats=layer_repeats, warmup=2)
 
 
-def _layer_input(expert: nn.Module, device: str) -> tuple[Tensor, dict[str, Any]]:
-    """What the layer gets in a forward pass: x (frames, batch, dim), which requires a gradient, and the rest."""
+def _layer_input(expert: nn.Module, layer: nn.Module, device: str) -> tuple[Tensor, dict[str, Any]]:
+    """What a layer gets in a forward pass: x (frames, batch, dim), which requires a gradient, and the rest."""
     import torch
 
     seen: dict[str, Any] = {}
@@ -67,13 +70,13 @@ def _layer_input(expert: nn.Module, device: str) -> tuple[Tensor, dict[str, Any]
     def note(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
         seen.update(kwargs, x=args[0])
 
-    handle = expert.model.encoder.layers[LAYER].register_forward_pre_hook(note, with_kwargs=True)
+    handle = layer.register_forward_pre_hook(note, with_kwargs=True)
     samples = 400 + 320 * (FRAMES - 1)
     with torch.no_grad():
         expert([torch.randn(samples, device=device) for _ in range(WAVES)])
     handle.remove()
     x = seen.pop("x")
-    if x.shape[:2] != (FRAMES, WAVES):
+    if {*x.shape[:2]} != {FRAMES, WAVES}:
         raise ValueError(f"the layer was to see {FRAMES} frames of {WAVES} waves, but its input is {tuple(x.shape)}")
     return x.detach().clone().requires_grad_(True), seen
 
