@@ -26,12 +26,12 @@ from typing import Any
 
 import click
 from one_layer import layer_table, measure_layer
-from shared import Clock, pooled_loss, pooling_head, run_worker, take_turns
+from shared import Clock, pooled_loss, pooling_head, run_worker, stock_expert, take_turns
 from tqdm import tqdm
 
-from upstream_elp import sites
 from upstream_elp.config import preset_names
-from upstream_elp.mini.backbone import FAMILIES, SIZES, size_options, write_backbone
+from upstream_elp.mini.backbone import write_backbone
+from upstream_elp.mini.shape import FAMILIES, SIZES, size_options
 
 FROZEN, LAYER = "frozen", "layer"
 
@@ -125,7 +125,7 @@ def _step(row: str, checkpoint: Path, family: str, device: str, waves: list) -> 
     from s3prl import hub
 
     if row == FROZEN:
-        upstream = getattr(hub, sites.FAMILIES[family].hub_local)(ckpt=str(checkpoint)).requires_grad_(False)
+        upstream = stock_expert(family, checkpoint).requires_grad_(False)
     else:
         upstream = hub.elp_custom(ckpt=str(checkpoint), model_config=row)
     upstream = upstream.to(device)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared import Clock, take_turns
+from shared import Clock, stock_expert, take_turns
 from torch import Tensor, nn
 
 LAYER = 1
@@ -35,17 +35,12 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
     """
     import torch
 
-    import upstream_elp
     from upstream_elp.config import load_config
     from upstream_elp.expert import ElpExpert
     from upstream_elp.inject import find_family
-    from upstream_elp.sites import FAMILIES
-
-    upstream_elp.register()
-    from s3prl import hub
 
     def stock() -> nn.Module:
-        return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(checkpoint)).eval().requires_grad_(False)
+        return stock_expert(family, checkpoint).eval().requires_grad_(False)
 
     torch.manual_seed(0)
     plain = stock().to(device)

@@ -39,6 +39,20 @@ def run_worker(script: str, row: str, checkpoint: Path, setting: dict[str, Any])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def stock_expert(family: str, checkpoint: Path) -> nn.Module:
+    """The plain expert of a backbone: S3PRL's own, or for a folder in Hugging Face's format ours."""
+    import upstream_elp
+    from upstream_elp.huggingface import HuggingFaceExpert
+    from upstream_elp.sites import FAMILIES
+
+    upstream_elp.register()
+    from s3prl import hub
+
+    if checkpoint.is_dir():
+        return HuggingFaceExpert(checkpoint)
+    return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(checkpoint))
+
+
 def pooling_head(upstream: nn.Module, device: str) -> tuple[nn.Module, nn.Module]:
     """S3PRL's featurizer of an upstream, and a head for the mean of its features over time."""
     from s3prl.upstream.interfaces import Featurizer
