@@ -50,7 +50,7 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
     for name, config in CONFIGS.items():
         expert = ElpExpert(stock(), load_config(config)).to(device)
         layers[name] = expert.backbone.get_submodule(f"{path}.{known.layers}.{LAYER}")
-    adapter = getattr(layers["site"], known.ffn_output).adapters["e_adapter"]
+    adapter = layers["site"].get_submodule(known.ffn_output).adapters["e_adapter"]
     steps = {name: _step(layer, x, options) for name, layer in layers.items()}
     steps["adapter"] = _step(adapter, x, {})
     return take_turns(steps, Clock(device), repeats=layer_repeats, warmup=2)
