@@ -34,5 +34,6 @@ def test_ejected_is_the_plain_backbone(backbone, config, law):
 
 
 def _types(module):
-    """Names and types; torch makes a parametrized module's class for it alone."""
-    return [(name, qualified_name(part), is_parametrized(part)) for name, part in module.named_modules()]
+    """Names and types; a parametrized module's class is made for it alone, so its name is compared."""
+    parts = module.named_modules()
+    return [(name, qualified_name(part) if is_parametrized(part) else type(part)) for name, part in parts]

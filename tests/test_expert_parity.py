@@ -5,7 +5,8 @@ import torch
 
 from tests import reference
 from tests.experts import distance, in_float64, make_expert, states_of, stock_expert, waves
-from tests.toys import S3PRL_STYLE
+from tests.toys import BACKBONES, S3PRL_STYLE
+from upstream_elp.adapters.primitives import OutputSite
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 PRESETS = ["le", "le-relu", "le-some-layers", "e_only", "conventional", "l_only", "weighted_sum"]
@@ -90,3 +91,20 @@ def test_reference_init_is_the_papers():
         assert linear.bias.abs().max() == 0
     assert torch.equal(adapter.norm.weight, torch.ones(128)) and adapter.norm.bias.abs().max() == 0
     assert adapter.down.out_features == 40  # 128 / 3 to the next multiple of 8
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_adapters_see_what_the_dropout_leaves(backbone):
+    """An output site's adapters map the block's output after its dropout; what is added is computed without it."""
+    methods = {"e_adapter": {"sites": ["attention", "ffn"]}, "houlsby": {"sites": ["attention", "ffn"]}}
+    expert = make_expert(backbone, {"features": "last", "backbone_dropout": True, **methods}).train()
+    sites = [module for module in expert.modules() if isinstance(module, OutputSite)]
+    seen = []
+    for site in sites:
+        for part in (site.dropout, site.adapters["e_adapter"], site.additions["houlsby"]):
+            part.register_forward_hook(lambda _, args, output: seen.append((args[0].detach(), output.detach())))
+    expert(waves(4000, 2900))
+    assert len(seen) == 3 * len(sites) == 18
+    for (before, after), (adapted, _), (added, _) in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
+        assert torch.equal(adapted, after) and torch.equal(added, before)
+        assert 0.05 < float((after == 0).float().mean()) < 0.15  # dropout of 0.1 in 32 x 9 values or more

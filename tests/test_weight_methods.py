@@ -15,10 +15,10 @@ from tests.experts import (
     stock_expert,
     waves,
 )
+from tests.mutants import wrap_q_proj
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp.adapters.lora import LowRankUpdate
 from upstream_elp.errors import ElpError
-from upstream_elp.inject import INJECTORS, eject
+from upstream_elp.inject import eject
 from upstream_elp.options import CONFLICTS, METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -87,28 +87,9 @@ def test_lora_is_the_weight_plus_the_scaled_product(backbone, targets, rank, alp
         assert distance(states_of(expert, WAVS), states_of(stock, WAVS)) > 1e-3
 
 
-class _WrappedLinear(torch.nn.Module):
-    """LoRA as loralib and peft do it: a forward of its own, which S3PRL's attention never calls."""
-
-    def __init__(self, linear, rank):
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
-        self.update = LowRankUpdate(linear.weight, rank, scale=1.0)
-
-    def forward(self, x):
-        return torch.nn.functional.linear(x, self.update(self.weight), self.bias)
-
-
-def _inject_wrapped(target, options):
-    for index in target.select(options.layers):
-        attention = target.layer(index).self_attn
-        attention.q_proj = _WrappedLinear(attention.q_proj, options.rank)
-        target.declare_module("lora", f"{index}.q", f"{target.layer_path(index)}.self_attn.q_proj.update")
-
-
 @pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_wrapping_a_projection_instead_is_caught(backbone, monkeypatch):
-    monkeypatch.setitem(INJECTORS, "lora", _inject_wrapped)
+    wrap_q_proj(monkeypatch)
     with pytest.raises(ElpError, match=r"layers\.0\.self_attn\.q_proj\.update is never entered"):
         make_expert(backbone, {"features": "layers", "lora": {"targets": ["q"]}}, check=True)
 

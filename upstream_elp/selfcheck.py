@@ -6,7 +6,7 @@ It runs on a few tenths of a second of noise and leaves model, buffers and rando
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -111,6 +111,8 @@ def _check_off(expert: ElpExpert, probe: Probe) -> None:
     parameters = list(expert.injection.parameters(expert).values())
     for parameter in parameters:
         parameter.requires_grad_(False)
+    if expert.injection.switchable:  # at many an initial value an adapter that stays on would change nothing
+        _perturb(parameters, torch.Generator().manual_seed(2))
     for switch in expert.injection.switches(expert):  # also beside fine-tuning in place: nothing has been trained yet
         switch.enabled = False
     states = probe.run(expert, "backbone_hidden_states")
@@ -148,16 +150,21 @@ def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | 
     parameters = expert.injection.parameters(expert)
     generator = torch.Generator().manual_seed(1)
 
-    def noise(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator).to(like)
-
     with preserved_random_state(probe.device), torch.enable_grad():
-        with torch.no_grad():
-            for parameter in parameters.values():
-                parameter.add_(PERTURBATION * noise(parameter))
+        _perturb(parameters.values(), generator)
         features = expert(probe.wavs)["hidden_states"]
-        loss = sum((feature * noise(feature)).sum() for feature in features)
+        loss = sum((feature * _noise(feature, generator)).sum() for feature in features)
         if not loss.requires_grad:  # no declared tensor takes part at all
             return dict.fromkeys(parameters)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return dict(zip(parameters, gradients, strict=True))
+
+
+def _perturb(parameters: Iterable[nn.Parameter], generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(PERTURBATION * _noise(parameter, generator))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like)

@@ -11,18 +11,15 @@ disturb it little, and the memory is the peak above what the process held once t
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import click
+from shared import Clock, pooled_loss, pooling_head, run_worker
 
-HEAD_DIM, CLASSES = 256, 4
 # row: (adapter preset, None for stock S3PRL; trained?; the backbone's dropout)
 ROWS = {
     "S3PRL frozen": (None, False, False),
@@ -69,22 +66,12 @@ def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoin
         order = [row for _ in range(rounds) for row in chosen]
         with click.progressbar(order, label="processes", item_show_func=str, file=sys.stderr) as bar:
             for row in bar:
-                runs[row].append(_spawn(row, path, setting))
+                runs[row].append(run_worker(__file__, row, path, setting))
     text = table(runs, setting)
     click.echo(text)
     if out:
         out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
         out.with_suffix(".json").write_text(json.dumps({"setting": setting, "runs": runs}, indent=2), encoding="utf-8")
-
-
-def _spawn(row: str, checkpoint: Path, setting: dict[str, Any]) -> dict[str, float]:
-    flags = [part for key, value in setting.items() for part in (f"--{key}", str(value))]
-    command = [sys.executable, __file__, "--worker", row, "--checkpoint", str(checkpoint), *flags]
-    env = dict(os.environ, OMP_NUM_THREADS=str(setting["threads"]), PYTHONWARNINGS="ignore")
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    if done.returncode:
-        raise click.ClickException(f"{row}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def measure(
@@ -115,14 +102,12 @@ def measure(
     parameters = [p for m in (upstream, featurizer, head) for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
     waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
-    labels = torch.arange(batch, device=device) % CLASSES
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             with torch.set_grad_enabled(trained):
                 states = upstream(waves)
-            features = torch.stack([f.mean(dim=0) for f in featurizer(waves, states)])  # (batch, dim)
-            loss = nn.functional.cross_entropy(head(features), labels)
+            loss = pooled_loss(featurizer, head, waves, states)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -140,13 +125,10 @@ def measure(
 
 
 def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
-    import torch
-
     import upstream_elp
 
     upstream_elp.register()
     from s3prl import hub
-    from s3prl.upstream.interfaces import Featurizer
 
     preset, trained, dropout = ROWS[row]
     if preset is None:
@@ -159,50 +141,9 @@ def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
         config = {**load_config(preset).to_dict(), "backbone_dropout": dropout}
         upstream = hub.elp_custom(ckpt=checkpoint, model_config=config).to(device)
         mode = trained
-    featurizer = Featurizer(upstream, upstream_device=device).to(device)
+    featurizer, head = pooling_head(upstream, device)
     upstream.train(mode)
-    head = torch.nn.Sequential(torch.nn.Linear(featurizer.output_dim, HEAD_DIM), torch.nn.Linear(HEAD_DIM, CLASSES)).to(
-        device
-    )
     return upstream, featurizer, head
-
-
-class Clock:
-    """Processor time and resident memory on the CPU, synchronised time and allocated memory on a GPU."""
-
-    def __init__(self, device: str) -> None:
-        import torch
-
-        self.cuda = device.startswith("cuda")
-        if self.cuda:
-            torch.cuda.synchronize()
-            self.start = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-            self.start = self._status("VmRSS")
-
-    def now(self) -> float:
-        """Seconds."""
-        if not self.cuda:
-            return time.process_time()
-        import torch
-
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def peak(self) -> float:
-        """Gigabytes (1e9 bytes) above the start."""
-        if self.cuda:
-            import torch
-
-            return (torch.cuda.max_memory_allocated() - self.start) / 1e9
-        return (self._status("VmHWM") - self.start) / 1e9
-
-    @staticmethod
-    def _status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
 def table(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any]) -> str:

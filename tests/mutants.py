@@ -1,0 +1,314 @@
+"""Mistakes that adapter code makes, each a small patch of the package: what silently does nothing, or the wrong thing.
+
+A mutant takes pytest's monkeypatch and plants one mistake until the patch is undone. Which tests see it, and whether
+the self-check does, is in ``tests/test_mutants.py``.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from upstream_elp import expert as expert_module
+from upstream_elp import inject as inject_module
+from upstream_elp import merge, state
+from upstream_elp.adapters.additions import PlainBottleneck
+from upstream_elp.adapters.bottleneck import Bottleneck, inject_e
+from upstream_elp.adapters.lora import LowRankUpdate, inject_lora
+from upstream_elp.adapters.parallel import ParallelBottleneck
+from upstream_elp.adapters.prefix import LearnedFrames
+from upstream_elp.adapters.primitives import OutputSite, ReplacedTensor
+from upstream_elp.adapters.pseudo import PseudoFeatures
+from upstream_elp.expert import ElpExpert
+from upstream_elp.inject import INJECTORS
+from upstream_elp.injection import Injection, Target
+
+# --- what is put in, and what is trained ----------------------------------------------------------------------------
+
+
+class _WrappedLinear(nn.Module):
+    """LoRA as loralib and peft do it: a forward of its own, which S3PRL's attention never calls."""
+
+    def __init__(self, linear, rank, scale):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.update = LowRankUpdate(linear.weight, rank, scale=scale)
+
+    def forward(self, x):
+        return F.linear(x, self.update(self.weight), self.bias)
+
+
+def wrap_q_proj(patch):
+    """LoRA wraps q_proj, of which the attention reads the weight alone; other weights it parametrizes."""
+
+    def inject_wrapped(target, options):
+        others = [name for name in options.targets if name != "q"]
+        inject_lora(target, replace(options, targets=others))
+        for index in target.select(options.layers):
+            attention = target.layer(index).get_submodule(target.family.attention)
+            attention.q_proj = _WrappedLinear(attention.q_proj, options.rank, options.alpha / options.rank)
+            path = f"{target.layer_path(index)}.{target.family.attention}.q_proj.update"
+            target.declare_module("lora", f"{index}.q", path)
+
+    patch.setitem(INJECTORS, "lora", inject_wrapped)
+
+
+def drop_a_site(patch):
+    """One configured E-adapter is neither built nor declared."""
+    select = Target.select
+
+    def inject_fewer(target, options):
+        target.select = lambda layers: tuple(index for index in select(target, layers) if index != 1)
+        inject_e(target, options)
+        del target.select
+
+    patch.setitem(INJECTORS, "e_adapter", inject_fewer)
+
+
+def leave_a_site_out_of_the_forward(patch):
+    """One E-adapter is built, declared, counted and saved, but the layer runs without it."""
+
+    def inject_idle(target, options):
+        inject_e(target, options)
+        site = getattr(target.layer(1), target.family.ffn_output)
+        setattr(target.layer(1), target.family.ffn_output, site.dropout)
+        target.layer(1).idle = site
+        old, new = f"layers.1.{target.family.ffn_output}.", "layers.1.idle."
+        for name, item in list(target.injection.declared.items()):
+            target.declare(item.component, name.partition(".")[2], item.path.replace(old, new))
+        target.injection.sites[:] = [path.replace(old, new) for path in target.injection.sites]
+
+    patch.setitem(INJECTORS, "e_adapter", inject_idle)
+
+
+def _exchange(patch, method, first, second):
+    """Let a method's injector take two entries of the site table for each other."""
+    plain = INJECTORS[method]
+
+    def inject_elsewhere(target, options):
+        family = target.injection.family
+        swapped = {first: getattr(family, second), second: getattr(family, first)}
+        target.injection.family = replace(family, **swapped)
+        plain(target, options)
+        target.injection.family = family
+
+    patch.setitem(INJECTORS, method, inject_elsewhere)
+
+
+def adapt_the_other_block(patch):
+    """E-adapters for the FFN stand after the attention, and the other way round."""
+    _exchange(patch, "e_adapter", "ffn_output", "attention_output")
+
+
+def update_the_other_weight(patch):
+    """LoRA for q changes v, and the other way round."""
+    _exchange(patch, "lora", "q", "v")
+
+
+def _after_injection(patch, change):
+    """Call ``change(expert, injection)`` at the end of every injection."""
+    plain = expert_module.inject
+
+    def inject(expert, config):
+        injection = plain(expert, config)
+        change(expert, injection)
+        return injection
+
+    patch.setattr(expert_module, "inject", inject)
+
+
+def freeze_a_declared_tensor(patch):
+    """The first declared tensor does not require a gradient."""
+    _after_injection(patch, lambda e, injection: next(iter(injection.parameters(e).values())).requires_grad_(False))
+
+
+def train_a_frozen_tensor(patch):
+    """A projection of the backbone requires a gradient, but no method declares it."""
+    _after_injection(patch, lambda expert, _: expert.backbone.model.post_extract_proj.weight.requires_grad_(True))
+
+
+def leave_the_front_end_without_gradients(patch):
+    """S3PRL's switch stays off, so that CNN adapters do not train."""
+    patch.setattr(Target, "let_gradients_through_cnn", lambda target: None)
+
+
+# --- what is computed -----------------------------------------------------------------------------------------------
+
+
+def scale_lora_by_alpha(patch):
+    """The scale is alpha instead of alpha / rank."""
+    plain = LowRankUpdate.__init__
+    patch.setattr(LowRankUpdate, "__init__", lambda self, w, rank, *, scale: plain(self, w, rank, scale=scale * rank))
+
+
+def put_the_skip_inside_the_norm(patch):
+    """``LN(x + ...)`` in place of ``x + LN(...)``."""
+    patch.setattr(Bottleneck, "forward", lambda self, x: self.norm(x + self.up(self.activation(self.down(x)))))
+
+
+def adapt_after_the_residual(patch):
+    """E-adapters see the sum of the residual and the block's output, in front of a post-norm layer's norm."""
+
+    def inject_late(target, options):
+        inject_e(target, options)
+        for index in target.select(options.layers):
+            for block in options.sites:
+                site = getattr(target.layer(index), getattr(target.family, f"{block}_output"))
+                norm = getattr(target.layer(index), getattr(target.family, f"{block}_norm"))
+                norm.register_forward_pre_hook(
+                    lambda _, args, site=site: (site.adapters["e_adapter"](args[0]),) if site.enabled else None
+                )
+
+    patch.setitem(INJECTORS, "e_adapter", inject_late)
+    patch.setattr(OutputSite, "forward", lambda self, x: self.dropout(x))
+
+
+def adapt_before_the_dropout(patch):
+    """An output site's adapters see the block's output before its dropout, which then drops what they made."""
+
+    def forward(self, x):
+        y = x
+        if self.enabled:
+            for adapter in self.adapters.values():
+                y = adapter(y)
+            for addition in self.additions.values():
+                y = y + addition(x)
+        return self.dropout(y)
+
+    patch.setattr(OutputSite, "forward", forward)
+
+
+def show_parallel_adapters_the_blocks_output(patch):
+    """The parallel bottleneck computes from the FFN's output in place of the layer's input."""
+
+    def forward(self, f):
+        self.tap.take()
+        return PlainBottleneck.forward(self, f)
+
+    patch.setattr(ParallelBottleneck, "forward", forward)
+
+
+def forget_prompt_positions(patch):
+    """WavLM's position bias does not reach the learned frames."""
+    patch.setattr(LearnedFrames, "bias", lambda self, frames: None)
+
+
+def append_pseudo_frames_after_the_padding(patch):
+    """All pseudo frames stand at the end of the padded batch, not behind their utterance's last frame."""
+
+    def insert(self, x, frame_len):
+        return torch.cat([x, self.vectors.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
+
+    patch.setattr(PseudoFeatures, "_insert", insert)
+
+
+def keep_pseudo_frames(patch):
+    """Pseudo frames stay in the hidden states."""
+    patch.setattr(PseudoFeatures, "strip", lambda self, states, frame_len: list(states))
+
+
+def count_a_frame_too_many(patch):
+    """Utterances' frames are counted by rounding up, as S3PRL's padding mask does."""
+    patch.setattr(Injection, "frame_len", lambda self, samples: torch.div(samples + 319, 320, rounding_mode="floor"))
+
+
+# --- what the head sees ---------------------------------------------------------------------------------------------
+
+
+def read_the_layers_input(patch):
+    """L-adapter i reads state i, which is its layer's input, in place of state i + 1."""
+    plain = ElpExpert._features
+
+    def features(self, states):
+        return plain(self, [states[0], *states[:-1]] if self.config.features == "l" else states)
+
+    patch.setattr(ElpExpert, "_features", features)
+
+
+def turn_the_order_of_layers(patch):
+    """The head's weighted sum gets the layers from the last to the first."""
+    plain = ElpExpert._features
+    patch.setattr(ElpExpert, "_features", lambda self, states: plain(self, states)[::-1])
+
+
+# --- switching, modes, copies, taking out ---------------------------------------------------------------------------
+
+
+def leave_norms_switched_on(patch):
+    """Trained layer norms and biases stay when adapters are switched off."""
+    patch.setattr(ReplacedTensor, "forward", lambda self, original: self.value)
+
+
+def leave_lora_switched_on(patch):
+    """The low-rank update stays when adapters are switched off."""
+    patch.setattr(LowRankUpdate, "forward", lambda self, w: torch.addmm(w, self.up, self.down, alpha=self.scale))
+
+
+def run_the_backbones_dropout(patch):
+    """Training mode reaches the frozen backbone, although the configuration says otherwise."""
+    patch.setattr(ElpExpert, "train", nn.Module.train)
+
+
+def share_adapters_with_copies(patch):
+    """A deep copy trains the original's L-adapters."""
+    plain = ElpExpert.__deepcopy__
+
+    def copied(self, memo):
+        clone = plain(self, memo)
+        clone.l_adapters = self.l_adapters
+        return clone
+
+    patch.setattr(ElpExpert, "__deepcopy__", copied)
+
+
+def leave_trained_norms_in(patch):
+    """Taking the adapters out leaves trained values in the backbone's tensors."""
+    remove = nn.utils.parametrize.remove_parametrizations
+    kept = lambda module, name, leave_parametrized: remove(module, name, leave_parametrized=True)  # noqa: E731
+    patch.setattr(inject_module.parametrize, "remove_parametrizations", kept)
+
+
+def leave_the_attentions_class(patch):
+    """Taking prefixes out leaves the attention's class swapped."""
+    patch.setattr(inject_module, "take_out_mixin", lambda module: None)
+
+
+# --- what is saved, loaded and merged -------------------------------------------------------------------------------
+
+
+def forget_a_tensor(patch):
+    """Checkpoints lack the last declared tensor."""
+    plain = state._keep_trained
+
+    def keep_fewer(expert, tensors, prefix, metadata):
+        plain(expert, tensors, prefix, metadata)
+        del tensors[f"{prefix}{list(expert.injection.declared)[-1]}"]
+
+    patch.setattr(state, "_keep_trained", keep_fewer)
+
+
+def load_without_audit(patch):
+    """Checkpoints that lack tensors are loaded without a word."""
+    patch.setattr(state, "audit", lambda expert, tensors: None)
+
+
+def trust_every_backbone(patch):
+    """The backbone's fingerprint is not looked at."""
+    patch.setattr(state, "_digest", lambda fingerprint: torch.zeros(32, dtype=torch.uint8))
+
+
+def merge_without_the_scale(patch):
+    """Merged weights hold LoRA's product without alpha / rank."""
+    plain = merge.merged_tensors
+
+    def merged(expert):
+        updates = {module: module.scale for module in expert.modules() if isinstance(module, LowRankUpdate)}
+        for module in updates:
+            module.scale = 1.0
+        tensors = plain(expert)
+        for module, scale in updates.items():
+            module.scale = scale
+        return tensors
+
+    patch.setattr(merge, "merged_tensors", merged)

@@ -1,0 +1,46 @@
+"""The benchmark of all methods runs and writes its tables; what it measures is not tested."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "recipes" / "bench" / "methods.py"
+
+
+def _run(*arguments):
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+
+
+def test_help_names_the_options():
+    done = _run("--help")
+    assert done.returncode == 0, done.stderr
+    options = ("--device", "--presets", "--batch", "--seconds", "--repeats", "--layer-checks", "--out")
+    assert all(option in done.stdout for option in options)
+
+
+def test_an_unknown_preset_is_named():
+    done = _run("--presets", "elp,elq")
+    assert done.returncode == 2
+    assert "unknown preset 'elq'; the presets are: adapterbias, " in done.stderr
+
+
+def test_a_small_run_writes_its_tables(tmp_path):
+    tiny = ["--size", "mini", "--batch", "1", "--seconds", "0.5", "--repeats", "1", "--layer-repeats", "1"]
+    done = _run(*tiny, "--presets", "lora_qv8", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("out/*")} == {"methods.md", "methods.csv", "methods.json"}
+    text = (tmp_path / "out" / "methods.md").read_text()
+    assert text in done.stdout and "LoRA on q and v / plain layer" in text and "seconds 0.5" in text
+    with (tmp_path / "out" / "methods.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    # 4 layers, two matrices of 256 x 8 and 8 x 256 on each of two weights
+    assert {name: int(row["trainable"]) for name, row in rows.items()} == {"frozen": 0, "lora_qv8": 4 * 2 * 2 * 256 * 8}
+    assert next(iter(rows)) == "frozen" and all(float(row["seconds"]) > 0 for row in rows.values())
+    measured = json.loads((tmp_path / "out" / "methods.json").read_text())
+    assert measured["setting"]["repeats"] == 1 and set(measured["rows"]) == set(rows)
+    assert all(len(run["times"]) == len(run["frozen_times"]) == 1 for run in measured["rows"].values())
+    assert {name: len(times) for name, times in measured["layer"].items()} == dict.fromkeys(
+        ("plain", "lora", "site", "adapter"), 1
+    )
