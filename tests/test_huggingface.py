@@ -280,6 +280,8 @@ def test_spoilt_models_are_one_sentence(kind, model):
 
 
 def test_names_that_the_hub_does_not_know_are_one_sentence(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ElpError, match=r"is no folder, and config\.json cannot be had from Hugging Face's hub"):
         hubconf.elp_hf_hubert_custom("organisation/no-such-model")

@@ -57,6 +57,8 @@ def test_identity_at_init(config, backbone, law):
     # E-adapters add at most 2 % per site (see below), which the layers above amplify. Pseudo frames are 10 keys among
     # 37 or fewer, and a random backbone attends evenly: the bound is the distance of two unrelated states, sqrt(2)
     limit = math.sqrt(2) if MORE_KEYS & set(expert.config.methods) else 0.05
+    # Houlsby's bottleneck is two N(0, 0.02) maps, see below
+    limit = max(limit, 0.1 if "houlsby" in expert.config.methods else 0)
     # AdapterBias adds the same number, about 0.02 times the activations' norm, to every value of a frame
     limit = max(limit, 0.25 if "adapter_bias" in expert.config.methods else 0)
     # the parallel bottleneck starts at PyTorch's default, at which each of two maps about halves a root mean square

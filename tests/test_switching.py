@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -165,6 +166,8 @@ print(model.memory())                                 # bytes: {"backbone": ...,
 
 
 def test_the_readmes_example(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert EXAMPLE.strip() in readme
     monkeypatch.chdir(tmp_path)
     for name, config in TASKS.items():
         write_adapter_folder(tmp_path / "adapters" / name, _content("wavlm-base", config))
