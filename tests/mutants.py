@@ -56,12 +56,9 @@ def wrap_q_proj(patch):
 
 def drop_a_site(patch):
     """One configured E-adapter is neither built nor declared."""
-    select = Target.select
 
     def inject_fewer(target, options):
-        target.select = lambda layers: tuple(index for index in select(target, layers) if index != 1)
-        inject_e(target, options)
-        del target.select
+        inject_e(target, replace(options, layers=[i for i in target.select(options.layers) if i != 1]))
 
     patch.setitem(INJECTORS, "e_adapter", inject_fewer)
 

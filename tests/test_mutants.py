@@ -140,7 +140,7 @@ def _assert_is_a_case(test, arguments):
 
 def _call(test, arguments, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        fixtures = {"law": lambda name: None, "tmp_path": tmp_path, "monkeypatch": patch}
+        fixtures = {"law": lambda name, refused=None: None, "tmp_path": tmp_path, "monkeypatch": patch}
         wanted = set(inspect.signature(test).parameters)
         test(**arguments, **{name: fixtures[name] for name in wanted - arguments.keys()})
 

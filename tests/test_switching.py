@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -28,9 +29,10 @@ from tests.toys import tiny_backbone
 from upstream_elp import build, inject, sharing
 from upstream_elp import expert as expert_module
 from upstream_elp.build import adapter_folder_of, load_adapter
-from upstream_elp.checkpoint import TENSOR_FILE, AdapterFolder, write_adapter_folder
+from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, AdapterFolder, write_adapter_folder
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
+from upstream_elp.files import sha256_of
 from upstream_elp.fingerprint import fingerprint
 from upstream_elp.mini.backbone import write_backbone
 from upstream_elp.mini.shape import size_options
@@ -296,6 +298,9 @@ def _tampered(folder, monkeypatch):
     write_adapter_folder(folder, _content("wavlm-base", "full_finetune_all"))
     tensors = load_file(folder / TENSOR_FILE)
     save_file({**tensors, min(tensors): torch.zeros(1)}, folder / TENSOR_FILE)
+    config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    config["tensors_sha256"] = sha256_of(folder / TENSOR_FILE)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config))
 
 
 def _half_injected(folder, monkeypatch):
