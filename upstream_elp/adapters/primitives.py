@@ -3,8 +3,10 @@
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from upstream_elp.errors import ElpError
 from upstream_elp.injection import Switch
@@ -104,6 +106,16 @@ def replace_tensor(module: nn.Module, name: str) -> str:
 
 class Mixin:
     """Base of what :func:`mix_in` puts before a module's class."""
+
+
+class CheckpointedLayer(Mixin):
+    """Mixed into a layer: where gradients are computed, its activations are computed twice and not kept."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's own forward."""
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        return checkpoint(super().forward, *args, use_reentrant=False, **kwargs)
 
 
 def mix_in(module: nn.Module, mixin: type[Mixin]) -> None:

@@ -82,6 +82,9 @@ _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "train_dataloader": (False, lambda value: isinstance(value, str), "the name of a split"),
     "evaluate_ratio": (False, lambda value: _positive(value) and value <= 1, "a number above 0, at most 1"),
     "fp16": (False, lambda value: isinstance(value, bool), "true or false"),
+    "precision": (False, lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "gradient_checkpointing": (False, lambda value: isinstance(value, bool), "true or false"),
+    "max_failed_steps": (False, *_COUNT),
 }
 
 

@@ -61,6 +61,8 @@ def read(argv: Sequence[str]) -> Plan:
         plan.env["ELP_BACKBONE"] = own.backbone
     if own.no_self_check:
         plan.env["ELP_SELF_CHECK"] = "0"
+    if own.stock_loop:
+        plan.env["ELP_STOCK_LOOP"] = "1"
     return plan
 
 

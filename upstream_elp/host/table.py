@@ -6,7 +6,7 @@ torch/torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import features, loading, mend, stack
+from upstream_elp.host import features, loading, mend, running, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
@@ -119,6 +119,13 @@ ITEMS = (
         "a backbone of another family, or -i with another task's checkpoint, ends in a traceback",
         "s3prl that names the file",
         _after(_RUNNER, loading.name_checkpoints),
+    ),
+    Item(
+        "the training loop",
+        "resuming restarts the data order and random numbers, signals and NaN lose work, checkpoints may be cut; "
+        "--stock-loop trains with S3PRL's own",
+        "s3prl that keeps its position",
+        _after(_RUNNER, running.use_our_loop),
     ),
     Item(
         "ranks above 0 never finish",

@@ -12,7 +12,7 @@ Only trainable parameters enter the optimizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,25 @@ from torch import nn
 
 from upstream_elp.errors import ElpError
 from upstream_elp.thirdparty import method_names
+
+
+class Trainable:
+    """A model as an optimizer shall see it: its frozen parameters are not there.
+
+    Args:
+        model: upstream, featurizer or downstream, possibly wrapped for several processes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable parameters."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same with their names, which S3PRL's optimizers read."""
+        return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
 
 
 def group_names() -> list[str]:
@@ -57,7 +76,8 @@ def parameter_groups(
     ]
 
 
-def _named_components(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parameter]]:
+    model = model.model if isinstance(model, Trainable) else model
     model = getattr(model, "module", model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     injection = getattr(model, "injection", None)

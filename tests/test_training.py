@@ -1,0 +1,300 @@
+"""Our training loop: a run that was stopped, by whatever and whenever, ends as if it had never been stopped."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import toy_corpora
+from tests.test_heads_run import SMALL
+from tests.toys import tiny_backbone
+from upstream_elp.errors import ElpError
+from upstream_elp.host import experiment
+from upstream_elp.run import run
+from upstream_elp.training import randomness, saving
+from upstream_elp.training.states import load_states
+
+TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_corpora.write_all(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+
+
+def _flags(task, data, expdir, *, preset="le", workers=0, **changes):
+    """A short run with everything that draws random numbers: dropout, crops, an uneven last batch, accumulation."""
+    runner = {
+        "total_steps": STEPS,
+        "eval_step": 4,
+        "save_step": 2,
+        "log_step": 3,
+        "max_keep": 10,
+        "gradient_accumulate_steps": 2,
+    }
+    expert = {"datarc.num_workers": workers, "datarc.train_batch_size": 3, **SMALL.get(task, {})}
+    values = {f"config.runner.{key}": value for key, value in {**runner, **changes}.items()}
+    values |= {f"config.downstream_expert.{key}": value for key, value in expert.items()}
+    flags = ["-m", "train", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", preset, "-d", task, "-p", str(expdir)]
+    flags += ["--data", str(data), "--device", "cpu", "-o", ",,".join(f"{k}={v}" for k, v in values.items())]
+    return flags + (["-v", "fold2"] if task == "elp_er" else [])
+
+
+def _same(first, second, where=""):
+    """Compare nested values bit by bit."""
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            _same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            _same(one, other, f"{where}[{index}]")
+    else:
+        assert first == second or first != first, where
+
+
+def _lines(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in ("time", "seconds", "utterances")} for line in lines
+    ]
+
+
+def assert_same_run(expected: Path, found: Path) -> None:
+    """Parameters, optimizer, schedule, random states and logged values are equal; times are not compared."""
+    assert [path.name for path in experiment.states(found)][-1] == f"states-{STEPS}.ckpt"
+    for name in (f"states-{STEPS}.ckpt", "dev-best.ckpt", "dev-clean-best.ckpt"):
+        if (expected / name).exists():
+            one, other = load_states(expected / name), load_states(found / name)
+            for states in (one, other):
+                states.pop("Args")
+            _same(one, other, name)
+    for name in ("train.jsonl", "metrics.jsonl"):
+        assert _lines(expected / name) == _lines(found / name), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
+    """Stopped after every saved step."""
+    expdir, straight = tmp_path / "exp", tmp_path / "straight"
+    run(_flags(task, data, expdir, workers=workers))
+    shutil.copytree(expdir, straight)
+    for step in (2, 4, 6) if workers == 0 else (4,):
+        for path in experiment.states(expdir):
+            if int(path.stem.split("-")[-1]) > step:
+                path.unlink()
+        torch.manual_seed(step)
+        random.seed(step)
+        np.random.seed(step)
+        run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
+        assert_same_run(straight, expdir)
+
+
+def test_a_run_with_workers_equals_one_without(data, tmp_path):
+    for workers in (0, 2):
+        run(_flags("elp_sv", data, tmp_path / f"exp{workers}", workers=workers))
+    one, other = (load_states(tmp_path / f"exp{workers}" / f"states-{STEPS}.ckpt") for workers in (0, 2))
+    for key in ("Upstream", "Featurizer", "Downstream", "Optimizer", "Random"):
+        _same(one[key], other[key], key)
+
+
+def test_evaluation_changes_nothing_in_training(data, tmp_path):
+    for name, every in (("often", 2), ("never", 1000)):
+        run(_flags("elp_ic", data, tmp_path / name, eval_step=every))
+    one, other = (load_states(tmp_path / name / f"states-{STEPS}.ckpt") for name in ("often", "never"))
+    for key in ("Upstream", "Featurizer", "Optimizer", "Random"):
+        _same(one[key], other[key], key)
+
+
+def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
+    run(_flags("elp_ic", data, tmp_path, max_keep=2))
+    assert [path.name for path in experiment.states(tmp_path)] == ["states-6.ckpt", "states-8.ckpt"]
+    states = load_states(tmp_path / "states-8.ckpt")
+    assert not any("q_proj" in key or "conv" in key for key in states["Upstream"])
+    trained = sum(len(group["params"]) for group in states["Optimizer"]["param_groups"])
+    assert trained == len(states["Optimizer"]["state"])  # nothing frozen is in the optimizer
+    best = load_states(tmp_path / "dev-best.ckpt")
+    assert (
+        not {"Optimizer", "Random", "Records"} & set(best) and best["Downstream"].keys() == states["Downstream"].keys()
+    )
+
+
+def test_random_states_come_back():
+    before = randomness.capture()
+    drawn = random.random(), np.random.rand(), torch.rand(1)
+    np.random.standard_normal()  # leaves a second number behind
+    kept = randomness.capture()
+    after = random.random(), np.random.standard_normal(), torch.rand(1)
+    randomness.restore(kept)
+    assert (random.random(), np.random.standard_normal(), torch.rand(1)) == after
+    randomness.restore(before)
+    assert (random.random(), np.random.rand(), torch.rand(1)) == drawn
+
+
+# --- stopped from outside ---------------------------------------------------------------------------------------
+
+
+def _start(flags, **environment):
+    command = [sys.executable, "-m", "upstream_elp.run", *flags]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+
+
+def _wait_for(path, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_saves_and_ends(number, data, tmp_path):
+    process = _start(
+        _flags("elp_ic", data, tmp_path, workers=2, total_steps=100_000, save_step=100_000, eval_step=100_000)
+    )
+    _wait_for(tmp_path / "train.jsonl", process)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert f"stopped by {number.name} after step" in output and "Traceback" not in output
+    (path,) = experiment.states(tmp_path)
+    states = load_states(path)
+    assert path.name == f"states-{states['Step']}.ckpt" and states["Random"]
+
+
+def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
+    """Killed a few times, without a chance to save anything; `recipes/bench/kill.py` does it a hundred times."""
+    straight, expdir = tmp_path / "straight", tmp_path / "exp"
+    flags = _flags("elp_ic", data, straight)
+    run(flags)
+    flags[flags.index("-p") + 1] = str(expdir)
+    for step in (2, 4, 6):
+        process = _start([*flags, "-a"] if step > 2 else flags)
+        _wait_for(expdir / f"states-{step}.ckpt", process)
+        process.kill()
+        process.communicate()
+    run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
+    assert_same_run(straight, expdir)
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    saving.write({"Step": 1}, tmp_path, ["states-1.ckpt"], max_keep=1)
+
+    def full(states, file):
+        file.write(b"half a checkpoint")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*go on from states-1\.ckpt"):
+        saving.write({"Step": 2}, tmp_path, ["states-2.ckpt"], max_keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["states-1.ckpt"]
+    with pytest.raises(ElpError, match="two checkpoints of this run need"):
+        saving.check_room(tmp_path, 10**15)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Losses of the given steps are not finite."""
+    from downstream_heads.elp_ic import task
+
+    steps = set()
+    original = task.DownstreamExpert.forward
+    calls = []
+
+    def forward(self, split, features, *others, **kwargs):
+        loss = original(self, split, features, *others, **kwargs)
+        if split == "train":
+            calls.append(1)
+            return loss * float("nan") if (len(calls) + 1) // 2 in steps else loss
+        return loss
+
+    monkeypatch.setattr(task.DownstreamExpert, "forward", forward)
+    return steps
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_path, capfd):
+    poisoned |= {3, 5}
+    run(_flags("elp_ic", data, tmp_path))
+    states = load_states(tmp_path / f"states-{STEPS}.ckpt")
+    assert states["Position"]["skipped"] == 2 and states["Position"]["in_a_row"] == 0
+    assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
+    assert "step 3 is left out: the loss is not finite (1 in a row)" in capfd.readouterr().err
+
+
+def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):
+    poisoned |= {3, 4, 5}
+    with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .* holds states-5\.ckpt"):
+        run(_flags("elp_ic", data, tmp_path, max_failed_steps=3))
+    states = load_states(tmp_path / "states-5.ckpt")
+    assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
+
+
+def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capfd):
+    from upstream_elp.training.loop import Training
+
+    original, calls = Training._backward, []
+
+    def backward(self, batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        original(self, batch)
+
+    monkeypatch.setattr(Training, "_backward", backward)
+    run(_flags("elp_ic", data, tmp_path))
+    assert "step 2 is left out: out of memory with waves of" in capfd.readouterr().err
+    assert load_states(tmp_path / f"states-{STEPS}.ckpt")["Position"]["skipped"] == 1
+
+
+# --- precision and memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("task", TASKS)
+def test_mixed_precision_trains_and_evaluates(task, precision, data, tmp_path):
+    run(_flags(task, data, tmp_path, precision=precision))
+    states = load_states(tmp_path / f"states-{STEPS}.ckpt")
+    assert all(tensor.dtype == torch.float32 for tensor in states["Upstream"].values() if tensor.is_floating_point())
+    assert ("Scaler" in states) is (precision == "fp16")
+    full = tmp_path / "fp32"
+    run(_flags(task, data, full))
+    losses = [[line["loss"] for line in _lines(folder / "train.jsonl")] for folder in (tmp_path, full)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.2)
+
+
+def test_gradient_checkpointing_gives_the_same_run(data, tmp_path):
+    for name, value in (("with", True), ("without", False)):
+        run(_flags("elp_ic", data, tmp_path / name, preset="elp", gradient_checkpointing=value))
+    one, other = (load_states(tmp_path / name / f"states-{STEPS}.ckpt") for name in ("with", "without"))
+    for key in ("Upstream", "Featurizer", "Downstream", "Optimizer"):
+        _same(one[key], other[key], key)
+
+
+def test_s3prls_own_loop_evaluates_our_checkpoints_alike(data, tmp_path):
+    run(_flags("elp_ic", data, tmp_path))
+    for extra in ([], ["--stock-loop"]):
+        run(["-m", "evaluate", "-e", str(tmp_path / "dev-best.ckpt"), "--data", str(data), "--device", "cpu", *extra])
+    ours, stock = _lines(tmp_path / "metrics.jsonl")[-2:]
+    assert ours == stock and ours["split"] == "test"

@@ -1,0 +1,143 @@
+"""S3PRL's runner with our training loop, and an evaluation that leaves the training's random states alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+from collections import defaultdict
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+STOCK_VARIABLE = "ELP_STOCK_LOOP"
+
+
+def use_our_loop(runner: ModuleType) -> None:
+    """Replace ``runner.Runner`` by a subclass that trains and evaluates with :mod:`upstream_elp.training`."""
+    stock = runner.Runner
+
+    class Runner(stock):
+        """S3PRL's runner; what it builds is S3PRL's."""
+
+        def __init__(self, args: Any, config: dict[str, Any]) -> None:
+            from upstream_elp.training.precision import Precision
+
+            self.precision = Precision(config["runner"], args.device)
+            super().__init__(args, config)
+            if config["runner"].get("gradient_checkpointing"):
+                checkpoint_layers(self.upstream.model)
+
+        def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
+            """What the head sees of a batch of waves: float32, (frames, dim) each."""
+            with self.precision.autocast():
+                if self.upstream.trainable:
+                    states = self.upstream.model(wavs)
+                else:
+                    with torch.no_grad():
+                        states = self.upstream.model(wavs)
+                features = self.featurizer.model(wavs, states)
+            return [feature.float() for feature in features]
+
+        def train(self) -> None:
+            """Train; see :class:`upstream_elp.training.loop.Training`."""
+            if os.environ.get(STOCK_VARIABLE):
+                return super().train()
+            from upstream_elp.training.loop import Training
+
+            Training(self).run()
+            if self.args.push_to_hf_hub:
+                self.push_to_huggingface_hub()
+            return None
+
+        def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
+            """Evaluate a split as S3PRL does, in the precision of the training; only one process does."""
+            if os.environ.get(STOCK_VARIABLE):
+                return super().evaluate(split, logger, global_step)
+            from upstream_elp.training import randomness
+
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(randomness.preserved(self.args.device))
+                stack.enter_context(_eval_mode([entry.model for entry in self.all_entries]))
+                if logger is None:
+                    logger = stack.enter_context(_throwaway_logger())
+                _seed(self.args.seed)
+                return self._evaluate(split or self.args.evaluate_split, logger, global_step)
+
+        def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
+            expert = self.downstream.model
+            loader = expert.get_dataloader(split)
+            batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
+            records: dict[str, list] = defaultdict(list)
+            batch_ids = []
+            shown = tqdm(loader, total=batches, desc=split, dynamic_ncols=True, leave=False)
+            with torch.no_grad():
+                for batch_id, (wavs, *others) in enumerate(shown):
+                    if batch_id >= batches:
+                        break
+                    wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
+                    expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
+                    batch_ids.append(batch_id)
+            names = expert.log_records(
+                split,
+                records=records,
+                logger=logger,
+                global_step=global_step,
+                batch_ids=batch_ids,
+                total_batch_num=len(loader),
+            )
+            return names if isinstance(names, list) else []
+
+    Runner.__qualname__ = "Runner"
+    runner.Runner = Runner
+
+
+def checkpoint_layers(upstream: torch.nn.Module) -> None:
+    """Compute the encoder layers' activations again in the backward pass instead of keeping them.
+
+    Raises:
+        ElpError: if the upstream is none of ours, whose layers are known.
+    """
+    from upstream_elp.errors import ElpError
+
+    model = getattr(upstream, "module", upstream)
+    if not hasattr(model, "injection"):
+        raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
+    model.checkpoint_layers()
+
+
+@contextlib.contextmanager
+def _eval_mode(models: list[torch.nn.Module]) -> Any:
+    modes = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
+
+
+@contextlib.contextmanager
+def _throwaway_logger() -> Any:
+    from tensorboardX import SummaryWriter
+
+    folder = tempfile.mkdtemp()
+    writer = SummaryWriter(folder)
+    try:
+        yield writer
+    finally:
+        writer.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _seed(seed: int) -> None:
+    """As S3PRL does before every evaluation, so that each one sees the same."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,370 @@
+"""The training loop: S3PRL's flags, blocks and files, and a run that can be stopped at any step and taken up exactly.
+
+It does what S3PRL's ``Runner.train`` does (downstream/runner.py), and beyond that keeps random states and the position
+in the epoch, skips what is not finite, ends on signals, and writes checkpoints that survive a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from upstream_elp.errors import ElpError
+from upstream_elp.training import randomness, saving
+from upstream_elp.training.batches import Epoch
+from upstream_elp.training.optim import Trainable
+from upstream_elp.training.precision import Precision
+from upstream_elp.training.stop import StopRequest, noted
+
+TRAIN_LOG = "train.jsonl"
+STOPPED = 143
+"""Exit status after a signal, as a shell gives it for SIGTERM: not done, and not failed either."""
+MAX_FAILED_STEPS = 10
+
+
+@dataclass
+class Position:
+    """How far training has come: everything that a checkpoint needs beside the tensors."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the epoch that were used."""
+    skipped: int = 0
+    """Steps that were left out because something was not finite or did not fit into memory."""
+    in_a_row: int = 0
+    records: dict[str, list] = field(default_factory=lambda: defaultdict(list))
+    """What the head recorded since the last log line."""
+    batch_ids: list[int] = field(default_factory=list)
+
+
+class Training:
+    """One run of training.
+
+    Args:
+        runner: S3PRL's runner with its entries upstream, featurizer and downstream built.
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self.runner = runner
+        self.args, self.config = runner.args, runner.config
+        self.block: dict[str, Any] = self.config["runner"]
+        self.folder = Path(self.args.expdir)
+        self.device = torch.device(self.args.device)
+        self.leads = _rank() == 0
+        self.position = Position()
+        self.precision: Precision = runner.precision
+        self._random: list[dict[str, Any]] | None = None
+        self._group: list[Any] = []
+        """Batches of the step that is being filled; empty whenever a checkpoint is written."""
+        self._loss, self._norm = 0.0, math.nan
+        self._since, self._utterances = time.monotonic(), 0
+
+    # --- before and after ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to ``total_steps``.
+
+        Raises:
+            ElpError: too many steps in a row that cannot be made, or a checkpoint that cannot be written.
+            SystemExit: after a signal, with a checkpoint written.
+        """
+        self._prepare()
+        with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
+            while self.position.step < self.total:
+                self._epoch(request)
+
+    def _prepare(self) -> None:
+        """Set modes, build optimizer and scheduler, and go on where a checkpoint says."""
+        trained: list[nn.Module] = []
+        for entry in self.runner.all_entries:
+            if entry.trainable:
+                trained.append(entry.model.train().to(self.device))
+            else:
+                entry.model.eval()
+        self.trained = trained
+        self.parameters = [p for model in trained for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ElpError("nothing is trained: neither the upstream nor the head has a trainable tensor")
+        self.total = int(self.block["total_steps"])
+        self.accumulate = int(self.block["gradient_accumulate_steps"])
+        self.split = self.block.get("train_dataloader", "train")
+        self.optimizer = self.runner._get_optimizer([Trainable(model) for model in trained])
+        self.scheduler = self.runner._get_scheduler(self.optimizer) if self.config.get("scheduler") else None
+        self.specaug = self._specaug()
+        if self.leads:
+            saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
+        self._go_on(self.runner.init_ckpt)
+
+    def _specaug(self) -> Any:
+        if not self.config.get("specaug"):
+            return None
+        from s3prl.downstream.specaug import SpecAug
+
+        return SpecAug(**self.config["specaug"])
+
+    def _go_on(self, states: dict[str, Any]) -> None:
+        """Take up a checkpoint's position and random states; S3PRL's own know the epoch alone."""
+        position = self.position
+        position.step, position.epoch = states.get("Step", 0), states.get("Epoch", 0)
+        kept = states.get("Position")
+        if kept is not None:
+            position.batch, position.skipped = kept["batch"], kept["skipped"]
+            position.in_a_row, position.batch_ids = kept["in_a_row"], list(kept["batch_ids"])
+        if states.get("Records") is not None:
+            position.records.update({key: list(values) for key, values in states["Records"].items()})
+        if states.get("Scaler"):
+            self.precision.scaler.load_state_dict(states["Scaler"])
+        if self.leads and position.step:
+            for name in (TRAIN_LOG, "metrics.jsonl"):
+                saving.forget_later_lines(self.folder / name, position.step)
+        self._random = states.get("Random")
+
+    def _logger(self) -> contextlib.AbstractContextManager:
+        if not self.leads:
+            return contextlib.nullcontext()
+        from tensorboardX import SummaryWriter
+
+        purge = {"purge_step": self.position.step + 1} if self.position.step else {}
+        return contextlib.closing(SummaryWriter(str(self.folder), **purge))
+
+    def _bar(self) -> tqdm:
+        step = self.position.step
+        return tqdm(
+            total=self.total, initial=step, desc="train", dynamic_ncols=True, file=sys.stderr, disable=not self.leads
+        )
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    def _epoch(self, request: StopRequest) -> None:
+        position = self.position
+        epoch = Epoch(
+            self.runner.downstream.model, self.split, epoch=position.epoch, seed=self.args.seed, start=position.batch
+        )
+        self.batches = epoch.total
+        if self._random is not None:  # only now, since building models and loaders draws random numbers
+            randomness.restore(self._random[_rank()], self.device)
+            self._random = None
+        for batch in epoch:
+            self._group.append(batch)
+            position.batch_ids.append(position.batch)
+            position.batch += 1
+            if len(self._group) < self.accumulate:
+                continue
+            group, self._group = self._group, []
+            self._step(group)
+            self._after_step()
+            if request.agreed(self.device):
+                self._save([f"states-{position.step}.ckpt"])
+                raise self._stopped(request)
+            if position.step >= self.total:
+                return
+        if position.batch == 0:
+            raise ElpError(f"the split {self.split!r} gives no batch; check the data and the batch size")
+        position.epoch, position.batch = (
+            position.epoch + 1,
+            0,
+        )  # what is left over goes into the next epoch's first step
+
+    def _step(self, group: list[Any]) -> None:
+        """One optimizer step over the batches of a group; left out if it is not finite or does not fit."""
+        position = self.position
+        position.step += 1
+        try:
+            for number, batch in enumerate(group):
+                with self._synchronized(number == len(group) - 1):
+                    self._backward(batch)
+            problem = self._update()
+        except torch.OutOfMemoryError:
+            if torch.distributed.is_initialized():
+                raise
+            problem = f"out of memory with waves of {', '.join(str(len(wav)) for wav in group[-1][0])} samples"
+            torch.cuda.empty_cache()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self._note(problem)
+
+    def _backward(self, batch: Any) -> None:
+        wavs, *others = batch
+        wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.device) for wav in wavs]
+        features = self.runner.features(wavs)
+        if self.specaug is not None:
+            features, _ = self.specaug(features)
+        loss = self.runner.downstream.model(self.split, features, *others, records=self.position.records)
+        self._loss += float(loss.detach()) / self.accumulate
+        self._utterances += len(wavs)
+        self.precision.scaler.scale(loss / self.accumulate).backward()
+
+    def _update(self) -> str | None:
+        """Clip and step; what is wrong with the step, if anything."""
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
+        self._norm = float(norm)
+        finite = math.isfinite(self._norm)
+        scale = scaler.get_scale()
+        if finite or scaler.is_enabled():
+            scaler.step(self.optimizer)  # it leaves a step out by itself, and lowers its scale
+            scaler.update()
+        if finite or (math.isfinite(self._loss) and scaler.get_scale() < scale and scale > 1):
+            return None
+        return f"the {'gradient' if math.isfinite(self._loss) else 'loss'} is not finite"
+
+    def _note(self, problem: str | None) -> None:
+        """Count steps that were left out; too many in a row end the run, with a checkpoint of what there is."""
+        position = self.position
+        position.in_a_row = position.in_a_row + 1 if problem else 0
+        if problem is None:
+            return
+        position.skipped += 1
+        allowed = int(self.block.get("max_failed_steps", MAX_FAILED_STEPS))
+        told = f"step {position.step} is left out: {problem} ({position.in_a_row} in a row)"
+        self.bar.write(f"elp: {told}", file=sys.stderr)
+        if position.in_a_row >= allowed:
+            name = f"states-{position.step}.ckpt"
+            self._save([name])
+            raise ElpError(
+                f"{allowed} steps in a row could not be made, the last one since {problem}; {self.folder} holds {name}. "
+                "Try a lower learning rate or smaller batches, look at the data, or raise runner.max_failed_steps"
+            )
+
+    def _synchronized(self, last: bool) -> contextlib.AbstractContextManager:
+        """Ranks exchange gradients once per step, at its last batch."""
+        stack = contextlib.ExitStack()
+        if not last:
+            for model in self.trained:
+                if hasattr(model, "no_sync"):
+                    stack.enter_context(model.no_sync())
+        return stack
+
+    # --- what a step leaves behind ------------------------------------------------------------------------------
+
+    def _after_step(self) -> None:
+        """Log, evaluate and save, where the block says so; only the leader writes."""
+        position, block = self.position, self.block
+        self.bar.update(1)
+        if self.leads and position.step % 10 == 0:
+            rate = self._utterances / max(time.monotonic() - self._since, 1e-9)
+            self.bar.set_postfix(loss=f"{self._loss:.3g}", lr=f"{self._rate():.2g}", utt_s=f"{rate:.1f}")
+        if position.step % block["log_step"] == 0:
+            self._log()
+        self._loss = 0.0
+        names: list[str] = []
+        if position.step % block["eval_step"] == 0 and self.leads:
+            for split in block["eval_dataloaders"]:
+                names += self.runner.evaluate(split, self.logger, position.step)
+        if position.step % block["save_step"] == 0 or position.step == self.total:
+            names.append(f"states-{position.step}.ckpt")
+        if names or position.step % block["eval_step"] == 0:
+            self._save(names)
+
+    def _rate(self) -> float:
+        """Largest learning rate."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def _log(self) -> None:
+        position = self.position
+        if self.leads:
+            self.runner.downstream.model.log_records(
+                self.split,
+                records=position.records,
+                logger=self.logger,
+                global_step=position.step,
+                batch_ids=position.batch_ids,
+                total_batch_num=self.batches,
+            )
+            now = time.monotonic()
+            line = {
+                "step": position.step,
+                "epoch": position.epoch,
+                "loss": _finite(self._loss),
+                "grad_norm": _finite(self._norm),
+                "lr": {self._group_name(index): rate["lr"] for index, rate in enumerate(self.optimizer.param_groups)},
+                "skipped": position.skipped,
+                "utterances": self._utterances,
+                "seconds": round(now - self._since, 3),
+            }
+            with (self.folder / TRAIN_LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            self._since, self._utterances = now, 0
+        position.records, position.batch_ids = defaultdict(list), []
+
+    def _group_name(self, index: int) -> str:
+        return str(self.optimizer.param_groups[index].get("name", f"group{index}"))
+
+    def _save(self, names: list[str]) -> None:
+        """Write the checkpoints; every rank must call it, since each one's random states are kept."""
+        random = _gathered(randomness.capture(self.device))
+        if not self.leads or not names:
+            return
+        states = self.states(random)
+        written = saving.write(states, self.folder, names, max_keep=int(self.block["max_keep"]))
+        self.bar.write(f"elp: saved {', '.join(path.name for path in written)} in {self.folder}", file=sys.stderr)
+
+    def states(self, random: list[dict[str, Any]]) -> dict[str, Any]:
+        """S3PRL's entries of a checkpoint, and what an exact continuation needs."""
+        position = self.position
+        states: dict[str, Any] = {
+            "Optimizer": self.optimizer.state_dict(),
+            "Step": position.step,
+            "Epoch": position.epoch,
+            "Args": self.args,
+            "Config": self.config,
+            "Position": {
+                "batch": position.batch,
+                "skipped": position.skipped,
+                "in_a_row": position.in_a_row,
+                "batch_ids": list(position.batch_ids),
+            },
+            "Random": random,
+            "Records": saving.plain_records(position.records),
+        }
+        for entry in self.runner.all_entries:
+            if entry.trainable:
+                states[entry.name] = getattr(entry.model, "module", entry.model).state_dict()
+        if self.scheduler is not None:
+            states["Scheduler"] = self.scheduler.state_dict()
+        if self.precision.scaler.is_enabled():
+            states["Scaler"] = self.precision.scaler.state_dict()
+        if torch.distributed.is_initialized():
+            states["WorldSize"] = torch.distributed.get_world_size()
+        return states
+
+    def _stopped(self, request: StopRequest) -> SystemExit:
+        if self.leads:
+            self.bar.write(
+                f"elp: stopped by {request.name} after step {self.position.step} of {self.total}; go on with "
+                f"`elp run -m train -a -p {self.folder}`",
+                file=sys.stderr,
+            )
+        return SystemExit(STOPPED)
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _gathered(value: Any) -> list[Any]:
+    """One value per rank."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no nan: null stands for it."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,51 @@
+"""Mixed precision of the upstream: in training and in evaluation alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from upstream_elp.errors import ElpError
+
+TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Autocast around upstream and featurizer, and the loss scaling that fp16 needs.
+
+    The head and its loss run in float32: they are small, and losses such as CTC need it.
+
+    Args:
+        runner: the config's runner block; ``precision``, or S3PRL's ``fp16: true``.
+        device: where the models are.
+
+    Raises:
+        ElpError: an unknown precision, or one that the device lacks.
+    """
+
+    def __init__(self, runner: dict[str, Any], device: str | torch.device) -> None:
+        self.name = name_of(runner)
+        self.device = torch.device(device)
+        if self.name == "bf16" and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ElpError("runner.precision is bf16, which this GPU lacks; choose fp16 or fp32")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+    def autocast(self) -> torch.autocast:
+        """The context for the upstream and the featurizer."""
+        dtype = TYPES[self.name]
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def name_of(runner: dict[str, Any]) -> str:
+    """The precision that a runner block asks for.
+
+    Raises:
+        ElpError: an unknown one, or both keys with different meanings.
+    """
+    name = runner.get("precision", "fp16" if runner.get("fp16") else "fp32")
+    if name not in TYPES:
+        raise ElpError(f"runner.precision is {name!r}; choose one of {', '.join(TYPES)}")
+    if runner.get("fp16") and name != "fp16":
+        raise ElpError(f"runner.fp16 is true and runner.precision is {name}; leave one of them out")
+    return name
