@@ -335,7 +335,7 @@ def test_a_mistake_in_training_has_a_line_of_its_own(trained, tmp_path, monkeypa
     with pytest.raises(SystemExit):
         runner.main()
     told = capsys.readouterr().err
-    assert "overall:" in told
+    assert "train:" in told
     assert told.rstrip().split("\n")[-1].startswith("elp: error: cannot read audio file")
 
 

@@ -196,6 +196,17 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
     assert_same_run(straight, expdir)
 
 
+@pytest.mark.slow
+def test_killed_twenty_times(data, tmp_path):
+    script = Path(__file__).parents[1] / "recipes" / "bench" / "kill.py"
+    flags = ["--data", str(data), "--backbone", str(tiny_backbone()), "--kills", "20", "--steps", "12"]
+    command = [sys.executable, str(script), *flags, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "out" / "kill.json").read_text())
+    assert result["kills"] == 20 and result["in the middle of a write"] and result["interrupted runs compared"]
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------
 
 
@@ -245,7 +256,7 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):
     poisoned |= {3, 4, 5}
-    with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .* holds states-5\.ckpt"):
+    with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .*states-5\.ckpt is what there is"):
         run(_flags("elp_ic", data, tmp_path, max_failed_steps=3))
     states = load_states(tmp_path / "states-5.ckpt")
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())

@@ -59,9 +59,7 @@ def train_loader(
     epoch: int = 0,
     seed: int = 0,
 ) -> DataLoader:
-    """A shuffled loader. Alone the order comes from torch's global random state, which S3PRL seeds with ``--seed``;
-    in distributed training from ``seed`` and ``epoch``, so that the ranks' shares fit together.
-    """
+    """A loader shuffled by ``seed`` and ``epoch``: several ranks share out the very order of a single process."""
     sampler = None
     if is_available() and is_initialized():
         sampler = DistributedSampler(dataset, seed=seed)
@@ -73,6 +71,7 @@ def train_loader(
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate_fn,
+        generator=torch.Generator().manual_seed(seed + epoch),  # as DistributedSampler seeds its own
     )
 
 

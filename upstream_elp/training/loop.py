@@ -236,8 +236,9 @@ class Training:
             name = f"states-{position.step}.ckpt"
             self._save([name])
             raise ElpError(
-                f"{allowed} steps in a row could not be made, the last one since {problem}; {self.folder} holds {name}. "
-                "Try a lower learning rate or smaller batches, look at the data, or raise runner.max_failed_steps"
+                f"{allowed} steps in a row could not be made, the last one since {problem}; {self.folder / name} is "
+                "what there is. Try a lower learning rate or smaller batches, look at the data, or raise "
+                "runner.max_failed_steps"
             )
 
     def _synchronized(self, last: bool) -> contextlib.AbstractContextManager:

@@ -1,0 +1,192 @@
+"""Kill a training at random moments, also in the middle of writing a checkpoint, resume it, and compare.
+
+    python recipes/bench/kill.py --data DATA --backbone FILE --kills 100
+
+The run is made once without interruption, then again and again with kills (SIGKILL) until so many have happened. At
+the end of each interrupted run its last checkpoint and its logged values must be those of the uninterrupted one, bit by
+bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+NOT_COMPARED = {"time", "seconds", "utterances"}
+
+
+@click.command(help=__doc__)
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder with the corpora.")
+@click.option("--backbone", required=True, type=click.Path(exists=True, path_type=Path), help="Backbone checkpoint.")
+@click.option("--task", default="elp_ic", show_default=True)
+@click.option("--adapter", default="le", show_default=True, help="Preset.")
+@click.option("--kills", default=100, show_default=True)
+@click.option("--steps", default=24, show_default=True, help="Optimizer steps of the run; a checkpoint after each.")
+@click.option("--workers", default=2, show_default=True, help="DataLoader workers.")
+@click.option("--batch", default=3, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the moments of the kills.")
+@click.option("--out", default=Path("result/bench/kill"), type=click.Path(path_type=Path), show_default=True)
+def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: Any) -> None:
+    import torch
+
+    import upstream_elp
+
+    torch.set_num_threads(1)  # before forks
+    upstream_elp.register()
+    import s3prl.run_downstream  # noqa: F401  once, for all children
+
+    shutil.rmtree(out, ignore_errors=True)
+    flags, steps = _flags(data, backbone, **run), run["steps"]
+    resume = ["-m", "train", "-a", "-p", str(out / "killed"), "--data", str(data)]
+    straight, expdir = out / "straight", out / "killed"
+    began = time.monotonic()
+    if _attempt([*flags, "-p", str(straight)], out / "log.txt") != 0:
+        raise click.ClickException(f"the run fails without any kill; see {out / 'log.txt'}")
+    duration = time.monotonic() - began
+    moments, done, runs, in_writes = random.Random(seed), 0, 0, 0
+    with tqdm(total=kills, desc="kills") as bar:
+        while done < kills:
+            in_write = moments.random() < 0.25
+            delay = None if in_write else moments.uniform(0, duration)
+            if any(expdir.glob("states-*.ckpt")):
+                again = resume
+            else:
+                again = [*flags, "-p", str(expdir)]
+                shutil.rmtree(expdir, ignore_errors=True)
+            status = _attempt(again, out / "log.txt", delay, moments.randrange(1, 6) if in_write else None)
+            if status == -signal.SIGKILL:
+                done, in_writes = done + 1, in_writes + in_write
+                bar.update(1)
+            elif status != 0:
+                raise click.ClickException(f"a resumed run failed; see {out / 'log.txt'}")
+            else:
+                _compare(straight, expdir, steps)
+                runs += 1
+                shutil.rmtree(expdir)
+        if any(expdir.glob("states-*.ckpt")) and _attempt(resume, out / "log.txt") == 0:
+            _compare(straight, expdir, steps)
+            runs += 1
+    result = {"kills": done, "in the middle of a write": in_writes, "interrupted runs compared": runs, "differences": 0}
+    (out / "kill.json").write_text(json.dumps(result, indent=2))
+    click.echo(json.dumps(result))
+
+
+def _flags(data: Path, backbone: Path, *, task: str, adapter: str, steps: int, workers: int, batch: int) -> list[str]:
+    values = {
+        "runner.total_steps": steps,
+        "runner.save_step": 1,
+        "runner.eval_step": max(2, steps // 3),
+        "runner.log_step": 2,
+        "runner.max_keep": 3,
+        "runner.gradient_accumulate_steps": 2,
+        "downstream_expert.datarc.num_workers": workers,
+        "downstream_expert.datarc.train_batch_size": batch,
+    }
+    override = ",,".join(f"config.{key}={value}" for key, value in values.items())
+    flags = ["-m", "train", "-u", "elp_local", "-k", str(backbone), "-g", adapter, "-d", task, "--data", str(data)]
+    return [*flags, "-o", override]
+
+
+def _attempt(flags: list[str], log: Path, delay: float | None = None, write: int | None = None) -> int:
+    """Run in a child process; kill it after ``delay`` seconds, or let it die half-way through its ``write``-th file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        status = 1
+        try:
+            if write is not None:
+                _die_in_write(write)
+            from upstream_elp.run import run
+
+            run([*flags, "--device", "cpu"])
+            status = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    if delay is not None:
+        end = time.monotonic() + delay
+        while time.monotonic() < end:
+            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                break
+            time.sleep(0.005)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _die_in_write(number: int) -> None:
+    """Let this process be killed when half of its ``number``-th checkpoint is on disk."""
+    import io
+
+    import torch
+
+    save, count = torch.save, 0
+
+    def half(states: Any, file: Any) -> None:
+        nonlocal count
+        count += 1
+        if count < number:
+            save(states, file)
+            return
+        whole = io.BytesIO()
+        save(states, whole)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = half
+
+
+def _compare(expected: Path, found: Path, steps: int) -> None:
+    from upstream_elp.training.states import load_states
+
+    last = f"states-{steps}.ckpt"
+    one, other = load_states(expected / last), load_states(found / last)
+    for states in (one, other):
+        states.pop("Args")
+    _same(one, other, last)
+    for name in ("train.jsonl", "metrics.jsonl"):
+        lines = [_lines(folder / name) for folder in (expected, found)]
+        if lines[0] != lines[1]:
+            raise click.ClickException(f"{found / name} differs from {expected / name}")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key not in NOT_COMPARED} for line in lines]
+
+
+def _same(first: Any, second: Any, where: str) -> None:
+    import torch
+
+    if isinstance(first, torch.Tensor):
+        equal = torch.equal(first, second)
+    elif isinstance(first, dict):
+        equal = first.keys() == second.keys()
+        for key in first if equal else ():
+            _same(first[key], second[key], f"{where}: {key}")
+    elif isinstance(first, list | tuple):
+        equal = len(first) == len(second)
+        for index, pair in enumerate(zip(first, second, strict=True) if equal else ()):
+            _same(*pair, f"{where}[{index}]")
+    else:
+        equal = first == second or first != first
+    if not equal:
+        raise click.ClickException(f"{where} differs from the uninterrupted run's")
+
+
+if __name__ == "__main__":
+    main()
