@@ -234,6 +234,8 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     values = {
         "runner.total_steps": 8,
         "runner.save_step": 2,
+        "runner.max_keep": 10,
+        "runner.log_step": 3,
         "runner.eval_step": 4,
         "runner.gradient_accumulate_steps": 2,
         "downstream_expert.datarc.num_workers": 1,

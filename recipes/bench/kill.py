@@ -22,6 +22,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+LIMIT = 600
+"""Seconds after which an undisturbed run is taken to hang."""
 NOT_COMPARED = {"time", "seconds", "utterances"}
 
 
@@ -41,7 +43,8 @@ def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: An
 
     import upstream_elp
 
-    torch.set_num_threads(1)  # before forks
+    torch.set_num_threads(1)  # children are forked, and a thread's locks would stay locked in them
+    tqdm.monitor_interval = 0
     upstream_elp.register()
     import s3prl.run_downstream  # noqa: F401  once, for all children
 
@@ -117,13 +120,15 @@ def _attempt(flags: list[str], log: Path, delay: float | None = None, write: int
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    if delay is not None:
-        end = time.monotonic() + delay
-        while time.monotonic() < end:
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                break
-            time.sleep(0.005)
+    end = time.monotonic() + (LIMIT if delay is None else delay)
+    while time.monotonic() < end:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            break
+        time.sleep(0.005)
+    else:
         os.kill(child, signal.SIGKILL)
+        if delay is None:
+            raise click.ClickException(f"a run did not end within {LIMIT} seconds; see {log}")
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
