@@ -231,7 +231,8 @@ class Training:
         position.skipped += 1
         allowed = int(self.block.get("max_failed_steps", MAX_FAILED_STEPS))
         told = f"step {position.step} is left out: {problem} ({position.in_a_row} in a row)"
-        self.bar.write(f"elp: {told}", file=sys.stderr)
+        if self.leads:
+            self.bar.write(f"elp: {told}", file=sys.stderr)
         if position.in_a_row >= allowed:
             name = f"states-{position.step}.ckpt"
             self._save([name])

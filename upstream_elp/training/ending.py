@@ -1,0 +1,68 @@
+"""What a run knows of itself at its end, for its report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACKAGES = ("s3prl-elp", "s3prl", "torch", "torchaudio", "transformers", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide over results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def parameters(entries: list[Any]) -> dict[str, int]:
+    """Trained values per component (head, featurizer, each method), and the frozen ones of the upstream."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        model = getattr(entry.model, "module", entry.model)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if entry.trainable else 0
+        if entry.name == "Upstream":
+            counts["frozen"] = sum(p.numel() for p in model.parameters()) - trained
+            counts |= _upstream(model, trained)
+        else:
+            counts["head" if entry.name == "Downstream" else "featurizer"] = trained
+    return counts
+
+
+def _upstream(model: nn.Module, trained: int) -> dict[str, int]:
+    if not trained:
+        return {}
+    injection = getattr(model, "injection", None)
+    return dict(injection.counts(model)) if injection is not None else {"encoder": trained}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that were in use: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_name(device: torch.device) -> str:
+    """What people call it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
+
+
+def logged_seconds(log: Path) -> float:
+    """Seconds of training in the log of all processes that this run went through; what a kill cut off is lost."""
+    if not log.is_file():
+        return 0.0
+    return sum(json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines())
