@@ -16,6 +16,8 @@ REQUIRED = ("runner", "optimizer", "downstream_expert")
 _NOT_OPTIMIZERS = {"optimizer", "grouped_parameters"}
 _PASSED_ON = {"AdamW_with_schedule", "Lamb_with_schedule"}
 """Optimizers of S3PRL that hand further keys to its ``Lamb``; its others drop them silently."""
+_ANY_TORCH = {"TorchOptim", "ELPOptim"}
+"""Optimizers whose ``torch_optim_name`` chooses a class of torch.optim, which gets the other keys."""
 _BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
 
 
@@ -127,7 +129,7 @@ def _trained_by(content: Mapping[str, Any]) -> list[str]:
 
 def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
     name, factories = block.get("name"), _factories(module, _NOT_OPTIMIZERS)
-    if name != "TorchOptim":
+    if name not in _ANY_TORCH:
         through = _options(module.Lamb) if name in _PASSED_ON and hasattr(module, "Lamb") else {}
         problems = _named("optimizer", block, factories, through)
     else:
@@ -137,7 +139,7 @@ def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
         chosen = block.get("torch_optim_name")
         if chosen not in classes:
             return [_no_such("optimizer.torch_optim_name", chosen, classes)]
-        options = {**_options(classes[chosen]), "torch_optim_name": True}
+        options = {**_options(classes[chosen]), **_options(factories[name])}
         problems = _keys("optimizer", block, {**options, "name": True})
     if "lr" in block and not _positive(block["lr"]):
         problems.append(f"optimizer.lr is {block['lr']!r}, but must be a number above 0 (1.0e-4, not 1e-4)")

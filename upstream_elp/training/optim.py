@@ -7,11 +7,13 @@ Registered on ``s3prl.optimizers``, so that a task configuration can say::
       lr: 1.0e-3          # head, and every group that is not named
       groups: {e_adapter: 1.0e-5, l_adapter: 1.0e-4, layer_norm: 1.0e-5, encoder: 1.0e-4}
 
+``ELPAdamW`` and ``ELPOptim`` (with ``torch_optim_name``: any other class of ``torch.optim``) have the same keys.
 Only trainable parameters enter the optimizer.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,7 +107,7 @@ def get_ELPAdam(  # S3PRL looks for get_NAME
     eps: float = 1e-8,
 ) -> torch.optim.Adam:
     """Adam with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
-    return torch.optim.Adam(parameter_groups(model_params, lr, groups), lr=lr, betas=tuple(betas), eps=eps)
+    return _grouped(torch.optim.Adam, model_params, lr, groups, betas=betas, eps=eps)
 
 
 def get_ELPAdamW(  # S3PRL looks for get_NAME
@@ -118,5 +120,65 @@ def get_ELPAdamW(  # S3PRL looks for get_NAME
     weight_decay: float = 1e-2,
 ) -> torch.optim.AdamW:
     """AdamW with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
-    named = parameter_groups(model_params, lr, groups)
-    return torch.optim.AdamW(named, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+    return _grouped(torch.optim.AdamW, model_params, lr, groups, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def get_ELPOptim(  # S3PRL looks for get_NAME
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    torch_optim_name: str,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Any optimizer of ``torch.optim`` with one learning rate per module.
+
+    Args:
+        model_params: see :func:`parameter_groups`.
+        total_steps: S3PRL's, not used.
+        torch_optim_name: class name, such as RAdam.
+        lr: learning rate of the groups that ``groups`` leaves out.
+        groups: learning rate per group.
+        **options: further keys of that class; lists of YAML become tuples.
+
+    Raises:
+        ElpError: no such class, a key that it does not have, or one that S3PRL's loop cannot drive.
+    """
+    classes = torch_optimizers()
+    if torch_optim_name not in classes:
+        raise ElpError(
+            f"optimizer.torch_optim_name is {torch_optim_name!r}, but there is no such name; "
+            f"valid: {', '.join(sorted(classes))}"
+        )
+    chosen = classes[torch_optim_name]
+    valid = [name for name in inspect.signature(chosen).parameters if name not in ("params", "lr")]
+    if unknown := [key for key in options if key not in valid]:
+        raise ElpError(f"optimizer: {torch_optim_name} has no option {unknown[0]!r}; it has: {', '.join(valid)}")
+    return _grouped(chosen, model_params, lr, groups, **options)
+
+
+def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """The classes of ``torch.optim`` that a plain training loop can drive, by name.
+
+    Left out are those whose step needs a closure (LBFGS) and the one for sparse gradients alone.
+    """
+    base = torch.optim.Optimizer
+    found = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
+    return {
+        name: value
+        for name, value in found.items()
+        if issubclass(value, base)
+        and value not in (base, torch.optim.SparseAdam)
+        and inspect.signature(value.step).parameters["closure"].default is None
+    }
+
+
+def _grouped(
+    chosen: type[torch.optim.Optimizer],
+    models: Sequence[nn.Module],
+    lr: float,
+    groups: Mapping[str, float] | None,
+    **options: Any,
+) -> Any:
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return chosen(parameter_groups(models, lr, groups), lr=lr, **plain)
