@@ -270,6 +270,7 @@ def test_they_drive_s3prls_own_runner(tmp_path, monkeypatch):
         return scheduler
 
     monkeypatch.setattr(Runner, "_get_scheduler", watched)
+    monkeypatch.setenv("ELP_STOCK_LOOP", "1")
     plan = "config.optimizer={name: ELPOptim, torch_optim_name: SGD, momentum: 0.5, lr: 0.01, groups: {l_adapter: 0.1}}"
     words = "{name: ELPMultipliers, multipliers: [0.5, 1.0, 0.2], groups: {l_adapter: [0.0, 1.0, 0.3]}}"
     options = f"{plan},,config.scheduler={words}"

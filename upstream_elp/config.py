@@ -97,6 +97,19 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None) -> Adapter
     return parse_config(_read(path), where=str(path), name=path.stem)
 
 
+def lineage(source: str | None = None) -> list[str]:
+    """The name of a configuration; for a user's file also that of the preset it starts from.
+
+    Raises:
+        ElpError: as :func:`load_config`.
+    """
+    name = load_config(source).name
+    base = (
+        _read(path).get("base") if (path := _find(str(source or DEFAULT_PRESET))).stem not in preset_names() else None
+    )
+    return [name] if base is None else [name, base]
+
+
 def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") -> AdapterConfig:
     """Build a configuration from a mapping, strictly.
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
-from upstream_elp.host import blocks, experiment, places
+from upstream_elp.host import experiment, places, recipes
 from upstream_elp.host.override import override
 from upstream_elp.shapes import other_entry
 from upstream_elp.sites import HUB_PREFIX
-from upstream_elp.yaml_files import read_yaml
 
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
@@ -84,13 +83,13 @@ def upstream_files(args: Namespace) -> None:
 
 
 def config(args: Namespace, script: Path | None) -> Path:
-    """The task config: ``-c``, or the one that comes with the task.
+    """The task config: ``-c`` (a file or the name of a recipe), or the one that comes with the task.
 
     Raises:
-        ElpError: if ``-c`` names no file, or the task is S3PRL's and its wheel ships no config.
+        ElpError: if ``-c`` names neither, or the task is S3PRL's and its wheel ships no config.
     """
     if args.config:
-        return file("-c", args.config)
+        return recipe("-c", args.config)
     ours = places.our_tasks_folder() / args.downstream / "config.yaml"
     roots = [Path(), *([script.parent] if script else []), places.s3prl_folder()]
     stock = [root / "downstream" / args.downstream / "config.yaml" for root in roots]
@@ -103,16 +102,20 @@ def config(args: Namespace, script: Path | None) -> Path:
     )
 
 
-def read_config(path: Path) -> dict:
-    """Read a task config.
+def recipe(flag: str, name: str) -> Path:
+    """The path of a task config that is named by its path or, for ours, by its name.
 
     Raises:
-        ElpError: if it is no YAML mapping.
+        ElpError: if there is none.
     """
-    content = read_yaml(path, name=f"-c {path}")
-    if not isinstance(content, dict):
-        raise ElpError(f"-c {path}: no mapping; a task config has the blocks {', '.join(blocks.TOP_LEVEL)}")
-    return content
+    path, known = Path(name), recipes.names()
+    if not path.is_file() and name in known:
+        return known[name]
+    if not path.is_file():
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean the recipe {close[0]}?" if close else ""
+        raise ElpError(f"{flag} {name}: no such file{hint}")
+    return path
 
 
 def checkpoint(flag: str, path: str) -> Path:

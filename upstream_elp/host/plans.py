@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from upstream_elp.errors import ElpError
-from upstream_elp.host import blocks, checks, experiment, flags, places, register, resume
+from upstream_elp.host import blocks, checks, experiment, flags, places, recipes, register, resume
 
 ADAPTER_FILE = "adapter_config.yaml"
 
@@ -123,7 +123,7 @@ def _resumed(plan: Plan) -> Namespace | None:
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, old, found, overridden=overridden)
     if args.config:
-        resume.same_config(flag, args, copy.deepcopy(config), found)
+        resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
         experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)
@@ -138,11 +138,11 @@ def _fresh(plan: Plan) -> None:
     args = plan.args
     checks.name("-d", args.downstream, [*places.our_tasks(), *places.stock_tasks()])
     path = checks.config(args, plan.script)
-    if args.config is None:
-        plan.argv += ["-c", str(path)]
+    if args.config != str(path):
+        plan.argv += ["-c", str(path)]  # of two, the last one counts
         args.config = str(path)
-    content = checks.read_config(path)
     _check_upstream(args)
+    content = recipes.read(path, args)
     if args.init_ckpt:
         experiment.loadable("-i", checks.checkpoint("-i", args.init_ckpt))
     if args.mode == "train":
@@ -152,6 +152,9 @@ def _fresh(plan: Plan) -> None:
     where = f"-c {path}{' with -o' if args.override else ''}"
     blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
     folder = experiment.experiment_folder(final)
+    if recipes.differs(path):
+        args.config = str(recipes.write(folder, path, args))
+        plan.argv += ["-c", args.config]
     if args.mode == "train" and leads():
         note = experiment.other_experiment(folder, final, content)
         plan.notes += [note] if note else []

@@ -5,7 +5,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
-from upstream_elp.host import checks, experiment
+from upstream_elp.host import checks, experiment, recipes
 from upstream_elp.host.override import override, parse
 
 _SHORT = {
@@ -66,13 +66,20 @@ def same_folder(flag: str, given: Namespace, old: Namespace, path: Path, *, over
     )
 
 
-def same_config(flag: str, args: Namespace, old: dict, path: Path) -> None:
+def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Path) -> None:
     """Refuse a ``-c`` whose content differs from the checkpoint's config; this run's ``-o`` counts for both.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        args: this run's flags.
+        had: the checkpoint's flags, which say the adapter that a recipe's ``methods`` are for.
+        old: the checkpoint's config.
+        path: the checkpoint.
 
     Raises:
         ElpError: naming the first keys that differ, with both values.
     """
-    new = checks.read_config(checks.file("-c", args.config))
+    new = recipes.read(checks.recipe("-c", args.config), had)
     for content in (new, old):
         if args.override and args.override.lower() != "none":
             override(args.override, Namespace(**vars(args)), content)
