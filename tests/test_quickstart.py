@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from upstream_elp.errors import ElpError
-from upstream_elp.quickstart.job import _layers, count_states
 from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
 from upstream_elp.quickstart.report import write_report
+from upstream_elp.training.weights import count_states, layers
 
 
 def plan(out: Path, **changes):
@@ -137,8 +137,8 @@ def test_parameters_are_counted_without_scores_and_fingerprints():
 
 def test_layer_weights_are_given_their_layers():
     weights = {"Featurizer": {"weights": torch.zeros(2)}}
-    assert _layers({**weights, "Upstream": {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}}) == [1, 3]
-    assert _layers(weights) == [0, 1], "without L-adapters the encoder's input comes first"
+    assert layers({**weights, "Upstream": {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}}) == [1, 3]
+    assert layers(weights) == [0, 1], "without L-adapters the encoder's input comes first"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ COMMANDS = {
     "params": ("upstream_elp.commands.params:params", "Count the parameters of a preset on a backbone."),
     "backbones": ("upstream_elp.commands.backbones:backbones", "List the families of backbones and their upstreams."),
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
+    "report": ("upstream_elp.commands.report:report", "Write an experiment's report again, or compare several."),
     "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
     "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),

@@ -94,6 +94,10 @@ class TaskExpert(nn.Module):
                 self._datasets[each] = self.make_dataset(each)
         return self._datasets[name]
 
+    def files(self) -> dict[str, list[Path]]:
+        """The audio files of every split that was built."""
+        return {split: dataset.files() for split, dataset in self._datasets.items()}
+
     def eval_splits(self) -> list[str]:
         """What ``runner.eval_dataloaders`` names, as it stands there."""
         splits = mapping(self.run_args.get("runner"), key="runner").get("eval_dataloaders") or []

@@ -144,6 +144,10 @@ class LibriSpeech(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
+    def files(self) -> list[Path]:
+        """The audio files of the split."""
+        return [self.root / path for batch in self.batches for path in batch]
+
     def __getitem__(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
         paths = self.batches[index]
         names = [Path(path).stem for path in paths]

@@ -198,6 +198,10 @@ class Emotions(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def files(self) -> list[Path]:
+        """The audio files of the split."""
+        return [self.root / row.path for row in self.rows]
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
         row = self.rows[index]
         return self.audio(self.root / row.path)[: self.crop].numpy(), self.labels[row.label], row.name

@@ -93,6 +93,10 @@ class Commands(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def files(self) -> list[Path]:
+        """The audio files of the split."""
+        return [self.root / row.path for row in self.rows]
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
         row = self.rows[index]
         label = [known[value] for known, value in zip(self.index, row.slots, strict=True)]

@@ -89,6 +89,10 @@ class TrainUtterances(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
+    def files(self) -> list[Path]:
+        """The audio files of the split."""
+        return [self.folder / name for name in self.names]
+
     def __getitem__(self, position: int) -> tuple[np.ndarray, str, int]:
         name = self.names[position]
         wav = read_utterance(self.folder / name)
@@ -127,6 +131,10 @@ class TrialUtterances(Dataset):
 
     def __len__(self) -> int:
         return len(self.names) + len(self.cohort)
+
+    def files(self) -> list[Path]:
+        """The audio files of the trials, then those of the cohort."""
+        return [*(self.folder / name for name in self.names), *self.cohort]
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, str]:
         if position < len(self.names):

@@ -32,6 +32,7 @@ def run_job(job: Job) -> dict[str, Any]:
 
     from upstream_elp.run import run
     from upstream_elp.training.states import find_states, load_states
+    from upstream_elp.training.weights import count_states, layer_weights, layers
 
     resumed = any(Path(job.folder).glob("states-*.ckpt"))
     started = time.perf_counter()
@@ -53,8 +54,8 @@ def run_job(job: Job) -> dict[str, Any]:
         "selected": checkpoint.name,
         "best_step": int(states["Step"]),
         "trainable": count_states(states),
-        "layer_weights": _layer_weights(states),
-        "layers": _layers(states),
+        "layer_weights": layer_weights(states),
+        "layers": layers(states),
         "seconds": {"train": round(trained - started, 1), "test": round(tested - trained, 1), "resumed": resumed},
         "machine": {
             "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else platform.machine(),
@@ -62,27 +63,6 @@ def run_job(job: Job) -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
-
-
-def count_states(states: dict[str, Any]) -> dict[str, int]:
-    """Number of trained values per model in a checkpoint: upstream, featurizer, head."""
-    counts = {"upstream": 0, "featurizer": 0, "head": 0}
-    for name, key in (("upstream", "Upstream"), ("featurizer", "Featurizer"), ("head", "Downstream")):
-        tensors = states.get(key, {})
-        counts[name] = sum(t.numel() for k, t in tensors.items() if t.is_floating_point() and k != "best_score")
-    return counts
-
-
-def _layer_weights(states: dict[str, Any]) -> list[float]:
-    """Softmax of the featurizer's layer weights, empty where the head sees one state alone."""
-    weights = states.get("Featurizer", {}).get("weights")
-    return [] if weights is None else [round(value, 6) for value in weights.softmax(dim=0).tolist()]
-
-
-def _layers(states: dict[str, Any]) -> list[int]:
-    """Encoder layers whose outputs the weights belong to: those with L-adapters, else all, with the input as 0."""
-    adapted = {int(name.split(".")[1]) for name in states.get("Upstream", {}) if name.startswith("l_adapter.")}
-    return [index + 1 for index in sorted(adapted)] or list(range(len(_layer_weights(states))))
 
 
 def _last_line(path: Path, split: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 from upstream_elp.config import load_config, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
+from upstream_elp.training.logs import METRICS
 
 EVALUATIONS = 3
 """How often a run looks at its dev set."""
@@ -43,7 +44,7 @@ TASKS = {
         Task("elp_ic", "IC", "ic_quick.yaml", "acc", True, "dev", "test"),
     )
 }
-METRIC_TITLES = {"wer": "WER", "uer": "character error rate", "eer": "EER", "acc": "accuracy"}
+METRIC_TITLES = {name: metric.title for name, metric in METRICS.items()}
 METHODS = ("weighted_sum", "elp", "full_finetune")
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 
+from upstream_elp.pictures import legend_below, panels, save
 from upstream_elp.quickstart.plan import TASKS
-
-mpl.use("Agg")  # no display is needed to write files
-from matplotlib import pyplot as plt
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:
@@ -21,7 +18,7 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
         path: PNG file.
     """
     tasks = [task for task in TASKS if task in set(curves["task"])]
-    figure, axes = plt.subplots(2, len(tasks), figsize=(3.2 * len(tasks), 5.2), squeeze=False, constrained_layout=True)
+    figure, axes = panels(2, len(tasks))
     for column, task in enumerate(tasks):
         of_task = curves[curves["task"] == task]
         for row, is_loss in enumerate((True, False)):
@@ -33,9 +30,8 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
             axis.set_ylabel(shown["what"].iloc[0] if len(shown) else "")
             axis.set_xlabel("" if is_loss else "optimizer step")
             axis.grid(alpha=0.3)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
-    _save(figure, path)
+    legend_below(figure, axes[0][0])
+    save(figure, path)
 
 
 def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
@@ -46,7 +42,7 @@ def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
         path: PNG file.
     """
     tasks = [task for task in TASKS if task in set(weights["task"])]
-    figure, axes = plt.subplots(1, len(tasks), figsize=(3.2 * len(tasks), 3), squeeze=False, constrained_layout=True)
+    figure, axes = panels(1, len(tasks), height=3)
     for axis, task in zip(axes[0], tasks, strict=True):
         groups = list(weights[weights["task"] == task].groupby("method", sort=False))
         width = 0.8 / len(groups)
@@ -57,13 +53,5 @@ def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y", alpha=0.3)
     axes[0][0].set_ylabel("softmax weight")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
-    _save(figure, path)
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(temporary, dpi=150)
-    plt.close(figure)
-    temporary.replace(path)
+    legend_below(figure, axes[0][0])
+    save(figure, path)

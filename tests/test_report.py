@@ -1,0 +1,317 @@
+"""The report of an experiment: every figure from the folder, and the same again when it is rewritten."""
+
+import csv
+import json
+import struct
+from argparse import Namespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.task_tools import make_expert
+from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxceleb1
+from upstream_elp.cli import group
+from upstream_elp.errors import ElpError
+from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
+from upstream_elp.training.logs import read_logs, summarize
+from upstream_elp.training.report import FACTS, duration, rewrite, write_report
+
+GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "encoder": 0.0}
+
+
+def train_line(step, loss, **changes):
+    line = {"step": step, "epoch": step // 40, "loss": loss, "grad_norm": 1.0, "lr": GROUPS, "skipped": 0}
+    return {**line, "utterances": 80, "seconds": 4.0, **changes}
+
+
+def metric_line(split, step, **metrics):
+    return {"task": "elp_asr", "split": split, "step": step, "items": 9, "metrics": metrics, "chance": {}}
+
+
+def checkpoint(weights, *, adapted=(), upstream="elp_local"):
+    args = Namespace(upstream=upstream, upstream_ckpt="b.pt", upstream_model_config="le", downstream="elp_asr", seed=3)
+    return {
+        "Args": args,
+        "Config": {"runner": {"eval_dataloaders": ["dev-clean"]}},
+        "Step": 40,
+        "Featurizer": {} if weights is None else {"weights": torch.tensor(weights)},
+        "Upstream": {f"l_adapter.{layer}.linear.weight": torch.zeros(2, 2) for layer in adapted},
+        "Downstream": {"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
+    }
+
+
+def write_lines(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run of 60 steps that was stopped at 50 and went on from 40, with one test of its best checkpoint."""
+    expdir = tmp_path / "exp"
+    expdir.mkdir()
+    steps = [train_line(step, 10.0 / step) for step in (10, 20, 30, 40)]
+    write_lines(expdir / "train.jsonl", [*steps, train_line(50, 77.0), train_line(50, None), train_line(60, 0.5)])
+    write_lines(
+        expdir / "metrics.jsonl",
+        [
+            metric_line("train", 20, wer=90.0, loss=0.6),
+            metric_line("dev-clean", 20, wer=50.0, uer=20.0, loss=3.0),
+            metric_line("dev-clean", 40, wer=30.0, uer=22.0, loss=2.0),
+            metric_line("dev-clean", 60, wer=99.0, uer=None, loss=2.5),
+            metric_line("dev-clean", 60, wer=30.0, uer=None, loss=2.5),
+            {**metric_line("test-clean", 0, wer=33.0, uer=21.0), "checkpoint": "dev-clean-best.ckpt"},
+        ],
+    )
+    torch.save(checkpoint([0.0, 1.0, 2.0], adapted=(0, 1, 3)), expdir / "dev-clean-best.ckpt")
+    return expdir
+
+
+def facts(**changes):
+    known = {
+        "command": ["elp", "run"], "versions": {"torch": "2"},
+        "config": {"runner": {"eval_dataloaders": ["dev-clean"]}},
+        "args": {"downstream": "elp_asr", "upstream": "elp_local"}, "adapter": {"name": "le"}, "seed": 3,
+        "parameters": {"head": 5, "l_adapter": 1200, "frozen": 94_000_000}, "seconds": 3725.4,
+        "peak_memory_bytes": 3 * 2**30, "device": "cpu", "data": {"train": {"files": 2, "bytes": 3, "sha256": "a"}},
+        "skipped_steps": 1, "skipped_files": [],
+    }  # fmt: skip
+    assert set(known) == set(FACTS)
+    return {**known, **changes}
+
+
+def size_of_png(path):
+    """(width, height) in pixels."""
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    return struct.unpack(">II", content[16:24])
+
+
+def test_best_and_final_values_with_their_steps(folder):
+    told = write_report(folder, facts())
+    results = json.loads((folder / "results.json").read_text())
+    wer, uer = (results["metrics"]["dev-clean"][name] for name in ("wer", "uer"))
+    assert wer == {"best": 30.0, "best_step": 40, "final": 30.0, "final_step": 60, "unit": "%"}
+    assert uer == {"best": 20.0, "best_step": 20, "final": None, "final_step": 60, "unit": "%"}
+    assert [(line["split"], line["checkpoint"]) for line in results["tests"]] == [("test-clean", "dev-clean-best.ckpt")]
+    assert {key: results[key] for key in FACTS} == facts()
+    assert results["missing"] == []
+    for words in (
+        "dev-clean WER                    30.00 % at step 40 (last: 30.00 % at step 60)",
+        "20.00 % at step 20 (last: not finite at step 60)", "test-clean WER", "33.00 % of dev-clean-best.ckpt",
+        "1,205 (head 5, l_adapter 1,200)", "94,000,000", "1 h 02 min", "3.00 GiB on cpu", "skipped steps",
+    ):  # fmt: skip
+        assert words in told
+    assert "train" not in told.split("trained")[0] and "skipped files" not in told
+
+
+def test_a_step_that_stands_twice_counts_the_last_time(folder):
+    logs = read_logs(folder)
+    assert [line["step"] for line in logs.train] == [10, 20, 30, 40, 50, 60]
+    assert logs.train[4]["loss"] is None
+    write_report(folder, facts())
+    training = json.loads((folder / "results.json").read_text())["training"]
+    assert training == {
+        "steps": 60, "epochs": 1, "loss_first": 1.0, "loss_last": 0.5, "utterances": 480, "seconds": 24.0,
+        "utterances_per_second": 20.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "best"), [("acc", (3.0, 2)), ("wer", (1.0, 1)), ("min_dcf", (1.0, 1)), ("unheard_of", (None, None))]
+)
+def test_the_better_direction_is_the_metrics(name, best):
+    point = summarize({1: 1.0, 2: 3.0, 3: 3.0, 4: None}, name)
+    assert (point["best"], point["best_step"]) == best
+    assert (point["final"], point["final_step"]) == (None, 4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "adapted", "names"),
+    [
+        ([0.0, 1.0, 2.0], (0, 1, 3), ["L-adapter 1", "L-adapter 2", "L-adapter 4"]),
+        ([0.0, 1.0, 2.0], (), ["hidden state 0", "hidden state 1", "hidden state 2"]),
+        ([0.0, 1.0, 2.0], (0, 1), ["hidden state 0", "hidden state 1", "hidden state 2"]),  # -s chose other features
+        ([0.5], (), []),
+        (None, (0, 1), []),
+    ],
+)
+def test_layer_weights_are_the_best_checkpoints_softmax_by_name(folder, weights, adapted, names):
+    torch.save(checkpoint(weights, adapted=adapted), folder / "dev-clean-best.ckpt")
+    torch.save(checkpoint([9.0, 9.0]), folder / "states-60.ckpt")
+    torch.save(checkpoint([9.0, 9.0]), folder / "another-best.ckpt")
+    write_report(folder, facts())
+    written = (folder / "layer_weights.csv", folder / "layer_weights.png")
+    assert [path.exists() for path in written] == [bool(names)] * 2
+    if names:
+        rows = list(csv.reader(written[0].open()))
+        assert rows[0] == ["layer", "weight"]
+        # softmax of 0, 1, 2: e**k / (1 + e + e**2)
+        assert [(name, float(value)) for name, value in rows[1:]] == [
+            (name, pytest.approx(value, abs=1e-6))
+            for name, value in zip(names, (0.090031, 0.244728, 0.665241), strict=True)
+        ]
+        assert min(size_of_png(written[1])) > 300
+
+
+def test_the_curves_have_a_panel_for_each_quantity(folder):
+    from upstream_elp.training.curves import _panels
+
+    panels = {panel.label: panel for panel in _panels(read_logs(folder))}
+    assert list(panels) == ["loss", "WER (%)", "character error rate (%)", "learning rate"]
+    assert set(panels["loss"].lines) == {"train", "dev-clean"} and panels["loss"].log
+    assert set(panels["WER (%)"].lines) == {"train", "dev-clean"} and not panels["WER (%)"].log
+    assert set(panels["learning rate"].lines) == set(GROUPS) and panels["learning rate"].log
+    assert panels["learning rate"].lines["encoder"] == dict.fromkeys((10, 20, 30, 40, 50, 60))
+    write_report(folder, facts())
+    width, height = size_of_png(folder / "curves.png")
+    assert width > height > 500
+
+
+def test_rewriting_gives_the_same_from_the_folder_alone(folder):
+    write_report(folder, facts())
+    before = json.loads((folder / "results.json").read_text())
+    for name in ("curves.png", "layer_weights.png", "layer_weights.csv"):
+        (folder / name).unlink()
+    again = rewrite(folder)
+    assert {**again, "written": None} == {**before, "written": None}
+    assert all((folder / name).is_file() for name in ("curves.png", "layer_weights.png", "layer_weights.csv"))
+
+
+def test_a_folder_without_results_is_reported_from_its_checkpoint_and_says_what_is_missing(folder):
+    (folder / "metrics.jsonl").unlink()
+    results = rewrite(folder)
+    assert results["seed"] == 3
+    assert results["parameters"] == {"upstream": 12, "featurizer": 3, "head": 5}
+    assert results["missing"] == ["there is no metrics.jsonl", "not recorded: command, versions, data"]
+    assert results["metrics"] == {}
+    assert (folder / "curves.png").is_file(), "the loss is known"
+
+
+def test_logs_without_a_checkpoint_and_with_broken_lines(folder):
+    (folder / "dev-clean-best.ckpt").write_bytes(b"broken")
+    (folder / "train.jsonl").write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
+    told = write_report(folder, {"seconds": 5})
+    assert "1 broken lines of train.jsonl are left out" in told
+    assert "dev-clean-best.ckpt" in told
+    assert not (folder / "layer_weights.png").exists()
+    (folder / "dev-clean-best.ckpt").unlink()
+    assert "there is no checkpoint to read layer weights from" in write_report(folder, {})
+
+
+def test_nothing_is_half_written(folder, monkeypatch):
+    write_report(folder, facts())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    from upstream_elp.pictures import Figure
+
+    def broken(figure, file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(ElpError, match=r"cannot write the report into .*: No space left on device"):
+        write_report(folder, facts())
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before if name != "results.json")
+
+
+def test_json_holds_what_json_can(folder):
+    odd = facts(config={"a": float("nan"), "b": folder, 3: (1, 2)}, args=Namespace(x=float("inf")))
+    write_report(folder, odd)
+    text = (folder / "results.json").read_text()
+    results = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert results["config"] == {"a": None, "b": str(folder), "3": [1, 2]}
+    assert results["args"] == {"x": None}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: write_report(path / "no", {}), "no: there is no such experiment folder"),
+        (lambda path: write_report(path, {"sead": 1}), "a report has no fact 'sead'; it has: command"),
+        (lambda path: rewrite(path), "holds neither results.json nor metrics.jsonl nor a checkpoint"),
+        (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json is not readable"),
+        (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is no results.json of format 1"),
+    ],
+)
+def test_wrong_folders_are_one_sentence(make, message, tmp_path):
+    with pytest.raises(ElpError, match=message) as caught:
+        make(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_durations():
+    assert [duration(s) for s in (0.4, 59.6, 3599, 3600, 90061)] == [
+        "0 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "25 h 01 min",
+    ]  # fmt: skip
+
+
+def test_the_command_prints_one_and_compares_several(folder, tmp_path):
+    write_report(folder, facts())
+    other = tmp_path / "other"
+    other.mkdir()
+    write_lines(other / "metrics.jsonl", [metric_line("dev", 5, acc=70.0)])
+    one = CliRunner().invoke(group, ["report", str(folder)])
+    assert one.exit_code == 0 and "30.00 % at step 40" in one.output
+    several = CliRunner().invoke(group, ["report", str(folder), str(other)]).output.splitlines()
+    assert several[0].startswith("| experiment")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in several]
+    first, second = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
+    assert (first["experiment"], first["adapter"], first["dev-clean wer best (%)"]) == ("exp", "le", "30.00")
+    assert (first["trained parameters"], first["dev-clean wer best step"], first["seed"]) == ("1,205", "40", "3")
+    assert (second["experiment"], second["dev acc best (%)"], second["adapter"]) == ("other", "70.00", "-")
+    out = tmp_path / "all.csv"
+    told = CliRunner().invoke(group, ["report", str(folder), str(other), "--format", "csv", "--out", str(out)])
+    assert told.exit_code == 0
+    rows = list(csv.DictReader(out.open()))
+    assert [row["experiment"] for row in rows] == ["exp", "other"]
+    assert float(rows[0]["test-clean wer (%)"]) == 33.0 and rows[1]["test-clean wer (%)"] == ""
+
+
+# which data ----------------------------------------------------------------------------------------------------------
+
+
+def make_files(root, sizes):
+    for name, size in sizes.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x" * size)
+    return [root / name for name in sizes]
+
+
+SIZES = {"a/1.wav": 3, "a/2.wav": 4, "b/c/1.wav": 5}
+
+
+def test_a_fingerprint_depends_on_names_and_sizes_and_on_nothing_else(tmp_path):
+    files = make_files(tmp_path / "here", SIZES)
+    first = data_fingerprint(files)
+    assert (first["files"], first["bytes"]) == (3, 12)
+    assert data_fingerprint([*files[::-1], files[0]]) == first
+    (tmp_path / "here" / "a" / "3.wav").write_bytes(b"not used")
+    assert data_fingerprint(files) == first
+    assert data_fingerprint(make_files(tmp_path / "there" / "deep", SIZES)) == first
+    changes = [{**SIZES, "a/1.wav": 4}, {"a/1.wav": 3, "a/2.wav": 4, "b/d/1.wav": 5}, {"a/1.wav": 3, "b/c/1.wav": 9}]
+    found = [data_fingerprint(make_files(tmp_path / str(i), sizes))["sha256"] for i, sizes in enumerate(changes)]
+    assert len({first["sha256"], *found}) == 4
+    assert data_fingerprint([])["files"] == 0
+    files[0].unlink()
+    with pytest.raises(ElpError, match=r"1\.wav is not there any more"):
+        data_fingerprint(files)
+
+
+@pytest.mark.parametrize(
+    ("task", "corpus"),
+    [("elp_asr", librispeech), ("elp_sv", voxceleb1), ("elp_er", iemocap), ("elp_ic", fluent_speech_commands)],
+)
+def test_every_task_lists_the_files_of_its_splits(task, corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    root = corpus(tmp_path)
+    options = {"held_out": 2, "min_samples": 6000} if task == "elp_sv" else {}
+    head = make_expert(task, tmp_path / "exp", datarc={"root": str(root), **options})
+    train = head.dataset("train")
+    found = task_fingerprint(head)
+    assert "train" in found and len(found) > 1, "dev is built with train"
+    assert all(path.is_file() for files in head.files().values() for path in files)
+    utterances = sum(len(item[0]) for item in train) if task == "elp_asr" else len(train)
+    assert found["train"]["files"] == utterances
+    assert task_fingerprint(torch.nn.Linear(1, 1)) == {}

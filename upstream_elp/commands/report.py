@@ -1,0 +1,53 @@
+"""``elp report``: write the report of experiments again, and compare several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+FORMATS = ("markdown", "csv")
+
+
+@click.command()
+@click.argument("expdirs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File for the comparison. [default: the terminal]")
+def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
+    """Write results.json, curves.png and layer_weights.{png,csv} again from what each EXPDIR holds.
+
+    One folder: its table is printed. Several: one table that compares them, as Markdown or CSV.
+    """
+    from upstream_elp.training.compare import compare, to_markdown
+    from upstream_elp.training.report import rewrite, table
+
+    results = {expdir: rewrite(expdir) for expdir in dict.fromkeys(expdirs)}
+    if len(results) == 1 and out is None and form == "markdown":
+        click.echo(table(next(iter(results.values()))))
+        return
+    frame = compare(dict(zip(_names(list(results)), results.values(), strict=True)))
+    text = to_markdown(frame) + "\n" if form == "markdown" else frame.to_csv(index=False)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    _write(out, text)
+    click.echo(f"{out}: {len(frame)} experiments")
+
+
+def _names(expdirs: list[Path]) -> list[str]:
+    """Each folder as far as it differs from the others: without what all begin with."""
+    paths = [expdir.resolve() for expdir in expdirs]
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(shared).as_posix() for path in paths]
+
+
+def _write(out: Path, text: str) -> None:
+    from upstream_elp.errors import ElpError
+    from upstream_elp.files import whole_file
+
+    try:
+        with whole_file(out, encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise ElpError(f"cannot write {out}: {error.strerror or error}") from error

@@ -1,0 +1,69 @@
+"""Which files a run used: a fingerprint of names and sizes, to tell one set of data from another.
+
+The list comes from the data sets that a task has built (``files()`` of the head and of its data sets), so it holds the
+audio that the run's splits consist of, and nothing else below the corpus root. Contents are not read, and transcripts,
+labels and trial lists are not in it; `elp prepare --decode` looks at contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from upstream_elp.errors import ElpError
+
+
+def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
+    """Hash names and sizes of files; equal wherever the corpus lies, and in whatever order it is used.
+
+    Every folder is listed once. Names count relative to the deepest folder that holds all files.
+
+    Args:
+        files: the files; repeated ones count once.
+
+    Returns:
+        ``files`` (their number), ``bytes`` (their sizes' sum) and ``sha256``.
+
+    Raises:
+        ElpError: naming a file that is not there.
+    """
+    paths = sorted({os.fspath(path) for path in files})
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        folders.setdefault(folder, []).append(name)
+    root = os.path.commonpath(list(folders)) if folders else ""
+    digest, total = hashlib.sha256(), 0
+    for folder in sorted(folders):
+        sizes = _sizes(folder, set(folders[folder]))
+        below = os.path.relpath(folder, root)
+        for name in folders[folder]:
+            if name not in sizes:
+                raise ElpError(f"{Path(folder, name)} is not there any more; the run's data has changed")
+            total += sizes[name]
+            digest.update(f"{below}/{name}\0{sizes[name]}\n".encode("utf-8", "surrogateescape"))
+    return {"files": len(paths), "bytes": total, "sha256": digest.hexdigest()}
+
+
+def task_fingerprint(head: nn.Module) -> dict[str, dict[str, Any]]:
+    """The fingerprint of each split that a task has built; empty for tasks that do not list their files (S3PRL's own).
+
+    Args:
+        head: the downstream expert, possibly wrapped for several processes.
+    """
+    head = getattr(head, "module", head)
+    splits = head.files() if hasattr(head, "files") else {}
+    return {split: data_fingerprint(files) for split, files in splits.items()}
+
+
+def _sizes(folder: str, names: set[str]) -> dict[str, int]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name in names}
+    except OSError:
+        return {}

@@ -1,0 +1,134 @@
+"""The two logs of an experiment folder: ``train.jsonl`` of the loop, ``metrics.jsonl`` of the tasks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TRAIN_LOG = "train.jsonl"
+METRICS_LOG = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read a metric.
+
+    Args:
+        title: for axes and tables.
+        unit: empty for none.
+        higher_is_better: None if not known, then no best value is named.
+    """
+
+    title: str
+    unit: str = "%"
+    higher_is_better: bool | None = False
+
+
+METRICS = {
+    "loss": Metric("loss", unit=""),
+    "wer": Metric("WER"),
+    "uer": Metric("character error rate"),
+    "eer": Metric("EER"),
+    "eer_raw": Metric("EER without s-norm"),
+    "min_dcf": Metric("minDCF", unit=""),
+    "acc": Metric("accuracy", higher_is_better=True),
+    "uacc": Metric("unweighted accuracy", higher_is_better=True),
+    "action_acc": Metric("accuracy of the action", higher_is_better=True),
+    "object_acc": Metric("accuracy of the object", higher_is_better=True),
+    "location_acc": Metric("accuracy of the location", higher_is_better=True),
+}
+"""The metrics of our tasks; rates are in per cent."""
+
+
+def metric_of(name: str) -> Metric:
+    """How to read a metric by its name in ``metrics.jsonl``; another task's has neither unit nor direction."""
+    return METRICS.get(name, Metric(name, unit="", higher_is_better=None))
+
+
+def show(name: str, value: float | None) -> str:
+    """A value with its unit, for tables."""
+    if value is None:
+        return "not finite"
+    return f"{value:.2f} %" if metric_of(name).unit == "%" else f"{value:.4g}"
+
+
+@dataclass
+class Logs:
+    """What the logs of a folder say, each step once.
+
+    Args:
+        train: lines of ``train.jsonl`` by rising step.
+        curves: split -> metric -> step -> value (None where it was not finite), from evaluations during training.
+        tests: evaluations of a checkpoint from the command line, the last one per split and checkpoint.
+        missing: one sentence for everything that is not there.
+    """
+
+    train: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, dict[str, dict[int, float | None]]] = field(default_factory=dict)
+    tests: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def read_logs(folder: Path) -> Logs:
+    """Read both logs; a step that stands twice (after a resume) counts the last time."""
+    logs = Logs()
+    steps = {line["step"]: line for line in _lines(folder / TRAIN_LOG, logs) if isinstance(line.get("step"), int)}
+    logs.train = [steps[step] for step in sorted(steps)]
+    tests: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in _lines(folder / METRICS_LOG, logs):
+        split, step, values = line.get("split"), line.get("step"), line.get("metrics")
+        if not isinstance(split, str) or not isinstance(step, int) or not isinstance(values, dict):
+            continue
+        if "checkpoint" in line or step == 0:
+            tests[split, str(line.get("checkpoint"))] = line
+            continue
+        for name, value in values.items():
+            logs.curves.setdefault(split, {}).setdefault(name, {})[step] = _finite(value)
+    logs.tests = list(tests.values())
+    return logs
+
+
+def summarize(points: dict[int, float | None], name: str) -> dict[str, Any]:
+    """Best and last value of a metric over the steps, with the steps.
+
+    ``best`` is the first of equal ones; None where no value is finite or the metric's direction is not known.
+    """
+    final = max(points)
+    finite = {step: value for step, value in sorted(points.items()) if value is not None}
+    upwards, best = metric_of(name).higher_is_better, None
+    if finite and upwards is not None:
+        best = (max if upwards else min)(finite, key=finite.__getitem__)
+    return {
+        "best": None if best is None else finite[best],
+        "best_step": best,
+        "final": points[final],
+        "final_step": final,
+        "unit": metric_of(name).unit,
+    }
+
+
+def _lines(path: Path, logs: Logs) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        logs.missing.append(f"there is no {path.name}")
+        return
+    broken = 0
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:  # a kill cuts a line off
+            line = None
+        if isinstance(line, dict):
+            yield line
+        else:
+            broken += bool(text.strip())
+    if broken:
+        logs.missing.append(f"{broken} broken lines of {path.name} are left out")
+
+
+def _finite(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None
