@@ -17,7 +17,7 @@ from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
 from upstream_elp.training.logs import read_logs, summarize
 from upstream_elp.training.report import FACTS, duration, rewrite, write_report
 
-GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "encoder": 0.0}
+GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
 
 
 def train_line(step, loss, **changes):
@@ -161,7 +161,8 @@ def test_the_curves_have_a_panel_for_each_quantity(folder):
     assert list(panels) == ["loss", "WER (%)", "character error rate (%)", "learning rate"]
     assert set(panels["loss"].lines) == {"train", "dev-clean"} and panels["loss"].log
     assert set(panels["WER (%)"].lines) == {"train", "dev-clean"} and not panels["WER (%)"].log
-    assert set(panels["learning rate"].lines) == set(GROUPS) and panels["learning rate"].log
+    assert set(panels["learning rate"].lines) == {"head", "l_adapter, e_adapter", "encoder"}
+    assert panels["learning rate"].log
     assert panels["learning rate"].lines["encoder"] == dict.fromkeys((10, 20, 30, 40, 50, 60))
     write_report(folder, facts())
     width, height = size_of_png(folder / "curves.png")
@@ -181,8 +182,8 @@ def test_rewriting_gives_the_same_from_the_folder_alone(folder):
 def test_a_folder_without_results_is_reported_from_its_checkpoint_and_says_what_is_missing(folder):
     (folder / "metrics.jsonl").unlink()
     results = rewrite(folder)
-    assert results["seed"] == 3
-    assert results["parameters"] == {"upstream": 12, "featurizer": 3, "head": 5}
+    assert (results["seed"], results["adapter"]["name"]) == (3, "le")
+    assert results["parameters"] == {"head": 5, "featurizer": 3, "l_adapter": 12}
     assert results["missing"] == ["there is no metrics.jsonl", "not recorded: command, versions, data"]
     assert results["metrics"] == {}
     assert (folder / "curves.png").is_file(), "the loss is known"

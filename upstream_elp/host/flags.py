@@ -25,7 +25,7 @@ _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (("-a", "--auto_resume"), {"action": "store_true"}, "go on if the experiment folder holds checkpoints"),
     (("-i", "--init_ckpt"), {"metavar": "CKPT"}, "load a checkpoint's weights, keeping these flags and config"),
     (("-t", "--evaluate_split"), {"metavar": "SPLIT", "default": "test"}, "split to evaluate, or file to infer"),
-    (("-c", "--config"), {"metavar": "FILE"}, "task config (our tasks bring their own)"),
+    (("-c", "--config"), {"metavar": "FILE"}, "task config or name of a recipe (our tasks bring their own)"),
     (("-v", "--downstream_variant"), {"metavar": "NAME"}, "variant of the task, such as fold3 of elp_er"),
     (("-r", "--upstream_refresh"), {"action": "store_true"}, "download the upstream again"),
     (("--seed",), {"metavar": "N", "type": int, "default": 1337}, "seed of everything but the data split"),

@@ -12,6 +12,8 @@ from upstream_elp.training.logs import Logs, metric_of
 
 Points = Mapping[int, float | None]
 COLUMNS = 3
+FEW = 25
+"""Up to so many points of a line are marked."""
 WIDE = 20
 """Positive error rates that span more than this factor are drawn on a logarithmic axis."""
 
@@ -23,7 +25,6 @@ class Panel:
     label: str
     lines: dict[str, Points]
     log: bool
-    marker: str = ""
 
 
 def plot_curves(logs: Logs, path: Path) -> bool:
@@ -68,6 +69,7 @@ def plot_layer_weights(weights: Sequence[tuple[str, float]], path: Path, *, titl
     axis.set_ylim(0, 1.25 * max(weight for _, weight in weights))
     axis.legend(fontsize=8, loc="upper right")
     axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
     save(figure, path)
 
 
@@ -81,21 +83,32 @@ def _panels(logs: Logs) -> list[Panel]:
         metric = metric_of(name)
         lines: dict[str, Points] = {split: values[name] for split, values in logs.curves.items() if name in values}
         label = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
-        drawn.append(Panel(label, lines, log=metric.higher_is_better is False and _span(lines) > WIDE, marker="o"))
+        drawn.append(Panel(label, lines, log=metric.higher_is_better is False and _span(lines) > WIDE))
+    rates = _rates(logs)
+    return [*drawn, Panel("learning rate", rates, log=True)] if rates else drawn
+
+
+def _rates(logs: Logs) -> dict[str, Points]:
+    """Learning rate per group; groups with the same rates share a line."""
     rates: dict[str, dict[int, float | None]] = {}
     for line in logs.train:
         for group, rate in (line.get("lr") or {}).items():
             rates.setdefault(group, {})[line["step"]] = rate or None  # a rate of 0 has no place on this axis
-    return [*drawn, Panel("learning rate", dict(rates), log=True)] if rates else drawn
+    equal: dict[tuple, list[str]] = {}
+    for group, points in rates.items():
+        equal.setdefault(tuple(points.items()), []).append(group)
+    return {", ".join(groups): dict(points) for points, groups in equal.items()}
 
 
 def _draw(axis: Axes, panel: Panel) -> None:
     for name, points in panel.lines.items():
         steps = sorted(points)
         values = [math.nan if points[step] is None else points[step] for step in steps]
-        marker = panel.marker or ("o" if len(steps) < 3 else "")
-        axis.plot(steps, values, marker=marker, markersize=3, linewidth=1.2, label=name)
+        axis.plot(steps, values, marker="o" if len(steps) <= FEW else "", markersize=3, linewidth=1.2, label=name)
     axis.set_yscale("log" if panel.log else "linear")
+    if panel.log and 0 < _span(panel.lines) < 10:  # powers of ten would leave such an axis without a number
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}")
     axis.set_xlabel("optimizer step")
     axis.set_ylabel(panel.label)
     axis.grid(alpha=0.3, which="both" if panel.log else "major")

@@ -17,12 +17,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from upstream_elp.checkpoint import CONFIG_FILE, read_adapter_folder
+from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.host import experiment
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG, Logs, metric_of, read_logs, show, summarize
 from upstream_elp.training.states import load_states
-from upstream_elp.training.weights import count_states, named_layer_weights
+from upstream_elp.training.weights import count_components, named_layer_weights
 
 RESULTS = "results.json"
 FORMAT = 1
@@ -65,7 +67,8 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     if unknown := [key for key in facts if key not in FACTS]:
         raise ElpError(f"a report has no fact {unknown[0]!r}; it has: {', '.join(FACTS)}")
     logs = read_logs(expdir)
-    if unknown := [key for key in REPRODUCE if not facts.get(key)]:
+    adapted = str(_plain(facts.get("args") or {}).get("upstream")).startswith("elp_")
+    if unknown := [key for key in (*REPRODUCE, *(["adapter"] if adapted else [])) if not facts.get(key)]:
         logs.missing.append(f"not recorded: {', '.join(unknown)}")
     config = facts.get("config") or {}
     weights, checkpoint = _layers(expdir, config, logs)
@@ -221,7 +224,23 @@ def _known_facts(expdir: Path) -> dict[str, Any]:
         return {}
     states = load_states(found[0])
     args = vars(states["Args"])
-    return {"args": args, "config": states["Config"], "seed": args.get("seed"), "parameters": count_states(states)}
+    parameters, adapter = count_components(states), _adapter(args)
+    return {
+        "args": args, "config": states["Config"], "adapter": adapter, "seed": args.get("seed"), "parameters": parameters,
+    }  # fmt: skip
+
+
+def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The adapter that the arguments name, if there is one and its file is still there."""
+    if not str(args.get("upstream")).startswith("elp_"):
+        return None
+    trained = Path(str(args.get("upstream_ckpt")), CONFIG_FILE)
+    try:
+        if trained.is_file():
+            return read_adapter_folder(trained.parent).config.to_dict()
+        return load_config(args.get("upstream_model_config")).to_dict()
+    except ElpError:
+        return None  # a report without it says so
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 
 def count_states(states: dict[str, Any]) -> dict[str, int]:
     """Number of trained values per model in a checkpoint: upstream, featurizer, head."""
@@ -12,6 +14,21 @@ def count_states(states: dict[str, Any]) -> dict[str, int]:
         tensors = states.get(key, {})
         counts[name] = sum(t.numel() for k, t in tensors.items() if t.is_floating_point() and k != "best_score")
     return counts
+
+
+def count_components(states: dict[str, Any]) -> dict[str, int]:
+    """Number of trained values per component: head, featurizer, and each method of the adapters.
+
+    What is trained in a stock upstream counts as ``encoder``.
+    """
+    counts = count_states(states)
+    parts = {"head": counts["head"], "featurizer": counts["featurizer"]}
+    ours = str(getattr(states.get("Args"), "upstream", "")).startswith("elp_")
+    for name, tensor in states.get("Upstream", {}).items():
+        if torch.is_tensor(tensor) and tensor.is_floating_point():
+            component = name.split(".")[0] if ours else "encoder"
+            parts[component] = parts.get(component, 0) + tensor.numel()
+    return {name: count for name, count in parts.items() if count}
 
 
 def layer_weights(states: dict[str, Any]) -> list[float]:
