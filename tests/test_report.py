@@ -14,8 +14,9 @@ from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxc
 from upstream_elp.cli import group
 from upstream_elp.errors import ElpError
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
+from upstream_elp.training.facts import FACTS
 from upstream_elp.training.logs import read_logs, summarize
-from upstream_elp.training.report import FACTS, duration, rewrite, write_report
+from upstream_elp.training.report import duration, rewrite, write_report
 
 GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
 

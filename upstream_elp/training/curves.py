@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.ticker import LogLocator, NullFormatter
+
 from upstream_elp.pictures import Axes, panels, save
 from upstream_elp.training.logs import Logs, metric_of
 
@@ -106,9 +108,10 @@ def _draw(axis: Axes, panel: Panel) -> None:
         values = [math.nan if points[step] is None else points[step] for step in steps]
         axis.plot(steps, values, marker="o" if len(steps) <= FEW else "", markersize=3, linewidth=1.2, label=name)
     axis.set_yscale("log" if panel.log else "linear")
-    if panel.log and 0 < _span(panel.lines) < 10:  # powers of ten would leave such an axis without a number
-        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            which(lambda value, _: f"{value:g}")
+    if panel.log and _span(panel.lines) < 1000:  # powers of ten alone would leave a short axis without a number
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("optimizer step")
     axis.set_ylabel(panel.label)
     axis.grid(alpha=0.3, which="both" if panel.log else "major")

@@ -1,6 +1,6 @@
 """What a run leaves for people: ``results.json``, ``curves.png``, ``layer_weights.{png,csv}`` and a short table.
 
-Everything comes from the experiment folder, but for the facts that only the run itself knows (:data:`FACTS`); these are
+Everything comes from the experiment folder, but for the facts that only the run itself knows (:data:`upstream_elp.training.facts.FACTS`); these are
 kept in ``results.json``, so that the report can be written again from the folder alone.
 """
 
@@ -17,35 +17,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from upstream_elp.checkpoint import CONFIG_FILE, read_adapter_folder
-from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
-from upstream_elp.host import experiment
+from upstream_elp.training.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG, Logs, metric_of, read_logs, show, summarize
 from upstream_elp.training.states import load_states
-from upstream_elp.training.weights import count_components, named_layer_weights
-
-RESULTS = "results.json"
-FORMAT = 1
-FACTS = {
-    "command": "the arguments as a list",
-    "versions": "package -> version",
-    "config": "the task's configuration, overrides applied",
-    "args": "S3PRL's arguments",
-    "adapter": "the adapter's configuration, None without one",
-    "seed": "the seed",
-    "parameters": "component (head, featurizer, each method) -> trained values, and frozen -> the others",
-    "seconds": "wall time of the training",
-    "peak_memory_bytes": "most memory on the device",
-    "device": "its name",
-    "data": "split -> fingerprint (upstream_elp.training.datafiles)",
-    "skipped_steps": "optimizer steps that were left out",
-    "skipped_files": "files that could not be read",
-}
-"""What a run hands over beside its folder; what it does not know may be left out."""
-REPRODUCE = ("command", "versions", "config", "args", "data")
-"""Facts without which a run cannot be repeated; their absence is told."""
+from upstream_elp.training.weights import named_layer_weights
 
 
 def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
@@ -53,7 +30,7 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
 
     Args:
         expdir: the experiment folder, with ``train.jsonl``, ``metrics.jsonl`` and checkpoints as far as there are any.
-        facts: values for keys of :data:`FACTS`.
+        facts: values for keys of :data:`upstream_elp.training.facts.FACTS`.
 
     Returns:
         A short table.
@@ -106,9 +83,9 @@ def rewrite(expdir: Path) -> dict[str, Any]:
     if not expdir.is_dir():
         raise ElpError(f"{expdir}: there is no such experiment folder")
     results = expdir / RESULTS
-    if not any(path.is_file() for path in (results, expdir / METRICS_LOG, expdir / TRAIN_LOG, *_checkpoints(expdir))):
+    if not any(path.is_file() for path in (results, expdir / METRICS_LOG, expdir / TRAIN_LOG, *checkpoints(expdir))):
         raise ElpError(f"{expdir} holds neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first")
-    write_report(expdir, _known_facts(expdir))
+    write_report(expdir, known_facts(expdir))
     return json.loads(results.read_text(encoding="utf-8"))
 
 
@@ -178,7 +155,7 @@ def _layers(expdir: Path, config: Mapping[str, Any], logs: Logs) -> tuple[list[t
     """Layer weights and name of the best checkpoint: that of the first evaluated split, else the latest."""
     splits = (config.get("runner") or {}).get("eval_dataloaders") or []
     best = [expdir / f"{split}-best.ckpt" for split in splits]
-    path = next((path for path in [*best, *_checkpoints(expdir)] if path.is_file()), None)
+    path = next((path for path in [*best, *checkpoints(expdir)] if path.is_file()), None)
     if path is None:
         logs.missing.append("there is no checkpoint to read layer weights from")
         return [], None
@@ -187,11 +164,6 @@ def _layers(expdir: Path, config: Mapping[str, Any], logs: Logs) -> tuple[list[t
     except ElpError as error:  # a report at the end of a long run must not fail over one damaged file
         logs.missing.append(str(error))
         return [], None
-
-
-def _checkpoints(expdir: Path) -> list[Path]:
-    """The best checkpoints, then the others from the latest back."""
-    return [*sorted(expdir.glob("*-best.ckpt")), *experiment.states(expdir)[::-1]]
 
 
 def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequence[tuple[str, float]]) -> None:
@@ -207,40 +179,6 @@ def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequen
     args, adapter = results["args"] or {}, results["adapter"] or {}
     names = [args.get("downstream"), adapter.get("name") or args.get("upstream"), results["best_checkpoint"]]
     plot_layer_weights(weights, expdir / "layer_weights.png", title=", ".join(str(name) for name in names if name))
-
-
-def _known_facts(expdir: Path) -> dict[str, Any]:
-    path = expdir / RESULTS
-    if path.is_file():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ElpError(f"{path} is not readable ({error}); remove it and run `elp report` again") from error
-        if not isinstance(old, dict) or old.get("format") != FORMAT:
-            raise ElpError(f"{path} is no {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
-        return {key: old.get(key) for key in FACTS}
-    found = _checkpoints(expdir)
-    if not found:
-        return {}
-    states = load_states(found[0])
-    args = vars(states["Args"])
-    parameters, adapter = count_components(states), _adapter(args)
-    return {
-        "args": args, "config": states["Config"], "adapter": adapter, "seed": args.get("seed"), "parameters": parameters,
-    }  # fmt: skip
-
-
-def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The adapter that the arguments name, if there is one and its file is still there."""
-    if not str(args.get("upstream")).startswith("elp_"):
-        return None
-    trained = Path(str(args.get("upstream_ckpt")), CONFIG_FILE)
-    try:
-        if trained.is_file():
-            return read_adapter_folder(trained.parent).config.to_dict()
-        return load_config(args.get("upstream_model_config")).to_dict()
-    except ElpError:
-        return None  # a report without it says so
 
 
 def _plain(value: Any) -> Any:
