@@ -10,9 +10,11 @@ import torch
 from click.testing import CliRunner
 
 from tests.task_tools import make_expert
+from tests.test_run_stock import stock_words
 from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxceleb1
 from upstream_elp.cli import group
 from upstream_elp.errors import ElpError
+from upstream_elp.run import run
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
 from upstream_elp.training.facts import FACTS
 from upstream_elp.training.logs import read_logs, summarize
@@ -188,6 +190,18 @@ def test_a_folder_without_results_is_reported_from_its_checkpoint_and_says_what_
     assert results["missing"] == ["there is no metrics.jsonl", "not recorded: command, versions, data"]
     assert results["metrics"] == {}
     assert (folder / "curves.png").is_file(), "the loss is known"
+
+
+def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    run(stock_words("fluent_commands", tmp_path, "-g", "le", total_steps=4, eval_step=2, log_step=1))
+    results = rewrite(tmp_path / "exp")
+    assert results["missing"] == ["there is no metrics.jsonl", "not recorded: command, versions, data"]
+    assert results["training"]["steps"] == 4
+    assert set(results["parameters"]) == {"head", "featurizer", "e_adapter", "l_adapter", "layer_norm"}
+    assert [row["layer"] for row in results["layer_weights"]][:2] == ["L-adapter 1", "L-adapter 2"]
+    assert sum(row["weight"] for row in results["layer_weights"]) == pytest.approx(1, abs=1e-5)
+    assert {"curves.png", "layer_weights.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
 
 
 def test_logs_without_a_checkpoint_and_with_broken_lines(folder):

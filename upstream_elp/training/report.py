@@ -1,7 +1,8 @@
 """What a run leaves for people: ``results.json``, ``curves.png``, ``layer_weights.{png,csv}`` and a short table.
 
-Everything comes from the experiment folder, but for the facts that only the run itself knows (:data:`upstream_elp.training.facts.FACTS`); these are
-kept in ``results.json``, so that the report can be written again from the folder alone.
+Everything comes from the experiment folder, but for the facts that only the run itself knows
+(:data:`upstream_elp.training.facts.FACTS`); these are kept in ``results.json``, so that the report can be written again
+from the folder alone.
 """
 
 from __future__ import annotations
