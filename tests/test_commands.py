@@ -100,8 +100,8 @@ def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp
     assert torch.equal(load_file(second / "adapter.safetensors")["p_adapter.vectors"], again["p_adapter.vectors"])
 
 
-def test_what_has_no_adapters_cannot_be_exported(corpora, tmp_path, monkeypatch, capsys):
+def test_what_has_no_adapters_cannot_be_exported_without_its_head(corpora, tmp_path, monkeypatch, capsys):
     exp = train("elp_ic", tiny_backbone(), corpora, tmp_path / "ws", "-g", "weighted_sum")
-    assert elp("export", exp, tmp_path / "out", monkeypatch=monkeypatch) == 2
+    assert elp("export", exp, tmp_path / "out", "--no-head", monkeypatch=monkeypatch) == 2
     assert "nothing to export" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

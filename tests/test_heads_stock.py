@@ -33,9 +33,10 @@ def run(expert, split, features, others):
 
 def same_state(stock, ours):
     """Both experts' parameters have the same names and shapes; ours takes the stock values."""
-    theirs = {key: value for key, value in stock.state_dict().items() if key != "best_score"}
+    ours_alone = ("best_score", "_extra_state")  # the latter holds the label tables
+    theirs = {key: value for key, value in stock.state_dict().items() if key not in ours_alone}
     assert {key: value.shape for key, value in theirs.items()} == {
-        key: value.shape for key, value in ours.state_dict().items() if key != "best_score"
+        key: value.shape for key, value in ours.state_dict().items() if key not in ours_alone
     }
     ours.load_state_dict(stock.state_dict())
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import torch
+
+    from upstream_elp.inference import TrainedModel
     from upstream_elp.switching import AdapterSwitch
 
 __version__ = "0.1.0"
-__all__ = ["ElpError", "__version__", "load_adapters", "register"]
+__all__ = ["ElpError", "__version__", "load", "load_adapters", "register"]
 
 
 def register() -> None:
@@ -28,6 +31,39 @@ def register() -> None:
     from upstream_elp.host import register as install
 
     install()
+
+
+def load(
+    place: str | os.PathLike,
+    *,
+    backbone: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+    resample: bool = False,
+    channels: str | None = None,
+) -> TrainedModel:
+    """Load what was trained for one of the four tasks; called with a file, the result gives its answer.
+
+    Example::
+
+        import upstream_elp
+
+        model = upstream_elp.load("adapters/asr", backbone="wavlm_base_plus.pt")
+        print(model("speech.wav"))
+
+    Args:
+        place: an exported folder with a head, an experiment directory, or a checkpoint.
+        backbone: the backbone's checkpoint (path or URL) or a place in Hugging Face's format; default for a folder
+            ``$ELP_BACKBONE``, then the hub name that it records, and otherwise where training found it.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; default what the machine has.
+        resample: convert files of another rate to 16 kHz also where the task's evaluation refuses them.
+        channels: ``mean`` or ``first`` accept files of several channels, ``error`` refuses them; default as the task.
+
+    Raises:
+        ElpError: nothing usable there, another backbone than in training, or a damaged file.
+    """
+    from upstream_elp.inference import load as load_model
+
+    return load_model(place, backbone=backbone, device=device, resample=resample, channels=channels)
 
 
 def load_adapters(

@@ -63,7 +63,7 @@ def load_audio(
                 f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling"
             )
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    _check_samples(mono, path, min_samples)
+    check_samples(mono, path, min_samples)
     return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
 
 
@@ -150,7 +150,17 @@ def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
     raise ElpError(f"{path} has {count} channels instead of 1; convert the file or allow mean or first")
 
 
-def _check_samples(wav: np.ndarray, path: PathLike, min_samples: int) -> None:
+def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLES) -> None:
+    """Refuse a wave that is empty, too short, or holds samples that are no numbers.
+
+    Args:
+        wav: shape `(samples,)`.
+        path: what to call it in errors.
+        min_samples: smallest length in samples that is accepted.
+
+    Raises:
+        ElpError: names the wave.
+    """
     if wav.size == 0:
         raise ElpError(f"{path} is empty (0 samples); remove the file from the list or replace it")
     if wav.size < min_samples:

@@ -1,7 +1,8 @@
 """Adapter folders: ``adapter.safetensors`` and ``adapter_config.yaml``, small and safe to load.
 
 The folder holds every tensor that differs from the plain backbone, the configuration, and the backbone's hub name and
-fingerprint. It holds no machine path and no code, and reading it runs none.
+fingerprint; beside them may lie the head that was trained with it (:mod:`upstream_elp.heads`). It holds no machine path
+and no code, and reading it runs none.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from upstream_elp import __version__
 from upstream_elp.config import AdapterConfig, parse_config
 from upstream_elp.errors import ElpError, shown
-from upstream_elp.files import sha256_of, whole_folder
+from upstream_elp.files import whole_folder
 from upstream_elp.fingerprint import Fingerprint
+from upstream_elp.heads import TrainedHead, write_head
+from upstream_elp.tensor_files import read_tensors, write_tensors
 from upstream_elp.yaml_files import read_yaml
 
 FORMAT_VERSION = 1
@@ -50,8 +51,13 @@ def is_adapter_folder(path: str | os.PathLike) -> bool:
     return (Path(path) / CONFIG_FILE).is_file()
 
 
-def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> Path:
+def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder, head: TrainedHead | None = None) -> Path:
     """Write an adapter folder; it appears whole or not at all.
+
+    Args:
+        folder: the place, which does not exist or is empty.
+        content: the adapter; a preset that trains nothing in the backbone has no tensors.
+        head: what was trained behind it, if it is to lie beside it.
 
     Raises:
         ElpError: if ``folder`` exists and is not empty, or cannot be written.
@@ -62,10 +68,11 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder) -> P
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as temporary:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tensors.items()}
-            save_file(tensors, temporary / TENSOR_FILE)
-            described = _describe(content, tensors_sha256=sha256_of(temporary / TENSOR_FILE))
+            sha256 = write_tensors(temporary / TENSOR_FILE, content.tensors)
+            described = _describe(content, tensors_sha256=sha256)
             (temporary / CONFIG_FILE).write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+            if head is not None:
+                write_head(temporary, head, adapter_sha256=sha256)
     except OSError as error:
         raise ElpError(f"cannot write {folder}: {error.strerror or error}") from error
     return folder
@@ -93,7 +100,7 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
     """
     folder = Path(folder)
     raw = _read_config(folder / CONFIG_FILE)
-    tensors = _read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"])
+    tensors = read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"], said_in=CONFIG_FILE)
     backbone = raw["backbone"]
     try:
         fingerprint = Fingerprint.from_dict(backbone["fingerprint"])
@@ -106,20 +113,6 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
         family=backbone["family"],
         fingerprint=fingerprint,
     )
-
-
-def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    again = "copy or export the adapter again"
-    if not path.is_file():
-        raise ElpError(f"{path.parent} has no {TENSOR_FILE}; {again}")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ElpError(f"{path} is not a readable safetensors file ({reason}); {again}") from error
-    if sha256_of(path) != sha256:
-        raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {CONFIG_FILE}; {again}")
-    return tensors
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
     "report": ("upstream_elp.commands.report:report", "Write an experiment's report again, or compare several."),
     "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
+    "infer": ("upstream_elp.commands.infer:infer", "Transcribe, compare or classify audio with a trained model."),
     "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables a task needs."),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from downstream_heads.common import memory
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
@@ -67,6 +68,27 @@ class TaskExpert(nn.Module):
         # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
         # never write one)
         self.register_buffer("best_score", torch.full((1,), -math.inf if self.higher_is_better else math.inf))
+        self.register_load_state_dict_post_hook(_without_memory)
+
+    def label_tables(self) -> Any:
+        """What the head's outputs stand for, as plain lists and dicts; None where they have no names."""
+        return None
+
+    def get_extra_state(self) -> Tensor:
+        """The label tables, for the checkpoint: inference has no corpus to take them from."""
+        return memory.encode({"labels": self.label_tables()})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Compare a checkpoint's label tables with the corpus's; another order would give every answer a wrong name.
+
+        Raises:
+            ElpError: they differ.
+        """
+        if memory.decode(state).get("labels") != self.label_tables():
+            raise ElpError(
+                f"the checkpoint numbers the labels of {self.task} differently from this corpus and config; give the "
+                "corpus, dictionary or metadata that it was trained with"
+            )
 
     def split_name(self, split: str) -> str:
         """The split's full name (``test`` may stand for ``test-clean``); ElpError lists the valid ones."""
@@ -173,6 +195,11 @@ class TaskExpert(nn.Module):
         """File name of the checkpoint that ``-m evaluate`` or ``-m inference`` loaded; None while training."""
         path = self.run_args.get("init_ckpt") or self.run_args.get("past_exp")
         return Path(path).name if path and self.run_args.get("mode") != "train" else None
+
+
+def _without_memory(_: nn.Module, incompatible: Any) -> None:
+    """S3PRL's own checkpoints hold no label tables."""
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if key != memory.KEY]
 
 
 def mean_loss(records: Mapping[str, list]) -> float:

@@ -30,10 +30,28 @@ class Characters:
                 f"character dictionary {path} does not exist; leave datarc.dict_path empty for the packaged one"
             )
         lines = path.read_text(encoding="utf-8").splitlines()
-        self.symbols = [*SPECIAL, *(line.split()[0] for line in lines if line.strip())]
-        self.index = {symbol: index for index, symbol in enumerate(self.symbols)}
-        if len(self.index) != len(self.symbols):
-            raise ElpError(f"character dictionary {path} names a symbol twice")
+        self._number([*SPECIAL, *(line.split()[0] for line in lines if line.strip())], where=str(path))
+
+    @classmethod
+    def of(cls, symbols: Sequence[str], *, where: str) -> "Characters":
+        """The dictionary of these symbols, the four special ones included.
+
+        Raises:
+            ElpError: they are no texts, a symbol occurs twice, or the special ones are not the first.
+        """
+        if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):
+            raise ElpError(f"character dictionary {where} must be a list of texts")
+        if tuple(symbols[: len(SPECIAL)]) != SPECIAL:
+            raise ElpError(f"character dictionary {where} must begin with {', '.join(SPECIAL)}")
+        characters = cls.__new__(cls)
+        characters._number(symbols, where=where)
+        return characters
+
+    def _number(self, symbols: list[str], *, where: str) -> None:
+        self.symbols = symbols
+        self.index = {symbol: index for index, symbol in enumerate(symbols)}
+        if len(self.index) != len(symbols):
+            raise ElpError(f"character dictionary {where} names a symbol twice")
 
     def __len__(self) -> int:
         return len(self.symbols)

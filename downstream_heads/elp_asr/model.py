@@ -158,18 +158,15 @@ def _check_rnn(options: Mapping[str, Any]) -> None:
     check_list(options["dropout"], number, key=f"{where}.dropout", least=0, below=1)
 
 
-def build_head(
-    modelrc: Mapping[str, Any], upstream_dim: int, upstream_rate: int, symbols: int
-) -> tuple[nn.Module, nn.Module, str]:
-    """Make ``(projector, model, head name)`` from ``modelrc``; the projector is an identity for ``linear``.
+def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked block ``modelrc``, defaults filled in and without what the chosen head does not use.
 
     Raises:
         ElpError: an unknown key or value.
     """
     options = read_options(modelrc, MODEL_DEFAULTS, where=WHERE, ignored=("Wav2Letter",))
-    head = choose(options["head"], ("superb", "linear"), key=f"{WHERE}.head")
-    if head == "linear":
-        return nn.Identity(), LinearHead(upstream_dim, symbols), head
+    if choose(options["head"], ("superb", "linear"), key=f"{WHERE}.head") == "linear":
+        return {"head": "linear"}
     choose(options["select"], ("RNNs",), key=f"{WHERE}.select")
     rnn = read_options(options["RNNs"], RNN_DEFAULTS, where=f"{WHERE}.RNNs")
     _check_rnn(rnn)
@@ -178,6 +175,21 @@ def build_head(
     sizes = {key: len(rnn[key]) for key in ("dim", "dropout", "layer_norm", "sample_rate", "proj")}
     if len(set(sizes.values())) != 1 or not rnn["dim"]:
         raise ElpError(f"config key {WHERE}.RNNs needs one value per layer in each of its lists, but has {sizes}")
-    dim = positive_int(options["project_dim"], key=f"{WHERE}.project_dim")
+    positive_int(options["project_dim"], key=f"{WHERE}.project_dim")
+    return {**options, "RNNs": rnn}
+
+
+def build_head(
+    modelrc: Mapping[str, Any], upstream_dim: int, upstream_rate: int, symbols: int
+) -> tuple[nn.Module, nn.Module, str]:
+    """Make ``(projector, model, head name)`` from ``modelrc``; the projector is an identity for ``linear``.
+
+    Raises:
+        ElpError: an unknown key or value.
+    """
+    options = head_options(modelrc)
+    if options["head"] == "linear":
+        return nn.Identity(), LinearHead(upstream_dim, symbols), "linear"
+    dim = options["project_dim"]
     projector = nn.Linear(upstream_dim, dim)
-    return projector, RecurrentHead(dim, symbols, upstream_rate=upstream_rate, options=rnn), head
+    return projector, RecurrentHead(dim, symbols, upstream_rate=upstream_rate, options=options["RNNs"]), "superb"

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
-from downstream_heads.common.heads import pad_features
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import error_rate
 from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
 from downstream_heads.common.roots import corpus_root
-from downstream_heads.elp_asr.characters import Characters, collapse, frames_needed, words
+from downstream_heads.elp_asr.characters import Characters, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, folders_of, only
+from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
 from upstream_elp.audio import CHANNEL_RULES
 from upstream_elp.errors import ElpError
@@ -47,7 +47,7 @@ DATA_DEFAULTS = {
 }
 
 
-class DownstreamExpert(TaskExpert):
+class DownstreamExpert(Transcriber, TaskExpert):
     """ASR on LibriSpeech with S3PRL's downstream contract.
 
     Files written into ``expdir`` for every dev and test split: ``<split>-noLM-hyp.ark`` and ``<split>-noLM-ref.ark``,
@@ -89,6 +89,10 @@ class DownstreamExpert(TaskExpert):
         if str(decoder).lower() != "none":
             raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
 
+    def label_tables(self) -> list[str]:
+        """The symbols of the characters, the four special ones first."""
+        return list(self.characters.symbols)
+
     def make_dataset(self, split: str) -> LibriSpeech:
         """The data set of one split, as batches."""
         rc, training = self.datarc, split == "train"
@@ -113,20 +117,6 @@ class DownstreamExpert(TaskExpert):
                 dataset, batch_size=1, num_workers=workers, collate_fn=only, epoch=epoch, seed=self.seed
             )
         return eval_loader(dataset, batch_size=1, num_workers=workers, collate_fn=only)
-
-    def log_probs(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """``(frames_i, dim)`` features -> log-probabilities ``(batch, frames, symbols)`` and lengths on the CPU."""
-        padded, frames_len = pad_features(features)
-        # pack_padded_sequence wants lengths on the CPU
-        logits, frames_len = self.model(self.projector(padded), frames_len.cpu())
-        return logits.float().log_softmax(dim=-1), frames_len
-
-    def decode(self, log_probs: Tensor, frames_len: Tensor) -> list[list[str]]:
-        """Greedy decoding to symbols, utterance by utterance."""
-        best = log_probs.argmax(dim=-1).tolist()  # (batch, frames)
-        lengths = frames_len.tolist()
-        paths = (path[:length] for path, length in zip(best, lengths, strict=True))
-        return [self.characters.tokens(collapse(path, Characters.blank)) for path in paths]
 
     def forward(
         self,
@@ -184,7 +174,7 @@ class DownstreamExpert(TaskExpert):
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
         """Transcribe; write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""
         with torch.no_grad():
-            texts = [" ".join(words(row)) for row in self.decode(*self.log_probs(features))]
+            texts = self.transcribe(features)
         if filenames:
             lines = [f"{name} {text}" for name, text in zip(filenames, texts, strict=True)]
             write_text(self.expdir / "inference.ark", "".join(f"{line}\n" for line in lines))

@@ -72,6 +72,10 @@ class DownstreamExpert(UtteranceExpert):
         self.build_head(len(self.labels))
         self.objective = nn.CrossEntropyLoss()
 
+    def label_tables(self) -> list[str]:
+        """The emotions in the order of the head's outputs."""
+        return list(self.names)
+
     def parts(self) -> Fold:
         """The fold's utterances, read once."""
         if self._parts is None:

@@ -39,6 +39,10 @@ class DownstreamExpert(UtteranceExpert):
         self.build_head(sum(self.sizes))
         self.objective = nn.CrossEntropyLoss()
 
+    def label_tables(self) -> dict[str, list[str]]:
+        """The values of each slot in the order of the head's outputs."""
+        return {slot: list(column) for slot, column in zip(SLOTS, self.values, strict=True)}
+
     def make_dataset(self, split: str) -> Commands:
         """The data set of one split; ``dev`` is the corpus's valid part."""
         return Commands(self.root, split, values=self.values, audio=self.audio)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError
-from upstream_elp.sox import SUPERB_SV_EFFECTS, apply_effects_file
+from upstream_elp.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -63,14 +64,33 @@ def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = Fa
     Raises:
         ElpError: unreadable, or too short.
     """
-    wav, _ = apply_effects_file(path, SUPERB_SV_EFFECTS)
+    return long_enough(
+        lambda effects: apply_effects_file(path, effects)[0], str(path), least=least, untrimmed=untrimmed
+    )
+
+
+def long_enough(
+    apply: Callable[[Effects], Tensor], name: str, *, least: int = MIN_SAMPLES, untrimmed: bool = False
+) -> np.ndarray:
+    """What SUPERB's effects leave of an utterance, float32 of shape `(samples,)`.
+
+    Args:
+        apply: effects -> the utterance after them, of shape `(1, samples)`.
+        name: what to call it in errors.
+        least: samples that the backbone and the head need.
+        untrimmed: see `read_utterance`.
+
+    Raises:
+        ElpError: too short.
+    """
+    wav = apply(SUPERB_SV_EFFECTS)
     if wav.shape[1] < least and untrimmed:
-        wav, _ = apply_effects_file(path, SUPERB_SV_EFFECTS[:-1])  # all but the trimming
+        wav = apply(SUPERB_SV_EFFECTS[:-1])  # all but the trimming
     if wav.shape[1] < least:
         after = "" if untrimmed else " after trimming silence"
         hint = "" if untrimmed else " or set downstream_expert.datarc.too_short: untrimmed"
         raise ElpError(
-            f"{path} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
+            f"{name} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
             f"remove it from the list{hint}"
         )
     return wav[0].numpy()

@@ -33,6 +33,23 @@ def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
     return 100.0 * float(false_alarms[before] + part * (false_alarms[after] - false_alarms[before]))
 
 
+def eer_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """The score from which on a pair counts as one speaker, such that misses and false alarms are most nearly equal.
+
+    Args:
+        labels: 1 for the same speaker, 0 for two speakers. Shape: `(trials,)`.
+        scores: higher means more alike. Shape: `(trials,)`.
+
+    Returns:
+        One of the scores; None for scores that are no numbers.
+    """
+    if not np.isfinite(scores).all():
+        return None
+    false_alarms, hits, thresholds = roc_curve(labels, np.asarray(scores, dtype=float), drop_intermediate=False)
+    unequal = np.abs(1.0 - hits - false_alarms)[1:]  # the first threshold lies above all scores
+    return float(thresholds[1:][np.argmin(unequal)])
+
+
 def min_dcf(
     labels: np.ndarray, scores: np.ndarray, *, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
 ) -> float:

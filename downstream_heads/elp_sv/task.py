@@ -9,27 +9,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
-from downstream_heads.common.heads import pad_features
 from downstream_heads.common.loaders import split_loader
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
-from downstream_heads.elp_sv.metrics import equal_error_rate, min_dcf, symmetric_norm
-from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, AmSoftmax, MeanPooling, Softmax, XVector
+from downstream_heads.elp_sv.embedding import Embedder, cosines
+from downstream_heads.elp_sv.metrics import eer_threshold, equal_error_rate, min_dcf, symmetric_norm
+from downstream_heads.elp_sv.model import AmSoftmax, Softmax
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import Trial, utterances
-from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError
 
 
-class DownstreamExpert(TaskExpert):
+class DownstreamExpert(Embedder, TaskExpert):
     """SV on VoxCeleb1 with S3PRL's downstream contract.
 
     `datarc.protocol` is `dev` (some training speakers are held out and never trained on, trials are made from them, and
@@ -42,8 +41,8 @@ class DownstreamExpert(TaskExpert):
 
     Attributes:
         corpus: VoxCeleb1 under the protocol; `corpus.speakers` are the classes.
-        connector: `Linear(upstream_dim, dim)`, under S3PRL's name.
-        model: `XVector` or `MeanPooling`.
+        threshold: the cosine where misses equal false alarms, on the split that the best checkpoint is chosen on, as
+            last evaluated; it goes into the checkpoint, for the decisions of inference.
         objective: `AmSoftmax` or `Softmax`.
     """
 
@@ -55,14 +54,14 @@ class DownstreamExpert(TaskExpert):
         self.datarc = data_options(self.datarc)
         root = corpus_root(self.datarc, "VoxCeleb1")
         head, options = head_options(self.modelrc)
-        self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
-        self.least = MIN_SAMPLES + (self.min_frames - 1) * self.upstream_rate
+        self.set_lengths(head)
         self._check_sizes(head)
         self.corpus = VoxCeleb(root, self.datarc, least=self.least)
         self.selected_on = "dev" if self.corpus.held_out else "test"
         # the runner's block is S3PRL's: it names splits and knows of no protocol
         self.test_for_dev = self.selected_on == "test" and self.run_args.get("mode") == "train"
         self.trials: dict[str, list[Trial]] = {}
+        self.threshold: dict[str, Any] | None = None
         self._build_head(head, options)
 
     def _check_sizes(self, head: str) -> None:
@@ -78,14 +77,20 @@ class DownstreamExpert(TaskExpert):
     def _build_head(self, head: str, options: dict[str, Any]) -> None:
         """In S3PRL's order, so that the same seed gives the same initial weights."""
         speakers = len(self.corpus.speakers)
-        dim = options.pop("input_dim" if head == "superb" else "projector_dim")
-        margin = {key: options.pop(key) for key in ("s", "m") if key in options}
-        self.connector = nn.Linear(self.upstream_dim, dim)
+        dim = self.build_embedder(head, options)
         if head == "superb":
-            self.model: nn.Module = XVector(dim, **options)
-            self.objective: nn.Module = AmSoftmax(dim, speakers, **margin)
+            self.objective: nn.Module = AmSoftmax(dim, speakers, s=options["s"], m=options["m"])
         else:
-            self.model, self.objective = MeanPooling(), Softmax(dim, speakers)
+            self.objective = Softmax(dim, speakers)
+
+    def get_extra_state(self) -> Tensor:
+        """The threshold; the speakers' names are of no use to anybody who compares two voices."""
+        return memory.encode({"labels": self.label_tables(), "threshold": self.threshold})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take the threshold over from a checkpoint, so that the next one still holds it."""
+        super().set_extra_state(state)
+        self.threshold = memory.decode(state).get("threshold")
 
     def split_name(self, split: str) -> str:
         """The split's name; in training with protocol `superb`, which has no dev set, test stands for dev."""
@@ -120,16 +125,6 @@ class DownstreamExpert(TaskExpert):
         untrimmed = self.datarc["too_short"] == "untrimmed"
         return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=untrimmed))
 
-    def hidden(self, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """A list of `(frames_i, upstream_dim)` -> `(batch, frames, dim)` and the lengths `(batch,)`."""
-        if not features:
-            raise ElpError(f"{self.task} was given an empty batch")
-        padded, frames_len = pad_features(features)
-        for name, length in zip(names, frames_len.tolist(), strict=True):
-            if length < self.min_frames:
-                raise ElpError(f"{name} has {length} frames, fewer than the {self.min_frames} that the head needs")
-        return self.connector(padded), frames_len
-
     def forward(
         self,
         split: str,
@@ -141,15 +136,14 @@ class DownstreamExpert(TaskExpert):
     ) -> Tensor:
         """The loss for train; for dev and test the embeddings go into `records` under the utterances' names."""
         records = defaultdict(list) if records is None else records
-        hidden, frames_len = self.hidden(features, names)
         if self.split_name(split) == "train":
+            hidden, frames_len = self.hidden(features, names)
             target = torch.as_tensor(labels, dtype=torch.long, device=hidden.device)
             loss = self.objective(self.model(hidden, frames_len), target)
             records["loss"].append(loss.item())
             records["items"].append(len(target))
             return loss
-        vectors = F.normalize(self.model.embed(hidden, frames_len), dim=-1)
-        for name, vector in zip(names, vectors.detach().float().cpu(), strict=True):
+        for name, vector in zip(names, self.embed(features, names), strict=True):
             records[name] = vector
         return torch.zeros(())
 
@@ -157,7 +151,7 @@ class DownstreamExpert(TaskExpert):
         """Embeddings of length 1; with names, a line `name value value …` each in `inference.txt` (`-m inference`)."""
         names = list(filenames) or [f"utterance {place}" for place in range(len(features))]
         with torch.no_grad():
-            vectors = F.normalize(self.model.embed(*self.hidden(features, names)), dim=-1).float().cpu()
+            vectors = self.embed(features, names)
         if filenames:
             rows = zip(names, vectors.numpy(), strict=True)
             lines = [" ".join([name, *(str(value) for value in row)]) for name, row in rows]
@@ -178,29 +172,35 @@ class DownstreamExpert(TaskExpert):
         if {trial.label for trial in trials} != {0, 1}:  # S3PRL's runner.evaluate_ratio can leave too few
             tqdm.write(f"[{self.task}] {split}: too few utterances were evaluated for an error rate")
             return []
-        values, scores = self.score(trials, records)
+        values, scores, cosine = self.score(trials, records)
+        if split == self.selected_on:
+            value = eer_threshold(np.asarray([trial.label for trial in trials]), cosine)
+            self.threshold = None if value is None else {"value": value, "split": split, "step": int(global_step)}
+            notes["threshold"] = value
         chance = {"eer": 50.0, "min_dcf": 1.0}
         self.report(split, global_step, values, logger=logger, items=len(trials), chance=chance, notes=notes)
         self._write_scores(split, trials, scores)
         return self.keep_best(split, values["eer"]) if split == self.selected_on else []
 
-    def score(self, trials: Sequence[Trial], records: Mapping[str, Tensor]) -> tuple[dict[str, float], np.ndarray]:
-        """Error rates and the cosine of every trial; after s-norm if `snorm` is set, then the raw EER comes too."""
+    def score(
+        self, trials: Sequence[Trial], records: Mapping[str, Tensor]
+    ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+        """Error rates, every trial's score and its cosine; with `snorm` these differ and the cosines' EER comes too."""
         names = utterances(trials)
         place = {name: row for row, name in enumerate(names)}
         matrix = torch.stack([records[name] for name in names])  # (utterances, dim)
         first = torch.tensor([place[trial.first] for trial in trials])
         second = torch.tensor([place[trial.second] for trial in trials])
-        scores = F.cosine_similarity(matrix[first], matrix[second], dim=-1).numpy()  # (trials,)
+        scores = cosine = cosines(matrix[first], matrix[second]).numpy()  # (trials,)
         labels = np.asarray([trial.label for trial in trials])
         raw = {}
         cohort = [records[name] for name in records if str(name).startswith(TrialUtterances.COHORT)]
         if len(cohort) > 1:
-            raw = {"eer_raw": equal_error_rate(labels, scores)}
+            raw = {"eer_raw": equal_error_rate(labels, cosine)}
             against = (matrix @ torch.stack(cohort).t()).numpy()  # (utterances, cohort)
-            scores = symmetric_norm(scores, against[first], against[second])
+            scores = symmetric_norm(cosine, against[first], against[second])
         cost = min_dcf(labels, scores, p_target=self.datarc["p_target"])
-        return {"eer": equal_error_rate(labels, scores), "min_dcf": cost, **raw}, scores
+        return {"eer": equal_error_rate(labels, scores), "min_dcf": cost, **raw}, scores, cosine
 
     def _write_scores(self, split: str, trials: Sequence[Trial], scores: np.ndarray) -> None:
         rows = list(zip(trials, scores, strict=True))

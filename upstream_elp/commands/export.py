@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from upstream_elp.expert import ElpExpert
+    from upstream_elp.heads import TrainedHead
 
 
 @click.command()
 @click.argument("expdir", type=click.Path())
 @click.argument("out", type=click.Path())
 @click.option("--backbone", help="Where the backbone's checkpoint is now, if it moved since training.")
-def export(expdir: str, out: str, backbone: str | None) -> None:
-    """Write the adapters of EXPDIR (an experiment directory or one checkpoint) as the folder OUT.
+@click.option("--no-head", is_flag=True, help="Write the adapters alone.")
+def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
+    """Write the adapters of EXPDIR (an experiment directory or one checkpoint) as the folder OUT, with the head beside.
 
-    The folder (adapter.safetensors, adapter_config.yaml) can be given to any task with -u elp_local -k OUT.
+    The folder (adapter.safetensors, adapter_config.yaml) can be given to any task with -u elp_local -k OUT, and with
+    its head (head.safetensors, head_config.yaml) to `elp infer`. Heads of S3PRL's own tasks are left out.
     """
     from upstream_elp.build import adapter_folder_of
     from upstream_elp.checkpoint import write_adapter_folder
+    from upstream_elp.errors import ElpError
+    from upstream_elp.training.rebuild import rebuild, why_no_head
     from upstream_elp.training.states import find_states, load_states
 
     path = find_states(expdir)
-    expert = rebuild(load_states(path), str(path), backbone)
-    folder = write_adapter_folder(out, adapter_folder_of(expert))
+    states = load_states(path)
+    reason = "--no-head" if no_head else why_no_head(states)
+    expert = rebuild(states, str(path), backbone)
+    if reason and not expert.injection.declared:
+        raise ElpError(
+            f"{path}: {expert.config.name} trains nothing in the backbone and there is no head ({reason}), so there is "
+            "nothing to export"
+        )
+    head = None if reason else _head(expert, states, str(path))
+    folder = write_adapter_folder(out, adapter_folder_of(expert), head)
     total = sum(expert.injection.counts(expert).values())
-    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters")
+    beside = f"without head: {reason}"
+    if head is not None:
+        beside = f"with the head of {head.task}, {sum(tensor.numel() for tensor in head.tensors.values()):,} parameters"
+    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {beside}")
 
 
-def rebuild(states: dict, where: str, backbone: str | None) -> ElpExpert:
-    """Build the expert of a training checkpoint, with its trained tensors.
+def _head(expert: ElpExpert, states: dict[str, Any], where: str) -> TrainedHead:
+    from upstream_elp.inference.loading import build_featurizer, head_behind
+    from upstream_elp.training.rebuild import selection
 
-    Raises:
-        ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
-    """
-    import upstream_elp
-    from upstream_elp.errors import ElpError
-
-    args = states["Args"]
-    if not str(args.upstream).startswith("elp_"):
-        raise ElpError(f"{where} was trained with the upstream {args.upstream}, which has no adapters")
-    if not isinstance(states.get("Upstream"), dict):
-        raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")
-    upstream_elp.register()
-    from s3prl import hub
-
-    from upstream_elp.host import checks
-
-    checks.name(f"{where}: -u", args.upstream, hub.options())
-    from upstream_elp.checkpoint import is_adapter_folder
-
-    place = args.upstream_ckpt
-    if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
-        expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
-    else:
-        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=args.upstream_model_config)
-    expert.load_state_dict(states["Upstream"])
-    return expert
+    return head_behind(build_featurizer(expert, selection(states), where=where), states, where)

@@ -43,8 +43,8 @@ def _load(trained: str, backbone: str | None) -> tuple:
 
     from upstream_elp.build import BACKBONE_VARIABLE, build_upstream
     from upstream_elp.checkpoint import is_adapter_folder
-    from upstream_elp.commands.export import rebuild
     from upstream_elp.errors import ElpError
+    from upstream_elp.training.rebuild import rebuild
     from upstream_elp.training.states import find_states, load_states
 
     location = backbone or os.environ.get(BACKBONE_VARIABLE)

@@ -1,0 +1,150 @@
+"""A task's trained head in use: no corpus, no training, no files written."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.options import boolean, choose, read_options
+from upstream_elp.audio import CHANNEL_RULES, SAMPLE_RATE, check_samples
+from upstream_elp.errors import ElpError
+
+
+class Predictor(nn.Module):
+    """Base class of the tasks' heads in use; they hold the head's tensors under the names of the task's checkpoints.
+
+    A task sets ``task`` and builds its head from ``modelrc`` in ``build``; it implements ``head_options`` and
+    ``answers``.
+
+    Args:
+        upstream_dim: features per frame.
+        upstream_rate: samples per frame.
+        modelrc: the head's options, as :meth:`head_options` gives them.
+        audio: how files are read, as :meth:`audio_options` gives it.
+        labels: the task's label tables.
+        threshold: the speaker verification's threshold; None elsewhere.
+
+    Raises:
+        ElpError: an unknown key or a wrong value.
+    """
+
+    task: ClassVar[str] = "task"
+    left_out: ClassVar[tuple[str, ...]] = ("best_score", "_extra_state")
+    """Entries of the task's checkpoints that only training needs; a name with a dot at the end stands for all below."""
+
+    audio_defaults: ClassVar[dict[str, Any]] = {"resample": False, "channels": "error"}
+    """The keys of the task's ``datarc`` that say how files are read, and their defaults."""
+
+    def __init__(
+        self,
+        *,
+        upstream_dim: int,
+        upstream_rate: int,
+        modelrc: Mapping[str, Any],
+        audio: Mapping[str, Any],
+        labels: Any,
+        threshold: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.upstream_dim, self.upstream_rate = upstream_dim, upstream_rate
+        self.modelrc = self.head_options(modelrc)
+        self.set_audio(self.audio_options(audio))
+        self.set_threshold(threshold)
+        self.build(labels)
+
+    @classmethod
+    def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
+        """The checked block ``modelrc`` with nothing but what the head needs."""
+        raise NotImplementedError
+
+    @classmethod
+    def audio_options(cls, datarc: Mapping[str, Any]) -> dict[str, Any]:
+        """How files are read, checked."""
+        options = read_options(datarc, cls.audio_defaults, where="audio")
+        boolean(options["resample"], key="audio.resample")
+        choose(options["channels"], CHANNEL_RULES, key="audio.channels")
+        return options
+
+    @classmethod
+    def trained_tensors(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The entries of a checkpoint of the task that this head needs."""
+        whole = [name for name in cls.left_out if not name.endswith(".")]
+        below = tuple(name for name in cls.left_out if name.endswith("."))
+        return {key: value for key, value in state.items() if key not in whole and not key.startswith(below)}
+
+    def set_audio(self, options: Mapping[str, Any]) -> None:
+        """Read files by these rules from now on."""
+        self.audio = AudioReader(**options)
+
+    def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
+        """Only speaker verification decides by one."""
+        if threshold is not None:
+            raise ElpError(f"the key 'threshold' must be null, since {self.task} decides without one")
+
+    def build(self, labels: Any) -> None:
+        """Make the head's modules."""
+        raise NotImplementedError
+
+    def read(self, path: str | Path) -> Tensor:
+        """One file as the task reads it: float32, ``(samples,)``, 16 kHz.
+
+        Raises:
+            ElpError: names the file.
+        """
+        return self.audio(path)
+
+    def prepare(self, wav: Tensor, name: str) -> Tensor:
+        """A wave at 16 kHz, ``(samples,)``, as if it had been read from a file.
+
+        Raises:
+            ElpError: another shape or type, too short, or samples that are no numbers.
+        """
+        if wav.dim() != 1 or not wav.is_floating_point():
+            raise ElpError(
+                f"{name} has the shape {tuple(wav.shape)} and the type {wav.dtype}; give floating-point samples in "
+                f"[-1, 1] at {SAMPLE_RATE} Hz, of shape (samples,)"
+            )
+        wav = wav.detach().cpu().float()
+        check_samples(wav.numpy(), name)
+        return wav
+
+    def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list:
+        """One answer per utterance from ``(frames_i, upstream_dim)`` features."""
+        raise NotImplementedError
+
+
+def probabilities(logits: Tensor, names: Sequence[str]) -> Tensor:
+    """Softmax in float64 on the CPU, so that the printed values sum to 1. Shape: ``(batch, classes)`` in and out.
+
+    Raises:
+        ElpError: a diverged head gives no numbers; names the first file.
+    """
+    require_finite(logits, names)
+    return logits.detach().cpu().double().softmax(dim=-1)
+
+
+def require_finite(values: Tensor, names: Sequence[str]) -> None:
+    """Refuse outputs that are no numbers, as a diverged training leaves them. Shape: ``(batch, …)``.
+
+    Raises:
+        ElpError: names the first file.
+    """
+    for name, finite in zip(names, torch.isfinite(values).flatten(1).all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise ElpError(f"{name}: the trained model gives no finite numbers; its training has diverged")
+
+
+def label_list(labels: Any, *, key: str) -> list[str]:
+    """Check the names of classes.
+
+    Raises:
+        ElpError: no list of different, non-empty texts.
+    """
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
+        raise ElpError(f"the key '{key}' must be a list of texts, one per class")
+    if len(set(labels)) != len(labels):
+        raise ElpError(f"the key '{key}' names a class twice")
+    return labels

@@ -1,0 +1,57 @@
+"""The head of the tasks with one answer per utterance: projector, mean over frames, linear layer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
+from downstream_heads.common.options import choose, positive_int, read_options
+from upstream_elp.errors import ElpError
+
+HEAD_DEFAULTS = {"head": "superb", "projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": None}
+
+
+def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked block ``modelrc``, defaults filled in.
+
+    Raises:
+        ElpError: an unknown key or value.
+    """
+    where = "downstream_expert.modelrc"
+    # S3PRL's config also carries the options of heads that are not selected
+    options = read_options(modelrc, HEAD_DEFAULTS, where=where, ignored=("DeepModel",))
+    choose(options["select"], ("UtteranceLevel",), key=f"{where}.select")
+    level = read_options(options["UtteranceLevel"], {"pooling": "MeanPooling"}, where=f"{where}.UtteranceLevel")
+    choose(level["pooling"], ("MeanPooling",), key=f"{where}.UtteranceLevel.pooling")
+    choose(options["head"], UTTERANCE_HEADS, key=f"{where}.head")
+    positive_int(options["projector_dim"], key=f"{where}.projector_dim")
+    return options
+
+
+class UtteranceScorer:
+    """Part of a module whose head is projector -> mean over frames -> linear layer, in two writings (``modelrc.head``).
+
+    Attributes:
+        projector: ``Linear(upstream_dim, projector_dim)``, under S3PRL's name.
+        model: ``SuperbMeanHead`` or ``LinearMeanHead``.
+    """
+
+    task: ClassVar[str]
+    upstream_dim: int
+    modelrc: Mapping[str, Any]
+    projector: nn.Module
+    model: nn.Module
+
+    def build_head(self, classes: int) -> None:
+        """Make ``projector`` and ``model``, in S3PRL's order, so that the same seed gives the same initial weights."""
+        self.modelrc = head_options(self.modelrc)
+        self.projector = nn.Linear(self.upstream_dim, self.modelrc["projector_dim"])
+        self.model = UTTERANCE_HEADS[self.modelrc["head"]](self.modelrc["projector_dim"], classes)
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """A list of ``(frames_i, dim)`` -> ``(batch, classes)``."""
+        if not features:
+            raise ElpError(f"{self.task} was given an empty batch")
+        padded, frames_len = pad_features(features)
+        return self.model(self.projector(padded), frames_len)

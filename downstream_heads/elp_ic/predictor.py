@@ -1,0 +1,42 @@
+"""Understand commands with a trained head."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from downstream_heads.common.answers import Choice, Intent
+from downstream_heads.common.predictor import Predictor as TaskPredictor
+from downstream_heads.common.predictor import label_list, probabilities
+from downstream_heads.common.scorer import UtteranceScorer, head_options
+from downstream_heads.elp_ic.data import SLOTS
+from upstream_elp.errors import ElpError
+
+
+class Predictor(UtteranceScorer, TaskPredictor):
+    """The likeliest value of each slot, as the task chooses it, with the probability of each."""
+
+    task = "elp_ic"
+
+    @classmethod
+    def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
+        """The checked block ``modelrc``."""
+        return head_options(modelrc)
+
+    def build(self, labels: Any) -> None:
+        """Make projector and model for the slots' values in ``labels``."""
+        if not isinstance(labels, Mapping) or set(labels) != set(SLOTS):
+            raise ElpError(f"the key 'labels' must hold the lists {', '.join(SLOTS)} and nothing else")
+        self.values = {slot: label_list(labels[slot], key=f"labels.{slot}") for slot in SLOTS}
+        self.sizes = [len(column) for column in self.values.values()]
+        self.build_head(sum(self.sizes))
+
+    def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Intent]:
+        """One intent per utterance from ``(frames_i, upstream_dim)`` features."""
+        slots = self.logits(features).split(self.sizes, dim=1)
+        chosen: list[dict[str, Choice]] = [{} for _ in names]
+        for (slot, column), logits in zip(self.values.items(), slots, strict=True):
+            rows = probabilities(logits, names).tolist()
+            for intent, index, row in zip(chosen, logits.argmax(dim=1).tolist(), rows, strict=True):
+                intent[slot] = Choice(column[index], dict(zip(column, row, strict=True)))
+        return [Intent(name, intent) for name, intent in zip(names, chosen, strict=True)]

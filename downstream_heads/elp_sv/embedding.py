@@ -1,0 +1,67 @@
+"""From features to speaker embeddings, and from two embeddings to a score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from downstream_heads.common.heads import pad_features
+from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, MeanPooling, XVector
+from upstream_elp.audio import MIN_SAMPLES
+from upstream_elp.errors import ElpError
+
+
+class Embedder:
+    """Part of a module that makes embeddings.
+
+    Attributes:
+        connector: ``Linear(upstream_dim, dim)``, under S3PRL's name.
+        model: ``XVector`` or ``MeanPooling``.
+        min_frames: frames that the head needs.
+        least: samples that backbone and head need.
+    """
+
+    task: ClassVar[str]
+    upstream_dim: int
+    upstream_rate: int
+    connector: nn.Module
+    model: nn.Module
+    min_frames: int
+    least: int
+
+    def set_lengths(self, head: str) -> None:
+        """What the head ``superb`` or ``linear`` needs of an utterance."""
+        self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
+        self.least = MIN_SAMPLES + (self.min_frames - 1) * self.upstream_rate
+
+    def build_embedder(self, head: str, options: Mapping[str, Any]) -> int:
+        """Make ``connector`` and ``model``, in S3PRL's order; returns the embedding's width."""
+        dim = options["input_dim" if head == "superb" else "projector_dim"]
+        self.connector = nn.Linear(self.upstream_dim, dim)
+        if head == "superb":
+            layers = {key: options[key] for key in ("agg_dim", "dropout_p", "batch_norm")}
+            self.model = XVector(dim, **layers)
+        else:
+            self.model = MeanPooling()
+        return dim
+
+    def hidden(self, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """A list of `(frames_i, upstream_dim)` -> `(batch, frames, dim)` and the lengths `(batch,)`."""
+        if not features:
+            raise ElpError(f"{self.task} was given an empty batch")
+        padded, frames_len = pad_features(features)
+        for name, length in zip(names, frames_len.tolist(), strict=True):
+            if length < self.min_frames:
+                raise ElpError(f"{name} has {length} frames, fewer than the {self.min_frames} that the head needs")
+        return self.connector(padded), frames_len
+
+    def embed(self, features: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+        """Embeddings of length 1, on the CPU: a list of `(frames_i, upstream_dim)` -> `(batch, dim)`."""
+        vectors = F.normalize(self.model.embed(*self.hidden(features, names)), dim=-1)
+        return vectors.detach().float().cpu()
+
+
+def cosines(first: Tensor, second: Tensor) -> Tensor:
+    """The score of pairs. Shape: `(pairs, dim)`, `(pairs, dim)` -> `(pairs,)`, from -1 to 1."""
+    return F.cosine_similarity(first, second, dim=-1)

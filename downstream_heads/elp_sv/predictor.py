@@ -1,0 +1,92 @@
+"""Compare voices with a trained head."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from downstream_heads.common.answers import Similarity, Voice
+from downstream_heads.common.options import choose, number, read_options
+from downstream_heads.common.predictor import Predictor as TaskPredictor
+from downstream_heads.common.predictor import require_finite
+from downstream_heads.elp_sv.data import long_enough, read_utterance
+from downstream_heads.elp_sv.embedding import Embedder, cosines
+from downstream_heads.elp_sv.options import TOO_SHORT, head_options
+from upstream_elp.audio import SAMPLE_RATE
+from upstream_elp.errors import ElpError
+from upstream_elp.sox import Effects, int32_to_float32, run_chain, tensor_to_int32
+
+
+class Predictor(Embedder, TaskPredictor):
+    """Embeddings as the task makes them, and their cosine; s-norm would need the training corpus and is not applied.
+
+    The classifier over the training speakers is left out: it is of no use for other voices.
+    """
+
+    task = "elp_sv"
+    left_out = (*TaskPredictor.left_out, "objective.")
+    audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error"}
+
+    @classmethod
+    def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
+        """The checked block ``modelrc``."""
+        head, options = head_options(modelrc)
+        return {"head": head, head: options}
+
+    @classmethod
+    def audio_options(cls, datarc: Mapping[str, Any]) -> dict[str, Any]:
+        """What becomes of utterances that trimming leaves too little of; rate and channels are SoX's business."""
+        options = read_options(datarc, cls.audio_defaults, where="audio")
+        choose(options["too_short"], TOO_SHORT, key="audio.too_short")
+        return options
+
+    def set_audio(self, options: Mapping[str, Any]) -> None:
+        """Read files by these rules from now on."""
+        self.untrimmed = options["too_short"] == "untrimmed"
+
+    def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
+        """Decide from this score on; None decides nothing."""
+        self.threshold: float | None = None
+        if threshold is not None:
+            options = read_options(threshold, {"value": None, "split": None, "step": None}, where="threshold")
+            self.threshold = float(number(options["value"], key="threshold.value"))
+
+    def build(self, labels: Any) -> None:
+        """Make connector and model; the task has no label tables."""
+        if labels is not None:
+            raise ElpError("the key 'labels' must be null, since speaker verification has no classes")
+        head = self.modelrc["head"]
+        self.set_lengths(head)
+        self.build_embedder(head, self.modelrc[head])
+
+    def read(self, path: str | Path) -> Tensor:
+        """One file after the recipe's effects, which convert rate and channels, normalise and trim pauses."""
+        return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=self.untrimmed))
+
+    def prepare(self, wav: Tensor, name: str) -> Tensor:
+        """A wave at 16 kHz, ``(samples,)``, after the recipe's effects."""
+        whole = tensor_to_int32(super().prepare(wav, name).unsqueeze(0))  # (channels, samples)
+
+        def apply(effects: Effects) -> Tensor:
+            return torch.from_numpy(int32_to_float32(run_chain(whole, SAMPLE_RATE, effects)[0]))
+
+        return torch.from_numpy(long_enough(apply, name, least=self.least, untrimmed=self.untrimmed))
+
+    def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Voice]:
+        """One embedding per utterance from ``(frames_i, upstream_dim)`` features."""
+        vectors = self.embed(features, names)
+        require_finite(vectors, names)
+        return [Voice(name, vector) for name, vector in zip(names, vectors, strict=True)]
+
+    def compare(self, pairs: Sequence[tuple[Voice, Voice]]) -> list[Similarity]:
+        """Score pairs of voices."""
+        if not pairs:
+            return []
+        first, second = (torch.stack([voice.embedding for voice in side]) for side in zip(*pairs, strict=True))
+        threshold = self.threshold
+        return [
+            Similarity(one.file, two.file, score, None if threshold is None else score >= threshold, threshold)
+            for (one, two), score in zip(pairs, cosines(first, second).tolist(), strict=True)
+        ]

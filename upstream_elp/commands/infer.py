@@ -1,0 +1,191 @@
+"""``elp infer``: answers of a trained model about audio files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upstream_elp.errors import ElpError
+
+if TYPE_CHECKING:
+    from upstream_elp.inference import TrainedModel
+
+
+@click.command()
+@click.argument("place", type=click.Path())
+@click.argument("files", nargs=-1, type=click.Path(), metavar="[FILE]...")
+@click.option("--pairs", type=click.Path(), help="Speaker verification: a list of lines 'FILE FILE', or of trials.")
+@click.option("--root", type=click.Path(), help="What relative paths in --pairs start from; default: here.")
+@click.option("--embeddings", is_flag=True, help="Speaker verification: each file's embedding instead of pairs.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What is printed.")
+@click.option("--json", "out", type=click.Path(), help="Write the JSON document into this file too.")
+@click.option("--device", help="cpu, cuda or cuda:N; default: what the machine has.")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Files that are computed at a time.")
+@click.option("--backbone", help="The backbone's checkpoint, if it is not where training found it.")
+@click.option("--resample", is_flag=True, help="Convert files of another sample rate.")
+@click.option("--channels", type=click.Choice(["mean", "first"]), help="Accept files of several channels.")
+@click.option("--skip-bad-files", is_flag=True, help="Leave out what cannot be used, and list it at the end.")
+def infer(place: str, files: Sequence[str], **options: Any) -> None:
+    """Transcripts, emotions, intents or speaker similarity of audio FILEs from PLACE.
+
+    PLACE is a folder that `elp export` wrote, an experiment directory, or a checkpoint. Printed is one line per file:
+    its path, a tab, the answer. Speaker verification takes the files two by two (the first with the second, the third
+    with the fourth), or the pairs of --pairs, and prints both paths, the cosine and the decision, if the experiment
+    recorded the threshold of equal error rate.
+
+    With --batch-size 1 an answer depends on its file alone; in larger batches padding changes many backbones' features
+    a little, as in an evaluation with that eval_batch_size.
+    """
+    pairs, files = _inputs(files, options)
+    with contextlib.redirect_stdout(sys.stderr):  # what S3PRL prints while it loads is no answer
+        logging.getLogger("s3prl").setLevel(logging.WARNING)
+        model = _load(place, options)
+        if model.task == "elp_sv" and not options["embeddings"]:
+            pairs, files = pairs or _two_by_two(files), []
+        elif pairs is not None or options["embeddings"]:
+            raise ElpError(f"{place} is a model of {model.task}: --pairs and --embeddings are for elp_sv")
+    bad: dict[str, str] = {}
+
+    def on_bad(name: str, error: ElpError) -> None:
+        bad[name] = str(error)
+
+    skip = on_bad if options["skip_bad_files"] else None
+    told = []
+    for answer in _answers(model, pairs, files, batch_size=options["batch_size"], on_bad=skip):
+        told.append(answer.to_dict())
+        if options["form"] == "text":
+            _tell(_line(answer))
+    document = {"task": model.task, "answers": told, "skipped": [{"file": f, "problem": p} for f, p in bad.items()]}
+    _finish(document, options, asked=len(files) or len(pairs or []))
+
+
+def _inputs(files: Sequence[str], options: dict[str, Any]) -> tuple[list[tuple[str, str]] | None, list[str]]:
+    """The pairs and the files that were asked for; what is not there is told before anything is loaded."""
+    if options["batch_size"] < 1:
+        raise ElpError(f"--batch-size {options['batch_size']}: it must be at least 1")
+    if options["pairs"] is None and options["root"] is not None:
+        raise ElpError("--root says where the paths of --pairs start; leave it out without --pairs")
+    if options["pairs"] is not None and (files or options["embeddings"]):
+        raise ElpError("--pairs names the files to compare; leave the FILEs and --embeddings out")
+    if options["pairs"] is None and not files:
+        raise ElpError("no audio file is named; give at least one FILE after PLACE, or --pairs LIST")
+    pairs = None if options["pairs"] is None else _read_pairs(Path(options["pairs"]), options["root"])
+    named = [*files, *dict.fromkeys(file for pair in pairs or [] for file in pair)]
+    absent = [file for file in named if not Path(file).is_file()]
+    if absent and not options["skip_bad_files"]:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise ElpError(f"no such file: {', '.join(absent[:5])}{more}")
+    return pairs, list(files)
+
+
+def _read_pairs(path: Path, root: str | None) -> list[tuple[str, str]]:
+    """Lines ``FILE FILE``, or ``LABEL FILE FILE`` as in VoxCeleb's trials, whose label is not looked at."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ElpError(
+            f"--pairs {path} cannot be read as text ({getattr(error, 'strerror', None) or error})"
+        ) from error
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split("\t") if "\t" in line else line.split()
+        if not line.strip():
+            continue
+        if len(fields) == 3 and fields[0] in ("0", "1"):
+            fields = fields[1:]
+        if len(fields) != 2:
+            raise ElpError(f"line {number} of --pairs {path} is {line[:100]!r}; it must be 'FILE FILE' or a trial")
+        pairs.append(tuple(str(Path(root or "", field)) for field in fields))
+    if not pairs:
+        raise ElpError(f"--pairs {path} names no pair")
+    return pairs
+
+
+def _two_by_two(files: Sequence[str]) -> list[tuple[str, str]]:
+    if len(files) % 2:
+        raise ElpError(
+            f"speaker verification compares pairs, but {len(files)} FILEs were given: give an even number, --pairs "
+            "LIST, or --embeddings"
+        )
+    return list(zip(files[::2], files[1::2], strict=True))
+
+
+def _load(place: str, options: dict[str, Any]) -> TrainedModel:
+    import upstream_elp
+
+    return upstream_elp.load(
+        place,
+        backbone=options["backbone"],
+        device=options["device"],
+        resample=options["resample"],
+        channels=options["channels"],
+    )
+
+
+def _answers(
+    model: TrainedModel,
+    pairs: list[tuple[str, str]] | None,
+    files: Sequence[str],
+    *,
+    batch_size: int,
+    on_bad: Callable[[str, ElpError], None] | None,
+) -> Iterator[Any]:
+    """Answers as they come; those of pairs when all files are embedded."""
+    if pairs:
+        yield from model.compare_pairs(pairs, batch_size=batch_size, on_bad=on_bad, progress=_bar)
+    else:
+        yield from model.answers(_bar(files), batch_size=batch_size, on_bad=on_bad)
+
+
+def _bar(files: Sequence[str]) -> Iterable[str]:
+    """A progress bar on a terminal, where there are several files."""
+    from tqdm import tqdm
+
+    return tqdm(files, unit="file", dynamic_ncols=True, disable=len(files) < 2 or not sys.stderr.isatty())
+
+
+def _tell(line: str) -> None:
+    """Print a line, past the progress bar."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(line)
+
+
+def _line(answer: Any) -> str:
+    """One line of text, whatever the file is called."""
+    names = [answer.first, answer.second] if hasattr(answer, "first") else [answer.file]
+    return "\t".join([*(name if name.isprintable() else repr(name) for name in names), str(answer)])
+
+
+def _finish(document: dict[str, Any], options: dict[str, Any], *, asked: int) -> None:
+    """Print and write the JSON document, and say what was left out."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    if options["form"] == "json":
+        click.echo(text)
+    if options["out"] is not None:
+        _write(Path(options["out"]), f"{text}\n")
+    for skipped in document["skipped"]:
+        click.echo(f"skipped: {skipped['problem']}", err=True)
+    if document["skipped"]:
+        done = len(document["answers"])
+        click.echo(f"{len(document['skipped'])} files skipped; {done} of {asked} answers given", err=True)
+        if not done:
+            raise ElpError("none of the files could be used")
+
+
+def _write(path: Path, text: str) -> None:
+    from upstream_elp.files import whole_file
+
+    try:
+        with whole_file(path, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ElpError(f"--json {path}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,166 @@
+"""Find what was trained, in an adapter folder or a training checkpoint, and put it together."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from upstream_elp.build import build_upstream
+from upstream_elp.checkpoint import TENSOR_FILE, is_adapter_folder
+from upstream_elp.errors import ElpError, shown
+from upstream_elp.files import sha256_of
+from upstream_elp.heads import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
+from upstream_elp.host.features import check_selection
+from upstream_elp.inference.model import TrainedModel
+from upstream_elp.training.rebuild import predictor_class, rebuild, selection, trained_head, why_no_head
+from upstream_elp.training.states import find_states, load_states
+
+
+def load(
+    place: str | os.PathLike,
+    *,
+    backbone: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+    resample: bool = False,
+    channels: str | None = None,
+) -> TrainedModel:
+    """See :func:`upstream_elp.load`, which is the same and imports this module when it is called."""
+    device = _device(device)
+    if is_adapter_folder(place):
+        upstream, head, where = _from_folder(Path(place), backbone)
+        featurizer = build_featurizer(upstream, head.selection, where=where)
+    else:
+        path = find_states(place)
+        states, where = load_states(path), str(path)
+        if reason := why_no_head(states):
+            raise ElpError(f"{where} cannot be used as it is: {reason}")
+        upstream = rebuild(states, where, None if backbone is None else os.fspath(backbone))
+        featurizer = build_featurizer(upstream, selection(states), where=where)
+        head = head_behind(featurizer, states, where)
+    predictor = _predictor(head, where=where, changes=_changes(head, resample=resample, channels=channels))
+    if (head.upstream_dim, head.upstream_rate) != (featurizer.output_dim, featurizer.downsample_rate):
+        raise ElpError(
+            f"{where} needs {head.upstream_dim} features every {head.upstream_rate} samples, but its upstream gives "
+            f"{featurizer.output_dim} every {featurizer.downsample_rate}"
+        )
+    _fill(featurizer, head.part(FEATURIZER), where=where, what="featurizer")
+    return TrainedModel(upstream, featurizer, predictor, device=device)
+
+
+def head_behind(featurizer: nn.Module, states: Mapping[str, Any], where: str) -> TrainedHead:
+    """The head of a checkpoint that has one, behind the featurizer that was built for it."""
+    return trained_head(states, where, upstream_dim=featurizer.output_dim, upstream_rate=featurizer.downsample_rate)
+
+
+def build_featurizer(upstream: nn.Module, chosen: Selection, *, where: str) -> nn.Module:
+    """S3PRL's featurizer on an upstream on the CPU, without its messages and without a draw from torch's random state.
+
+    Raises:
+        ElpError: a selection that the upstream does not offer.
+    """
+    from s3prl.upstream.interfaces import SAMPLE_RATE, Featurizer
+
+    upstream.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            check_selection(upstream([torch.randn(SAMPLE_RATE)]), chosen.feature, chosen.layer)
+        except ElpError as error:
+            raise ElpError(f"{where}: {error}") from error
+        with contextlib.redirect_stderr(io.StringIO()):
+            featurizer = Featurizer(
+                upstream,
+                feature_selection=chosen.feature,
+                upstream_device="cpu",
+                layer_selection=chosen.layer,
+                normalize=chosen.normalize,
+            )
+    return featurizer.eval()
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ElpError(f"device {shown(device)}: no such device; choose cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+        raise ElpError(f"device {chosen}: this machine has no such CUDA device; use cpu")
+    return chosen
+
+
+def _from_folder(folder: Path, backbone: str | os.PathLike | None) -> tuple[nn.Module, TrainedHead, str]:
+    if not has_head(folder):
+        raise ElpError(
+            f"{folder} holds adapters but no head ({CONFIG_FILE}), so it answers nothing; export it again without "
+            "--no-head, or use it with -u elp_local -k to train a head"
+        )
+    if not (folder / TENSOR_FILE).is_file():
+        raise ElpError(f"{folder} has no {TENSOR_FILE}; copy or export the adapter again")
+    head = read_head(folder, adapter_sha256=sha256_of(folder / TENSOR_FILE))
+    return build_upstream(None, ckpt=folder, backbone=backbone), head, str(folder / CONFIG_FILE)
+
+
+def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict[str, Any]:
+    """What the caller wants otherwise than the task; speaker verification converts rate and channels anyway."""
+    wanted = {"resample": True} if resample else {}
+    wanted |= {} if channels is None else {"channels": channels}
+    if head.task == "elp_sv":
+        if channels is not None:
+            raise ElpError("elp_sv averages channels, as its recipe does; leave the choice of channels out")
+        return {}
+    return wanted
+
+
+def _predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any]) -> nn.Module:
+    """The task's head with its tensors; built without memory first, so that a folder cannot ask for more than it holds.
+
+    Raises:
+        ElpError: options that the task refuses, or other tensors than they need.
+    """
+    try:
+        with torch.device("meta"):
+            predictor = predictor_class(head.task)(
+                upstream_dim=head.upstream_dim,
+                upstream_rate=head.upstream_rate,
+                modelrc=head.modelrc,
+                audio={**head.audio, **changes},
+                labels=head.labels,
+                threshold=head.threshold,
+            )
+    except ElpError as error:
+        raise ElpError(f"{where}: {error}") from error
+    except (RuntimeError, TypeError, OverflowError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ElpError(f"{where}: no head can be built from its sizes ({reason})") from error
+    _fill(predictor, head.part(HEAD), where=where, what="head")
+    return predictor.eval().requires_grad_(False)
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str, what: str) -> None:
+    """Give a module its tensors.
+
+    Raises:
+        ElpError: names the first tensor that is missing, unknown, or of another shape or kind.
+    """
+    expected = module.state_dict()
+    for problem, names in (("lack", expected.keys() - tensors.keys()), ("hold the unknown", tensors.keys() - expected)):
+        if names:
+            raise ElpError(f"{where}: the tensors of its {what} {problem} {shown(min(names))}")
+    for name, tensor in expected.items():
+        given = tensors[name]
+        if not isinstance(given, Tensor) or given.is_floating_point() != tensor.is_floating_point():
+            raise ElpError(f"{where}: the {what}'s tensor {name} holds numbers of another kind")
+        if given.shape != tensor.shape:
+            raise ElpError(
+                f"{where}: the {what}'s tensor {name} has the shape {tuple(given.shape)}, but its options need "
+                f"{tuple(tensor.shape)}"
+            )
+    module.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)

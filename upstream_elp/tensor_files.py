@@ -1,0 +1,43 @@
+"""Safetensors files with a known sha256: written whole, read without running anything in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from upstream_elp.errors import ElpError
+from upstream_elp.files import sha256_of
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors (or none at all) and return the file's sha256."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    return sha256_of(path)
+
+
+def read_tensors(path: Path, sha256: str, *, said_in: str) -> dict[str, Tensor]:
+    """Read the tensors of a file.
+
+    Args:
+        path: the file.
+        sha256: what its bytes must sum to.
+        said_in: the file that states this sum.
+
+    Raises:
+        ElpError: missing, truncated, unreadable, or other bytes than were written.
+    """
+    again = "copy or export the adapter again"
+    if not path.is_file():
+        raise ElpError(f"{path.parent} has no {path.name}; {again}")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ElpError(f"{path} is not a readable safetensors file ({reason}); {again}") from error
+    if sha256_of(path) != sha256:
+        raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {said_in}; {again}")
+    return tensors
