@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.experts import CONFIGS, changed, equal, make_expert, snapshot, states_of, stock_expert, waves
-from upstream_elp import checkpoint
+from upstream_elp import tensor_files
 from upstream_elp.build import adapter_folder_of, load_adapter
 from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, is_adapter_folder, read_adapter_folder
 from upstream_elp.checkpoint import write_adapter_folder as write
@@ -63,12 +64,13 @@ def test_an_existing_folder_is_kept(folder, tmp_path):
     assert is_adapter_folder(write(tmp_path / "empty", content))
 
 
-def test_a_failed_write_leaves_nothing(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_failed_write_leaves_nothing(kind, folder, tmp_path, monkeypatch):
     def fail(*_):
-        raise OSError("disk full")
+        raise kind("disk full")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises((OSError, ElpError), match="disk full"):
+    monkeypatch.setattr(tensor_files, "save_file", fail)
+    with pytest.raises(ElpError, match="cannot write .*: disk full"):
         write(tmp_path / "new", read_adapter_folder(folder))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
 

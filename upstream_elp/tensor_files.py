@@ -14,8 +14,15 @@ from upstream_elp.files import sha256_of
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors (or none at all) and return the file's sha256."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """Write tensors (or none at all) and return the file's sha256.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(" ".join(str(error).split())) from error
     return sha256_of(path)
 
 

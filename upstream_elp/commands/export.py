@@ -47,7 +47,9 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
 
 
 def _head(expert: ElpExpert, states: dict[str, Any], where: str) -> TrainedHead:
-    from upstream_elp.inference.loading import build_featurizer, head_behind
+    from upstream_elp.inference.loading import build_featurizer, build_predictor, head_behind
     from upstream_elp.training.rebuild import selection
 
-    return head_behind(build_featurizer(expert, selection(states), where=where), states, where)
+    head = head_behind(build_featurizer(expert, selection(states), where=where), states, where)
+    build_predictor(head, where=where)  # what could not be loaded again is not written
+    return head

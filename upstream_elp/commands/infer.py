@@ -47,10 +47,10 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # what S3PRL prints while it loads is no answer
         logging.getLogger("s3prl").setLevel(logging.WARNING)
         model = _load(place, options)
+        if model.task != "elp_sv" and (pairs is not None or options["embeddings"]):
+            raise ElpError(f"{place} is a model of {model.task}: --pairs and --embeddings are for elp_sv")
         if model.task == "elp_sv" and not options["embeddings"]:
             pairs, files = pairs or _two_by_two(files), []
-        elif pairs is not None or options["embeddings"]:
-            raise ElpError(f"{place} is a model of {model.task}: --pairs and --embeddings are for elp_sv")
     bad: dict[str, str] = {}
 
     def on_bad(name: str, error: ElpError) -> None:

@@ -44,7 +44,7 @@ def load(
         upstream = rebuild(states, where, None if backbone is None else os.fspath(backbone))
         featurizer = build_featurizer(upstream, selection(states), where=where)
         head = head_behind(featurizer, states, where)
-    predictor = _predictor(head, where=where, changes=_changes(head, resample=resample, channels=channels))
+    predictor = build_predictor(head, where=where, changes=_changes(head, resample=resample, channels=channels))
     if (head.upstream_dim, head.upstream_rate) != (featurizer.output_dim, featurizer.downsample_rate):
         raise ElpError(
             f"{where} needs {head.upstream_dim} features every {head.upstream_rate} samples, but its upstream gives "
@@ -119,8 +119,13 @@ def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict
     return wanted
 
 
-def _predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any]) -> nn.Module:
+def build_predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any] | None = None) -> nn.Module:
     """The task's head with its tensors; built without memory first, so that a folder cannot ask for more than it holds.
+
+    Args:
+        head: what a folder or checkpoint holds.
+        where: its place, for errors.
+        changes: keys of ``audio`` that are wanted otherwise.
 
     Raises:
         ElpError: options that the task refuses, or other tensors than they need.
@@ -131,7 +136,7 @@ def _predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any]) -> 
                 upstream_dim=head.upstream_dim,
                 upstream_rate=head.upstream_rate,
                 modelrc=head.modelrc,
-                audio={**head.audio, **changes},
+                audio={**head.audio, **(changes or {})},
                 labels=head.labels,
                 threshold=head.threshold,
             )
@@ -163,4 +168,6 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str, what:
                 f"{where}: the {what}'s tensor {name} has the shape {tuple(given.shape)}, but its options need "
                 f"{tuple(tensor.shape)}"
             )
-    module.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)
+    # copied into memory of their own: in a safetensors file they lie unaligned, and kernels would round differently
+    own = {name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}
+    module.load_state_dict(own, assign=True)
