@@ -70,7 +70,7 @@ def test_a_failed_write_leaves_nothing(kind, folder, tmp_path, monkeypatch):
         raise kind("disk full")
 
     monkeypatch.setattr(tensor_files, "save_file", fail)
-    with pytest.raises(ElpError, match="cannot write .*: disk full"):
+    with pytest.raises(ElpError, match=r"cannot write .*: disk full"):
         write(tmp_path / "new", read_adapter_folder(folder))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
 
