@@ -54,12 +54,12 @@ PREDICTIONS = {
 }
 
 
-def train(task, world, exp, *flags, backbone=None, steps=4):
+def train(task, world, exp, *flags, backbone=None, steps=4, more=None):
     values = {f"config.runner.{key}": steps for key in ("total_steps", "eval_step", "save_step", "log_step")}
     values |= {"config.runner.gradient_accumulate_steps": 1, "config.optimizer.lr": 1e-4 if task == "elp_asr" else 0.02}
     values |= {f"config.downstream_expert.{key}": value for key, value in SMALL.get(task, {}).items()}
     values["config.downstream_expert.datarc.num_workers"] = 0
-    overrides = ",,".join(f"{key}={value}" for key, value in values.items())
+    overrides = ",,".join(f"{key}={value}" for key, value in {**values, **(more or {})}.items())
     words = ["-m", "train", "-u", "elp_local", "-k", str(backbone or world.backbone), "-d", task, "-p", str(exp)]
     run([*words, "--data", str(world.data), "--device", "cpu", *flags, "-o", overrides])
     return exp
@@ -155,6 +155,23 @@ def test_the_answers_are_those_of_the_evaluation(task, kind, world, monkeypatch,
     assert len({str(row.tolist()) for row in outputs.rows}) > 1 and rows[0].strip("0123456789- "), (
         "else nothing is tested"
     )
+
+
+def test_half_precision_is_that_of_the_evaluation(world, tmp_path, monkeypatch):
+    exp = train("elp_ic", world, tmp_path / "exp", "-g", "le", more={"config.runner.precision": "bf16"}, steps=2)
+    outputs = Outputs(monkeypatch)
+    best = str(next(exp.glob("*-best.ckpt")))
+    run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(world.data), "--device", "cpu"])
+    there = outputs.rows[:]
+    assert elp("export", exp, tmp_path / "out", monkeypatch=monkeypatch) == 0
+    files = sorted((world.data / "fluent_speech_commands_dataset/wavs/speakers/testspk").glob("*.wav"))
+    for place, precision in ((exp, None), ("out", None), ("out", "fp32")):
+        outputs.rows.clear()
+        upstream_elp.load(place, backbone=world.backbone, device="cpu", precision=precision)(files, batch_size=4)
+        same = [torch.equal(one, other) for one, other in zip(outputs.rows, there, strict=True)]
+        assert all(same) == (precision is None)
+    with pytest.raises(ElpError, match="precision is 'int8'; choose one of fp32, bf16, fp16"):
+        upstream_elp.load(exp, precision="int8")
 
 
 @pytest.mark.parametrize("kind", ["folder", "exp"])
@@ -395,6 +412,20 @@ def test_a_bad_file_stops_with_its_path_or_is_skipped_and_listed(world, tmp_path
     assert status == 2 and "none of the files could be used" in err and not out
 
 
+def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
+    """File names may hold any byte, and labels of a folder from anywhere any character."""
+    shutil.copytree(world.folder["elp_ic"], "folder")
+    _config(lambda raw: raw["labels"].update(action=["\x1b[2J\n1", "\t2", "\x1b]0;x"]))(tmp_path / "folder")
+    name = os.fsdecode(b"\xff\n\x1b[2J\t.wav")
+    shutil.copy(toy_corpora.write_wav(tmp_path / "plain.wav", toy_corpora.tone()), name)
+    words = ("folder", name, "--backbone", world.backbone, "--json", "out.json")
+    status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 0, err
+    assert out.count("\n") == 1 and out[:-1].replace("\t", "").isprintable()
+    assert out.startswith("\\udcff\\n\\x1b[2J\\t.wav\taction=")
+    assert json.loads(Path("out.json").read_text())["answers"][0]["file"] == name
+
+
 def test_other_rates_and_channels_on_request(world, tmp_path):
     sounds(tmp_path)
     load = {"backbone": world.backbone, "device": "cpu"}
@@ -576,6 +607,7 @@ FOLDERS = {
     "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' is 0; it must be at least 1"),
     "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream gives 32 every 320"),
     "width": (_config(lambda raw: raw.update(upstream_dim=16)), f"{WEIGHT[5:]} has the shape (256, 32), but its"),
+    "precision": (_config(lambda raw: raw.update(precision="x")), "'precision' is 'x'; it must be fp32, bf16, fp16"),
     "feature": (_config(lambda raw: raw["featurizer"].update(feature="__class__")), "the upstream has no such feature"),
     "layer": (_config(lambda raw: raw["featurizer"].update(layer=40)), "-l 40: -s hidden_states has 1 layers"),
     "layer's kind": (_config(lambda raw: raw["featurizer"].update(layer="1")), "featurizer.layer is '1'; it must be"),

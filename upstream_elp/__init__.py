@@ -40,6 +40,7 @@ def load(
     device: str | torch.device | None = None,
     resample: bool = False,
     channels: str | None = None,
+    precision: str | None = None,
 ) -> TrainedModel:
     """Load what was trained for one of the four tasks; called with a file, the result gives its answer.
 
@@ -57,13 +58,16 @@ def load(
         device: ``cpu``, ``cuda`` or ``cuda:N``; default what the machine has.
         resample: convert files of another rate to 16 kHz also where the task's evaluation refuses them.
         channels: ``mean`` or ``first`` accept files of several channels, ``error`` refuses them; default as the task.
+        precision: ``fp32``, ``bf16`` or ``fp16`` for the upstream; default that of the task's evaluation.
 
     Raises:
         ElpError: nothing usable there, another backbone than in training, or a damaged file.
     """
     from upstream_elp.inference import load as load_model
 
-    return load_model(place, backbone=backbone, device=device, resample=resample, channels=channels)
+    return load_model(
+        place, backbone=backbone, device=device, resample=resample, channels=channels, precision=precision
+    )
 
 
 def load_adapters(

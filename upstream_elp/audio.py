@@ -84,7 +84,7 @@ def read_samples(
     """
     try:
         _check_exists(path)
-        with soundfile.SoundFile(os.fspath(path)) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             wav, rate, announced = file.read(dtype=dtype, always_2d=True), file.samplerate, file.frames
             exact = file.format != "MP3"  # whose length may be an estimate
         if wav_is_cut(path) or (exact and len(wav) < announced):
@@ -125,9 +125,14 @@ def audio_subtype(path: PathLike) -> str:
 def _info(path: PathLike) -> Any:
     try:
         _check_exists(path)
-        return soundfile.info(os.fspath(path))
+        return soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from error
+
+
+def _name(path: PathLike) -> str | bytes:
+    """What soundfile opens; by itself it encodes a name strictly, and refuses one that is no valid UTF-8."""
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
 def _check_exists(path: PathLike) -> None:

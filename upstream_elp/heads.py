@@ -25,11 +25,12 @@ CONFIG_FILE = "head_config.yaml"
 TENSOR_FILE = "head.safetensors"
 TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
 """The tasks whose heads can be exported and used."""
+PRECISIONS = ("fp32", "bf16", "fp16")
 FEATURIZER, HEAD = "featurizer.", "head."
 """What the names of the tensors begin with."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "a whole number": ((int,), "format_version upstream_dim upstream_rate"),
-    "a text": ((str,), "made_with task adapter_sha256 tensors_sha256"),
+    "a text": ((str,), "made_with task precision adapter_sha256 tensors_sha256"),
     "a block of keys and values": ((Mapping,), "featurizer modelrc audio"),
     "a list, a block of keys and values, or null": ((Mapping, list, type(None)), "labels"),
     "a block of keys and values, or null": ((Mapping, type(None)), "threshold"),
@@ -60,6 +61,8 @@ class TrainedHead:
     """The head's options, as in the task's config."""
     audio: dict[str, Any]
     """How the task's evaluation reads files."""
+    precision: str
+    """Of the upstream and the featurizer in the task's evaluation: ``fp32``, ``bf16`` or ``fp16``."""
     labels: Any
     """What the outputs stand for: a list, lists by slot, or None."""
     tensors: dict[str, Tensor]
@@ -88,6 +91,7 @@ def write_head(folder: Path, head: TrainedHead, *, adapter_sha256: str) -> None:
         "upstream_rate": head.upstream_rate,
         "modelrc": head.modelrc,
         "audio": head.audio,
+        "precision": head.precision,
         "labels": head.labels,
         "threshold": head.threshold,
         "adapter_sha256": adapter_sha256,
@@ -120,6 +124,7 @@ def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
         upstream_rate=raw["upstream_rate"],
         modelrc=dict(raw["modelrc"]),
         audio=dict(raw["audio"]),
+        precision=raw["precision"],
         labels=raw["labels"],
         tensors=read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"], said_in=CONFIG_FILE),
         threshold=raw["threshold"],
@@ -143,6 +148,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ElpError(f"{path}: the key {key!r} is {shown(raw[key])}; it must be {kind}")
     if raw["task"] not in TASKS:
         raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(TASKS)}")
+    if raw["precision"] not in PRECISIONS:
+        raise ElpError(f"{path}: the key 'precision' is {shown(raw['precision'])}; it must be {', '.join(PRECISIONS)}")
     for key in ("upstream_dim", "upstream_rate"):
         if raw[key] < 1:
             raise ElpError(f"{path}: the key {key!r} is {raw[key]}; it must be at least 1")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What is printed.")
 @click.option("--json", "out", type=click.Path(), help="Write the JSON document into this file too.")
 @click.option("--device", help="cpu, cuda or cuda:N; default: what the machine has.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: that of its evaluation.")
 @click.option("--batch-size", type=int, default=1, show_default=True, help="Files that are computed at a time.")
 @click.option("--backbone", help="The backbone's checkpoint, if it is not where training found it.")
 @click.option("--resample", is_flag=True, help="Convert files of another sample rate.")
@@ -120,13 +121,8 @@ def _two_by_two(files: Sequence[str]) -> list[tuple[str, str]]:
 def _load(place: str, options: dict[str, Any]) -> TrainedModel:
     import upstream_elp
 
-    return upstream_elp.load(
-        place,
-        backbone=options["backbone"],
-        device=options["device"],
-        resample=options["resample"],
-        channels=options["channels"],
-    )
+    names = ("backbone", "device", "resample", "channels", "precision")
+    return upstream_elp.load(place, **{name: options[name] for name in names})
 
 
 def _answers(
@@ -160,14 +156,15 @@ def _tell(line: str) -> None:
 
 
 def _line(answer: Any) -> str:
-    """One line of text, whatever the file is called."""
+    """One line of plain characters, whatever files and labels are called."""
     names = [answer.first, answer.second] if hasattr(answer, "first") else [answer.file]
-    return "\t".join([*(name if name.isprintable() else repr(name) for name in names), str(answer)])
+    fields = [*names, *str(answer).split("\t")]
+    return "\t".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in field) for field in fields)
 
 
 def _finish(document: dict[str, Any], options: dict[str, Any], *, asked: int) -> None:
     """Print and write the JSON document, and say what was left out."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document, indent=2, allow_nan=False)
     if options["form"] == "json":
         click.echo(text)
     if options["out"] is not None:

@@ -19,6 +19,7 @@ from upstream_elp.files import sha256_of
 from upstream_elp.heads import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
 from upstream_elp.host.features import check_selection
 from upstream_elp.inference.model import TrainedModel
+from upstream_elp.training.precision import Precision
 from upstream_elp.training.rebuild import predictor_class, rebuild, selection, trained_head, why_no_head
 from upstream_elp.training.states import find_states, load_states
 
@@ -30,6 +31,7 @@ def load(
     device: str | torch.device | None = None,
     resample: bool = False,
     channels: str | None = None,
+    precision: str | None = None,
 ) -> TrainedModel:
     """See :func:`upstream_elp.load`, which is the same and imports this module when it is called."""
     device = _device(device)
@@ -51,7 +53,8 @@ def load(
             f"{featurizer.output_dim} every {featurizer.downsample_rate}"
         )
     _fill(featurizer, head.part(FEATURIZER), where=where, what="featurizer")
-    return TrainedModel(upstream, featurizer, predictor, device=device)
+    chosen = Precision({"precision": precision or head.precision}, device)
+    return TrainedModel(upstream, featurizer, predictor, precision=chosen)
 
 
 def head_behind(featurizer: nn.Module, states: Mapping[str, Any], where: str) -> TrainedHead:

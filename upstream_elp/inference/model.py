@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.errors import ElpError, shown
+from upstream_elp.training.precision import Precision
 
 Item = str | os.PathLike | Tensor | np.ndarray
 """An audio file, or its samples at 16 kHz of shape ``(samples,)``, floating-point in [-1, 1]."""
@@ -39,11 +40,13 @@ class TrainedModel:
         upstream: the expert.
         featurizer: S3PRL's.
         predictor: the task's head in use, see ``downstream_heads/common/predictor.py``.
-        device: where to compute.
+        precision: of upstream and featurizer, and where to compute.
     """
 
-    def __init__(self, upstream: nn.Module, featurizer: nn.Module, predictor: nn.Module, *, device: Any) -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self, upstream: nn.Module, featurizer: nn.Module, predictor: nn.Module, *, precision: Precision
+    ) -> None:
+        self.precision, self.device = precision, precision.device
         self.upstream, self.featurizer, self.predictor = (
             module.eval().requires_grad_(False).to(self.device) for module in (upstream, featurizer, predictor)
         )
@@ -158,8 +161,9 @@ class TrainedModel:
         try:
             with torch.no_grad():  # not inference mode: other kernels than the evaluation's might run
                 on_device = [wav.to(self.device) for wav in wavs]
-                features = self.featurizer(on_device, self.upstream(on_device))
-                return self.predictor.answers(features, names)
+                with self.precision.autocast():
+                    features = self.featurizer(on_device, self.upstream(on_device))
+                return self.predictor.answers([feature.float() for feature in features], names)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise

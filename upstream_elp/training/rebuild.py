@@ -12,6 +12,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.heads import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
 from upstream_elp.host import checks
+from upstream_elp.training.precision import name_of
 
 
 def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpExpert:
@@ -95,6 +96,7 @@ def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, up
         upstream_rate=upstream_rate,
         modelrc=modelrc,
         audio=audio,
+        precision=name_of(dict(_block(states["Config"], "runner"))),
         labels=known.get("labels"),
         tensors=tensors,
         threshold=threshold,
