@@ -54,7 +54,7 @@ def test_train_and_evaluate(head, tmp_path):
     expert = make(tmp_path, head, train_batch_size=4, max_timestep=16000)
     optimizer = torch.optim.Adam(expert.parameters(), lr=0.01)
     means = []
-    for step in range(12):
+    for step in range(24):
         _, names, losses = run_split(expert, "train", step=step)
         assert names == []
         optimizer.zero_grad()

@@ -196,9 +196,9 @@ def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     run(stock_words("fluent_commands", tmp_path, "-g", "le", total_steps=4, eval_step=2, log_step=1))
     results = rewrite(tmp_path / "exp")
-    assert results["missing"] == ["there is no metrics.jsonl", "not recorded: command, versions, data"]
+    assert results["missing"] == ["there is no metrics.jsonl", "not recorded: data"]
     assert results["training"]["steps"] == 4
-    assert set(results["parameters"]) == {"head", "featurizer", "e_adapter", "l_adapter", "layer_norm"}
+    assert set(results["parameters"]) == {"head", "featurizer", "e_adapter", "l_adapter", "layer_norm", "frozen"}
     assert [row["layer"] for row in results["layer_weights"]][:2] == ["L-adapter 1", "L-adapter 2"]
     assert sum(row["weight"] for row in results["layer_weights"]) == pytest.approx(1, abs=1e-5)
     assert {"curves.png", "layer_weights.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}

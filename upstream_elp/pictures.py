@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import matplotlib as mpl
 from upstream_elp.files import whole_file
 
 mpl.use("Agg")  # no display is needed to write files
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of every axis of names
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

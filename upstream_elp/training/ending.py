@@ -8,10 +8,15 @@ import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+from upstream_elp.training.logs import TRAIN_LOG
+
+if TYPE_CHECKING:
+    from upstream_elp.training.loop import Training
 
 PACKAGES = ("s3prl-elp", "s3prl", "torch", "torchaudio", "transformers", "numpy")
 
@@ -59,6 +64,29 @@ def peak_memory(device: torch.device) -> int:
 def device_name(device: torch.device) -> str:
     """What people call it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
+
+
+def report(training: Training) -> str:
+    """Write the report of a run that has ended into its folder, and return it as a short table."""
+    from upstream_elp.training.datafiles import task_fingerprint
+    from upstream_elp.training.report import write_report
+
+    upstream = getattr(training.runner.upstream.model, "module", training.runner.upstream.model)
+    facts = {
+        "command": sys.argv,
+        "versions": versions(),
+        "config": training.config,
+        "args": vars(training.args),
+        "adapter": upstream.config.to_dict() if hasattr(upstream, "injection") else None,
+        "seed": training.args.seed,
+        "parameters": parameters(training.runner.all_entries),
+        "seconds": logged_seconds(training.folder / TRAIN_LOG),
+        "peak_memory_bytes": peak_memory(training.device),
+        "device": device_name(training.device),
+        "data": task_fingerprint(training.runner.downstream.model),
+        "skipped_steps": training.position.skipped,
+    }
+    return write_report(training.folder, facts)
 
 
 def logged_seconds(log: Path) -> float:

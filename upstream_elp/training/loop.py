@@ -7,7 +7,6 @@ in the epoch, skips what is not finite, ends on signals, and writes checkpoints 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 import time
@@ -21,13 +20,13 @@ from torch import nn
 from tqdm import tqdm
 
 from upstream_elp.errors import ElpError
-from upstream_elp.training import randomness, saving
+from upstream_elp.training import ending, randomness, record, saving
 from upstream_elp.training.batches import Epoch
+from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
 from upstream_elp.training.precision import Precision
 from upstream_elp.training.stop import StopRequest, noted
 
-TRAIN_LOG = "train.jsonl"
 STOPPED = 143
 """Exit status after a signal, as a shell gives it for SIGTERM: not done, and not failed either."""
 MAX_FAILED_STEPS = 10
@@ -84,6 +83,8 @@ class Training:
         with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
             while self.position.step < self.total:
                 self._epoch(request)
+        if self.leads:
+            tqdm.write(ending.report(self))
 
     def _prepare(self) -> None:
         """Set modes, build optimizer and scheduler, and go on where a checkpoint says."""
@@ -102,6 +103,9 @@ class Training:
         self.split = self.block.get("train_dataloader", "train")
         self.optimizer = self.runner._get_optimizer([Trainable(model) for model in trained])
         self.scheduler = self.runner._get_scheduler(self.optimizer) if self.config.get("scheduler") else None
+        if self.scheduler is not None:  # torch's own leave the rates of step 0 in the optimizer when they are loaded
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
         self.specaug = self._specaug()
         if self.leads:
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
@@ -127,7 +131,7 @@ class Training:
         if states.get("Scaler"):
             self.precision.scaler.load_state_dict(states["Scaler"])
         if self.leads and position.step:
-            for name in (TRAIN_LOG, "metrics.jsonl"):
+            for name in (TRAIN_LOG, METRICS_LOG):
                 saving.forget_later_lines(self.folder / name, position.step)
         self._random = states.get("Random")
 
@@ -192,6 +196,7 @@ class Training:
             problem = f"out of memory with waves of {', '.join(str(len(wav)) for wav in group[-1][0])} samples"
             torch.cuda.empty_cache()
         self.optimizer.zero_grad(set_to_none=True)
+        self.rates = record.rates(self.optimizer)
         if self.scheduler is not None:
             self.scheduler.step()
         self._note(problem)
@@ -259,7 +264,7 @@ class Training:
         self.bar.update(1)
         if self.leads and position.step % 10 == 0:
             rate = self._utterances / max(time.monotonic() - self._since, 1e-9)
-            self.bar.set_postfix(loss=f"{self._loss:.3g}", lr=f"{self._rate():.2g}", utt_s=f"{rate:.1f}")
+            self.bar.set_postfix(loss=f"{self._loss:.3g}", lr=f"{max(self.rates.values()):.2g}", utt_s=f"{rate:.1f}")
         if position.step % block["log_step"] == 0:
             self._log()
         self._loss = 0.0
@@ -272,10 +277,6 @@ class Training:
         if names or position.step % block["eval_step"] == 0:
             self._save(names)
 
-    def _rate(self) -> float:
-        """Largest learning rate."""
-        return max(group["lr"] for group in self.optimizer.param_groups)
-
     def _log(self) -> None:
         position = self.position
         if self.leads:
@@ -287,62 +288,19 @@ class Training:
                 batch_ids=position.batch_ids,
                 total_batch_num=self.batches,
             )
-            now = time.monotonic()
-            line = {
-                "step": position.step,
-                "epoch": position.epoch,
-                "loss": _finite(self._loss),
-                "grad_norm": _finite(self._norm),
-                "lr": {self._group_name(index): rate["lr"] for index, rate in enumerate(self.optimizer.param_groups)},
-                "skipped": position.skipped,
-                "utterances": self._utterances,
-                "seconds": round(now - self._since, 3),
-            }
-            with (self.folder / TRAIN_LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            self._since, self._utterances = now, 0
+            seconds = time.monotonic() - self._since
+            record.append_line(self, loss=self._loss, norm=self._norm, utterances=self._utterances, seconds=seconds)
+            self._since, self._utterances = time.monotonic(), 0
         position.records, position.batch_ids = defaultdict(list), []
-
-    def _group_name(self, index: int) -> str:
-        return str(self.optimizer.param_groups[index].get("name", f"group{index}"))
 
     def _save(self, names: list[str]) -> None:
         """Write the checkpoints; every rank must call it, since each one's random states are kept."""
-        random = _gathered(randomness.capture(self.device))
+        random = record.gathered(randomness.capture(self.device))
         if not self.leads or not names:
             return
-        states = self.states(random)
+        states = record.states(self, random)
         written = saving.write(states, self.folder, names, max_keep=int(self.block["max_keep"]))
         self.bar.write(f"elp: saved {', '.join(path.name for path in written)} in {self.folder}", file=sys.stderr)
-
-    def states(self, random: list[dict[str, Any]]) -> dict[str, Any]:
-        """S3PRL's entries of a checkpoint, and what an exact continuation needs."""
-        position = self.position
-        states: dict[str, Any] = {
-            "Optimizer": self.optimizer.state_dict(),
-            "Step": position.step,
-            "Epoch": position.epoch,
-            "Args": self.args,
-            "Config": self.config,
-            "Position": {
-                "batch": position.batch,
-                "skipped": position.skipped,
-                "in_a_row": position.in_a_row,
-                "batch_ids": list(position.batch_ids),
-            },
-            "Random": random,
-            "Records": saving.plain_records(position.records),
-        }
-        for entry in self.runner.all_entries:
-            if entry.trainable:
-                states[entry.name] = getattr(entry.model, "module", entry.model).state_dict()
-        if self.scheduler is not None:
-            states["Scheduler"] = self.scheduler.state_dict()
-        if self.precision.scaler.is_enabled():
-            states["Scaler"] = self.precision.scaler.state_dict()
-        if torch.distributed.is_initialized():
-            states["WorldSize"] = torch.distributed.get_world_size()
-        return states
 
     def _stopped(self, request: StopRequest) -> SystemExit:
         if self.leads:
@@ -356,17 +314,3 @@ class Training:
 
 def _rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def _gathered(value: Any) -> list[Any]:
-    """One value per rank."""
-    if not torch.distributed.is_initialized():
-        return [value]
-    values = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no nan: null stands for it."""
-    return value if math.isfinite(value) else None

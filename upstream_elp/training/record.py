@@ -1,0 +1,94 @@
+"""What the training loop writes down: log lines and the content of checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from upstream_elp.training import saving
+from upstream_elp.training.logs import TRAIN_LOG
+
+if TYPE_CHECKING:
+    from upstream_elp.training.loop import Training
+
+
+def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Learning rate by parameter group; S3PRL's optimizers do not name theirs."""
+    groups = enumerate(optimizer.param_groups)
+    return {str(group.get("name", f"group{index}")): float(group["lr"]) for index, group in groups}
+
+
+def append_line(training: Training, *, loss: float, norm: float, utterances: int, seconds: float) -> None:
+    """Append one line to ``train.jsonl``.
+
+    Args:
+        training: the run.
+        loss: of the last step.
+        norm: of its gradient, before clipping.
+        utterances: since the last line.
+        seconds: since the last line.
+    """
+    line = {
+        "step": training.position.step,
+        "epoch": training.position.epoch,
+        "loss": _finite(loss),
+        "grad_norm": _finite(norm),
+        "lr": training.rates,
+        "skipped": training.position.skipped,
+        "utterances": utterances,
+        "seconds": round(seconds, 3),
+    }
+    with (training.folder / TRAIN_LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
+    """S3PRL's entries of a checkpoint, and what an exact continuation needs.
+
+    Args:
+        training: the run, between two steps.
+        random: each rank's random states.
+    """
+    position = training.position
+    content: dict[str, Any] = {
+        "Optimizer": training.optimizer.state_dict(),
+        "Step": position.step,
+        "Epoch": position.epoch,
+        "Args": training.args,
+        "Config": training.config,
+        "Position": {
+            "batch": position.batch,
+            "skipped": position.skipped,
+            "in_a_row": position.in_a_row,
+            "batch_ids": list(position.batch_ids),
+        },
+        "Random": random,
+        "Records": saving.plain_records(position.records),
+    }
+    for entry in training.runner.all_entries:
+        if entry.trainable:
+            content[entry.name] = getattr(entry.model, "module", entry.model).state_dict()
+    if training.scheduler is not None:
+        content["Scheduler"] = training.scheduler.state_dict()
+    if training.precision.scaler.is_enabled():
+        content["Scaler"] = training.precision.scaler.state_dict()
+    if torch.distributed.is_initialized():
+        content["WorldSize"] = torch.distributed.get_world_size()
+    return content
+
+
+def gathered(value: Any) -> list[Any]:
+    """One value per rank."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no nan: null stands for it."""
+    return value if math.isfinite(value) else None
