@@ -11,10 +11,11 @@ import matplotlib as mpl
 from upstream_elp.files import whole_file
 
 mpl.use("Agg")  # no display is needed to write files
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of every axis of names
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of every axis of names
 
 
 def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
