@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
 from upstream_elp.sox import SUPERB_SV_EFFECTS, apply_effects_file
 
 AUDIO_SUFFIXES = (".wav", ".flac")
@@ -69,9 +69,10 @@ def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = Fa
     if wav.shape[1] < least:
         after = "" if untrimmed else " after trimming silence"
         hint = "" if untrimmed else " or set downstream_expert.datarc.too_short: untrimmed"
-        raise ElpError(
+        raise AudioError(
             f"{path} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
-            f"remove it from the list{hint}"
+            f"remove it from the list{hint}",
+            path,
         )
     return wav[0].numpy()
 

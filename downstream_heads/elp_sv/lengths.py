@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError
+from downstream_heads.common.skips import SplitSkips
+from upstream_elp.errors import AudioError, ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
 
@@ -32,29 +33,41 @@ CHUNK = 64
 """Files per job: large enough to hide a job's overhead, small enough for a living progress bar."""
 
 
-def trimmed_lengths(root: Path, names: Sequence[str], *, n_jobs: int | None = None) -> np.ndarray:
+UNUSABLE = -1
+"""Stands in the table for a file that cannot be read."""
+
+
+def trimmed_lengths(
+    root: Path, names: Sequence[str], *, n_jobs: int | None = None, skip: SplitSkips | None = None
+) -> np.ndarray:
     """Lengths in samples at 16 kHz, after SUPERB's chain of effects.
 
     Args:
         root: folder of the files.
         names: paths relative to `root`.
         n_jobs: threads; None takes one per CPU (decoding and NumPy release Python's lock).
+        skip: takes files that are missing or cannot be read; None makes them an error.
 
     Returns:
-        int64 array of shape `(files,)`, in the order of `names`.
+        int64 array of shape `(files,)`, in the order of `names`; `UNUSABLE` for a file that `skip` took.
 
     Raises:
         ElpError: files are missing or unreadable; the first ones are listed.
     """
-    key = _key(root, names)
+    key = _key(root, names, allow_missing=skip is not None)
     path = cache_dir() / "sv_lengths" / f"{key}.npz"
     lengths = _read(path, names)
-    if lengths is None:
+    if lengths is None or (skip is None and (lengths == UNUSABLE).any()):
         with _only_one(path):
             lengths = _read(path, names)  # another process may have been faster
-            if lengths is None:
-                lengths = _compute(root, names, n_jobs)
+            if lengths is None or (skip is None and (lengths == UNUSABLE).any()):
+                lengths, problems = _compute(root, names, n_jobs)
+                if problems and skip is None:
+                    raise ElpError(problem_list(problems, shown=5))
                 _write(path, names, lengths)
+    for place in np.flatnonzero(lengths == UNUSABLE):
+        file = root / names[place]
+        skip.note(AudioError(f"{file} cannot be read", file), lasting=True)
     return lengths
 
 
@@ -64,16 +77,21 @@ def trimmed_length(path: Path) -> int:
     return wav.shape[1]
 
 
-def _key(root: Path, names: Sequence[str]) -> str:
-    try:
-        states = [(root / name).stat() for name in names]
-    except OSError as error:
-        raise ElpError(f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}") from error
-    files = [(name, state.st_size, state.st_mtime_ns) for name, state in zip(names, states, strict=True)]
+def _key(root: Path, names: Sequence[str], *, allow_missing: bool) -> str:
+    files = []
+    for name in names:
+        try:
+            state = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - pathlib takes far longer
+            files.append((name, state.st_size, state.st_mtime_ns))
+        except OSError as error:
+            if not allow_missing:
+                problem = f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}"
+                raise ElpError(problem) from error
+            files.append((name, None, None))
     return digest(str(root.resolve()), files, SUPERB_SV_EFFECTS)
 
 
-def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> np.ndarray:
+def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[np.ndarray, list[str]]:
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
     lengths: list[int] = []
@@ -82,10 +100,8 @@ def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> np.ndarray
         for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
             lengths += found
             problems += wrong
-            bar.update(len(found) + len(wrong))
-    if problems:
-        raise ElpError(problem_list(problems, shown=5))
-    return np.asarray(lengths, dtype=np.int64)
+            bar.update(len(found))
+    return np.asarray(lengths, dtype=np.int64), problems
 
 
 def _chunk(root: Path, names: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -94,6 +110,7 @@ def _chunk(root: Path, names: Sequence[str]) -> tuple[list[int], list[str]]:
         try:
             lengths.append(trimmed_length(root / name))
         except ElpError as error:
+            lengths.append(UNUSABLE)
             problems.append(str(error))
     return lengths, problems
 

@@ -66,6 +66,22 @@ def walk_files(folder: Path, *, suffix: str) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(names) if name.endswith(suffix) and not name.startswith("."))
 
 
+def read_text(path: Path) -> tuple[str, str]:
+    """Read a table that must be UTF-8; a byte order mark at its start is passed over.
+
+    Returns:
+        The text, with a replacement character for every byte that cannot be read; and what is wrong with the coding,
+        empty where nothing is.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig"), ""
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        fault = f"line {line} is not UTF-8 text (byte 0x{content[error.start]:02x}); save the file as UTF-8"
+        return content.decode("utf-8-sig", errors="replace"), fault
+
+
 def relative(path: Path, root: Path) -> str:
     """Return ``path`` relative to ``root`` with forward slashes, as the tables hold it."""
     return path.relative_to(root).as_posix()

@@ -51,21 +51,23 @@ def speaker_of(file: str) -> str:
     return stem(file).split("-", 1)[0]
 
 
-def read_transcripts(path: Path) -> tuple[dict[str, str], list[str]]:
+def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
     """Read a ``.trans.txt`` file: one utterance a line, its name, a space, its words.
 
     Returns:
-        The words of each utterance, and the utterances that have more than one line (the first one counts).
+        The words of each utterance; the utterances that have more than one line (the first one counts); and what is
+        wrong with the file's coding, empty where nothing is.
     """
     texts: dict[str, str] = {}
     repeated = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    content, fault = files.read_text(path)
+    for line in content.splitlines():
         name, _, words = line.strip().partition(" ")
         if name in texts:
             repeated.append(name)
         elif name:
             texts[name] = words.strip()
-    return texts, repeated
+    return texts, repeated, fault
 
 
 def scan_chapters(root: Path, folder: Path) -> Chapters:
@@ -91,7 +93,9 @@ def _scan_chapter(found: Chapters, root: Path, chapter: Path, audio: list[str], 
     where = files.relative(table, root)
     texts: dict[str, str] = {}
     if table.is_file():
-        texts, repeated = read_transcripts(table)
+        texts, repeated, fault = read_transcripts(table)
+        if fault:
+            found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
         sentence = "{} has more than one line for {}; keep one."
         found.problems += [Problem("duplicate", where, sentence.format(where, item), False) for item in repeated]
     for file in audio:

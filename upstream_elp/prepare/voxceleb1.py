@@ -15,6 +15,7 @@ from upstream_elp.prepare.report import Problem, Report, summarise
 LISTS = ("voxceleb1_test_v2.txt", "voxceleb1_test.txt", "veri_test.txt", "veri_test2.txt")
 OFFICIAL_TRIALS = {37_720: "the list that SUPERB uses", 37_611: "the cleaned list VoxCeleb1-O"}
 OFFICIAL_DEV = {"files": 148_642, "speakers": 1211}
+AUDIO_SUFFIXES = (".wav", ".flac")
 _KALDI_NAME = re.compile(r"^(id\d{5})-(.+)-(\d{5})$")
 _LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
 
@@ -64,7 +65,7 @@ def _trial_path(name: str) -> str:
     parts = name.removeprefix("./").split("/")
     if "wav" in parts[:-3]:
         parts = parts[parts.index("wav") + 1 :]
-    return "/".join(parts) if len(parts) == 3 and parts[-1].endswith(".wav") else ""
+    return "/".join(parts) if len(parts) == 3 and parts[-1].endswith(AUDIO_SUFFIXES) else ""
 
 
 def read_trials(path: Path) -> TrialList:
