@@ -140,9 +140,8 @@ def _check_exists(path: PathLike) -> None:
 
 def _unreadable(path: PathLike, error: Exception) -> AudioError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return AudioError(
-        f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it", path
-    )
+    sentence = f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it"
+    return AudioError(sentence, path)
 
 
 def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:

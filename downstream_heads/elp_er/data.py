@@ -69,8 +69,8 @@ def read_fold(
     """
     if meta_data:
         folder = Path(meta_data) / session
-        train, labels = _read_meta(folder / "train_meta_data.json")
-        test, test_labels = _read_meta(folder / "test_meta_data.json")
+        train, labels = read_meta(folder / "train_meta_data.json")
+        test, test_labels = read_meta(folder / "test_meta_data.json")
         if labels != test_labels:
             raise ElpError(f"the metadata files in {folder} number their labels differently")
         if not keep_absent:
@@ -137,7 +137,12 @@ def _read_evaluation(table: Path, labels: dict[str, str], problems: list[str]) -
     problems += [f"{table.name} has a line without a known label: {line.strip()[:80]}" for line in bad]
 
 
-def _read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
+def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
+    """The utterances of one of S3PRL's metadata files, and its classes.
+
+    Raises:
+        ElpError: it is missing, of another form, empty, or uses labels that it does not declare.
+    """
     if not path.is_file():
         raise ElpError(f"metadata file {path} does not exist; leave datarc.meta_data empty to read the corpus itself")
     try:

@@ -59,8 +59,11 @@ def check_root(root: Path, *, holds: Iterable[str], unpacked: str) -> None:
     raise ElpError(f"{root}: holds none of {', '.join(names)}, so it is not the corpus' top folder{hint}")
 
 
-def walk_files(folder: Path, *, suffix: str) -> Iterator[Path]:
-    """Yield the files below ``folder`` that end in ``suffix``, sorted; links are followed, hidden files left out."""
+def walk_files(folder: Path, *, suffix: str | tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below ``folder`` that end in ``suffix`` (or in one of several), sorted.
+
+    Links are followed, hidden files left out.
+    """
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(names) if name.endswith(suffix) and not name.startswith("."))

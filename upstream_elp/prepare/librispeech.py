@@ -70,12 +70,13 @@ def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
     return texts, repeated, fault
 
 
-def scan_chapters(root: Path, folder: Path) -> Chapters:
+def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = checks.CHARACTERS) -> Chapters:
     """List the audio below ``folder``, chapter by chapter, with transcripts, and check names and texts.
 
     Args:
         root: the corpus; paths in the result are relative to it.
         folder: a split, which holds ``<speaker>/<chapter>/`` folders.
+        characters: the dictionary of the transcripts, upper case.
     """
     found = Chapters()
     chapters: dict[Path, list[str]] = {}
@@ -83,11 +84,14 @@ def scan_chapters(root: Path, folder: Path) -> Chapters:
         chapters.setdefault(path.parent, []).append(files.relative(path, root))
     transcripts = {path.parent: path for path in files.walk_files(folder, suffix=".trans.txt")}
     for chapter in sorted({*chapters, *transcripts}):
-        _scan_chapter(found, root, chapter, chapters.get(chapter, []), depth=len(chapter.relative_to(folder).parts))
+        depth = len(chapter.relative_to(folder).parts)
+        _scan_chapter(found, root, chapter, chapters.get(chapter, []), depth=depth, characters=characters)
     return found
 
 
-def _scan_chapter(found: Chapters, root: Path, chapter: Path, audio: list[str], *, depth: int) -> None:
+def _scan_chapter(
+    found: Chapters, root: Path, chapter: Path, audio: list[str], *, depth: int, characters: frozenset[str]
+) -> None:
     name = f"{chapter.parent.name}-{chapter.name}"
     table = chapter / f"{name}.trans.txt"
     where = files.relative(table, root)
@@ -105,7 +109,8 @@ def _scan_chapter(found: Chapters, root: Path, chapter: Path, audio: list[str], 
             sentence = f"{file} is not where its name says; the layout is {form}."
             found.problems.append(Problem("misplaced", file, sentence))
         else:
-            found.problems += checks.transcript_problems(file, texts.get(stem(file)), where=where)
+            text = texts.get(stem(file))
+            found.problems += checks.transcript_problems(file, text, where=where, characters=characters)
     found.texts.update(texts)
     found.silent += [(item, where) for item in sorted(set(texts) - {stem(file) for file in audio})]
 

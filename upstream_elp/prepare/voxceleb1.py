@@ -137,7 +137,7 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     files.check_root(root, holds=("dev", "test"), unpacked="VoxCeleb1")
     lists = {path: read_trials(path) for path in find_lists(root, trials)}
     report = Report("voxceleb1", root, files.open_out(out))
-    audio = {split: _scan_split(report, split) for split in ("dev", "test")}
+    audio = {split: scan_split(report, split) for split in ("dev", "test")}
     every = [file for members in audio.values() for file in members]
     headers = read_headers(root, every, cache=out / ".voxceleb1-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
@@ -169,10 +169,10 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     return report
 
 
-def _scan_split(report: Report, split: str) -> list[str]:
+def scan_split(report: Report, split: str) -> list[str]:
     """List ``<split>/wav/<speaker>/<video>/<file>.wav`` and report other places and empty speakers."""
     root, top = report.root, report.root / split / "wav"
-    members = [files.relative(path, root) for path in files.walk_files(top, suffix=".wav")]
+    members = [files.relative(path, root) for path in files.walk_files(top, suffix=AUDIO_SUFFIXES)]
     for file in members:
         if file.count("/") != 4:
             sentence = f"{file} is not where it should be; the layout is {split}/wav/<speaker>/<video>/<number>.wav."
