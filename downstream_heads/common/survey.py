@@ -7,7 +7,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Survey:
         mix: whether several channels are accepted.
         tolerated: kinds of problems that do not keep the task from running.
         missing: files that are known to be missing.
+        deeper: what the task looks at besides where all samples are decoded; gets the survey and the number of threads.
     """
 
     task: str
@@ -67,6 +68,7 @@ class Survey:
     mix: bool = False
     tolerated: frozenset[str] = frozenset({"misplaced"})
     missing: set[str] = field(default_factory=set)
+    deeper: Callable[[Survey, int], None] | None = None
 
     def blocking(self, *, skip_bad_files: bool = False) -> list[Problem]:
         """The problems that forbid a run."""
@@ -126,6 +128,8 @@ def measure(survey: Survey, options: Options) -> Findings:
     )
     for file in every:
         survey.problems += _audio_problems(survey, file, headers[file])
+    if options.decode and survey.deeper is not None:
+        survey.deeper(survey, options.jobs)
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]
     if long:
         survey.remarks.append(

@@ -1,12 +1,14 @@
 """What SV finds in VoxCeleb1 before it trains."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from downstream_heads.common.options import mapping
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
+from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
@@ -60,7 +62,31 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
             found.needs |= dict.fromkeys(members, (MIN_SAMPLES + (frames - 1) * rate, why))
         classes = [_speaker(file) for file in members] if split == "train" else []
         found.parts.append(Part(split, members, [_speaker(file) for file in members], classes))
+    found.deeper = partial(_trimmed, rc=rc, everyone=audio["dev"])
     return found
+
+
+def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[str]) -> None:
+    """Look at the lengths that SUPERB's effects leave; they are kept, and a run then starts without reading them."""
+    broken = {problem.path for problem in found.problems}
+    if everyone and not broken & set(everyone):
+        names = [file.removeprefix("dev/wav/") for file in everyone]
+        lengths = trimmed_lengths(found.root / "dev" / "wav", sorted(names), n_jobs=jobs)
+        if short := int((lengths <= rc["min_samples"]).sum()):
+            sentence = f"{short} of {len(names)} training utterances are left out: after trimming silence they have no "
+            found.remarks.append(f"{sentence}more than {DATA}.min_samples {rc['min_samples']} samples")
+    if rc["too_short"] == "untrimmed":
+        return
+    tested = next((part.files for part in found.parts if part.name == "test"), [])
+    names = [file.removeprefix("test/wav/") for file in tested if file not in broken]
+    for name, length in zip(names, trimmed_lengths(found.root / "test" / "wav", names, n_jobs=jobs), strict=True):
+        least, why = found.needs[f"test/wav/{name}"]
+        if length < least:
+            sentence = (
+                f"test/wav/{name} has {length} samples after trimming silence, fewer than the {least} that {why}; "
+            )
+            sentence += f"set {DATA}.too_short: untrimmed, or remove its trials."
+            found.problems.append(Problem("head", f"test/wav/{name}", sentence))
 
 
 def _speaker(file: str) -> str:
@@ -72,9 +98,7 @@ def _check_crop(found: Survey, rc: Mapping[str, Any], frames: int, rate: int) ->
     least = MIN_SAMPLES + (frames - 1) * rate
     for key, samples in (("max_timestep", rc["max_timestep"]), ("min_samples", rc["min_samples"] + 1)):
         if samples is not None and samples < least:
-            sentence = (
-                f"config key {DATA}.{key} allows training utterances of {samples} samples; the head needs {least}."
-            )
+            sentence = f"config key {DATA}.{key} allows utterances of {samples} samples, but the head needs {least}."
             found.problems.append(Problem("config", key, sentence, False))
 
 
