@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tabulate import tabulate
 
@@ -21,6 +22,14 @@ from upstream_elp.prepare.report import Problem, problem_lines
 LONG_SECONDS = 60
 AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "head"})
 """Kinds of problems that concern single audio files: what ``--skip-bad-files`` may leave out."""
+
+
+class Need(NamedTuple):
+    """How many samples a head needs of a file, what for, and the kind of problem where it has fewer."""
+
+    samples: int
+    why: str
+    kind: str = "head"
 
 
 @dataclass
@@ -50,7 +59,7 @@ class Survey:
         parts: the splits.
         problems: what is wrong, each in one sentence that names the file.
         remarks: what is worth knowing.
-        needs: files of which the head needs more samples than a backbone does: how many, and what for.
+        needs: files of which the head needs more samples than a backbone does.
         resample: whether other sample rates are converted.
         mix: whether several channels are accepted.
         tolerated: kinds of problems that do not keep the task from running.
@@ -63,7 +72,7 @@ class Survey:
     parts: list[Part] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    needs: dict[str, tuple[int, str]] = field(default_factory=dict)
+    needs: dict[str, Need] = field(default_factory=dict)
     resample: bool = False
     mix: bool = False
     tolerated: frozenset[str] = frozenset({"misplaced"})
@@ -147,10 +156,10 @@ def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
     found = checks.audio_problems(file, header)
     if survey.mix:
         found = [problem for problem in found if problem.kind != "channels"]
-    least, why = survey.needs.get(file, (0, ""))
-    if not found and header.samples < least:
-        sentence = f"{file} has {header.samples} samples, fewer than the {least} that {why}."
-        found.append(Problem("head", file, sentence))
+    need = survey.needs.get(file)
+    if not found and need is not None and header.samples < need.samples:
+        sentence = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
+        found.append(Problem(need.kind, file, sentence))
     return found
 
 

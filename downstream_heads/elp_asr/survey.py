@@ -7,7 +7,7 @@ from typing import Any
 
 from downstream_heads.common.options import mapping
 from downstream_heads.common.roots import corpus_root
-from downstream_heads.common.survey import Part, Survey
+from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters, frames_needed
 from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
 from downstream_heads.elp_asr.table import length_table
@@ -49,7 +49,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
             if text and not characters.unknown_characters(text):
                 labels = characters.encode(text, superb=superb)
                 least = MIN_SAMPLES + (frames_needed(labels) * factor - 1) * rate
-                found.needs[file] = (least, f"CTC needs for its {len(labels)} labels")
+                found.needs[file] = Need(least, f"CTC needs for its {len(labels)} labels", "ctc")
     found.problems += checks.duplicate_problems(dict.fromkeys(file for part in found.parts for file in part.files))
     _compare(found)
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from downstream_heads.common.options import mapping
 from downstream_heads.common.roots import corpus_root
-from downstream_heads.common.survey import Part, Survey
+from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
@@ -59,7 +59,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         else:
             members = _trials(found, rc, members)
             why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector's layers)"
-            found.needs |= dict.fromkeys(members, (MIN_SAMPLES + (frames - 1) * rate, why))
+            found.needs |= dict.fromkeys(members, Need(MIN_SAMPLES + (frames - 1) * rate, why))
         classes = [_speaker(file) for file in members] if split == "train" else []
         found.parts.append(Part(split, members, [_speaker(file) for file in members], classes))
     found.deeper = partial(_trimmed, rc=rc, everyone=audio["dev"])
@@ -80,12 +80,11 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
     tested = next((part.files for part in found.parts if part.name == "test"), [])
     names = [file.removeprefix("test/wav/") for file in tested if file not in broken]
     for name, length in zip(names, trimmed_lengths(found.root / "test" / "wav", names, n_jobs=jobs), strict=True):
-        least, why = found.needs[f"test/wav/{name}"]
-        if length < least:
-            sentence = (
-                f"test/wav/{name} has {length} samples after trimming silence, fewer than the {least} that {why}; "
-            )
-            sentence += f"set {DATA}.too_short: untrimmed, or remove its trials."
+        need = found.needs[f"test/wav/{name}"]
+        if length < need.samples:
+            sentence = f"test/wav/{name} has {length} samples after trimming silence, "
+            sentence += f"fewer than the {need.samples} that {need.why}"
+            sentence += f"; set {DATA}.too_short: untrimmed, or remove its trials."
             found.problems.append(Problem("head", f"test/wav/{name}", sentence))
 
 
