@@ -1,8 +1,9 @@
 """How long each file is after SoX's trimming, computed once per corpus and kept outside the package.
 
 Reading and trimming all of VoxCeleb1 takes minutes, and the recipe needs the lengths before the first step (it drops
-what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here an entry is
-named by the folder, every file's name, size and time of change, and the effect chain, so it can never be stale.
+what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here a
+table belongs to a folder and the effect chain, and a length in it to a file's name, size and time of change, so that it
+can never be stale, and only what has changed is read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ CHUNK = 64
 
 
 UNUSABLE = -1
-"""Stands in the table for a file that cannot be read."""
+"""Stands for the length of a file that cannot be read."""
+State = tuple[int, int]
+"""Size and time of change of a file."""
 
 
 def trimmed_lengths(
@@ -54,21 +57,25 @@ def trimmed_lengths(
     Raises:
         ElpError: files are missing or unreadable; the first ones are listed.
     """
-    key = _key(root, names, allow_missing=skip is not None)
-    path = cache_dir() / "sv_lengths" / f"{key}.npz"
-    lengths = _read(path, names)
-    if lengths is None or (skip is None and (lengths == UNUSABLE).any()):
+    states = _states(root, names, allow_missing=skip is not None)
+    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS)}.npz"
+    lengths = _known(states, _read(path))
+    problems: dict[str, str] = {}
+    if None in lengths.values():
         with _only_one(path):
-            lengths = _read(path, names)  # another process may have been faster
-            if lengths is None or (skip is None and (lengths == UNUSABLE).any()):
-                lengths, problems = _compute(root, names, n_jobs)
-                if problems and skip is None:
-                    raise ElpError(problem_list(problems, shown=5))
-                _write(path, names, lengths)
-    for place in np.flatnonzero(lengths == UNUSABLE):
-        file = root / names[place]
-        skip.note(AudioError(f"{file} cannot be read", file), lasting=True)
-    return lengths
+            table = _read(path)  # another process may have been faster
+            lengths = _known(states, table)
+            todo = [name for name, length in lengths.items() if length is None and states[name] is not None]
+            found, problems = _compute(root, todo, n_jobs)
+            lengths.update(found)
+            if found:
+                _write(path, {**table, **{name: (*states[name], length) for name, length in found.items()}})
+    problems.update({name: f"{root / name} is missing" for name, state in states.items() if state is None})
+    if problems and skip is None:
+        raise ElpError(problem_list(list(problems.values()), shown=5))
+    for name, problem in problems.items():
+        skip.note(AudioError(problem, root / name), lasting=True)
+    return np.asarray([UNUSABLE if lengths[name] is None else lengths[name] for name in names], dtype=np.int64)
 
 
 def trimmed_length(path: Path) -> int:
@@ -77,58 +84,70 @@ def trimmed_length(path: Path) -> int:
     return wav.shape[1]
 
 
-def _key(root: Path, names: Sequence[str], *, allow_missing: bool) -> str:
-    files = []
+def _states(root: Path, names: Sequence[str], *, allow_missing: bool) -> dict[str, State | None]:
+    """Size and time of change of every file; None for one that is not there."""
+    states: dict[str, State | None] = {}
     for name in names:
         try:
             state = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - pathlib takes far longer
-            files.append((name, state.st_size, state.st_mtime_ns))
+            states[name] = (state.st_size, state.st_mtime_ns)
         except OSError as error:
             if not allow_missing:
                 problem = f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}"
                 raise ElpError(problem) from error
-            files.append((name, None, None))
-    return digest(str(root.resolve()), files, SUPERB_SV_EFFECTS)
+            states[name] = None
+    return states
 
 
-def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[np.ndarray, list[str]]:
+def _known(states: Mapping[str, State | None], table: Mapping[str, tuple[int, int, int]]) -> dict[str, int | None]:
+    """The kept length of each file that has not changed; None for the others."""
+    lengths: dict[str, int | None] = {}
+    for name, state in states.items():
+        kept = table.get(name)
+        lengths[name] = kept[2] if kept is not None and kept[:2] == state else None
+    return lengths
+
+
+def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[dict[str, int], dict[str, str]]:
+    """Lengths of the files that can be read, and what is wrong with the others."""
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
-    lengths: list[int] = []
-    problems: list[str] = []
+    lengths: dict[str, int] = {}
+    problems: dict[str, str] = {}
     with tqdm(total=len(names), desc=f"trimmed lengths of {root}", unit="file", dynamic_ncols=True) as bar:
         for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
-            lengths += found
-            problems += wrong
-            bar.update(len(found))
-    return np.asarray(lengths, dtype=np.int64), problems
-
-
-def _chunk(root: Path, names: Sequence[str]) -> tuple[list[int], list[str]]:
-    lengths, problems = [], []
-    for name in names:
-        try:
-            lengths.append(trimmed_length(root / name))
-        except ElpError as error:
-            lengths.append(UNUSABLE)
-            problems.append(str(error))
+            lengths.update(found)
+            problems.update(wrong)
+            bar.update(len(found) + len(wrong))
     return lengths, problems
 
 
-def _read(path: Path, names: Sequence[str]) -> np.ndarray | None:
-    """The kept table, or None if there is none or it is damaged."""
+def _chunk(root: Path, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
+    lengths, problems = {}, {}
+    for name in names:
+        try:
+            lengths[name] = trimmed_length(root / name)
+        except ElpError as error:
+            problems[name] = str(error)
+    return lengths, problems
+
+
+def _read(path: Path) -> dict[str, tuple[int, int, int]]:
+    """The kept table: name -> size, time of change, length; empty if there is none or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as table:
-            fits = table["names"].tolist() == list(names)
-            return table["lengths"] if fits else None
+            columns = [table[key].tolist() for key in ("names", "sizes", "times", "lengths")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+        return {}
+    names, *numbers = columns
+    return dict(zip(names, zip(*numbers, strict=True), strict=True))
 
 
-def _write(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
+def _write(path: Path, table: Mapping[str, tuple[int, int, int]]) -> None:
     """Atomic. A cache that cannot be written costs time at the next start, no more."""
+    sizes, times, lengths = np.asarray(list(table.values()), dtype=np.int64).T
     with contextlib.suppress(OSError), whole_file(path, "wb") as file:
-        np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
+        np.savez(file, names=np.asarray(list(table), dtype=np.str_), sizes=sizes, times=times, lengths=lengths)
 
 
 @contextlib.contextmanager

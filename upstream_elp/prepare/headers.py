@@ -1,5 +1,6 @@
 """Audio headers of a whole corpus, read in parallel, remembered on disk and continued after an interruption."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -114,9 +115,11 @@ class HeaderCache:
         """Append records in one write; the leading line break closes a line that an earlier kill cut off."""
         text = "".join(record.dump() for record in records)
         if text:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("\n" + text)
+            # where it cannot be written the next start takes longer, no more
+            with contextlib.suppress(OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as stream:
+                    stream.write("\n" + text)
 
 
 def index_path(root: Path) -> Path:
