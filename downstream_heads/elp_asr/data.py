@@ -12,8 +12,9 @@ from downstream_heads.common.skips import SplitSkips
 from downstream_heads.elp_asr.characters import Characters
 from downstream_heads.elp_asr.table import Entry, check_audio, length_table
 from upstream_elp.errors import AudioError, ElpError
-from upstream_elp.prepare.files import walk_files
+from upstream_elp.prepare.files import list_files
 from upstream_elp.prepare.librispeech import read_transcripts as read_table
+from upstream_elp.prepare.librispeech import stem
 
 HALVING_LENGTH = 2000
 
@@ -46,7 +47,7 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
     """
     found: dict[str, str] = {}
     problems, untold = [], set()
-    for folder in sorted({Path(path).parent for path in paths}):
+    for folder in map(Path, sorted({path.rpartition("/")[0] for path in paths})):
         table = root / folder / f"{folder.parent.name}-{folder.name}.trans.txt"
         if table.is_file():
             texts, _, fault = read_table(table)
@@ -54,10 +55,10 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
             problems += [f"{folder / table.name} {fault}"] if fault else []
         else:
             problems.append(f"{folder / table.name} is missing")
-            untold.add(folder)
+            untold.add(folder.as_posix())
     for path in paths:
-        name = Path(path).stem
-        if Path(path).parent in untold:
+        name = stem(path)
+        if untold and path.rpartition("/")[0] in untold:
             continue
         if name not in found:
             problems.append(f"{name} has no transcript")
@@ -67,7 +68,7 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
             problems.append(f"{name} has characters that the dictionary lacks: {unknown}")
     if problems:
         raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
-    return {Path(path).stem: found[Path(path).stem] for path in paths}
+    return {name: found[name] for name in map(stem, paths)}
 
 
 def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, skip: SplitSkips | None = None) -> None:
@@ -82,12 +83,13 @@ def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, s
     Raises:
         ElpError: names the first ten and the number of the others.
     """
-    present = {str(Path(path).with_suffix("")) for path in paths}
+    present = {path.rpartition(".")[0] for path in paths}
     absent = []
     for folder in folders:
-        for table in walk_files(root / folder, suffix=".trans.txt"):
-            chapter = table.parent.relative_to(root)
-            absent += [path for name in read_table(table)[0] if (path := str(chapter / name)) not in present]
+        for table in list_files(root / folder, suffix=".trans.txt", root=root):
+            chapter = table.rpartition("/")[0]
+            texts, *_ = read_table(root / table)
+            absent += [path for name in texts if (path := f"{chapter}/{name}") not in present]
     if absent and skip is None:
         raise ElpError(
             f"{root} is not complete: {len(absent)} utterances have a transcript but no .flac: {problem_list(absent)}; "
@@ -159,7 +161,7 @@ class LibriSpeech(Dataset):
                 self.skip.note(error)
                 last = error
             else:
-                names.append(Path(path).stem)
+                names.append(stem(path))
         if not wavs:
             raise last
         return wavs, [np.asarray(self.labels[name], dtype=np.int64) for name in names], names

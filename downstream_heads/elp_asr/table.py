@@ -10,7 +10,7 @@ from downstream_heads.common.options import problem_list
 from downstream_heads.common.skips import SplitSkips
 from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
 from upstream_elp.errors import AudioError, ElpError
-from upstream_elp.prepare.files import relative, walk_files
+from upstream_elp.prepare.files import list_files, relative
 from upstream_elp.prepare.headers import Options, index_path, read_headers
 
 COLUMNS = ("file_path", "length", "rate", "channels")
@@ -86,8 +86,8 @@ def _measured_table(root: Path, folder: str, skip: SplitSkips | None) -> list[En
     if not base.is_dir():
         present = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "none"
         raise ElpError(f"{base} does not exist: {root} lacks the part {folder}; parts that are there: {present}")
-    found = walk_files(base, suffix=".flac")
-    names = [relative(path, root) for path in found if len(path.relative_to(base).parts) == 3]
+    depth = relative(base, root).count("/") + 3
+    names = [name for name in list_files(base, suffix=".flac", root=root) if name.count("/") == depth]
     if not names:
         raise ElpError(f"{base} holds no <speaker>/<chapter>/*.flac")
     headers = read_headers(root, names, cache=index_path(root), options=Options(), description=f"lengths of {folder}")

@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.prepare.files import list_files
+from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES
 from upstream_elp.sox import SUPERB_SV_EFFECTS, apply_effects_file
-
-AUDIO_SUFFIXES = (".wav", ".flac")
 
 
 def list_speakers(folder: Path) -> list[str]:
@@ -38,11 +38,11 @@ def list_utterances(folder: Path, speakers: Sequence[str]) -> list[str]:
     Raises:
         ElpError: there is none.
     """
+    wanted, endings = set(speakers), (*AUDIO_SUFFIXES, *(suffix.upper() for suffix in AUDIO_SUFFIXES))
     found = [
-        path.relative_to(folder).as_posix()
-        for speaker in speakers
-        for path in (folder / speaker).glob("*/*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
+        name
+        for name in list_files(folder, suffix=endings, root=folder)
+        if name.count("/") == 2 and name.partition("/")[0] in wanted
     ]
     if not found:
         raise ElpError(

@@ -1,8 +1,11 @@
 """How long the data part of a start takes on a large corpus: the look at the data, and the data sets of the task.
 
-A corpus of tiny files is made in the real one's layout (hard links to a few files, so that it takes next to no space),
+A corpus of short files is made in the real one's layout (hard links to a few files, so that it takes next to no space),
 looked at and loaded by processes of their own, the first with an empty cache, and removed at the end. The file system's
-cache is warm in all of them; ``--command`` lines of the result can be repeated with a real corpus.
+own cache is warm in all of them.
+
+    python recipes/bench/start.py                              # 150,000 files in both layouts: about 5 minutes
+    python recipes/bench/start.py --files 3000 --corpora voxceleb1
 """
 
 from __future__ import annotations

@@ -69,6 +69,23 @@ def walk_files(folder: Path, *, suffix: str | tuple[str, ...]) -> Iterator[Path]
         yield from (Path(parent, name) for name in sorted(names) if name.endswith(suffix) and not name.startswith("."))
 
 
+def list_files(folder: Path, *, suffix: str | tuple[str, ...], root: Path) -> list[str]:
+    """The same files relative to ``root``, as text: pathlib takes many times as long on a large corpus.
+
+    Args:
+        folder: ``root`` or a folder below it.
+        suffix: ending of the files, or several.
+        root: the corpus.
+    """
+    top, found = relative(folder, root), []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner = parent[len(str(folder)) :].replace(os.sep, "/")
+        place = f"{top}{inner}/" if top != "." else f"{inner.lstrip('/')}/".lstrip("/")
+        found += [place + name for name in sorted(names) if name.endswith(suffix) and not name.startswith(".")]
+    return found
+
+
 def read_text(path: Path) -> tuple[str, str]:
     """Read a table that must be UTF-8; a byte order mark at its start is passed over.
 

@@ -79,13 +79,15 @@ def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = chec
         characters: the dictionary of the transcripts, upper case.
     """
     found = Chapters()
-    chapters: dict[Path, list[str]] = {}
-    for path in files.walk_files(folder, suffix=".flac"):
-        chapters.setdefault(path.parent, []).append(files.relative(path, root))
-    transcripts = {path.parent: path for path in files.walk_files(folder, suffix=".trans.txt")}
-    for chapter in sorted({*chapters, *transcripts}):
+    chapters: dict[str, list[str]] = {}
+    for file in files.list_files(folder, suffix=(".flac", ".trans.txt"), root=root):
+        members = chapters.setdefault(file.rpartition("/")[0], [])
+        if file.endswith(".flac"):
+            members.append(file)
+    for name in sorted(chapters, key=lambda name: name.split("/")):
+        chapter = root / name
         depth = len(chapter.relative_to(folder).parts)
-        _scan_chapter(found, root, chapter, chapters.get(chapter, []), depth=depth, characters=characters)
+        _scan_chapter(found, root, chapter, chapters[name], depth=depth, characters=characters)
     return found
 
 

@@ -172,7 +172,7 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
 def scan_split(report: Report, split: str) -> list[str]:
     """List ``<split>/wav/<speaker>/<video>/<file>.wav`` and report other places and empty speakers."""
     root, top = report.root, report.root / split / "wav"
-    members = [files.relative(path, root) for path in files.walk_files(top, suffix=AUDIO_SUFFIXES)]
+    members = files.list_files(top, suffix=AUDIO_SUFFIXES, root=root)
     for file in members:
         if file.count("/") != 4:
             sentence = f"{file} is not where it should be; the layout is {split}/wav/<speaker>/<video>/<number>.wav."
