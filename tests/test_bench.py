@@ -48,9 +48,9 @@ def test_a_small_run_writes_its_tables(tmp_path):
 
 def test_a_start_on_a_corpus_is_measured(tmp_path):
     assert "--files" in _run("--help", script="start.py").stdout
-    done = _run("--files", "1200", "--folder", str(tmp_path), "--out", str(tmp_path / "rows.json"), script="start.py")
+    done = _run("--files", "2000", "--folder", str(tmp_path), "--out", str(tmp_path / "rows.json"), script="start.py")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["what"] for row in rows] == ["first start", "second start", "one file changed"] * 2
-    assert {row["files"] for row in rows} == {1200} and all(row["together"] > 0 for row in rows)
+    assert {row["files"] for row in rows} == {2000} and all(row["together"] > 0 for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"], "the corpora are removed"

@@ -139,7 +139,7 @@ def measure(corpus: str, data: Path, files: int) -> list[dict[str, Any]]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--files", default=150_000, show_default=True, type=click.IntRange(min=1200), help="Audio files.")
+@click.option("--files", default=150_000, show_default=True, type=click.IntRange(min=2000), help="Audio files.")
 @click.option("--corpora", default=",".join(WRITERS), show_default=True, help="Layouts, separated by commas.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), help="Where the corpora are made. [default: a temporary one]"
