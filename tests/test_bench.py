@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "recipes" / "bench" / "methods.py"
+BENCH = Path(__file__).parents[1] / "recipes" / "bench"
 
 
-def _run(*arguments):
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+def _run(*arguments, script="methods.py"):
+    return subprocess.run([sys.executable, str(BENCH / script), *arguments], capture_output=True, text=True)
 
 
 def test_help_names_the_options():
@@ -44,3 +44,13 @@ def test_a_small_run_writes_its_tables(tmp_path):
     assert {name: len(times) for name, times in measured["layer"].items()} == dict.fromkeys(
         ("plain", "lora", "site", "adapter"), 1
     )
+
+
+def test_a_start_on_a_corpus_is_measured(tmp_path):
+    assert "--files" in _run("--help", script="start.py").stdout
+    done = _run("--files", "2000", "--folder", str(tmp_path), "--out", str(tmp_path / "rows.json"), script="start.py")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["what"] for row in rows] == ["first start", "second start", "one file changed"] * 2
+    assert {row["files"] for row in rows} == {2000} and all(row["together"] > 0 for row in rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"], "the corpora are removed"

@@ -99,7 +99,7 @@ def test_halving_is_the_benchmarks():
 
 def test_length_table_is_cached_by_content(root, tmp_path):
     first = length_table(root, "dev-clean")
-    cached = list((tmp_path / "cache" / "lengths").iterdir())
+    cached = list((tmp_path / "cache" / "index").iterdir())
     assert len(cached) == 1 and first == length_table(root, "dev-clean")
     assert [entry.length for entry in first] == sorted((entry.length for entry in first), reverse=True)
     toy_corpora.write_wav(root / first[0].path, toy_corpora.tone(seconds=0.1))

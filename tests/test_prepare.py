@@ -481,12 +481,12 @@ def test_decode_finds_what_headers_hide(libri: Path, tmp_path: Path) -> None:
     assert kinds(librispeech.prepare(libri, tmp_path, options=deep)) == ["unreadable"]
 
 
-def test_decode_notices_a_wav_that_is_cut_off(tmp_path: Path) -> None:
+def test_a_wav_that_is_cut_off_is_noticed_from_its_header(tmp_path: Path) -> None:
     path = noise(tmp_path / "a.wav", samples=8000)
     assert headers.read_header(path, decode=True) == Header(8000, 16_000, 1, decoded=True)
     whole = path.read_bytes()
     path.write_bytes(whole[:4000])
-    assert headers.read_header(path).error == ""
+    assert "cut off" in headers.read_header(path).error
     assert "cut off" in headers.read_header(path, decode=True).error
     path.write_bytes(whole[:4] + b"\xff\xff\xff\xff" + whole[8:])  # written to a pipe
     assert headers.read_header(path, decode=True).error == ""

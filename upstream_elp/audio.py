@@ -16,7 +16,7 @@ import soundfile
 import soxr
 import torch
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
 
 SAMPLE_RATE = 16000
 """Rate in Hz that every backbone of S3PRL expects."""
@@ -59,8 +59,9 @@ def load_audio(
     mono = _to_mono(wav, channels, path)  # (samples, channels) -> (samples,)
     if rate != sample_rate:
         if not resample:
-            raise ElpError(
-                f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling"
+            raise AudioError(
+                f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling",
+                path,
             )
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
     check_samples(mono, path, min_samples)
@@ -88,7 +89,9 @@ def read_samples(
             wav, rate, announced = file.read(dtype=dtype, always_2d=True), file.samplerate, file.frames
             exact = file.format != "MP3"  # whose length may be an estimate
         if wav_is_cut(path) or (exact and len(wav) < announced):
-            raise ElpError(f"{path} is cut off: its header announces more samples than it holds; replace the file")
+            raise AudioError(
+                f"{path} is cut off: its header announces more samples than it holds; replace the file", path
+            )
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw needs parameters
         raise _unreadable(path, error) from error
     return wav, rate
@@ -137,12 +140,13 @@ def _name(path: PathLike) -> str | bytes:
 
 def _check_exists(path: PathLike) -> None:
     if not Path(path).is_file():
-        raise ElpError(f"{path} is not a file; check the corpus root and the list that names this audio file")
+        raise AudioError(f"{path} is not a file; check the corpus root and the list that names this audio file", path)
 
 
-def _unreadable(path: PathLike, error: Exception) -> ElpError:
+def _unreadable(path: PathLike, error: Exception) -> AudioError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return ElpError(f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it")
+    sentence = f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it"
+    return AudioError(sentence, path)
 
 
 def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
@@ -152,7 +156,7 @@ def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
         return wav[:, 0]
     if rule == "mean":
         return wav.mean(axis=1)
-    raise ElpError(f"{path} has {count} channels instead of 1; convert the file or allow mean or first")
+    raise AudioError(f"{path} has {count} channels instead of 1; convert the file or allow mean or first", path)
 
 
 def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLES) -> None:
@@ -167,12 +171,13 @@ def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLE
         ElpError: names the wave.
     """
     if wav.size == 0:
-        raise ElpError(f"{path} is empty (0 samples); remove the file from the list or replace it")
+        raise AudioError(f"{path} is empty (0 samples); remove the file from the list or replace it", path)
     if wav.size < min_samples:
-        raise ElpError(
+        raise AudioError(
             f"{path} has only {wav.size} samples, fewer than the {min_samples} that a backbone needs; "
-            "remove the file from the list or replace it"
+            "remove the file from the list or replace it",
+            path,
         )
     if not np.isfinite(wav).all():
         bad = int(wav.size - np.isfinite(wav).sum())
-        raise ElpError(f"{path} holds {bad} samples that are NaN or infinite; replace the file")
+        raise AudioError(f"{path} holds {bad} samples that are NaN or infinite; replace the file", path)

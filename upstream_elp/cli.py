@@ -22,6 +22,7 @@ COMMANDS = {
     "infer": ("upstream_elp.commands.infer:infer", "Transcribe, compare or classify audio with a trained model."),
     "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
+    "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),
     "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables a task needs."),
     "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise four small corpora, offline."),
     "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone, offline."),

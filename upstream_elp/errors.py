@@ -11,6 +11,19 @@ class ElpError(ValueError):
     """
 
 
+class AudioError(ElpError):
+    """An audio file that cannot be used; ``--skip-bad-files`` leaves such files out.
+
+    Args:
+        sentence: what is wrong, naming the file.
+        path: the file; empty where the exception came from another process, which keeps the sentence alone.
+    """
+
+    def __init__(self, sentence: str, path: Any = "") -> None:
+        super().__init__(sentence)
+        self.path = str(path)
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxlevel = 3

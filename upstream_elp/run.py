@@ -33,17 +33,24 @@ def run(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         click.echo(flags.help_text())
         return
-    from upstream_elp.host import compat, places, plans
+    from upstream_elp.host import compat, data, places, plans
 
     plan = plans.read(argv)
     with _environment(plan.env):
         plans.complete(plan)
+        if plans.leads():
+            data.forget_skipped(plan)
+            plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
         main_module = load_main(plan.script)
         copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
         for note in [copy, *plan.notes] if plans.leads() else []:
             click.echo(f"elp: {note}", err=True)
-        with _arguments(main_module, plan.argv), _one_sentence():
-            main_module.main()
+        try:
+            with _arguments(main_module, plan.argv), _one_sentence():
+                main_module.main()
+        finally:
+            if plan.skip_bad_files and plans.leads() and (warning := data.skipped(plan)):
+                click.echo(f"elp: {warning}", err=True)
 
 
 def load_main(script: Path | None) -> ModuleType:

@@ -23,7 +23,7 @@ import soxr
 import torch
 
 from upstream_elp.audio import PathLike, audio_subtype, read_samples
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
 
 FULL = 2**31
 """One more than the largest sample of SoX's 32-bit integers."""
@@ -135,7 +135,7 @@ def read_int32(path: PathLike) -> Audio:
     else:
         floats, rate = read_samples(path, dtype="float64")
         if not np.isfinite(floats).all():
-            raise ElpError(f"{path} holds samples that are NaN or infinite; replace the file")
+            raise AudioError(f"{path} holds samples that are NaN or infinite; replace the file", path)
         scaled = floats * FULL
         wav = _round(scaled) if subtype == "DOUBLE" else _clip(scaled)
     return np.ascontiguousarray(wav.T), rate  # (samples, channels) -> (channels, samples)

@@ -16,6 +16,7 @@ from downstream_heads.common import memory
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
+from downstream_heads.common.skips import Skips, SplitSkips, wanted
 from upstream_elp.errors import ElpError
 
 UNITLESS = frozenset({"loss", "min_dcf"})
@@ -64,6 +65,7 @@ class TaskExpert(nn.Module):
         self.seed = int(seed)
         self.run_args = kwargs
         self.audio = AudioReader()
+        self.skips = Skips(self.expdir) if wanted() else None
         self._datasets: dict[str, Dataset] = {}
         # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
         # never write one)
@@ -127,6 +129,10 @@ class TaskExpert(nn.Module):
             raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
         return list(splits)
 
+    def skip(self, split: str) -> SplitSkips | None:
+        """Where unusable files of a split are noted; None where they stop the run."""
+        return None if self.skips is None else self.skips.of(split)
+
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""
         return self.audio(path)
@@ -175,6 +181,9 @@ class TaskExpert(nn.Module):
             told.append(f"{name} {value:.4g}{unit}{trivial}")
             if logger is not None:
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
+        skipped = self.skips.count(split) if self.skips else 0
+        if skipped:
+            told.append(f"WITHOUT {skipped} files that cannot be used ({self.skips.path})")
         tqdm.write(f"[{self.task}] {split} step {step}: {', '.join(told)}")
         record = {
             "task": self.task,
@@ -186,6 +195,8 @@ class TaskExpert(nn.Module):
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **(notes or {}),
         }
+        if self.skips:
+            record["skipped"] = skipped
         if checkpoint := self.evaluated_checkpoint():
             record["checkpoint"] = checkpoint
         self.expdir.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from downstream_heads.common.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
 from upstream_elp.audio import load_audio
 
 
@@ -58,8 +59,14 @@ def train_loader(
     collate_fn: Callable[[list], Any] = transpose,
     epoch: int = 0,
     seed: int = 0,
+    skip: SplitSkips | None = None,
 ) -> DataLoader:
-    """A loader shuffled by ``seed`` and ``epoch``: several ranks share out the very order of a single process."""
+    """A loader shuffled by ``seed`` and ``epoch``: several ranks share out the very order of a single process.
+
+    With ``skip`` the next usable item stands in for one that cannot be used.
+    """
+    if skip is not None:
+        dataset = Replacing(dataset, skip)
     sampler = None
     if is_available() and is_initialized():
         sampler = DistributedSampler(dataset, seed=seed)
@@ -76,25 +83,41 @@ def train_loader(
 
 
 def eval_loader(
-    dataset: Dataset, *, batch_size: int, num_workers: int, collate_fn: Callable[[list], Any] = transpose
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    collate_fn: Callable[[list], Any] = transpose,
+    skip: SplitSkips | None = None,
 ) -> DataLoader:
     """A loader in the data set's order; S3PRL evaluates in one process also in distributed training.
 
-    Its own generator keeps it from drawing worker seeds from the global random state.
+    Its own generator keeps it from drawing worker seeds from the global random state. With ``skip`` items that cannot
+    be used are left out.
     """
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        shuffle=False,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        generator=torch.Generator().manual_seed(0),
-    )
+    options = {
+        "batch_size": batch_size,
+        "shuffle": False,
+        "num_workers": num_workers,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    if skip is None:
+        return DataLoader(dataset, collate_fn=collate_fn, **options)
+    return DroppingLoader(Dropping(dataset, skip), collate_fn=Present(collate_fn), skip=skip, **options)
 
 
-def split_loader(dataset: Dataset, datarc: Mapping[str, Any], *, train: bool, epoch: int, seed: int) -> DataLoader:
+def split_loader(
+    dataset: Dataset,
+    datarc: Mapping[str, Any],
+    *,
+    train: bool,
+    epoch: int,
+    seed: int,
+    skip: SplitSkips | None = None,
+) -> DataLoader:
     """A loader with the batch size and the workers that a task's ``datarc`` gives to training or evaluation."""
     workers = datarc["num_workers"]
     if train:
-        return train_loader(dataset, batch_size=datarc["train_batch_size"], num_workers=workers, epoch=epoch, seed=seed)
-    return eval_loader(dataset, batch_size=datarc["eval_batch_size"], num_workers=workers)
+        size = datarc["train_batch_size"]
+        return train_loader(dataset, batch_size=size, num_workers=workers, epoch=epoch, seed=seed, skip=skip)
+    return eval_loader(dataset, batch_size=datarc["eval_batch_size"], num_workers=workers, skip=skip)

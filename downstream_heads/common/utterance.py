@@ -21,20 +21,31 @@ LOADER_DEFAULTS = {
 }
 
 
+def data_options(
+    block: Mapping[str, Any], defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()
+) -> dict[str, Any]:
+    """``datarc``, checked against the keys that these tasks share and the task's own ``defaults``.
+
+    Raises:
+        ElpError: an unknown key or a wrong value.
+    """
+    where = "downstream_expert.datarc"
+    rc = read_options(block, {**LOADER_DEFAULTS, **defaults}, where=where, ignored=ignored)
+    for key, least in (("num_workers", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
+        positive_int(rc[key], key=f"{where}.{key}", least=least)
+    for key in ("pre_load", "resample"):
+        boolean(rc[key], key=f"{where}.{key}")
+    check_paths(rc, [key for key in ("root", "file_path", "meta_data") if key in rc], where=where)
+    choose(rc["channels"], CHANNEL_RULES, key=f"{where}.channels")
+    return rc
+
+
 class UtteranceExpert(UtteranceScorer, TaskExpert):
     """A task expert with one answer per utterance."""
 
     def read_data_options(self, defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> None:
         """Check ``datarc`` against the task's keys and set up the audio reader."""
-        known = {**LOADER_DEFAULTS, **defaults}
-        self.datarc = read_options(self.datarc, known, where="downstream_expert.datarc", ignored=ignored)
-        for key, least in (("num_workers", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
-            positive_int(self.datarc[key], key=f"downstream_expert.datarc.{key}", least=least)
-        for key in ("pre_load", "resample"):
-            boolean(self.datarc[key], key=f"downstream_expert.datarc.{key}")
-        paths = [key for key in ("root", "file_path", "meta_data") if key in self.datarc]
-        check_paths(self.datarc, paths, where="downstream_expert.datarc")
-        choose(self.datarc["channels"], CHANNEL_RULES, key="downstream_expert.datarc.channels")
+        self.datarc = data_options(self.datarc, defaults, ignored=ignored)
         self.audio = AudioReader(
             resample=self.datarc["resample"],
             channels=self.datarc["channels"],
@@ -44,4 +55,5 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """A loader of ``(wavs, labels, filenames)``."""
         split = self.split_name(split)
-        return split_loader(self.dataset(split), self.datarc, train=split == "train", epoch=epoch, seed=self.seed)
+        data, skip = self.dataset(split), self.skip(split)
+        return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)

@@ -1,17 +1,20 @@
 """LibriSpeech as S3PRL batches it: sorted by length, so that a batch wastes little padding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
+from downstream_heads.common.skips import SplitSkips
 from downstream_heads.elp_asr.characters import Characters
 from downstream_heads.elp_asr.table import Entry, check_audio, length_table
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.prepare.files import list_files
+from upstream_elp.prepare.librispeech import read_transcripts as read_table
+from upstream_elp.prepare.librispeech import stem
 
 HALVING_LENGTH = 2000
 
@@ -44,16 +47,18 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
     """
     found: dict[str, str] = {}
     problems, untold = [], set()
-    for folder in sorted({Path(path).parent for path in paths}):
+    for folder in map(Path, sorted({path.rpartition("/")[0] for path in paths})):
         table = root / folder / f"{folder.parent.name}-{folder.name}.trans.txt"
         if table.is_file():
-            found.update(_read_table(table))
+            texts, _, fault = read_table(table)
+            found.update(texts)
+            problems += [f"{folder / table.name} {fault}"] if fault else []
         else:
             problems.append(f"{folder / table.name} is missing")
-            untold.add(folder)
+            untold.add(folder.as_posix())
     for path in paths:
-        name = Path(path).stem
-        if Path(path).parent in untold:
+        name = stem(path)
+        if untold and path.rpartition("/")[0] in untold:
             continue
         if name not in found:
             problems.append(f"{name} has no transcript")
@@ -63,39 +68,37 @@ def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -
             problems.append(f"{name} has characters that the dictionary lacks: {unknown}")
     if problems:
         raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
-    return {Path(path).stem: found[Path(path).stem] for path in paths}
+    return {name: found[name] for name in map(stem, paths)}
 
 
-def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str]) -> None:
+def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, skip: SplitSkips | None = None) -> None:
     """Refuse parts of the corpus whose transcripts name utterances without audio: a score would be of something else.
 
     Args:
         root: corpus root.
         folders: parts of the corpus that are used as a whole.
         paths: the audio that is there.
+        skip: takes files that are not; None makes them an error.
 
     Raises:
         ElpError: names the first ten and the number of the others.
     """
-    present = {str(Path(path).with_suffix("")) for path in paths}
+    present = {path.rpartition(".")[0] for path in paths}
     absent = []
     for folder in folders:
-        for table in sorted((root / folder).glob("*/*/*.trans.txt")):
-            if table.name.startswith("."):  # macOS's "._" files
-                continue
-            chapter = table.parent.relative_to(root)
-            absent += [path for name in _read_table(table) if (path := str(chapter / name)) not in present]
-    if absent:
+        for table in list_files(root / folder, suffix=".trans.txt", root=root):
+            chapter = table.rpartition("/")[0]
+            texts, *_ = read_table(root / table)
+            absent += [path for name in texts if (path := f"{chapter}/{name}") not in present]
+    if absent and skip is None:
         raise ElpError(
             f"{root} is not complete: {len(absent)} utterances have a transcript but no .flac: {problem_list(absent)}; "
             "unpack the corpus again, or name the utterances to use in a table (datarc.bucket_file)"
         )
-
-
-def _read_table(table: Path) -> dict[str, str]:
-    """The lines ``<utterance> <text>`` of one chapter."""
-    lines = (line.strip().partition(" ") for line in table.read_text(encoding="utf-8").splitlines() if line.strip())
-    return {name: text.strip() for name, _, text in lines}
+    for path in absent:
+        audio = root / f"{path}.flac"
+        if not audio.is_file():  # one that is there was noted when its length was asked for
+            skip.note(AudioError(f"{audio} is missing, but there is a transcript of it", audio), lasting=True)
 
 
 class LibriSpeech(Dataset):
@@ -111,6 +114,7 @@ class LibriSpeech(Dataset):
         superb_batches: keep the benchmark's batching (see ``make_batches``).
         training: whether this is the training split.
         bucket_file: folder of S3PRL's length tables, or None to measure.
+        skip: takes files that cannot be used, which are then left out of their batch; None lets them stop the run.
     """
 
     def __init__(
@@ -125,16 +129,18 @@ class LibriSpeech(Dataset):
         superb_batches: bool,
         training: bool,
         bucket_file: str | None = None,
+        skip: SplitSkips | None = None,
     ) -> None:
-        self.root, self.audio = root, audio
+        self.root, self.audio, self.skip = root, audio, skip
         entries: list[Entry] = []
         for folder in folders:
-            part = length_table(root, folder, bucket_file=bucket_file)
-            check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
+            part = length_table(root, folder, bucket_file=bucket_file, skip=skip)
+            if skip is None:
+                check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
             entries += part
         entries.sort(key=lambda entry: (-entry.length, entry.path))
         if not bucket_file:  # a given table may select a part
-            require_audio(root, folders, [entry.path for entry in entries])
+            require_audio(root, folders, [entry.path for entry in entries], skip=skip)
         texts = read_transcripts(root, [entry.path for entry in entries], characters)
         self.labels = {name: characters.encode(text, superb=superb) for name, text in texts.items()}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
@@ -149,23 +155,22 @@ class LibriSpeech(Dataset):
         return [self.root / path for batch in self.batches for path in batch]
 
     def __getitem__(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-        paths = self.batches[index]
-        names = [Path(path).stem for path in paths]
-        wavs = [self.audio(self.root / path).numpy() for path in paths]
+        wavs, names = [], []
+        for path in self.batches[index]:
+            try:
+                wavs.append(self.audio(self.root / path).numpy())
+            except AudioError as error:
+                if self.skip is None:
+                    raise
+                self.skip.note(error)
+                last = error
+            else:
+                names.append(stem(path))
+        if not wavs:
+            raise last
         return wavs, [np.asarray(self.labels[name], dtype=np.int64) for name in names], names
 
 
 def only(items: Sequence[tuple]) -> tuple:
     """Collate for a data set whose items are batches already."""
     return items[0]
-
-
-def folders_of(datarc: Mapping[str, Any], split: str) -> list[str]:
-    """The corpus parts of a split; ElpError if the config names none."""
-    folders = datarc[split]
-    folders = [folders] if isinstance(folders, str) else folders
-    if not folders or not isinstance(folders, list | tuple) or not all(isinstance(folder, str) for folder in folders):
-        raise ElpError(
-            f"config key downstream_expert.datarc.{split} must list folders of the corpus, such as [{split}]"
-        )
-    return list(folders)

@@ -2,18 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-from tqdm import tqdm
-
-from downstream_heads.common.files import cache_dir, digest, write_text
 from downstream_heads.common.options import problem_list
+from downstream_heads.common.skips import SplitSkips
 from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.prepare.files import list_files, relative
+from upstream_elp.prepare.headers import Options, index_path, read_headers
 
 COLUMNS = ("file_path", "length", "rate", "channels")
 
@@ -35,18 +33,21 @@ class Entry:
     channels: int | None = None
 
 
-def length_table(root: Path, folder: str, *, bucket_file: str | Path | None = None) -> list[Entry]:
+def length_table(
+    root: Path, folder: str, *, bucket_file: str | Path | None = None, skip: SplitSkips | None = None
+) -> list[Entry]:
     """The utterances of one part of the corpus, longest first (equal lengths by path).
 
     Args:
         root: corpus root.
         folder: a part of it, such as ``train-clean-100``.
         bucket_file: folder of S3PRL's length tables, which hold ``<part>.csv`` with the columns file_path and length.
+        skip: takes files that cannot be read; None makes them an error.
 
     Raises:
         ElpError: the part or its table is missing, empty, or holds files that cannot be read.
     """
-    entries = _given_table(Path(bucket_file), folder) if bucket_file else _measured_table(root, folder)
+    entries = _given_table(Path(bucket_file), folder) if bucket_file else _measured_table(root, folder, skip)
     return sorted(entries, key=lambda entry: (-entry.length, entry.path))
 
 
@@ -80,48 +81,27 @@ def _given_table(bucket_file: Path, folder: str) -> list[Entry]:
     return rows
 
 
-def _measured_table(root: Path, folder: str) -> list[Entry]:
+def _measured_table(root: Path, folder: str, skip: SplitSkips | None) -> list[Entry]:
     base = root / folder
     if not base.is_dir():
         present = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "none"
         raise ElpError(f"{base} does not exist: {root} lacks the part {folder}; parts that are there: {present}")
-    files = sorted(path for path in base.glob("*/*/*.flac") if not path.name.startswith("."))
-    if not files:
+    depth = relative(base, root).count("/") + 3
+    names = [name for name in list_files(base, suffix=".flac", root=root) if name.count("/") == depth]
+    if not names:
         raise ElpError(f"{base} holds no <speaker>/<chapter>/*.flac")
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
-    key = digest(str(root.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    cached = cache_dir() / "lengths" / f"{folder}-{key}.csv"
-    if cached.is_file():
-        return _read_csv(cached.read_text(encoding="utf-8"), str(cached))
-    entries = _measure(root, [name for name, _ in stats], folder)
-    write_text(cached, _to_csv(entries))
-    return entries
-
-
-def _measure(root: Path, names: Sequence[str], folder: str) -> list[Entry]:
-    def look(name: str) -> Entry | str:
-        try:
-            info = soundfile.info(str(root / name))
-        except (soundfile.LibsndfileError, OSError) as error:
-            return f"{name} ({error})"
-        return Entry(name, info.frames, info.samplerate, info.channels)
-
-    with ThreadPoolExecutor(8) as pool:
-        seen = list(
-            tqdm(pool.map(look, names), total=len(names), desc=f"lengths of {folder}", disable=len(names) < 1000)
-        )
-    problems = [entry for entry in seen if isinstance(entry, str)]
-    if problems:
-        raise ElpError(f"{root / folder} has files that cannot be read: {problem_list(problems)}")
-    return [entry for entry in seen if isinstance(entry, Entry)]
-
-
-def _to_csv(entries: Iterable[Entry]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((entry.path, entry.length, entry.rate, entry.channels) for entry in entries)
-    return text.getvalue()
+    headers = read_headers(root, names, cache=index_path(root), options=Options(), description=f"lengths of {folder}")
+    faults = {name: header.error for name, header in headers.items() if header.error}
+    if faults and skip is None:
+        told = problem_list([f"{name} ({fault})" for name, fault in faults.items()])
+        raise ElpError(f"{base} has files that cannot be read: {told}")
+    for name, fault in faults.items():
+        skip.note(AudioError(f"{root / name} cannot be read: {fault}", root / name), lasting=True)
+    return [
+        Entry(name, header.samples, header.rate, header.channels)
+        for name, header in headers.items()
+        if name not in faults
+    ]
 
 
 def _read_csv(text: str, where: str) -> list[Entry]:

@@ -14,37 +14,12 @@ from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import error_rate
-from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
-from downstream_heads.elp_asr.data import LibriSpeech, folders_of, only
+from downstream_heads.elp_asr.data import LibriSpeech, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
-from upstream_elp.audio import CHANNEL_RULES
-from upstream_elp.errors import ElpError
-
-WHERE = "downstream_expert.datarc"
-DATA_DEFAULTS = {
-    "root": None,
-    "libri_root": None,
-    "bucket_file": None,
-    "dict_path": None,
-    "train": ["train-clean-100"],
-    "dev-clean": ["dev-clean"],
-    "dev-other": ["dev-other"],
-    "test-clean": ["test-clean"],
-    "test-other": ["test-other"],
-    "num_workers": 0,
-    "batch_size": 32,
-    "eval_batch_size": 1,
-    "zero_infinity": True,
-    "protocol": "superb",
-    "best_by": "wer",
-    "pre_load": False,
-    "resample": False,
-    "channels": "error",
-    "decoder_args": None,
-}
+from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
 
 
 class DownstreamExpert(Transcriber, TaskExpert):
@@ -56,38 +31,18 @@ class DownstreamExpert(Transcriber, TaskExpert):
 
     task = "elp_asr"
     higher_is_better = False
-    splits = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
-    aliases: ClassVar[dict[str, str]] = {"dev": "dev-clean", "test": "test-clean"}
+    splits = SPLITS
+    aliases: ClassVar[dict[str, str]] = ALIASES
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # train_batch_size stands in S3PRL's config but is never read there
-        self.datarc = read_options(self.datarc, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
-        self._check_options()
-        rc = self.datarc
+        rc = self.datarc = data_options(self.datarc)
         self.audio = AudioReader(resample=rc["resample"], channels=rc["channels"], pre_load=rc["pre_load"])
         self.characters = Characters(rc["dict_path"])
         self.projector, self.model, self.head = build_head(
             self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
         )
         self.objective = nn.CTCLoss(blank=Characters.blank, zero_infinity=rc["zero_infinity"])
-
-    def _check_options(self) -> None:
-        rc = self.datarc
-        for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
-            positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
-        for key in ("zero_infinity", "pre_load", "resample"):
-            boolean(rc[key], key=f"{WHERE}.{key}")
-        check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
-        for split in self.splits:
-            if rc[split]:  # a split that is not used may be empty
-                folders_of(rc, split)
-        choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
-        choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
-        choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
-        decoder = mapping(rc["decoder_args"], key=f"{WHERE}.decoder_args").get("decoder_type")
-        if str(decoder).lower() != "none":
-            raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
 
     def label_tables(self) -> list[str]:
         """The symbols of the characters, the four special ones first."""
@@ -106,6 +61,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
             superb_batches=rc["protocol"] == "superb",
             training=training,
             bucket_file=rc["bucket_file"],
+            skip=self.skip(split),
         )
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
@@ -114,9 +70,15 @@ class DownstreamExpert(Transcriber, TaskExpert):
         dataset = self.dataset(split)
         if split == "train":
             return train_loader(
-                dataset, batch_size=1, num_workers=workers, collate_fn=only, epoch=epoch, seed=self.seed
+                dataset,
+                batch_size=1,
+                num_workers=workers,
+                collate_fn=only,
+                epoch=epoch,
+                seed=self.seed,
+                skip=self.skip(split),
             )
-        return eval_loader(dataset, batch_size=1, num_workers=workers, collate_fn=only)
+        return eval_loader(dataset, batch_size=1, num_workers=workers, collate_fn=only, skip=self.skip(split))
 
     def forward(
         self,

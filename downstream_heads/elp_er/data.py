@@ -1,7 +1,6 @@
 """IEMOCAP: who said what with which emotion, from the official layout or from S3PRL's metadata files."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,8 @@ from downstream_heads.common.files import missing_files
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
-
-SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
-LABELS = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
-MERGED = {"exc": "hap"}
-# what the annotators could choose besides the four classes; such utterances are not used
-OTHERS = frozenset({"fru", "sur", "fea", "dis", "oth", "xxx"})
+from upstream_elp.prepare.iemocap import CLASSES as LABELS
+from upstream_elp.prepare.iemocap import MERGED, OTHERS, SESSIONS, read_labels
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,14 @@ class Fold:
     labels: dict[str, int]
 
 
-def read_fold(root: Path, session: str, *, meta_data: str | Path | None = None, missing: str = "error") -> Fold:
+def read_fold(
+    root: Path,
+    session: str,
+    *,
+    meta_data: str | Path | None = None,
+    missing: str = "error",
+    keep_absent: bool = False,
+) -> Fold:
     """Hold one session out.
 
     Args:
@@ -60,33 +62,37 @@ def read_fold(root: Path, session: str, *, meta_data: str | Path | None = None, 
         meta_data: folder of S3PRL's ``<session>/{train,test}_meta_data.json``; their order is kept, because S3PRL's dev
             set depends on it. Without it the corpus itself is read, sorted by path.
         missing: ``error`` or ``skip`` utterances without audio or without label.
+        keep_absent: keep labelled utterances whose audio is not there: whoever reads them decides.
 
     Raises:
         ElpError: a session, file, label or audio is missing; all problems are told.
     """
     if meta_data:
         folder = Path(meta_data) / session
-        train, labels = _read_meta(folder / "train_meta_data.json")
-        test, test_labels = _read_meta(folder / "test_meta_data.json")
+        train, labels = read_meta(folder / "train_meta_data.json")
+        test, test_labels = read_meta(folder / "test_meta_data.json")
         if labels != test_labels:
             raise ElpError(f"the metadata files in {folder} number their labels differently")
-        _require_audio(root, [*train, *test])
+        if not keep_absent:
+            _require_audio(root, [*train, *test])
         return Fold(train, test, labels)
     absent = [name for name in SESSIONS if not (root / name).is_dir()]
     if absent:
         raise ElpError(f"{root} lacks {', '.join(absent)}; leave-one-session-out needs Session1 to Session5")
-    train = [row for name in SESSIONS if name != session for row in read_session(root, name, missing=missing)]
-    return Fold(train, read_session(root, session, missing=missing), dict(LABELS))
+    rows = {name: read_session(root, name, missing=missing, keep_absent=keep_absent) for name in SESSIONS}
+    train = [row for name in SESSIONS if name != session for row in rows[name]]
+    return Fold(train, rows[session], dict(LABELS))
 
 
-def read_session(root: Path, session: str, *, missing: str = "error") -> list[Utterance]:
+def read_session(root: Path, session: str, *, missing: str = "error", keep_absent: bool = False) -> list[Utterance]:
     """The usable utterances of one session, sorted by path. Excited counts as happy.
 
     Raises:
         ElpError: a dialog without evaluation file, audio without label or a label without audio (unless skipped), a
             malformed line, or no usable utterance.
     """
-    wavs = {path.stem: path for path in _visible(root / session / "sentences" / "wav", "*/*.wav")}
+    folder = root / session / "sentences" / "wav"
+    wavs = {path.stem: path for path in _visible(folder, "*/*.wav")}
     tables = _visible(root / session / "dialog" / "EmoEvaluation", "*.txt")
     if not wavs or not tables:
         what = "sentences/wav/<dialog>/*.wav" if not wavs else "dialog/EmoEvaluation/*.txt"
@@ -95,6 +101,9 @@ def read_session(root: Path, session: str, *, missing: str = "error") -> list[Ut
     problems: list[str] = []
     for table in tables:
         _read_evaluation(table, labels, problems)
+    if keep_absent:
+        expected = {name: folder / name.rpartition("_")[0] / f"{name}.wav" for name in labels}
+        wavs = {**{name: path for name, path in expected.items() if labels[name] in LABELS}, **wavs}
     if missing == "error":
         problems += [f"{name} has audio but no label" for name in sorted(wavs.keys() - labels.keys())]
         wanted = (name for name, label in labels.items() if label in LABELS)
@@ -117,19 +126,23 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
 
 
 def _read_evaluation(table: Path, labels: dict[str, str], problems: list[str]) -> None:
-    """Read the summary lines ``[start - end] <tab> utterance <tab> label <tab> [valence, …]`` of one dialog."""
-    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("["):
-            continue
-        fields = [field for field in re.split(r"\t", line.strip()) if field]
-        label = MERGED.get(fields[2], fields[2]) if len(fields) > 2 else None
-        if label is None or (label not in LABELS and label not in OTHERS):
-            problems.append(f"{table.name} has a line without a known label: {line.strip()[:80]}")
+    """Read the labels of one dialog; excited becomes happy."""
+    found, bad = read_labels(table)
+    for name, word in found:
+        label = MERGED.get(word, word)
+        if label in LABELS or label in OTHERS:
+            labels[name] = label
         else:
-            labels[fields[1]] = label
+            bad.append(f"{name} {word}")
+    problems += [f"{table.name} has a line without a known label: {line.strip()[:80]}" for line in bad]
 
 
-def _read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
+def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
+    """The utterances of one of S3PRL's metadata files, and its classes.
+
+    Raises:
+        ElpError: it is missing, of another form, empty, or uses labels that it does not declare.
+    """
     if not path.is_file():
         raise ElpError(f"metadata file {path} does not exist; leave datarc.meta_data empty to read the corpus itself")
     try:

@@ -82,7 +82,9 @@ class DownstreamExpert(UtteranceExpert):
             session = self.fold.replace("fold", "Session")
             rc = self.datarc
             root = corpus_root(rc, "IEMOCAP")
-            self._parts = read_fold(root, session, meta_data=rc["meta_data"], missing=rc["missing"])
+            self._parts = read_fold(
+                root, session, meta_data=rc["meta_data"], missing=rc["missing"], keep_absent=bool(self.skips)
+            )
         return self._parts
 
     def rows(self, split: str) -> list[Utterance]:

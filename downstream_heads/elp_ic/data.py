@@ -1,6 +1,5 @@
 """Fluent Speech Commands: three slots per utterance, from the corpus's own csv files."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from downstream_heads.common.files import missing_files
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
+from upstream_elp.prepare.fluent import SLOTS, parse_table
 
-SLOTS = ("action", "object", "location")
 FILES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
 
 
@@ -39,22 +38,14 @@ def read_commands(root: Path, split: str) -> list[Command]:
     path = root / "data" / FILES[split]
     if not path.is_file():
         raise ElpError(f"{path} does not exist; the {split} part of Fluent Speech Commands is listed there")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        absent = [column for column in ("path", *SLOTS) if column not in header]
-        if absent:
-            raise ElpError(f"{path} has no column {absent[0]}; it needs path, {', '.join(SLOTS)}")
-        rows = list(reader)
-    problems = [
-        f"line {number} has no {column}"
-        for number, row in enumerate(rows, start=2)
-        for column in ("path", *SLOTS)
-        if not row[column]
-    ]
-    if problems or not rows:
+    table = parse_table(path, columns=("path", *SLOTS))
+    if table.absent:
+        raise ElpError(f"{path} has no column {table.absent[0]}; it needs path, {', '.join(SLOTS)}")
+    problems = [table.fault] if table.fault else []
+    problems += [f"line {line} has no {column}" for line, columns in table.gaps for column in columns]
+    if problems or not table.rows:
         raise ElpError(f"{path} is not usable: {problem_list(problems) if problems else 'it holds no utterance'}")
-    return [Command(row["path"], (row["action"], row["object"], row["location"])) for row in rows]
+    return [Command(row["path"], (row["action"], row["object"], row["location"])) for row in table.rows]
 
 
 def slot_values(commands: Sequence[Command], *, order: str) -> list[list[str]]:
@@ -72,15 +63,31 @@ def slot_values(commands: Sequence[Command], *, order: str) -> list[list[str]]:
 class Commands(Dataset):
     """Utterances of one split; an item is ``(wav, class indices (3,), name)``.
 
+    Args:
+        root: corpus root.
+        split: ``train``, ``dev`` or ``test``.
+        values: the values of each slot, in the order of their classes.
+        audio: reads the files.
+        skip_missing: leave missing audio to whoever reads the items.
+
     Raises:
         ElpError: audio is missing, or a slot has a value that no training utterance has; all problems are told.
     """
 
-    def __init__(self, root: Path, split: str, *, values: Sequence[Sequence[str]], audio: AudioReader) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        values: Sequence[Sequence[str]],
+        audio: AudioReader,
+        skip_missing: bool = False,
+    ) -> None:
         self.root, self.audio = root, audio
         self.rows = read_commands(root, split)
         self.index = [{value: index for index, value in enumerate(column)} for column in values]
-        problems = [f"{path} is missing" for path in missing_files(root / row.path for row in self.rows)]
+        missing = [] if skip_missing else missing_files(root / row.path for row in self.rows)
+        problems = [f"{path} is missing" for path in missing]
         problems += [
             f"{row.name} has the {slot} {value!r}, which no training utterance has"
             for row in self.rows

@@ -45,7 +45,7 @@ class DownstreamExpert(UtteranceExpert):
 
     def make_dataset(self, split: str) -> Commands:
         """The data set of one split; ``dev`` is the corpus's valid part."""
-        return Commands(self.root, split, values=self.values, audio=self.audio)
+        return Commands(self.root, split, values=self.values, audio=self.audio, skip_missing=bool(self.skips))
 
     def names(self, indices: Sequence[int]) -> tuple[str, ...]:
         """Class indices of the three slots -> their values."""

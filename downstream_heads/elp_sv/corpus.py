@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from downstream_heads.common.options import problem_list
+from downstream_heads.common.skips import Skips
 from downstream_heads.elp_sv.data import (
     TrainUtterances,
     TrialUtterances,
@@ -20,7 +21,7 @@ from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA
 from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
 from upstream_elp.audio import audio_length
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
 
 
 class VoxCeleb:
@@ -30,13 +31,15 @@ class VoxCeleb:
         root: VoxCeleb1's folder.
         options: the checked data block.
         least: samples that backbone and head need of an utterance.
+        skips: takes files that cannot be used; None makes them an error.
 
     Attributes:
         speakers: those trained on, sorted; a speaker's place is its class.
         held_out: those of the dev set, sorted; nobody with the protocol `superb`.
     """
 
-    def __init__(self, root: Path, options: Mapping[str, Any], *, least: int) -> None:
+    def __init__(self, root: Path, options: Mapping[str, Any], *, least: int, skips: Skips | None = None) -> None:
+        self.skips = skips
         self.root, self.options, self.least = root, options, least
         self.train_folder, self.test_folder = root / "dev" / "wav", root / "test" / "wav"
         everyone = list_speakers(self.train_folder)
@@ -51,7 +54,9 @@ class VoxCeleb:
         least = self.options["min_samples"]
         if self._long is None:
             names = list_utterances(self.train_folder, [*self.speakers, *self.held_out])
-            lengths = trimmed_lengths(self.train_folder, names, n_jobs=self.options["n_jobs"]).tolist()
+            skip = self.skips.of("train") if self.skips else None
+            jobs = self.options["n_jobs"]
+            lengths = trimmed_lengths(self.train_folder, names, n_jobs=jobs, skip=skip).tolist()
             self._refuse_empty([name for name, length in zip(names, lengths, strict=True) if not length])
             self._long = [name for name, length in zip(names, lengths, strict=True) if length > least]
             if self._long and len(self._long) < len(names):
@@ -71,11 +76,14 @@ class VoxCeleb:
     def _refuse_empty(self, names: Sequence[str]) -> None:
         """Of those that trimming left nothing of, the ones without a sample are damage, not silence."""
         empty = [name for name in names if not audio_length(self.train_folder / name)]
-        if empty:
+        if empty and self.skips is None:
             raise ElpError(
                 f"{len(empty)} files below {self.train_folder} hold 0 samples: {problem_list(empty)}; "
                 "unpack or convert them again, or remove them"
             )
+        for name in empty:
+            file = self.train_folder / name
+            self.skips.add("train", AudioError(f"{file} holds 0 samples", file), lasting=True)
 
     def train(self) -> TrainUtterances:
         """Random crops of the training speakers."""
@@ -88,7 +96,7 @@ class VoxCeleb:
         options = self.options
         if split == "test":
             path = Path(options["trials"]).expanduser() if options["trials"] else self.root / TRIALS_FILE
-            return read_trials(path, self.test_folder)
+            return read_trials(path, self.test_folder, keep_absent=self.skips is not None)
         if not self.held_out:
             raise ElpError(
                 f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; evaluate test (-t test), or train "
@@ -106,7 +114,9 @@ class VoxCeleb:
         folder = self.train_folder if split == "dev" else self.test_folder
         names, options = utterances(trials), self.options
         untrimmed = options["too_short"] == "untrimmed"
-        if split == "test" and not untrimmed:  # dev trials are made of utterances that are long enough
+        if (
+            split == "test" and not untrimmed and self.skips is None
+        ):  # dev trials are made of utterances that are long enough
             self._check_lengths(folder, names)
         cohort: list[Path] = []
         if options["snorm"]:

@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.prepare.files import list_files
+from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES
 from upstream_elp.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
-
-AUDIO_SUFFIXES = (".wav", ".flac")
 
 
 def list_speakers(folder: Path) -> list[str]:
@@ -39,11 +39,11 @@ def list_utterances(folder: Path, speakers: Sequence[str]) -> list[str]:
     Raises:
         ElpError: there is none.
     """
+    wanted, endings = set(speakers), (*AUDIO_SUFFIXES, *(suffix.upper() for suffix in AUDIO_SUFFIXES))
     found = [
-        path.relative_to(folder).as_posix()
-        for speaker in speakers
-        for path in (folder / speaker).glob("*/*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
+        name
+        for name in list_files(folder, suffix=endings, root=folder)
+        if name.count("/") == 2 and name.partition("/")[0] in wanted
     ]
     if not found:
         raise ElpError(
@@ -89,9 +89,10 @@ def long_enough(
     if wav.shape[1] < least:
         after = "" if untrimmed else " after trimming silence"
         hint = "" if untrimmed else " or set downstream_expert.datarc.too_short: untrimmed"
-        raise ElpError(
+        raise AudioError(
             f"{name} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
-            f"remove it from the list{hint}"
+            f"remove it from the list{hint}",
+            name,
         )
     return wav[0].numpy()
 

@@ -1,8 +1,9 @@
 """How long each file is after SoX's trimming, computed once per corpus and kept outside the package.
 
 Reading and trimming all of VoxCeleb1 takes minutes, and the recipe needs the lengths before the first step (it drops
-what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here an entry is
-named by the folder, every file's name, size and time of change, and the effect chain, so it can never be stale.
+what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here a
+table belongs to a folder and the effect chain, and a length in it to a file's name, size and time of change, so that it
+can never be stale, and only what has changed is read again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError
+from downstream_heads.common.skips import SplitSkips
+from upstream_elp.errors import AudioError, ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
 
@@ -32,30 +34,48 @@ CHUNK = 64
 """Files per job: large enough to hide a job's overhead, small enough for a living progress bar."""
 
 
-def trimmed_lengths(root: Path, names: Sequence[str], *, n_jobs: int | None = None) -> np.ndarray:
+UNUSABLE = -1
+"""Stands for the length of a file that cannot be read."""
+State = tuple[int, int]
+"""Size and time of change of a file."""
+
+
+def trimmed_lengths(
+    root: Path, names: Sequence[str], *, n_jobs: int | None = None, skip: SplitSkips | None = None
+) -> np.ndarray:
     """Lengths in samples at 16 kHz, after SUPERB's chain of effects.
 
     Args:
         root: folder of the files.
         names: paths relative to `root`.
         n_jobs: threads; None takes one per CPU (decoding and NumPy release Python's lock).
+        skip: takes files that are missing or cannot be read; None makes them an error.
 
     Returns:
-        int64 array of shape `(files,)`, in the order of `names`.
+        int64 array of shape `(files,)`, in the order of `names`; `UNUSABLE` for a file that `skip` took.
 
     Raises:
         ElpError: files are missing or unreadable; the first ones are listed.
     """
-    key = _key(root, names)
-    path = cache_dir() / "sv_lengths" / f"{key}.npz"
-    lengths = _read(path, names)
-    if lengths is None:
+    states = _states(root, names, allow_missing=skip is not None)
+    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS)}.npz"
+    lengths = _known(states, _read(path))
+    problems: dict[str, str] = {}
+    if None in lengths.values():
         with _only_one(path):
-            lengths = _read(path, names)  # another process may have been faster
-            if lengths is None:
-                lengths = _compute(root, names, n_jobs)
-                _write(path, names, lengths)
-    return lengths
+            table = _read(path)  # another process may have been faster
+            lengths = _known(states, table)
+            todo = [name for name, length in lengths.items() if length is None and states[name] is not None]
+            found, problems = _compute(root, todo, n_jobs)
+            lengths.update(found)
+            if found:
+                _write(path, {**table, **{name: (*states[name], length) for name, length in found.items()}})
+    problems.update({name: f"{root / name} is missing" for name, state in states.items() if state is None})
+    if problems and skip is None:
+        raise ElpError(problem_list(list(problems.values()), shown=5))
+    for name, problem in problems.items():
+        skip.note(AudioError(problem, root / name), lasting=True)
+    return np.asarray([UNUSABLE if lengths[name] is None else lengths[name] for name in names], dtype=np.int64)
 
 
 def trimmed_length(path: Path) -> int:
@@ -64,54 +84,70 @@ def trimmed_length(path: Path) -> int:
     return wav.shape[1]
 
 
-def _key(root: Path, names: Sequence[str]) -> str:
-    try:
-        states = [(root / name).stat() for name in names]
-    except OSError as error:
-        raise ElpError(f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}") from error
-    files = [(name, state.st_size, state.st_mtime_ns) for name, state in zip(names, states, strict=True)]
-    return digest(str(root.resolve()), files, SUPERB_SV_EFFECTS)
-
-
-def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> np.ndarray:
-    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
-    lengths: list[int] = []
-    problems: list[str] = []
-    with tqdm(total=len(names), desc=f"trimmed lengths of {root}", unit="file", dynamic_ncols=True) as bar:
-        for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
-            lengths += found
-            problems += wrong
-            bar.update(len(found) + len(wrong))
-    if problems:
-        raise ElpError(problem_list(problems, shown=5))
-    return np.asarray(lengths, dtype=np.int64)
-
-
-def _chunk(root: Path, names: Sequence[str]) -> tuple[list[int], list[str]]:
-    lengths, problems = [], []
+def _states(root: Path, names: Sequence[str], *, allow_missing: bool) -> dict[str, State | None]:
+    """Size and time of change of every file; None for one that is not there."""
+    states: dict[str, State | None] = {}
     for name in names:
         try:
-            lengths.append(trimmed_length(root / name))
-        except ElpError as error:
-            problems.append(str(error))
+            state = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - pathlib takes far longer
+            states[name] = (state.st_size, state.st_mtime_ns)
+        except OSError as error:
+            if not allow_missing:
+                problem = f"{error.filename} cannot be read: {error.strerror}; check the corpus at {root}"
+                raise ElpError(problem) from error
+            states[name] = None
+    return states
+
+
+def _known(states: Mapping[str, State | None], table: Mapping[str, tuple[int, int, int]]) -> dict[str, int | None]:
+    """The kept length of each file that has not changed; None for the others."""
+    lengths: dict[str, int | None] = {}
+    for name, state in states.items():
+        kept = table.get(name)
+        lengths[name] = kept[2] if kept is not None and kept[:2] == state else None
+    return lengths
+
+
+def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[dict[str, int], dict[str, str]]:
+    """Lengths of the files that can be read, and what is wrong with the others."""
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
+    lengths: dict[str, int] = {}
+    problems: dict[str, str] = {}
+    with tqdm(total=len(names), desc=f"trimmed lengths of {root}", unit="file", dynamic_ncols=True) as bar:
+        for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
+            lengths.update(found)
+            problems.update(wrong)
+            bar.update(len(found) + len(wrong))
     return lengths, problems
 
 
-def _read(path: Path, names: Sequence[str]) -> np.ndarray | None:
-    """The kept table, or None if there is none or it is damaged."""
+def _chunk(root: Path, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
+    lengths, problems = {}, {}
+    for name in names:
+        try:
+            lengths[name] = trimmed_length(root / name)
+        except ElpError as error:
+            problems[name] = str(error)
+    return lengths, problems
+
+
+def _read(path: Path) -> dict[str, tuple[int, int, int]]:
+    """The kept table: name -> size, time of change, length; empty if there is none or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as table:
-            fits = table["names"].tolist() == list(names)
-            return table["lengths"] if fits else None
+            columns = [table[key].tolist() for key in ("names", "sizes", "times", "lengths")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+        return {}
+    names, *numbers = columns
+    return dict(zip(names, zip(*numbers, strict=True), strict=True))
 
 
-def _write(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
+def _write(path: Path, table: Mapping[str, tuple[int, int, int]]) -> None:
     """Atomic. A cache that cannot be written costs time at the next start, no more."""
+    sizes, times, lengths = np.asarray(list(table.values()), dtype=np.int64).T
     with contextlib.suppress(OSError), whole_file(path, "wb") as file:
-        np.savez(file, names=np.asarray(names, dtype=np.str_), lengths=lengths)
+        np.savez(file, names=np.asarray(list(table), dtype=np.str_), sizes=sizes, times=times, lengths=lengths)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         head, options = head_options(self.modelrc)
         self.set_lengths(head)
         self._check_sizes(head)
-        self.corpus = VoxCeleb(root, self.datarc, least=self.least)
+        self.corpus = VoxCeleb(root, self.datarc, least=self.least, skips=self.skips)
         self.selected_on = "dev" if self.corpus.held_out else "test"
         # the runner's block is S3PRL's: it names splits and knows of no protocol
         self.test_for_dev = self.selected_on == "test" and self.run_args.get("mode") == "train"
@@ -118,7 +118,8 @@ class DownstreamExpert(Embedder, TaskExpert):
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """A loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
         split = self.split_name(split)
-        return split_loader(self.dataset(split), self.datarc, train=split == "train", epoch=epoch, seed=self.seed)
+        data, skip = self.dataset(split), self.skip(split)
+        return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
 
     def load_audio(self, path: str | Path) -> Tensor:
         """One file after the recipe's effects, for S3PRL's `-m inference`."""

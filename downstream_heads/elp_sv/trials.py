@@ -13,6 +13,7 @@ from typing import NamedTuple
 from downstream_heads.common.files import missing_files
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
+from upstream_elp.prepare.voxceleb1 import parse_trial
 
 TRIALS_FILE = "voxceleb1_test_v2.txt"
 TRIALS_SOURCE = "https://www.openslr.org/resources/49/voxceleb1_test_v2.txt"
@@ -36,12 +37,13 @@ def utterance_name(path: str) -> str:
     return "-".join(PurePosixPath(path).with_suffix("").parts[-3:])
 
 
-def read_trials(path: Path, audio: Path) -> list[Trial]:
-    """Reads a list of lines `label path path`.
+def read_trials(path: Path, audio: Path, *, keep_absent: bool = False) -> list[Trial]:
+    """Reads a list of lines `label path path` (or of the other forms under which such lists are published).
 
     Args:
         path: the list.
         audio: folder that its paths start from.
+        keep_absent: keep trials whose audio is not there: whoever reads it decides.
 
     Raises:
         ElpError: no list, a line of another form, only one kind of trial, or audio that is not there.
@@ -58,7 +60,7 @@ def read_trials(path: Path, audio: Path) -> list[Trial]:
     trials = [_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if {trial.label for trial in trials} != {0, 1}:
         raise ElpError(f"the trial list {path} needs trials of the same speaker (1) and of two speakers (0)")
-    absent = missing_files(audio / name for name in utterances(trials))
+    absent = [] if keep_absent else missing_files(audio / name for name in utterances(trials))
     if absent:
         missing = problem_list([str(name.relative_to(audio)) for name in absent], shown=5)
         raise ElpError(
@@ -164,9 +166,10 @@ def _part(name: str, place: int) -> str:
 
 
 def _parse(line: str, path: Path, number: int) -> Trial:
-    parts = line.split()
-    if len(parts) != 3 or parts[0] not in ("0", "1"):
+    found = parse_trial(line)
+    if found is None:
         raise ElpError(
-            f"line {number} of the trial list {path} is {line!r}; it must be 'LABEL PATH PATH', label 0 or 1"
+            f"line {number} of the trial list {path} is {line!r}; it must be 'LABEL PATH PATH', label 0 or 1 and "
+            "paths speaker/video/file.wav"
         )
-    return Trial(int(parts[0]), parts[1], parts[2])
+    return Trial(found.label, found.first, found.second)

@@ -47,6 +47,7 @@ _OURS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (("--data",), {"metavar": "DIR"}, "folder that holds LibriSpeech, VoxCeleb1, IEMOCAP, … (sets ELP_DATA)"),
     (("--backbone",), {"metavar": "PATH"}, "where the backbone of a trained adapter folder is (sets ELP_BACKBONE)"),
     (("--script",), {"metavar": "FILE"}, "run_downstream.py of your own S3PRL clone, to be used instead of s3prl's"),
+    (("--skip-bad-files",), {"action": "store_true"}, "skip and count audio that cannot be used (skipped_files.txt)"),
     (("--no-self-check",), {"action": "store_true"}, "skip the adapters' check at start (sets ELP_SELF_CHECK=0)"),
     (("--stock-loop",), {"action": "store_true"}, "train with S3PRL's own loop (sets ELP_STOCK_LOOP=1)"),
 )

@@ -28,6 +28,10 @@ class Plan:
         env: environment variables for this run.
         notes: what was decided in the user's stead, to be printed.
         given: the flags that stand on the command line, without any default.
+        final: the flags that the run will have, with a checkpoint's and ``-o``.
+        config: the task's config that the run will have.
+        fresh: whether the experiment starts here.
+        skip_bad_files: whether audio that cannot be used is skipped.
     """
 
     args: Namespace
@@ -36,6 +40,10 @@ class Plan:
     env: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     given: Namespace = field(default_factory=Namespace)
+    final: Namespace = field(default_factory=Namespace)
+    config: dict = field(default_factory=dict)
+    fresh: bool = False
+    skip_bad_files: bool = False
 
 
 def read(argv: Sequence[str]) -> Plan:
@@ -63,6 +71,9 @@ def read(argv: Sequence[str]) -> Plan:
         plan.env["ELP_SELF_CHECK"] = "0"
     if own.stock_loop:
         plan.env["ELP_STOCK_LOOP"] = "1"
+    if own.skip_bad_files:
+        plan.env["ELP_SKIP_BAD_FILES"] = "1"
+        plan.skip_bad_files = True
     return plan
 
 
@@ -130,6 +141,7 @@ def _resumed(plan: Plan) -> Namespace | None:
     if args.mode == "train":
         blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
     args.past_exp = path
+    plan.final, plan.config = old, config
     return old
 
 
@@ -149,6 +161,7 @@ def _fresh(plan: Plan) -> None:
         _choose_trainable(plan)
     final = Namespace(**vars(args))
     checks.overridden(args.override, final, content)
+    plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
     blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
     folder = experiment.experiment_folder(final)

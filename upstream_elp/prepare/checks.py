@@ -38,23 +38,27 @@ def audio_problems(
     return problems
 
 
-def transcript_problems(file: str, text: str | None, *, where: str) -> list[Problem]:
+def transcript_problems(
+    file: str, text: str | None, *, where: str, characters: frozenset[str] = CHARACTERS
+) -> list[Problem]:
     """Check that a transcript exists, says something, and has only letters of the dictionary (in either case).
 
     Args:
         file: the audio file.
         text: its transcript, or None where there is none.
         where: the file that holds or should hold the transcript.
+        characters: the dictionary, upper case.
     """
     if text is None:
         return [Problem("missing-transcript", file, f"{file} has no transcript in {where}.")]
     if not text.strip():
         return [Problem("empty-transcript", file, f"{file} has an empty transcript in {where}.")]
-    strange = sorted(set(text.upper()) - CHARACTERS)
+    strange = sorted(set(text.upper()) - characters)
     if not strange:
         return []
     shown = " ".join(repr(character) for character in strange)
-    sentence = f"{file} has characters outside the dictionary (A-Z, ' and space) in its transcript in {where}: {shown}."
+    letters = "A-Z, ' and space" if characters == CHARACTERS else f"{len(characters)} symbols"
+    sentence = f"{file} has characters outside the dictionary ({letters}) in its transcript in {where}: {shown}."
     return [Problem("characters", file, sentence)]
 
 

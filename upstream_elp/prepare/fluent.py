@@ -1,7 +1,10 @@
 """Fluent Speech Commands: the three CSV tables, their audio, speakers and slot values."""
 
 import csv
+import io
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from upstream_elp.prepare import checks, files
@@ -13,6 +16,38 @@ SLOTS = ("action", "object", "location")
 COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
 OFFICIAL = {"train": 23_132, "valid": 3_118, "test": 3_793}
 OFFICIAL_SLOTS = {"action": 6, "object": 14, "location": 4}
+
+
+@dataclass
+class Table:
+    """One csv as read.
+
+    Attributes:
+        rows: those that have every value.
+        absent: columns that it lacks.
+        gaps: number of each line that lacks values, and their columns.
+        fault: what is wrong with the file's coding; empty where nothing is.
+    """
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    gaps: list[tuple[int, list[str]]] = field(default_factory=list)
+    fault: str = ""
+
+
+def parse_table(path: Path, *, columns: Iterable[str] = COLUMNS) -> Table:
+    """Read ``data/<split>_data.csv``, of which some columns are needed."""
+    columns = list(columns)
+    content, fault = files.read_text(path)
+    reader = csv.DictReader(io.StringIO(content, newline=""))
+    table = Table(absent=[column for column in columns if column not in (reader.fieldnames or ())], fault=fault)
+    for row in [] if table.absent else reader:
+        lacking = [column for column in columns if not (row[column] or "").strip()]
+        if lacking:
+            table.gaps.append((reader.line_num, lacking))
+        else:
+            table.rows.append({column: row[column].strip() for column in columns})
+    return table
 
 
 def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Problem]]:
@@ -27,23 +62,16 @@ def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Pro
     """
     if not path.is_file():
         return [], [Problem("layout", name, f"{name} is missing.", False)]
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream)
-        absent = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if absent:
-            sentence = f"{name} lacks the columns {', '.join(absent)}; it must have {', '.join(COLUMNS)}."
-            return [], [Problem("columns", name, sentence, False)]
-        rows, problems = [], []
-        for row in reader:
-            lacking = [column for column in COLUMNS if not (row[column] or "").strip()]
-            if lacking:
-                sentence = f"{name} line {reader.line_num} has no {', '.join(lacking)}."
-                problems.append(Problem("missing-value", name, sentence, False))
-            else:
-                rows.append({column: row[column].strip() for column in COLUMNS})
-    if not rows and not problems:
+    table = parse_table(path)
+    problems = [Problem("encoding", name, f"{name} {table.fault}.", False)] if table.fault else []
+    if table.absent:
+        sentence = f"{name} lacks the columns {', '.join(table.absent)}; it must have {', '.join(COLUMNS)}."
+        return [], [*problems, Problem("columns", name, sentence, False)]
+    for line, lacking in table.gaps:
+        problems.append(Problem("missing-value", name, f"{name} line {line} has no {', '.join(lacking)}.", False))
+    if not table.rows and not table.gaps:
         problems.append(Problem("layout", name, f"{name} has no rows.", False))
-    return rows, problems
+    return table.rows, problems
 
 
 def slot_values(rows: list[dict[str, str]]) -> dict[str, list[str]]:

@@ -1,9 +1,15 @@
 """Audio headers of a whole corpus, read in parallel, remembered on disk and continued after an interruption."""
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import soundfile
@@ -11,9 +17,12 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from upstream_elp.audio import wav_is_cut
+from upstream_elp.files import cache_dir
 
 CHUNK = 32  # files between two writes to the cache: what a kill can lose
+STAT_CHUNK = 2048  # files of which one thread asks size and time
 BLOCK = 1 << 16  # samples decoded at a time
+SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Header:
         channels: number of channels.
         decoded: whether every sample was decoded, not the header alone.
         error: why the file cannot be used; empty where it can.
+        passing: whether that is the file system's fault, which may pass, and not the file's.
     """
 
     samples: int = 0
@@ -33,6 +43,7 @@ class Header:
     channels: int = 0
     decoded: bool = False
     error: str = ""
+    passing: bool = False
 
     @property
     def seconds(self) -> float:
@@ -69,48 +80,77 @@ class _Record:
     def dump(self) -> str:
         known = self.header
         row = [self.path, self.size, self.mtime, known.samples, known.rate, known.channels, known.decoded]
-        return json.dumps(row) + "\n"
+        return json.dumps([*row, known.error] if known.error else row) + "\n"
 
     @classmethod
-    def parse(cls, line: str) -> "_Record":
-        path, size, mtime, samples, rate, channels, decoded = json.loads(line)
-        return cls(path, size, mtime, Header(samples, rate, channels, decoded))
+    def parse(cls, row: list) -> "_Record":
+        path, size, mtime, samples, rate, channels, decoded, *error = row
+        return cls(path, size, mtime, Header(samples, rate, channels, decoded, *error))
+
+
+@lru_cache(maxsize=4)  # one start asks for every split of a corpus
+def _read_records(path: Path, size: int, mtime: int) -> Mapping[str, _Record]:
+    """All lines of a cache of this size and time of change."""
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line[-1:] == "]"]
+    try:
+        rows = json.loads(f"[{','.join(lines)}]")  # many times as fast as line by line
+    except ValueError:
+        rows = [row for line in lines if (row := _loads(line)) is not None]
+    records = {}
+    for row in rows:
+        with contextlib.suppress(ValueError, TypeError):
+            record = _Record.parse(row)
+            records[record.path] = record
+    return MappingProxyType(records)
+
+
+def _loads(line: str) -> list | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 class HeaderCache:
     """Headers on disk, one JSON line each, appended while reading; a line cut off by a kill is ignored.
 
-    A file counts as known while its path, size and modification time are the same. Errors are not kept.
+    A file counts as known while its path, size and modification time are the same; so does what is wrong with its
+    content. Faults of the file system are not kept.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: dict[str, _Record] = {}
+        self.records: Mapping[str, _Record] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    record = _Record.parse(line)
-                except ValueError:
-                    continue
-                self.records[record.path] = record
+            status = path.stat()
+            self.records = _read_records(path, status.st_size, status.st_mtime_ns)
 
     def get(self, path: str, *, size: int, mtime: int, decode: bool) -> Header | None:
         """Return the known header of a file that has not changed, or None."""
         record = self.records.get(path)
-        if record is None or (record.size, record.mtime) != (size, mtime) or (decode and not record.header.decoded):
+        if record is None or (record.size, record.mtime) != (size, mtime):
             return None
-        return record.header
+        return record.header if record.header.decoded or record.header.error or not decode else None
 
     def add(self, records: Iterable[_Record]) -> None:
         """Append records in one write; the leading line break closes a line that an earlier kill cut off."""
         text = "".join(record.dump() for record in records)
         if text:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("\n" + text)
+            # where it cannot be written the next start takes longer, no more
+            with contextlib.suppress(OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as stream:
+                    stream.write("\n" + text)
+
+
+def index_path(root: Path) -> Path:
+    """The file that remembers the headers of all files below a corpus' root, for every command and task."""
+    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return cache_dir() / "index" / f"{key}.jsonl"
 
 
 def read_header(path: Path, *, decode: bool = False) -> Header:
-    """Read one file's header, or every sample of it.
+    """Read one file's header, or every sample of it. A wav file that is cut off is found in both cases.
 
     Args:
         path: audio file of a format that libsndfile knows.
@@ -123,17 +163,17 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
         if not path.stat().st_size:
             return Header(error="the file has no bytes")
         info = soundfile.info(str(path))
-        error = _decode_error(path, frames=info.frames) if decode else ""
+        error = "it is cut off: its header promises more bytes than there are" if wav_is_cut(path) else ""
+        error = error or (_decode_error(path, frames=info.frames) if decode else "")
     except soundfile.LibsndfileError as problem:
-        return Header(error=problem.error_string.strip().rstrip(".") or "its format is not recognised")
+        error = problem.error_string.strip().rstrip(".") or "its format is not recognised"
+        return Header(error=error, passing=problem.code == SYSTEM_ERROR)
     except OSError as problem:
-        return Header(error=problem.strerror or str(problem))
+        return Header(error=problem.strerror or str(problem), passing=True)
     return Header(info.frames, info.samplerate, info.channels, decode, error)
 
 
 def _decode_error(path: Path, *, frames: int) -> str:
-    if wav_is_cut(path):
-        return "it is cut off: its header promises more bytes than there are"
     total = 0
     for block in soundfile.blocks(str(path), blocksize=BLOCK, dtype="float32"):
         total += len(block)
@@ -158,33 +198,50 @@ def read_headers(
         The header of every file, in the order of ``files``.
     """
     known, files = HeaderCache(cache), list(files)
-    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-    parallel = Parallel(n_jobs=options.jobs, prefer="threads", return_as="generator")
-    results = parallel(delayed(_read_chunk)(root, chunk, known, options.decode) for chunk in chunks)
     headers: dict[str, Header] = {}
+    fresh: list[str] = []
+    for file, header in _look_up(root, files, known, options):
+        headers[file] = header
+        if not header.error and not header.rate:  # not known yet
+            fresh.append(file)
+    chunks = [fresh[start : start + CHUNK] for start in range(0, len(fresh), CHUNK)]
+    parallel = Parallel(n_jobs=options.jobs, prefer="threads", return_as="generator")
     # `disable=None` keeps the bar out of log files
-    with tqdm(total=len(files), desc=description, unit="file", disable=None if options.progress else True) as bar:
-        for records in results:
-            known.add(record for record, fresh in records if fresh)
-            headers.update((record.path, record.header) for record, _ in records)
+    with tqdm(total=len(fresh), desc=description, unit="file", disable=None if options.progress else True) as bar:
+        for records in parallel(delayed(_read_chunk)(root, chunk, options.decode) for chunk in chunks):
+            known.add(record for record in records if not record.header.passing)
+            headers.update((record.path, record.header) for record in records)
             bar.update(len(records))
     return headers
 
 
-def _read_chunk(root: Path, files: list[str], known: HeaderCache, decode: bool) -> list[tuple[_Record, bool]]:
-    return list(_read_each(root, files, known, decode))
+def _look_up(root: Path, files: list[str], known: HeaderCache, options: Options) -> Iterator[tuple[str, Header]]:
+    """Yield what is known of each file that has not changed: an empty header where that is nothing."""
+
+    def look(chunk: list[str]) -> list[tuple[str, Header]]:
+        found = []
+        for file in chunk:
+            try:
+                status = os.stat(os.path.join(root, file))  # noqa: PTH116, PTH118 - pathlib takes ten times as long
+            except OSError as problem:
+                found.append((file, Header(error=problem.strerror or str(problem), passing=True)))
+                continue
+            header = known.get(file, size=status.st_size, mtime=status.st_mtime_ns, decode=options.decode)
+            found.append((file, header or Header()))
+        return found
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for chunk in pool.map(look, [files[start : start + STAT_CHUNK] for start in range(0, len(files), STAT_CHUNK)]):
+            yield from chunk
 
 
-def _read_each(root: Path, files: list[str], known: HeaderCache, decode: bool) -> Iterator[tuple[_Record, bool]]:
-    """Yield each file's record and whether the cache lacks it."""
-    for file in files:
-        try:
-            status = (root / file).stat()
-        except OSError as problem:
-            yield _Record(file, 0, 0, Header(error=problem.strerror or str(problem))), False
-            continue
-        size, mtime = status.st_size, status.st_mtime_ns
-        header = known.get(file, size=size, mtime=mtime, decode=decode)
-        fresh = header is None
-        header = read_header(root / file, decode=decode) if header is None else header
-        yield _Record(file, size, mtime, header), fresh and not header.error
+def _read_chunk(root: Path, files: list[str], decode: bool) -> list[_Record]:
+    return [_read(root, file, decode) for file in files]
+
+
+def _read(root: Path, file: str, decode: bool) -> _Record:
+    try:
+        status = (root / file).stat()
+    except OSError as problem:
+        return _Record(file, 0, 0, Header(error=problem.strerror or str(problem), passing=True))
+    return _Record(file, status.st_size, status.st_mtime_ns, read_header(root / file, decode=decode))

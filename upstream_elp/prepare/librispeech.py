@@ -51,47 +51,57 @@ def speaker_of(file: str) -> str:
     return stem(file).split("-", 1)[0]
 
 
-def read_transcripts(path: Path) -> tuple[dict[str, str], list[str]]:
+def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
     """Read a ``.trans.txt`` file: one utterance a line, its name, a space, its words.
 
     Returns:
-        The words of each utterance, and the utterances that have more than one line (the first one counts).
+        The words of each utterance; the utterances that have more than one line (the first one counts); and what is
+        wrong with the file's coding, empty where nothing is.
     """
     texts: dict[str, str] = {}
     repeated = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    content, fault = files.read_text(path)
+    for line in content.splitlines():
         name, _, words = line.strip().partition(" ")
         if name in texts:
             repeated.append(name)
         elif name:
             texts[name] = words.strip()
-    return texts, repeated
+    return texts, repeated, fault
 
 
-def scan_chapters(root: Path, folder: Path) -> Chapters:
+def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = checks.CHARACTERS) -> Chapters:
     """List the audio below ``folder``, chapter by chapter, with transcripts, and check names and texts.
 
     Args:
         root: the corpus; paths in the result are relative to it.
         folder: a split, which holds ``<speaker>/<chapter>/`` folders.
+        characters: the dictionary of the transcripts, upper case.
     """
     found = Chapters()
-    chapters: dict[Path, list[str]] = {}
-    for path in files.walk_files(folder, suffix=".flac"):
-        chapters.setdefault(path.parent, []).append(files.relative(path, root))
-    transcripts = {path.parent: path for path in files.walk_files(folder, suffix=".trans.txt")}
-    for chapter in sorted({*chapters, *transcripts}):
-        _scan_chapter(found, root, chapter, chapters.get(chapter, []), depth=len(chapter.relative_to(folder).parts))
+    chapters: dict[str, list[str]] = {}
+    for file in files.list_files(folder, suffix=(".flac", ".trans.txt"), root=root):
+        members = chapters.setdefault(file.rpartition("/")[0], [])
+        if file.endswith(".flac"):
+            members.append(file)
+    for name in sorted(chapters, key=lambda name: name.split("/")):
+        chapter = root / name
+        depth = len(chapter.relative_to(folder).parts)
+        _scan_chapter(found, root, chapter, chapters[name], depth=depth, characters=characters)
     return found
 
 
-def _scan_chapter(found: Chapters, root: Path, chapter: Path, audio: list[str], *, depth: int) -> None:
+def _scan_chapter(
+    found: Chapters, root: Path, chapter: Path, audio: list[str], *, depth: int, characters: frozenset[str]
+) -> None:
     name = f"{chapter.parent.name}-{chapter.name}"
     table = chapter / f"{name}.trans.txt"
     where = files.relative(table, root)
     texts: dict[str, str] = {}
     if table.is_file():
-        texts, repeated = read_transcripts(table)
+        texts, repeated, fault = read_transcripts(table)
+        if fault:
+            found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
         sentence = "{} has more than one line for {}; keep one."
         found.problems += [Problem("duplicate", where, sentence.format(where, item), False) for item in repeated]
     for file in audio:
@@ -101,7 +111,8 @@ def _scan_chapter(found: Chapters, root: Path, chapter: Path, audio: list[str], 
             sentence = f"{file} is not where its name says; the layout is {form}."
             found.problems.append(Problem("misplaced", file, sentence))
         else:
-            found.problems += checks.transcript_problems(file, texts.get(stem(file)), where=where)
+            text = texts.get(stem(file))
+            found.problems += checks.transcript_problems(file, text, where=where, characters=characters)
     found.texts.update(texts)
     found.silent += [(item, where) for item in sorted(set(texts) - {stem(file) for file in audio})]
 

@@ -75,7 +75,7 @@ class Report:
 
     def to_text(self) -> str:
         """Return the report for a reader: problems by kind, remarks, the final table, the files written."""
-        lines = list(_problem_lines(self.problems))
+        lines = list(problem_lines(self.problems))
         lines += [f"note: {text}" for text in self.warnings]
         rows = [(split.name, split.files, f"{split.hours:.3f}", split.speakers) for split in self.splits]
         lines += ["", tabulate(rows, headers=["split", "files", "hours", "speakers"], disable_numparse=True), ""]
@@ -83,15 +83,16 @@ class Report:
         return "\n".join(lines)
 
 
-def _problem_lines(problems: list[Problem]) -> Iterable[str]:
+def problem_lines(problems: Iterable[Problem], *, shown: int = SHOWN_PER_KIND) -> Iterable[str]:
+    """Yield the problems for a reader, by kind, the first ``shown`` of each."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.kind, []).append(problem)
     for kind, members in kinds.items():
         yield f"{kind} ({len(members)})"
-        yield from (f"  - {problem.text}" for problem in members[:SHOWN_PER_KIND])
-        if len(members) > SHOWN_PER_KIND:
-            yield f"  ... and {len(members) - SHOWN_PER_KIND} more, which the report file holds"
+        yield from (f"  - {problem.text}" for problem in members[:shown])
+        if len(members) > shown:
+            yield f"  ... and {len(members) - shown} more, which the report file holds"
 
 
 def summarise(name: str, files: Iterable[str], headers: dict[str, Header], speakers: Iterable[str]) -> Split:

@@ -15,6 +15,7 @@ from upstream_elp.prepare.report import Problem, Report, summarise
 LISTS = ("voxceleb1_test_v2.txt", "voxceleb1_test.txt", "veri_test.txt", "veri_test2.txt")
 OFFICIAL_TRIALS = {37_720: "the list that SUPERB uses", 37_611: "the cleaned list VoxCeleb1-O"}
 OFFICIAL_DEV = {"files": 148_642, "speakers": 1211}
+AUDIO_SUFFIXES = (".wav", ".flac")
 _KALDI_NAME = re.compile(r"^(id\d{5})-(.+)-(\d{5})$")
 _LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
 
@@ -64,7 +65,7 @@ def _trial_path(name: str) -> str:
     parts = name.removeprefix("./").split("/")
     if "wav" in parts[:-3]:
         parts = parts[parts.index("wav") + 1 :]
-    return "/".join(parts) if len(parts) == 3 and parts[-1].endswith(".wav") else ""
+    return "/".join(parts) if len(parts) == 3 and parts[-1].endswith(AUDIO_SUFFIXES) else ""
 
 
 def read_trials(path: Path) -> TrialList:
@@ -136,7 +137,7 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     files.check_root(root, holds=("dev", "test"), unpacked="VoxCeleb1")
     lists = {path: read_trials(path) for path in find_lists(root, trials)}
     report = Report("voxceleb1", root, files.open_out(out))
-    audio = {split: _scan_split(report, split) for split in ("dev", "test")}
+    audio = {split: scan_split(report, split) for split in ("dev", "test")}
     every = [file for members in audio.values() for file in members]
     headers = read_headers(root, every, cache=out / ".voxceleb1-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
@@ -168,10 +169,10 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     return report
 
 
-def _scan_split(report: Report, split: str) -> list[str]:
+def scan_split(report: Report, split: str) -> list[str]:
     """List ``<split>/wav/<speaker>/<video>/<file>.wav`` and report other places and empty speakers."""
     root, top = report.root, report.root / split / "wav"
-    members = [files.relative(path, root) for path in files.walk_files(top, suffix=".wav")]
+    members = files.list_files(top, suffix=AUDIO_SUFFIXES, root=root)
     for file in members:
         if file.count("/") != 4:
             sentence = f"{file} is not where it should be; the layout is {split}/wav/<speaker>/<video>/<number>.wav."

@@ -1,0 +1,168 @@
+"""What a task finds in its corpus before it trains: the files of its splits, counts, and every problem in one list.
+
+Each task's ``survey.py`` lists files and compares tables with each other (``survey(...)``); here the files' headers, or
+all their samples, are read through one index per corpus (``measure``). ``elp check`` and the start of ``elp run`` share
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from upstream_elp.audio import SAMPLE_RATE
+from upstream_elp.prepare import checks
+from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
+from upstream_elp.prepare.report import Problem, problem_lines
+
+LONG_SECONDS = 60
+AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "head"})
+"""Kinds of problems that concern single audio files: what ``--skip-bad-files`` may leave out."""
+
+
+class Need(NamedTuple):
+    """How many samples a head needs of a file, what for, and the kind of problem where it has fewer."""
+
+    samples: int
+    why: str
+    kind: str = "head"
+
+
+@dataclass
+class Part:
+    """One split.
+
+    Attributes:
+        name: the split's full name.
+        files: its audio files, relative to the corpus root.
+        speakers: one for each file.
+        classes: one for each file; empty for a task without classes.
+    """
+
+    name: str
+    files: list[str] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Survey:
+    """What a task's tables and folders say.
+
+    Attributes:
+        task: the task's name.
+        root: the corpus.
+        parts: the splits.
+        problems: what is wrong, each in one sentence that names the file.
+        remarks: what is worth knowing.
+        needs: files of which the head needs more samples than a backbone does.
+        resample: whether other sample rates are converted.
+        mix: whether several channels are accepted.
+        tolerated: kinds of problems that do not keep the task from running.
+        missing: files that are known to be missing.
+        deeper: what the task looks at besides where all samples are decoded; gets the survey and the number of threads.
+    """
+
+    task: str
+    root: Path
+    parts: list[Part] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    needs: dict[str, Need] = field(default_factory=dict)
+    resample: bool = False
+    mix: bool = False
+    tolerated: frozenset[str] = frozenset({"misplaced"})
+    missing: set[str] = field(default_factory=set)
+    deeper: Callable[[Survey, int], None] | None = None
+
+    def blocking(self, *, skip_bad_files: bool = False) -> list[Problem]:
+        """The problems that forbid a run."""
+        passed = self.tolerated | (AUDIO_KINDS if skip_bad_files else frozenset())
+        return [problem for problem in self.problems if problem.kind not in passed]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Figures of one split; ``classes`` is 0 for a task without classes."""
+
+    split: str
+    utterances: int
+    hours: float
+    speakers: int
+    classes: int
+
+    def __str__(self) -> str:
+        classes = f", {self.classes} classes" if self.classes else ""
+        return f"{self.split}: {self.utterances:,} utterances, {self.hours:.2f} h, {self.speakers:,} speakers{classes}"
+
+
+@dataclass
+class Findings:
+    """A survey after its audio was looked at."""
+
+    survey: Survey
+    counts: list[Count]
+
+    def to_dict(self) -> dict:
+        """Everything as plain values for JSON."""
+        found = self.survey
+        return {
+            "task": found.task,
+            "root": str(found.root),
+            "ok": not found.problems,
+            "splits": [asdict(count) for count in self.counts],
+            "problems": [{"kind": one.kind, "path": one.path, "text": one.text} for one in found.problems],
+            "remarks": found.remarks,
+        }
+
+    def to_text(self, *, shown: int) -> str:
+        """For a reader: problems by kind, remarks, and the table of the splits at the end."""
+        lines = list(problem_lines(self.survey.problems, shown=shown))
+        lines += [f"note: {text}" for text in self.survey.remarks]
+        rows = [(one.split, one.utterances, f"{one.hours:.3f}", one.speakers, one.classes or "") for one in self.counts]
+        table = tabulate(rows, headers=["split", "utterances", "hours", "speakers", "classes"], disable_numparse=True)
+        return "\n".join([*lines, "", table])
+
+
+def measure(survey: Survey, options: Options) -> Findings:
+    """Look at the audio: headers through the corpus' index, or every sample where ``options`` say so."""
+    every = [file for part in survey.parts for file in part.files if file not in survey.missing]
+    every = list(dict.fromkeys(every))
+    headers = read_headers(
+        survey.root, every, cache=index_path(survey.root), options=options, description=f"audio of {survey.task}"
+    )
+    for file in every:
+        survey.problems += _audio_problems(survey, file, headers[file])
+    if options.decode and survey.deeper is not None:
+        survey.deeper(survey, options.jobs)
+    long = [file for file in every if headers[file].seconds > LONG_SECONDS]
+    if long:
+        survey.remarks.append(
+            f"{len(long)} files are longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
+            " a batch is as long as its longest utterance, so they may need much memory"
+        )
+    return Findings(survey, [_count(part, headers) for part in survey.parts])
+
+
+def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
+    """What is wrong with one file under the task's rules."""
+    if survey.resample and header.rate:
+        samples = round(header.samples * SAMPLE_RATE / header.rate)
+        header = replace(header, samples=samples, rate=SAMPLE_RATE)
+    found = checks.audio_problems(file, header)
+    if survey.mix:
+        found = [problem for problem in found if problem.kind != "channels"]
+    need = survey.needs.get(file)
+    if not found and need is not None and header.samples < need.samples:
+        sentence = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
+        found.append(Problem(need.kind, file, sentence))
+    return found
+
+
+def _count(part: Part, headers: Mapping[str, Header]) -> Count:
+    seconds = sum(headers[file].seconds for file in part.files if file in headers)
+    return Count(part.name, len(part.files), seconds / 3600, len(set(part.speakers)), len(set(part.classes)))

@@ -1,0 +1,69 @@
+"""The keys of this task's data block."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
+from upstream_elp.audio import CHANNEL_RULES
+from upstream_elp.errors import ElpError
+
+SPLITS = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
+ALIASES = {"dev": "dev-clean", "test": "test-clean"}
+WHERE = "downstream_expert.datarc"
+DATA_DEFAULTS = {
+    "root": None,
+    "libri_root": None,
+    "bucket_file": None,
+    "dict_path": None,
+    "train": ["train-clean-100"],
+    "dev-clean": ["dev-clean"],
+    "dev-other": ["dev-other"],
+    "test-clean": ["test-clean"],
+    "test-other": ["test-other"],
+    "num_workers": 0,
+    "batch_size": 32,
+    "eval_batch_size": 1,
+    "zero_infinity": True,
+    "protocol": "superb",
+    "best_by": "wer",
+    "pre_load": False,
+    "resample": False,
+    "channels": "error",
+    "decoder_args": None,
+}
+
+
+def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked data block.
+
+    Raises:
+        ElpError: an unknown key or a wrong value.
+    """
+    # train_batch_size stands in S3PRL's config but is never read there
+    rc = read_options(block, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
+    for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
+        positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
+    for key in ("zero_infinity", "pre_load", "resample"):
+        boolean(rc[key], key=f"{WHERE}.{key}")
+    check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
+    for split in SPLITS:
+        if rc[split]:  # a split that is not used may be empty
+            folders_of(rc, split)
+    choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
+    choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
+    choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
+    decoder = mapping(rc["decoder_args"], key=f"{WHERE}.decoder_args").get("decoder_type")
+    if str(decoder).lower() != "none":
+        raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
+    return rc
+
+
+def folders_of(datarc: Mapping[str, Any], split: str) -> list[str]:
+    """The corpus parts of a split; ElpError if the config names none."""
+    folders = datarc[split]
+    folders = [folders] if isinstance(folders, str) else folders
+    if not folders or not isinstance(folders, list | tuple) or not all(isinstance(folder, str) for folder in folders):
+        raise ElpError(
+            f"config key downstream_expert.datarc.{split} must list folders of the corpus, such as [{split}]"
+        )
+    return list(folders)

@@ -1,0 +1,84 @@
+"""What ER finds in IEMOCAP before it trains."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from downstream_heads.common.options import mapping
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.common.survey import Part, Survey
+from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_er.data import Utterance, read_meta, split_dev
+from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
+from upstream_elp.errors import ElpError
+from upstream_elp.prepare import iemocap
+from upstream_elp.prepare.librispeech import stem
+from upstream_elp.prepare.report import Problem, Report
+
+SPLITS = ("train", "dev", "test")
+ALIASES: dict[str, str] = {}
+
+
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+    """Look at the five sessions, or at S3PRL's metadata files.
+
+    Args:
+        block: the config block ``downstream_expert``.
+        splits: the splits.
+        variant: the fold, as ``-v`` gives it.
+        rate: has no meaning here.
+
+    Raises:
+        ElpError: a wrong key, or no corpus.
+    """
+    rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
+    session = choose_fold(variant, rc["test_fold"]).replace("fold", "Session")
+    root = corpus_root(rc, "IEMOCAP")
+    found = Survey("elp_er", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    if rc["meta_data"]:
+        train, test = _from_tables(found, Path(rc["meta_data"]) / session)
+    else:
+        train, test = _from_corpus(found, session, skip=rc["missing"] == "skip")
+    parts = {"test": test}
+    try:
+        parts["train"], parts["dev"] = split_dev(train, ratio=float(rc["valid_ratio"]), seed=rc["split_seed"])
+    except ElpError as error:
+        parts["train"], parts["dev"] = train, []
+        found.problems.append(Problem("layout", session, f"{error}.", False))
+    for split in splits:
+        rows = parts[split]
+        speakers = [iemocap.speaker_of(stem(row.path)) for row in rows]
+        found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
+    lacking = sorted({row.label for row in test} - {row.label for row in train})
+    if train and lacking:
+        sentence = f"{session}: no training utterance is labelled {', '.join(lacking)}, but test utterances are."
+        found.problems.append(Problem("classes", session, sentence, False))
+    return found
+
+
+def _from_corpus(found: Survey, session: str, *, skip: bool) -> tuple[list, list]:
+    report = Report("iemocap", found.root, found.root)
+    rows = {name: iemocap.scan_session(report, name) for name in iemocap.SESSIONS}
+    passed = {"missing-label", "missing-audio"} if skip else set()
+    found.problems += [problem for problem in report.problems if problem.kind not in passed]
+    return [row for name, some in rows.items() if name != session for row in some], rows[session]
+
+
+def _from_tables(found: Survey, folder: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """The two metadata files of a fold; an utterance in both is a problem."""
+    rows: dict[str, list[Utterance]] = {}
+    numbers = []
+    for part in ("train", "test"):
+        path = folder / f"{part}_meta_data.json"
+        try:
+            rows[part], labels = read_meta(path)
+            numbers.append(labels)
+        except ElpError as error:
+            rows[part] = []
+            found.problems.append(Problem("table", str(path), f"{error}.", False))
+    if len(numbers) == 2 and numbers[0] != numbers[1]:
+        sentence = f"the metadata files in {folder} number their labels differently."
+        found.problems.append(Problem("table", str(folder), sentence, False))
+    for path in sorted({row.path for row in rows["train"]} & {row.path for row in rows["test"]}):
+        found.problems.append(Problem("overlap", path, f"{path} is in the training and in the test metadata.", False))
+    return rows["train"], rows["test"]

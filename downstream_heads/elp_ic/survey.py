@@ -1,0 +1,45 @@
+"""What IC finds in Fluent Speech Commands before it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downstream_heads.common.options import mapping
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.common.survey import Part, Survey
+from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_ic.task import DATA_DEFAULTS
+from upstream_elp.prepare import fluent
+
+SPLITS = ("train", "dev", "test")
+ALIASES: dict[str, str] = {}
+TABLES = {"train": "train", "dev": "valid", "test": "test"}
+
+
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+    """Look at the three tables; the training table is always among them, as it names the classes.
+
+    Args:
+        block: the config block ``downstream_expert``.
+        splits: the splits.
+        variant: has no meaning here.
+        rate: has no meaning here.
+
+    Raises:
+        ElpError: a wrong key, or no corpus.
+    """
+    rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
+    root = corpus_root(rc, "fluent_speech_commands_dataset")
+    found = Survey("elp_ic", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    tables: dict[str, list[dict[str, str]]] = {name: [] for name in fluent.SPLITS}
+    for split in dict.fromkeys(["train", *splits]):
+        name = f"data/{TABLES[split]}_data.csv"
+        tables[TABLES[split]], problems = fluent.read_table(root / name, name=name)
+        found.problems += problems
+    found.problems += fluent.path_problems(root, tables) + fluent.speaker_problems(tables)
+    found.problems += fluent.slot_problems(tables) if tables["train"] else []
+    found.missing = {problem.path for problem in found.problems if problem.kind == "missing-audio"}
+    for split in splits:
+        rows = tables[TABLES[split]]
+        classes = ["/".join(row[slot] for slot in fluent.SLOTS) for row in rows]
+        found.parts.append(Part(split, [row["path"] for row in rows], [row["speakerId"] for row in rows], classes))
+    return found

@@ -1,0 +1,226 @@
+"""``--skip-bad-files``: what cannot be read is left out, counted and listed; without the flag it stops the run."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from downstream_heads.common.skips import FILE, VARIABLE, Replacing, Skips, read_skips
+from tests import toy_corpora
+from tests.task_tools import make_expert, run_split
+from tests.toys import tiny_backbone
+from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.run import run
+
+FILES = {
+    "elp_asr": {"train": "train-clean-100/101/7/101-7-0004.flac", "dev-clean": "dev-clean/200/7/200-7-0001.flac"},
+    "elp_er": {"train": "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F003.wav", "test": None},
+    "elp_ic": {"train": "wavs/speakers/trainspk/train-003.wav", "dev": "wavs/speakers/validspk/valid-001.wav"},
+    "elp_sv": {"train": None, "test": "test/wav/id10004/video0/00001.wav"},
+}
+ROOTS = {
+    "elp_asr": "LibriSpeech",
+    "elp_er": "IEMOCAP",
+    "elp_ic": "fluent_speech_commands_dataset",
+    "elp_sv": "VoxCeleb1",
+}
+DATARC = {
+    "elp_asr": {"batch_size": 4},  # halved by the benchmark's rule
+    "elp_ic": {"train_batch_size": 2},
+    "elp_er": {},
+    "elp_sv": {"min_samples": 16000},
+}
+NAMES = {"elp_asr": 1, "elp_er": 1, "elp_ic": 1, "elp_sv": 0}  # where a batch holds the names, after the wavs
+MODELRC = {
+    "elp_asr": {"head": "linear"},
+    "elp_sv": {"head": "linear", "linear": {"projector_dim": 8}},
+}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ELP_DATA", str(tmp_path / "data"))
+    return toy_corpora.write_all(tmp_path / "data")
+
+
+@pytest.fixture
+def skipping(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1")
+
+
+def make(task, folder, *, workers=0, **datarc):
+    rc = {**DATARC[task], "num_workers": workers, **datarc}
+    return make_expert(task, folder, datarc=rc, modelrc=MODELRC.get(task))
+
+
+def victims(expert, task: str, split: str) -> list[Path]:
+    """The files of a split, in the data set's order."""
+    dataset = expert.dataset(split)
+    if task == "elp_asr":
+        return [dataset.root / path for batch in dataset.batches for path in batch]
+    if task == "elp_sv":
+        return [dataset.folder / name for name in dataset.names]
+    return [dataset.root / row.path for row in dataset.rows]
+
+
+def names(expert, task: str, split: str) -> list[str]:
+    torch.manual_seed(5)
+    return [name for batch in expert.get_dataloader(split) for name in batch[1 + NAMES[task]]]
+
+
+def told(path: Path, task: str) -> str:
+    return "-".join(path.with_suffix("").parts[-3:]) if task == "elp_sv" else path.stem
+
+
+def break_late(path: Path) -> None:
+    """The header stays whole, the samples do not: only reading finds it."""
+    samples, _ = toy_corpora.soundfile.read(path)
+    samples[len(samples) // 2] = np.nan
+    toy_corpora.soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")
+
+
+@pytest.mark.parametrize("task", FILES)
+def test_without_the_flag_a_bad_file_stops_the_run_with_its_path(task, tmp_path):
+    expert = make(task, tmp_path)
+    path = victims(expert, task, "train")[1]
+    break_late(path)
+    with pytest.raises(AudioError, match=path.name) as caught:
+        names(expert, task, "train")
+    assert caught.value.path == str(path) and not (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("task", FILES)
+def test_training_goes_on_without_the_file(task, workers, tmp_path, skipping):
+    """As many batches as before, none with the file, each other item at least once; twice the same."""
+    expert = make(task, tmp_path, workers=workers)
+    files = victims(expert, task, "train")
+    whole, batches = Counter(names(expert, task, "train")), len(expert.get_dataloader("train"))
+    assert read_skips(tmp_path / FILE) == {}
+    break_late(files[1])
+    seen = names(expert, task, "train")
+    bad = told(files[1], task)
+    assert set(whole) - {bad} == set(seen) and len(expert.get_dataloader("train")) == batches
+    assert len(seen) == sum(whole.values()) - (task == "elp_asr")  # ASR's batch is one shorter, elsewhere a neighbour
+    assert seen == names(expert, task, "train")
+    ((split, path), sentence), *more = read_skips(tmp_path / FILE).items()
+    assert (split, path) == ("train", str(files[1])) and "NaN" in sentence and not more, "listed once, not per epoch"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_of_bad_files_alone_crashes_nothing(workers, tmp_path, skipping):
+    """Its place is taken by what follows."""
+    for task, size in (("elp_asr", 2), ("elp_ic", 2)):
+        expert = make(task, tmp_path / task, workers=workers)
+        batch = victims(expert, task, "train")[:size]
+        for path in batch:
+            break_late(path)
+        torch.manual_seed(1)
+        sizes = [len(batch[0]) for batch in expert.get_dataloader("train")]
+        assert len(sizes) == len(expert.get_dataloader("train")) and min(sizes) > 0
+        assert len(read_skips(tmp_path / task / FILE)) == size
+
+
+def test_when_nothing_is_left_the_run_stops(tmp_path, skipping):
+    for task in ("elp_asr", "elp_ic"):
+        expert = make(task, tmp_path / task)
+        for split, message in (("train", "not one of the .* items of training"), ("dev", "not one of the items")):
+            for path in victims(expert, task, split):
+                break_late(path)
+            with pytest.raises(ElpError, match=message):
+                names(expert, task, split)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("task", FILES)
+def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping, capsys):
+    """No item counts twice, and the metrics line says how many files are not in it; a mended file counts again."""
+    expert = make(task, tmp_path, workers=workers).eval()
+    files = victims(expert, task, "test")
+    content = files[0].read_bytes()
+    run_split(expert, "test")
+    break_late(files[0])
+    run_split(expert, "test")
+    files[0].write_bytes(content)
+    run_split(expert, "test")
+    before, without, after = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert (before["skipped"], without["skipped"], after["skipped"]) == (0, 1, 0)
+    lost = 7 if task == "elp_sv" else 1  # trials of that utterance with the seven others
+    assert before["items"] - without["items"] == lost and after["items"] == before["items"]
+    assert capsys.readouterr().out.count("WITHOUT 1 files that cannot be used") == 1
+
+
+@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("fault", ["missing", "empty"])
+def test_faults_known_before_the_first_step(task, fault, tmp_path, skipping):
+    """They stay listed through every evaluation."""
+    for split in ("train", "test"):
+        whole = make(task, tmp_path / "whole")
+        path = victims(whole, task, split)[0]
+        path.unlink()
+        if fault == "empty":
+            path.write_bytes(b"")
+        expert = make(task, tmp_path / split).eval()
+        for _ in range(2):
+            seen = {name.replace("/", "-").removesuffix(".wav") for name in names(expert, task, split)}
+            assert told(path, task) not in seen
+        listed = {path for _, path in read_skips(tmp_path / split / FILE)}
+        gone = task == "elp_sv" and split == "train" and fault == "missing"  # a folder of files lacks nothing
+        assert (str(path) in listed) == (not gone)
+
+
+def test_the_list_is_shared_by_processes_and_kept_per_split(tmp_path):
+    one, two = Skips(tmp_path), Skips(tmp_path)
+    for skips in (one, two, one):
+        skips.add("train", AudioError("a.wav is\tbad", "a.wav"))
+    one.add("dev", AudioError("b.wav is bad", "b.wav"))
+    two.add("dev", AudioError("c.wav is gone", "c.wav"), lasting=True)
+    assert (one.count("train"), two.count("dev")) == (1, 2)
+    two.restart("dev")
+    assert read_skips(tmp_path / FILE) == {
+        ("train", "a.wav"): "a.wav is bad",
+        ("dev", "c.wav"): "c.wav is gone",
+    }
+    two.add("dev", AudioError("b.wav is bad", "b.wav"))
+    assert one.count("dev") == 2
+
+
+def test_the_next_usable_item_stands_in(tmp_path):
+    class Items:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            if index in (1, 3):
+                raise AudioError(f"{index} is bad", str(index))
+            return index
+
+    assert [Replacing(Items(), Skips(tmp_path).of("train"))[index] for index in range(4)] == [0, 2, 2, 0]
+
+
+def test_a_run_with_the_flag(data, tmp_path, capsys):
+    """Missing, cut and damaged files: trained without them, evaluated without them, counted at the end."""
+    root = data / ROOTS["elp_ic"] / "wavs" / "speakers"
+    exp = tmp_path / "exp"
+    flags = ["-d", "elp_ic", "--data", str(data), "--device", "cpu"]
+    fresh = [*flags, "-m", "train", "-p", str(exp), "-u", "wavlm_local", "-k", str(tiny_backbone())]
+    steps = {"total_steps": 4, "eval_step": 2, "save_step": 2, "log_step": 2, "gradient_accumulate_steps": 1}
+    options = ",,".join(f"config.runner.{key}={value}" for key, value in steps.items())
+    fresh += ["-o", f"{options},,config.downstream_expert.datarc.num_workers=0"]
+    (root / "trainspk" / "train-001.wav").unlink()
+    break_late(root / "trainspk" / "train-002.wav")
+    whole = (root / "validspk" / "valid-001.wav").read_bytes()
+    (root / "validspk" / "valid-001.wav").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ElpError, match=r"2 problems .*train-001\.wav.*valid-001\.wav"):
+        run(fresh)
+    run([*fresh, "--skip-bad-files"])
+    lines = [json.loads(line) for line in (exp / "metrics.jsonl").read_text().splitlines()]
+    assert {(line["split"], line["skipped"]) for line in lines} == {("train", 2), ("dev", 1)}
+    assert {line["items"] for line in lines if line["split"] == "dev"} == {3}
+    assert f"WARNING: 3 files could not be used and were skipped; they are listed in {exp / FILE}" in (
+        capsys.readouterr().err
+    )

@@ -1,0 +1,61 @@
+"""``elp check``: every problem of a task's data, in one list, before any training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import click
+
+from upstream_elp.prepare.headers import Options
+
+
+@click.command()
+@click.option("-d", "--downstream", "task", required=True, metavar="TASK", help="elp_asr, elp_sv, elp_er or elp_ic.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Task config. [default: the task's own]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: $ELP_DATA]")
+@click.option("-v", "--variant", help="Variant of the task, such as fold3 of elp_er.")
+@click.option("-o", "--override", help="config.PATH.TO.KEY=VALUE, several joined by ,, as in elp run.")
+@click.option("-t", "--split", "splits", multiple=True, help="One split; repeatable. [default: all that a run uses]")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Threads.")
+@click.option("--quick", is_flag=True, help="Read headers only, do not decode.")
+@click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write everything found here.")
+@click.option("--shown", type=click.IntRange(min=1), default=10, show_default=True, help="Problems shown per kind.")
+def check(
+    task: str,
+    config: Path | None,
+    data: Path | None,
+    variant: str | None,
+    override: str | None,
+    splits: tuple[str, ...],
+    jobs: int,
+    quick: bool,
+    report: Path | None,
+    shown: int,
+) -> None:
+    """Check the data that `elp run -d TASK` would use: audio, transcripts, labels, trials, lengths.
+
+    All audio is decoded unless --quick is given. What was read is remembered (below $ELP_CACHE or ~/.cache/s3prl-elp),
+    file by file, so that a second check and the start of `elp run` read only what has changed. The exit status is 1 if
+    there are problems.
+    """
+    from upstream_elp.host import checks, places
+    from upstream_elp.host.data import examine
+    from upstream_elp.prepare.files import write_json
+
+    checks.name("-d", task, places.our_tasks())
+    if data is not None:
+        os.environ["ELP_DATA"] = str(checks.folder("--data", data).resolve())
+    args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
+    content = checks.read_config(checks.config(args, None))
+    checks.overridden(override, args, content)
+    found = examine(task, content, splits=splits, variant=variant, options=Options(jobs=jobs, decode=not quick))
+    if report is not None:
+        write_json(report, found.to_dict())
+    click.echo(found.to_text(shown=shown))
+    problems = len(found.survey.problems)
+    where = f"; all of them are in {report}" if report else "; --json FILE writes all of them"
+    click.echo(f"{problems} problems{where}" if problems else "no problems")
+    sys.exit(1 if problems else 0)

@@ -1,0 +1,123 @@
+"""The data of one of our tasks, looked at before anything heavy is loaded: by ``elp check`` and at each start."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upstream_elp.errors import ElpError
+from upstream_elp.host import experiment, places
+from upstream_elp.prepare.headers import Options
+
+if TYPE_CHECKING:
+    from downstream_heads.common.survey import Findings
+    from upstream_elp.host.plans import Plan
+
+BACKBONE_RATE = 320
+"""Samples per frame of every backbone that ``elp_*`` knows."""
+SMALLEST_RATE = 160
+"""What is supposed of S3PRL's other upstreams, so that nothing is refused that would fit (``fbank`` has it)."""
+SHOWN = 10
+SKIPPED = "skipped_files.txt"
+
+
+def examine(
+    task: str,
+    config: Mapping[str, Any],
+    *,
+    splits: Sequence[str] = (),
+    variant: str | None = None,
+    rate: int = BACKBONE_RATE,
+    options: Options,
+) -> Findings:
+    """Find and read what a task uses.
+
+    Args:
+        task: one of our tasks.
+        config: its whole config.
+        splits: the splits; empty for training, those of ``runner.eval_dataloaders``, and test.
+        variant: ``-v``.
+        rate: samples per frame of the upstream.
+        options: how to read the audio.
+
+    Raises:
+        ElpError: a wrong key, an unknown split, or no corpus at all.
+    """
+    module = importlib.import_module(f"{places.OUR_TASKS}.{task}.survey")
+    measure = importlib.import_module(f"{places.OUR_TASKS}.common.survey").measure
+    splits = list(splits) or ["train", *_eval_splits(config), "test"]
+    names = list(dict.fromkeys(module.ALIASES.get(split, split) for split in splits))
+    for name in names:
+        if name not in module.SPLITS:
+            raise ElpError(f"{task} has no split {name!r}; choose one of: {', '.join(module.SPLITS)}")
+    block = config.get("downstream_expert")
+    if not isinstance(block, Mapping):
+        raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
+    return measure(module.survey(block, splits=names, variant=variant, rate=rate), options)
+
+
+def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
+    """Compare the tables and folders that a run needs, and the audio as the index knows it.
+
+    Returns:
+        What is to be told: the counts of the splits, and problems that do not keep the run from starting.
+
+    Raises:
+        ElpError: tells every problem (the first ten, and how many more there are).
+    """
+    args, task = plan.args, plan.final.downstream
+    if task not in places.our_tasks() or args.mode == "inference":
+        return []
+    splits = ["train", *_eval_splits(plan.config)] if args.mode == "train" else [args.evaluate_split]
+    found = examine(
+        task,
+        plan.config,
+        splits=splits,
+        variant=plan.final.downstream_variant,
+        rate=BACKBONE_RATE if plan.final.upstream.startswith("elp_") else SMALLEST_RATE,
+        options=Options(progress=True),
+    )
+    blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
+    if blocking:
+        told = "; ".join(problem.text.rstrip(".") for problem in blocking[:SHOWN])
+        more = f"; and {len(blocking) - SHOWN} more" if len(blocking) > SHOWN else ""
+        count = "1 problem" if len(blocking) == 1 else f"{len(blocking)} problems"
+        raise ElpError(
+            f"-d {task}: {count} in {found.survey.root}: {told}{more} (`elp check -d {task}` lists all and decodes "
+            "the audio; --skip-bad-files passes over single files)"
+        )
+    notes = [f"{task} {count}" for count in found.counts]
+    passed = len(found.survey.problems)
+    if passed:
+        first = found.survey.problems[0].text
+        notes.append(f"{task}: {passed} problems do not keep this run from starting, such as: {first}")
+    return notes
+
+
+def forget_skipped(plan: Plan) -> None:
+    """Remove the list of skipped files that an earlier experiment left in the folder of a new one."""
+    if plan.fresh and plan.args.mode == "train":
+        (_folder(plan) / SKIPPED).unlink(missing_ok=True)
+
+
+def skipped(plan: Plan) -> str:
+    """The sentence on files that were left out; empty where none was."""
+    path = _folder(plan) / SKIPPED
+    if not path.is_file():
+        return ""
+    count = len(path.read_text(encoding="utf-8").splitlines())
+    return f"WARNING: {count} files could not be used and were skipped; they are listed in {path}" if count else ""
+
+
+def _folder(plan: Plan) -> Path:
+    return Path(experiment.experiment_folder(plan.final))
+
+
+def _eval_splits(config: Mapping[str, Any]) -> list[str]:
+    runner = config.get("runner")
+    splits = (runner.get("eval_dataloaders") if isinstance(runner, Mapping) else None) or []
+    if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
+        raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
+    return list(splits)
