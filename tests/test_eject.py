@@ -5,14 +5,14 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from tests.experts import CONFIGS, make_expert, stock_expert
-from tests.toys import BACKBONES
+from tests.toys import LAW_BACKBONES
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.inject import eject
 from upstream_elp.injection import qualified_name
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", LAW_BACKBONES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_ejected_is_the_plain_backbone(backbone, config, law):
     plain = stock_expert(backbone)

@@ -22,13 +22,13 @@ from tests.experts import (
     train_step,
     waves,
 )
-from tests.toys import BACKBONES
+from tests.toys import LAW_BACKBONES
 from upstream_elp.adapters.additions import BERT_STD, FrameShift, PlainBottleneck
 from upstream_elp.adapters.bottleneck import REFERENCE_STD
 from upstream_elp.errors import ElpError
 
 pytestmark = [
-    pytest.mark.parametrize("backbone", BACKBONES),
+    pytest.mark.parametrize("backbone", LAW_BACKBONES),
     pytest.mark.parametrize("config", CONFIGS),
     pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask"),
 ]

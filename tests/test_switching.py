@@ -15,7 +15,6 @@ from torch import nn
 
 import upstream_elp
 from tests.experts import (
-    BACKBONES,
     CONFIGS,
     add_noise,
     backbone_path,
@@ -25,7 +24,7 @@ from tests.experts import (
     stock_expert,
     waves,
 )
-from tests.toys import tiny_backbone
+from tests.toys import LAW_BACKBONES, tiny_backbone
 from upstream_elp import build, inject, sharing
 from upstream_elp import expert as expert_module
 from upstream_elp.build import adapter_folder_of, load_adapter
@@ -117,7 +116,7 @@ def _switch(backbone: str, *configs: str) -> AdapterSwitch:
     return switch
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", LAW_BACKBONES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_switched_is_freshly_loaded(config, backbone, law):
     law("switched == freshly loaded, off == plain backbone, bitwise")

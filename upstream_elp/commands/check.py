@@ -41,7 +41,7 @@ def check(
     file by file, so that a second check and the start of `elp run` read only what has changed. The exit status is 1 if
     there are problems.
     """
-    from upstream_elp.host import checks, places
+    from upstream_elp.host import checks, places, recipes
     from upstream_elp.host.data import examine
     from upstream_elp.prepare.files import write_json
 
@@ -49,7 +49,8 @@ def check(
     if data is not None:
         os.environ["ELP_DATA"] = str(checks.folder("--data", data).resolve())
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
-    content = checks.read_config(checks.config(args, None))
+    content = recipes.read(checks.config(args, None))
+    content.pop("methods", None)  # learning rates by adapter, which the data do not depend on
     checks.overridden(override, args, content)
     found = examine(task, content, splits=splits, variant=variant, options=Options(jobs=jobs, decode=not quick))
     if report is not None:

@@ -15,8 +15,6 @@ from typing import Any
 
 from torch import nn
 
-from upstream_elp.errors import ElpError
-
 
 def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
     """Hash names and sizes of files; equal wherever the corpus lies, and in whatever order it is used.
@@ -27,10 +25,8 @@ def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
         files: the files; repeated ones count once.
 
     Returns:
-        ``files`` (their number), ``bytes`` (their sizes' sum) and ``sha256``.
-
-    Raises:
-        ElpError: naming a file that is not there.
+        ``files`` (their number), ``missing`` (how many of them are not there), ``bytes`` (their sizes' sum) and
+        ``sha256``.
     """
     paths = sorted({os.fspath(path) for path in files})
     folders: dict[str, list[str]] = {}
@@ -38,16 +34,16 @@ def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
         folder, name = os.path.split(path)
         folders.setdefault(folder, []).append(name)
     root = os.path.commonpath(list(folders)) if folders else ""
-    digest, total = hashlib.sha256(), 0
+    digest, total, missing = hashlib.sha256(), 0, 0
     for folder in sorted(folders):
         sizes = _sizes(folder, set(folders[folder]))
         below = os.path.relpath(folder, root)
         for name in folders[folder]:
-            if name not in sizes:
-                raise ElpError(f"{Path(folder, name)} is not there any more; the run's data has changed")
-            total += sizes[name]
-            digest.update(f"{below}/{name}\0{sizes[name]}\n".encode("utf-8", "surrogateescape"))
-    return {"files": len(paths), "bytes": total, "sha256": digest.hexdigest()}
+            size = sizes.get(name)  # None for a file that is not there, as --skip-bad-files allows
+            missing += size is None
+            total += size or 0
+            digest.update(f"{below}/{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+    return {"files": len(paths), "missing": missing, "bytes": total, "sha256": digest.hexdigest()}
 
 
 def task_fingerprint(head: nn.Module) -> dict[str, dict[str, Any]]:
