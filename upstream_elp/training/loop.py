@@ -133,7 +133,8 @@ class Training:
         if self.leads and position.step:
             for name in (TRAIN_LOG, METRICS_LOG):
                 saving.forget_later_lines(self.folder / name, position.step)
-        self._random = states.get("Random")
+        random = states.get("Random") or []
+        self._random = random if len(random) == record.ranks() else None  # -i takes any checkpoint
 
     def _logger(self) -> contextlib.AbstractContextManager:
         if not self.leads:
@@ -176,10 +177,8 @@ class Training:
                 return
         if position.batch == 0:
             raise ElpError(f"the split {self.split!r} gives no batch; check the data and the batch size")
-        position.epoch, position.batch = (
-            position.epoch + 1,
-            0,
-        )  # what is left over goes into the next epoch's first step
+        position.epoch += 1  # what is left over goes into the next epoch's first step
+        position.batch = 0
 
     def _step(self, group: list[Any]) -> None:
         """One optimizer step over the batches of a group; left out if it is not finite or does not fit."""

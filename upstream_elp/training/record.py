@@ -80,11 +80,16 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def ranks() -> int:
+    """Number of processes that train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
 def gathered(value: Any) -> list[Any]:
     """One value per rank."""
     if not torch.distributed.is_initialized():
         return [value]
-    values = [None] * torch.distributed.get_world_size()
+    values = [None] * ranks()
     torch.distributed.all_gather_object(values, value)
     return values
 
