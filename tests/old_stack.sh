@@ -10,5 +10,5 @@ if [ ! -x "$folder/bin/python" ]; then
 fi
 "$folder/bin/python" -m pip install --quiet --editable '.[test]' \
   'torch==2.8.0' 'torchaudio==2.8.0' 'transformers>=4.57,<4.58' 'huggingface_hub>=0.36,<0.37'
-[ $# -gt 0 ] || set -- tests/test_host.py tests/test_run.py tests/test_run_stock.py tests/test_run_processes.py
+[ $# -gt 0 ] || set -- tests/test_host.py tests/test_run.py tests/test_run_stock.py tests/test_run_processes.py tests/test_huggingface.py
 OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -q "$@"
