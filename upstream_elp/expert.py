@@ -58,6 +58,7 @@ class ElpExpert(nn.Module):
         self.fingerprint: Fingerprint = known or fingerprint(backbone)
         probe = Probe(backbone) if check else None
         self.injection: Injection = inject(self, config)
+        self.to(next(backbone.parameters()).device)
         install_state_hooks(self)
         if probe is not None:
             self_check(self, probe)

@@ -34,6 +34,8 @@ ROWS = {
     "S3PRL -f": (None, True, False),
     "S3PRL -f, dropout on": (None, True, True),
 }
+WARMUP = {"cpu": 1, "cuda": 5}
+"""Steps before the timed ones: a GPU's first ones choose kernels and fetch memory."""
 
 
 @click.command()
@@ -43,7 +45,7 @@ ROWS = {
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
-@click.option("--steps", default=4, show_default=True, help="Timed steps per process, after one that is not timed.")
+@click.option("--steps", default=4, show_default=True, help="Timed steps per process, after some that are not timed.")
 @click.option("--rounds", default=3, show_default=True, help="Processes per row.")
 @click.option("--rows", default=",,".join(ROWS), help="Rows to run, separated by two commas.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.md and OUT.json.")
@@ -114,7 +116,8 @@ def measure(
         optimizer.zero_grad()
 
     clock = Clock(device)
-    step()
+    for _ in range(WARMUP[device.partition(":")[0]]):
+        step()
     times = []
     for _ in range(steps):
         started = clock.now()
@@ -153,18 +156,24 @@ def table(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any]) -> s
     def median(row: str, key: str) -> float:
         return statistics.median(run[key] for run in runs[row])
 
+    on_gpu = setting["device"].startswith("cuda")
+    unit, scale, digits = ("GPU ms", 1000, 1) if on_gpu else ("CPU s", 1, 2)
     base = median("S3PRL frozen", "seconds") if "S3PRL frozen" in runs else None
     rows = []
     for row in runs:
-        spread = sorted(run["seconds"] for run in runs[row])
+        spread = sorted(scale * run["seconds"] for run in runs[row])
+        middle, low, high = (f"{value:.{digits}f}" for value in (scale * median(row, "seconds"), spread[0], spread[-1]))
         ratio = f"{median(row, 'seconds') / base:.2f}" if base else "-"
         rows.append(
-            (row, f"{median(row, 'seconds'):.2f} ({spread[0]:.2f}-{spread[-1]:.2f})", ratio,
+            (row, f"{middle} ({low}-{high})", ratio,
              f"{median(row, 'gigabytes'):.2f}", f"{median(row, 'trainable'):,.0f}")
         )  # fmt: skip
-    unit = "GPU s" if setting["device"].startswith("cuda") else "CPU s"
     head = ["step of", f"{unit} (min-max)", "x frozen", "GB above model", "trained in upstream"]
     described = ", ".join(f"{key} {value}" for key, value in setting.items())
+    if on_gpu:
+        import torch
+
+        described = f"{torch.cuda.get_device_name(setting['device'])}; {described}"
     return f"{described}\n\n" + tabulate(rows, headers=head, tablefmt="github", disable_numparse=True)
 
 

@@ -110,6 +110,8 @@ class Training:
         if self.leads:
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
         self._go_on(self.runner.init_ckpt)
+        if self.device.type == "cuda":  # the report's peak is this training's, also in a process that did more
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def _specaug(self) -> Any:
         if not self.config.get("specaug"):

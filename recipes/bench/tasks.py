@@ -1,0 +1,171 @@
+"""Train the four tasks on a Base-shaped backbone in several precisions: throughput, peak memory, and whether it learns.
+
+    python recipes/bench/tasks.py               # on the GPU if there is one; corpora synthesised (extra synth)
+    python recipes/bench/tasks.py --data DATA --tasks elp_ic --methods le,elp --precisions bf16
+
+Every run is `elp run -m train` with the task's SUPERB recipe (so ASR has its recurrent head of 42 million values) and
+batches of one size. Utterances per second and milliseconds per step are of the steps after the first logged ones, data
+loading included; the peak is what PyTorch's allocator held at most, weights included, or on a CPU the process's peak.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+TASKS = ("elp_asr", "elp_sv", "elp_er", "elp_ic")
+METHODS = ("weighted_sum", "l_only", "le", "elp", "full_finetune")
+PRECISIONS = ("fp32", "bf16", "fp16")
+COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "left out")
+INTERVALS = 5
+"""Logged parts of a run; the first is not timed."""
+
+
+@click.command(help=__doc__)
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Corpora. [default: mini-SUPERB, made here]")
+@click.option("--size", default="base", show_default=True, help="Of the random WavLM backbone: mini, base or large.")
+@click.option("--tasks", default=",".join(TASKS), show_default=True)
+@click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets.")
+@click.option("--precisions", default=",".join(PRECISIONS), show_default=True)
+@click.option("--steps", default=50, show_default=True, type=click.IntRange(min=INTERVALS), help="Per run.")
+@click.option("--batch", default=16, show_default=True, help="Utterances per step.")
+@click.option("--workers", default=4, show_default=True, help="Processes that load data.")
+@click.option("--device", help="cpu or cuda. [default: what the machine has]")
+@click.option("--out", default=Path("result/bench/tasks"), show_default=True, type=click.Path(path_type=Path))
+def main(data: Path | None, size: str, tasks: str, methods: str, precisions: str, out: Path, **setting: Any) -> None:
+    import torch
+
+    setting["device"] = setting["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = [
+        (t, m, p) for t in _named(tasks, TASKS) for m in methods.split(",") for p in _named(precisions, PRECISIONS)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        from upstream_elp.mini.backbone import write_backbone
+        from upstream_elp.mini.shape import size_options
+        from upstream_elp.mini.superb import write_mini_superb
+
+        backbone = write_backbone(Path(folder) / "backbone.pt", family="wavlm", **size_options(size, "wavlm"))
+        if data is None:
+            data = Path(folder) / "data"
+            write_mini_superb(data)
+        rows = []
+        with click.progressbar(chosen, label="runs", item_show_func=str, file=sys.stderr) as bar:
+            for run in bar:
+                rows.append(measure(*run, data=data, backbone=backbone, folder=Path(folder) / "-".join(run), **setting))
+                _write(rows, {"size": size, **setting}, out)  # what is measured is kept, whatever comes
+    click.echo((out / "tasks.md").read_text(encoding="utf-8"))
+
+
+def measure(
+    task: str,
+    method: str,
+    precision: str,
+    *,
+    data: Path,
+    backbone: Path,
+    folder: Path,
+    steps: int,
+    batch: int,
+    workers: int,
+    device: str,
+) -> dict[str, Any]:
+    """Train once in this process, and read the logs."""
+    import torch
+
+    from upstream_elp.errors import ElpError
+    from upstream_elp.run import run
+
+    began, row = time.monotonic(), {"task": task, "method": method, "precision": precision}
+    flags = ["-m", "train", "-u", "elp_local", "-k", str(backbone), "-g", method, "-d", task, "-p", str(folder)]
+    flags += ["--data", str(data), "--device", device, "-o", _override(task, precision, steps, batch, workers)]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            run(flags)
+    except (ElpError, torch.OutOfMemoryError) as error:
+        return {**row, "problem": str(error).splitlines()[0]}
+    finally:
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    means = [line["metrics"]["loss"] for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
+    results = json.loads((folder / "results.json").read_text())
+    for path in folder.glob("*.ckpt"):
+        path.unlink()
+    seconds = statistics.median(line["seconds"] for line in lines[1:])
+    return {
+        **row,
+        "ms/step": 1000 * seconds / (steps // INTERVALS),
+        "utt/s": statistics.median(line["utterances"] / line["seconds"] for line in lines[1:]),
+        "peak GB": results["peak_memory_bytes"] / 1e9,
+        "first loss": means[0],
+        "last loss": means[-1],
+        "left out": results["skipped_steps"],
+        "trained": sum(count for name, count in results["parameters"].items() if name != "frozen"),
+        "device": results["device"],
+        "whole run s": time.monotonic() - began,
+    }
+
+
+def _override(task: str, precision: str, steps: int, batch: int, workers: int) -> str:
+    runner = {
+        "total_steps": steps,
+        "log_step": steps // INTERVALS,
+        "eval_step": 10 * steps,
+        "save_step": 10 * steps,
+        "gradient_accumulate_steps": 1,
+        "precision": precision,
+    }
+    datarc = {"batch_size" if task == "elp_asr" else "train_batch_size": batch, "num_workers": workers}
+    datarc |= {"protocol": "plain"} if task == "elp_asr" else {}
+    datarc |= {"min_samples": 24000, "max_timestep": 32000} if task == "elp_sv" else {}  # mini-SUPERB's are short
+    values = {f"config.runner.{key}": value for key, value in runner.items()}
+    values |= {f"config.downstream_expert.datarc.{key}": value for key, value in datarc.items()}
+    return ",,".join(f"{key}={value}" for key, value in values.items())
+
+
+def _write(rows: list[dict[str, Any]], setting: dict[str, Any], out: Path) -> None:
+    """Markdown, CSV and JSON of what has been measured so far."""
+    from tabulate import tabulate
+
+    shown = [[_cell(row, column) for column in COLUMNS] for row in rows]
+    where = next((row["device"] for row in rows if "device" in row), setting["device"])
+    described = ", ".join(f"{key} {value}" for key, value in setting.items())
+    text = f"{where}; {described}\n\n" + tabulate(shown, COLUMNS, tablefmt="github", disable_numparse=True) + "\n"
+    (out / "tasks.md").write_text(text, encoding="utf-8")
+    (out / "tasks.json").write_text(json.dumps({"setting": setting, "rows": rows}, indent=1), encoding="utf-8")
+    with (out / "tasks.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    if column == "loss":
+        return row.get("problem") or f"{row['first loss']:.3f} to {row['last loss']:.3f}"
+    value = row.get(column, "")
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _named(names: str, valid: tuple[str, ...]) -> list[str]:
+    chosen = names.split(",")
+    if unknown := [name for name in chosen if name not in valid]:
+        raise click.UsageError(f"unknown {unknown[0]!r}; choose from {', '.join(valid)}")
+    return chosen
+
+
+if __name__ == "__main__":
+    main()
