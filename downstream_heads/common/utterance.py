@@ -1,11 +1,13 @@
-"""What the tasks with one answer per utterance share besides their head: options of the data, loaders."""
+"""What the tasks with one answer per utterance share besides their head: options of the data, loaders, answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from downstream_heads.common.base import TaskExpert
+from downstream_heads.common.base import TaskExpert, mean_loss
+from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, split_loader
 from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from downstream_heads.common.scorer import UtteranceScorer
@@ -41,7 +43,26 @@ def data_options(
 
 
 class UtteranceExpert(UtteranceScorer, TaskExpert):
-    """A task expert with one answer per utterance."""
+    """A task expert with one answer per utterance.
+
+    A task adds :meth:`measures`, :meth:`chance`, :meth:`answer_file` and :meth:`answer_line`.
+    """
+
+    def measures(self, predict: Sequence, truth: Sequence) -> dict[str, float]:
+        """The metrics of a split in per cent; dev's ``acc`` chooses the best checkpoint."""
+        raise NotImplementedError
+
+    def chance(self, truth: Sequence) -> dict[str, float]:
+        """What the metrics are for a model that hears nothing."""
+        raise NotImplementedError
+
+    def answer_file(self, name: str) -> str:
+        """The file of the answers ``name``: ``<split>_predict``, ``<split>_truth`` or ``inference``."""
+        raise NotImplementedError
+
+    def answer_line(self, utterance: str, answer: Any) -> str:
+        """One line of such a file."""
+        raise NotImplementedError
 
     def read_data_options(self, defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> None:
         """Check ``datarc`` against the task's keys and set up the audio reader."""
@@ -57,3 +78,36 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         split = self.split_name(split)
         data, skip = self.dataset(split), self.skip(split)
         return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
+
+    def log_records(
+        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
+    ) -> list[str]:
+        """Report the metrics; write the answer files; name the checkpoint if dev's accuracy is the best yet."""
+        split = self.split_name(split)
+        predict, truth = records["predict"], records["truth"]
+        values = self.measures(predict, truth)
+        self.report(
+            split,
+            global_step,
+            values,
+            logger=logger,
+            items=len(truth),
+            loss=mean_loss(records),
+            chance=self.chance(truth),
+        )
+        if split == "train":
+            return []
+        for kind, answers in (("predict", predict), ("truth", truth)):
+            self.write_answers(f"{split}_{kind}", records["filename"], answers)
+        return self.keep_best(split, values["acc"]) if split == "dev" else []
+
+    def write_answers(self, name: str, utterances: Sequence[str], answers: Sequence[Any]) -> list[str]:
+        """Write an answer file into ``expdir``; returns its lines."""
+        lines = [self.answer_line(*pair) for pair in zip(utterances, answers, strict=True)]
+        write_text(self.expdir / self.answer_file(name), "".join(f"{line}\n" for line in lines))
+        return lines
+
+    def tell_answers(self, utterances: Sequence[str], answers: Sequence[Any]) -> None:
+        """Write and print answers without a truth, if the utterances have names (S3PRL's ``-m inference``)."""
+        if utterances:
+            tqdm.write("\n".join(self.write_answers("inference", utterances, answers)))

@@ -1,15 +1,12 @@
 """SUPERB's ER task: four emotions on IEMOCAP, one session held out."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from downstream_heads.common.base import mean_loss
-from downstream_heads.common.files import write_text
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.roots import corpus_root
@@ -119,30 +116,11 @@ class DownstreamExpert(UtteranceExpert):
         records["filename"] += list(filenames)
         return loss
 
-    def log_records(
-        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
-    ) -> list[str]:
-        """Report accuracy and unweighted accuracy; write the text files; name the checkpoint if dev is the best yet."""
-        split = self.split_name(split)
-        predict, truth = records["predict"], records["truth"]
-        values = {"acc": accuracy(predict, truth), "uacc": unweighted_accuracy(predict, truth)}
-        self.report(
-            split,
-            global_step,
-            values,
-            logger=logger,
-            items=len(truth),
-            loss=mean_loss(records),
-            chance=self._chance(truth),
-        )
-        if split == "train":
-            return []
-        for kind, rows in (("predict", predict), ("truth", truth)):
-            text = "".join(f"{name} {row}\n" for name, row in zip(records["filename"], rows, strict=True))
-            write_text(self.expdir / f"{split}_{self.fold}_{kind}.txt", text)
-        return self.keep_best(split, values["acc"]) if split == "dev" else []
+    def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
+        """Accuracy and unweighted accuracy."""
+        return {"acc": accuracy(predict, truth), "uacc": unweighted_accuracy(predict, truth)}
 
-    def _chance(self, truth: Sequence[str]) -> dict[str, float]:
+    def chance(self, truth: Sequence[str]) -> dict[str, float]:
         """Always the commonest training label (its unweighted accuracy is the uniform one), and guessing uniformly."""
         common = [row.label for row in self.rows("train")]
         return {
@@ -151,12 +129,18 @@ class DownstreamExpert(UtteranceExpert):
             "uniform": 100.0 / len(self.names),
         }
 
+    def answer_file(self, name: str) -> str:
+        """With the fold, as submissions need it; the answers to a user's own files have none."""
+        split, _, kind = name.partition("_")
+        return f"{split}_{self.fold}_{kind}.txt" if kind else f"{name}.txt"
+
+    def answer_line(self, utterance: str, answer: str) -> str:
+        """``<utterance> <label>``."""
+        return f"{utterance} {answer}"
+
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
         """Classify; write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
         with torch.no_grad():
             answers = [self.names[index] for index in self.logits(features).argmax(dim=-1).tolist()]
-        if filenames:
-            lines = [f"{name} {answer}" for name, answer in zip(filenames, answers, strict=True)]
-            write_text(self.expdir / "inference.txt", "".join(f"{line}\n" for line in lines))
-            tqdm.write("\n".join(lines))
+        self.tell_answers(filenames, answers)
         return answers

@@ -1,15 +1,12 @@
 """SUPERB's IC task: action, object and location of a spoken command."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from downstream_heads.common.base import mean_loss
-from downstream_heads.common.files import write_text
 from downstream_heads.common.metrics import accuracy, majority_accuracy
 from downstream_heads.common.options import choose
 from downstream_heads.common.roots import corpus_root
@@ -72,35 +69,24 @@ class DownstreamExpert(UtteranceExpert):
         records["filename"] += list(filenames)
         return loss
 
-    def log_records(
-        self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
-    ) -> list[str]:
-        """Report the accuracies; write the csv files; name the checkpoint if dev's accuracy is the best yet."""
-        split = self.split_name(split)
-        predict, truth = records["predict"], records["truth"]
-        values = {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
-        self.report(
-            split,
-            global_step,
-            values,
-            logger=logger,
-            items=len(truth),
-            loss=mean_loss(records),
-            chance=self._chance(truth),
-        )
-        if split == "train":
-            return []
-        for kind, rows in (("predict", predict), ("truth", truth)):
-            text = "".join(f"{name},{','.join(row)}\n" for name, row in zip(records["filename"], rows, strict=True))
-            write_text(self.expdir / f"{split}_{kind}.csv", text)
-        return self.keep_best(split, values["acc"]) if split == "dev" else []
+    def measures(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, float]:
+        """Accuracy of whole intents and of each slot."""
+        return {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
 
-    def _chance(self, truth: Sequence[tuple]) -> dict[str, float]:
+    def chance(self, truth: Sequence[tuple]) -> dict[str, float]:
         """Always the commonest training intent, or value of a slot; and a uniform guess among the training intents."""
         known = [row.slots for row in self.train_rows]
         uniform = 100.0 / len(set(known))
         slots = _per_slot(majority_accuracy, known, truth)
         return {"acc": majority_accuracy(known, truth), **slots, "uniform": uniform}
+
+    def answer_file(self, name: str) -> str:
+        """A csv file without header."""
+        return f"{name}.csv"
+
+    def answer_line(self, utterance: str, answer: tuple[str, ...]) -> str:
+        """``<utterance>,<action>,<object>,<location>``."""
+        return ",".join((utterance, *answer))
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[tuple[str, ...]]:
         """Classify; write ``inference.csv`` if the utterances have names (S3PRL's ``-m inference``)."""
@@ -108,10 +94,7 @@ class DownstreamExpert(UtteranceExpert):
             slots = self.logits(features).split(self.sizes, dim=1)
         best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)
         answers = [self.names(row) for row in best.tolist()]
-        if filenames:
-            lines = [",".join((name, *answer)) for name, answer in zip(filenames, answers, strict=True)]
-            write_text(self.expdir / "inference.csv", "".join(f"{line}\n" for line in lines))
-            tqdm.write("\n".join(lines))
+        self.tell_answers(filenames, answers)
         return answers
 
 

@@ -26,7 +26,7 @@ import click
 
 TASKS = ("elp_asr", "elp_sv", "elp_er", "elp_ic")
 METHODS = ("weighted_sum", "l_only", "le", "elp", "full_finetune")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("bf16", "fp16", "fp32")
 COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "left out")
 INTERVALS = 5
 """Logged parts of a run; the first is not timed."""
@@ -141,7 +141,8 @@ def _write(rows: list[dict[str, Any]], setting: dict[str, Any], out: Path) -> No
     """Markdown, CSV and JSON of what has been measured so far."""
     from tabulate import tabulate
 
-    shown = [[_cell(row, column) for column in COLUMNS] for row in rows]
+    order = sorted(rows, key=lambda row: (TASKS.index(row["task"]), PRECISIONS.index(row["precision"])))
+    shown = [[_cell(row, column) for column in COLUMNS] for row in order]
     where = next((row["device"] for row in rows if "device" in row), setting["device"])
     described = ", ".join(f"{key} {value}" for key, value in setting.items())
     text = f"{where}; {described}\n\n" + tabulate(shown, COLUMNS, tablefmt="github", disable_numparse=True) + "\n"
