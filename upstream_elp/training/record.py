@@ -64,6 +64,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
             "skipped": position.skipped,
             "in_a_row": position.in_a_row,
             "batch_ids": list(position.batch_ids),
+            "pending": list(position.pending),
         },
         "Random": random,
         "Records": saving.plain_records(position.records),

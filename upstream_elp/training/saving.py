@@ -16,7 +16,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.host import experiment
 
-NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records")
+NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records", "Position")
 """Left out of ``*-best.ckpt``, which are for evaluation and export."""
 BYTES_PER_PARAMETER = 12
 """A float32 weight and Adam's two moments."""
