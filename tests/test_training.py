@@ -267,6 +267,22 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
     assert_same_run(straight, expdir)
 
 
+def test_what_a_kill_before_the_first_checkpoint_left_does_not_stay(data, tmp_path):
+    """Log lines of the attempt, and half a checkpoint."""
+    straight, expdir = tmp_path / "straight", tmp_path / "exp"
+    flags = _flags("elp_ic", data, straight)
+    run(flags)
+    expdir.mkdir()
+    for name in ("train.jsonl", "metrics.jsonl"):
+        lines = (straight / name).read_text().splitlines()
+        (expdir / name).write_text(f"{lines[0]}\n{lines[1][:20]}")
+    (expdir / ".states-2.ckpt.abcdefgh").write_bytes(b"half a checkpoint")
+    flags[flags.index("-p") + 1] = str(expdir)
+    run([*flags, "-a"])
+    assert_same_run(straight, expdir)
+    assert not list(expdir.glob(".*"))
+
+
 @pytest.mark.slow
 def test_killed_twenty_times(data, tmp_path):
     script = Path(__file__).parents[1] / "recipes" / "bench" / "kill.py"

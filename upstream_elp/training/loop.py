@@ -112,6 +112,7 @@ class Training:
                 group["lr"] = rate
         self.specaug = self._specaug()
         if self.leads:
+            saving.clean_up(self.folder)
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
         self._go_on(self.runner.init_ckpt)
 
@@ -135,7 +136,7 @@ class Training:
             position.records.update({key: list(values) for key, values in states["Records"].items()})
         if states.get("Scaler"):
             self.precision.scaler.load_state_dict(states["Scaler"])
-        if self.leads and position.step:
+        if self.leads:  # also at step 0: a run that was killed before its first checkpoint has left lines
             for name in (TRAIN_LOG, METRICS_LOG):
                 saving.forget_later_lines(self.folder / name, position.step)
         random = states.get("Random") or []
@@ -146,8 +147,7 @@ class Training:
             return contextlib.nullcontext()
         from tensorboardX import SummaryWriter
 
-        purge = {"purge_step": self.position.step + 1} if self.position.step else {}
-        return contextlib.closing(SummaryWriter(str(self.folder), **purge))
+        return contextlib.closing(SummaryWriter(str(self.folder), purge_step=self.position.step + 1))
 
     def _bar(self) -> tqdm:
         step = self.position.step

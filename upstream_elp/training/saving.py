@@ -59,6 +59,12 @@ def _not_written(path: Path, error: Exception) -> str:
     return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there): make room, then {then}"
 
 
+def clean_up(folder: Path) -> None:
+    """Remove what a kill in the middle of a write has left: temporary files as large as a checkpoint."""
+    for path in folder.glob(".*.ckpt.*"):
+        path.unlink(missing_ok=True)
+
+
 def check_room(folder: Path, parameters: int) -> None:
     """Refuse to start where not even two checkpoints fit: the new one is written before an old one is deleted.
 
