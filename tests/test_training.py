@@ -1,6 +1,7 @@
 """Our training loop: a run that was stopped, by whatever and whenever, ends as if it had never been stopped."""
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -339,6 +340,16 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_
     assert states["Position"]["skipped"] == 2 and states["Position"]["in_a_row"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
     assert "step 3 is left out: the loss is not finite (1 in a row)" in capfd.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_path, monkeypatch):
+    from downstream_heads.elp_ic import task
+
+    original = task.DownstreamExpert.forward
+    monkeypatch.setattr(task.DownstreamExpert, "forward", lambda *args, **kwargs: original(*args, **kwargs) + math.inf)
+    with pytest.raises(ElpError, match="2 steps in a row could not be made, the last one since the loss is not finite"):
+        run(_flags("elp_ic", data, tmp_path, max_failed_steps=2))
+    assert not load_states(tmp_path / "states-2.ckpt")["Optimizer"]["state"]
 
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):

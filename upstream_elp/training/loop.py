@@ -205,10 +205,14 @@ class Training:
                 with self._synchronized(number == len(group) - 1):
                     self._backward(batch)
             problem = self._update()
-        except torch.OutOfMemoryError:
-            if torch.distributed.is_initialized():
-                raise
-            problem = f"out of memory with waves of {', '.join(str(len(wav)) for wav in group[-1][0])} samples"
+        except torch.OutOfMemoryError as error:
+            waves = ", ".join(str(len(wav)) for wav in batch[0])
+            problem = f"out of memory with waves of {waves} samples"
+            if torch.distributed.is_initialized():  # the other ranks wait for this one's gradients
+                raise ElpError(
+                    f"rank {_rank()} is out of memory at step {position.step} with waves of {waves} samples; try "
+                    "smaller batches or runner.gradient_checkpointing"
+                ) from error
             torch.cuda.empty_cache()
         self.optimizer.zero_grad(set_to_none=True)
         self.rates = record.rates(self.optimizer)
@@ -228,19 +232,20 @@ class Training:
         self.precision.scaler.scale(loss / self.accumulate).backward()
 
     def _update(self) -> str | None:
-        """Clip and step; what is wrong with the step, if anything."""
+        """Clip and step; what is wrong with the step, if anything: the same on every rank."""
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
         self._norm = float(norm)
-        finite = math.isfinite(self._norm)
-        scale = scaler.get_scale()
-        if finite or scaler.is_enabled():
-            scaler.step(self.optimizer)  # it leaves a step out by itself, and lowers its scale
-            scaler.update()
-        if finite or (math.isfinite(self._loss) and scaler.get_scale() < scale and scale > 1):
+        self._loss = record.mean_over_ranks(self._loss, self.device)
+        finite_loss, scale = math.isfinite(self._loss), scaler.get_scale()
+        finite = finite_loss and math.isfinite(self._norm)
+        if finite:
+            scaler.step(self.optimizer)
+        scaler.update()  # lowers the scale where a gradient overflowed
+        if finite or (finite_loss and scaler.get_scale() < scale and scale > 1):
             return None
-        return f"the {'gradient' if math.isfinite(self._loss) else 'loss'} is not finite"
+        return f"the {'gradient' if finite_loss else 'loss'} is not finite"
 
     def _note(self, problem: str | None) -> None:
         """Count steps that were left out; too many in a row end the run, with a checkpoint of what there is."""
