@@ -304,3 +304,7 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     done = call([*TORCHRUN, "-m", "upstream_elp.run", "-m", "train", "-a", *base])
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_run(tmp_path / "straight", tmp_path / "exp")
+    best = ["-m", "evaluate", "-e", str(tmp_path / "exp" / "dev-best.ckpt"), *base[:4]]
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", *best])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "exp" / "metrics.jsonl").read_text().count('"dev-best.ckpt"') == 1, "one rank writes"

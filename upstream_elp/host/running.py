@@ -66,6 +66,8 @@ def use_our_loop(runner: ModuleType) -> None:
             Raises:
                 Stopped: during training, when the run has been asked to stop.
             """
+            if logger is None and _follows():  # S3PRL's main calls it on every rank, and each would write results
+                return []
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
             from upstream_elp.training import randomness
@@ -77,6 +79,11 @@ def use_our_loop(runner: ModuleType) -> None:
                     logger = stack.enter_context(_throwaway_logger())
                 _seed(self.args.seed)
                 return self._evaluate(split or self.args.evaluate_split, logger, global_step)
+
+        def inference(self) -> None:
+            """As S3PRL does, by one process."""
+            if not _follows():
+                super().inference()
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
             from upstream_elp.training.batches import Undisturbed
@@ -125,6 +132,10 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
     model.checkpoint_layers()
+
+
+def _follows() -> bool:
+    return torch.distributed.is_initialized() and torch.distributed.get_rank() > 0
 
 
 @contextlib.contextmanager
