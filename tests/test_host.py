@@ -277,3 +277,11 @@ def test_removed_hub_names_tell_what_to_do():
 
     with pytest.raises(ElpError, match=r"install huggingface_hub 0\.36"):
         RemovedFromHub("x")
+
+
+def test_records_reach_the_head_of_every_rank_uncopied(monkeypatch):
+    """With device_ids torch would copy a GPU rank's arguments, which fails for a filled defaultdict."""
+    wrapped = {}
+    monkeypatch.setattr(mend, "DistributedDataParallel", lambda model, **options: wrapped.update(options))
+    mend.distributed(torch.nn.Linear(1, 1), device_ids=[0], find_unused_parameters=True)
+    assert wrapped == {"device_ids": None, "find_unused_parameters": True, "broadcast_buffers": False}

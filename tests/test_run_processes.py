@@ -224,6 +224,58 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(tmp_path):
             assert (tensor - two[name]).abs().max() < 1e-6, name
 
 
+# starts a run whose second rank meets a fault that the first knows nothing of
+FAULTY = """
+import os
+import torch
+import upstream_elp
+from upstream_elp import run
+
+def faulty(forward, number=[0]):
+    def changed(self, split, features, *others, **kwargs):
+        loss = forward(self, split, features, *others, **kwargs)
+        number[0] += split == "train"
+        if os.environ["RANK"] == "0" or number[0] < 3:
+            return loss
+        if os.environ["FAULT"] == "error":
+            raise upstream_elp.errors.ElpError("the second rank has met a bad file")
+        if os.environ["FAULT"] == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss * float("nan")
+    return changed
+
+if __name__ == "__main__":
+    upstream_elp.register()
+    from downstream_heads.elp_ic.task import DownstreamExpert
+    DownstreamExpert.forward = faulty(DownstreamExpert.forward)
+    run.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("nan", "2 steps in a row could not be made, the last one since the loss is not finite"),
+        ("error", "the second rank has met a bad file"),
+        ("memory", "rank 1 is out of memory at step 3 with waves of"),
+    ],
+)
+def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
+    """At once, not after the hours that an evaluation may take; fp16 has two ways to leave a step out."""
+    from tests import toy_corpora
+
+    toy_corpora.fluent_speech_commands(tmp_path)
+    (tmp_path / "start.py").write_text(FAULTY)
+    steps = "config.runner.total_steps=50,,config.runner.eval_step=90,,config.runner.max_failed_steps=2"
+    steps += ",,config.runner.precision=fp16,,config.runner.gradient_accumulate_steps=1"
+    steps += ",,config.downstream_expert.datarc.num_workers=0,,config.downstream_expert.datarc.train_batch_size=2"
+    words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path}"
+    done = call([*TORCHRUN, str(tmp_path / "start.py"), *words.split(), "--device", "cpu", "-o", steps], FAULT=fault)
+    assert done.returncode == 1 and f"elp: error: {told}" in done.stderr, done.stderr[-3000:]
+    assert (tmp_path / "exp" / "states-4.ckpt").is_file() == (fault == "nan")
+
+
 @pytest.mark.slow
 def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     """With dropout, uneven batches and accumulation: each rank's random states are kept."""
@@ -252,3 +304,7 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     done = call([*TORCHRUN, "-m", "upstream_elp.run", "-m", "train", "-a", *base])
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_run(tmp_path / "straight", tmp_path / "exp")
+    best = ["-m", "evaluate", "-e", str(tmp_path / "exp" / "dev-best.ckpt"), *base[:4]]
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", *best])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "exp" / "metrics.jsonl").read_text().count('"dev-best.ckpt"') == 1, "one rank writes"

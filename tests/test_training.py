@@ -1,6 +1,8 @@
 """Our training loop: a run that was stopped, by whatever and whenever, ends as if it had never been stopped."""
 
 import json
+import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -20,7 +22,7 @@ from tests.toys import tiny_backbone
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment
 from upstream_elp.run import run
-from upstream_elp.training import randomness, saving
+from upstream_elp.training import randomness, saving, stop
 from upstream_elp.training.states import load_states
 
 TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]
@@ -181,6 +183,76 @@ def test_a_signal_saves_and_ends(number, data, tmp_path):
     assert path.name == f"states-{states['Step']}.ckpt" and states["Random"]
 
 
+@pytest.fixture
+def in_evaluation(monkeypatch):
+    """Calls the functions of a list, one in each evaluation, before the first batch is scored."""
+    from downstream_heads.elp_ic import task
+
+    actions, original = [], task.DownstreamExpert.forward
+
+    def forward(self, split, *others, batch_id=None, **kwargs):
+        if batch_id == 0 and actions:
+            actions.pop(0)()
+        return original(self, split, *others, **kwargs)
+
+    monkeypatch.setattr(task.DownstreamExpert, "forward", forward)
+    return actions
+
+
+def _one_by_one(flags):
+    """Evaluation in batches of one, so that most are still to be read when the first is scored."""
+    flags[flags.index("-o") + 1] += ",,config.downstream_expert.datarc.eval_batch_size=1"
+    return flags
+
+
+def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evaluation, data, tmp_path):
+    """A long evaluation would outlast the time that a batch system leaves; the signal comes twice, as from torchrun."""
+
+    def stop():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+
+    straight, expdir = tmp_path / "straight", tmp_path / "exp"
+    flags = _one_by_one(_flags("elp_ic", data, straight, eval_dataloaders="['dev', 'test']", save_step=3))
+    run(flags)
+    flags[flags.index("-p") + 1] = str(expdir)
+    resume = ["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"]
+    for undisturbed, step, pending in ((0, 4, ["dev", "test"]), (1, 4, ["test"]), (2, 8, ["test"])):
+        in_evaluation[:] = [*[lambda: None] * undisturbed, stop]
+        with pytest.raises(SystemExit, match="143"):
+            run(resume if experiment.states(expdir) else flags)
+        assert load_states(expdir / f"states-{step}.ckpt")["Position"]["pending"] == pending
+    run(resume)
+    assert_same_run(straight, expdir)
+
+
+def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_path):
+    def signal_workers():
+        workers = multiprocessing.active_children()
+        assert workers
+        for worker in workers:
+            for number in stop.SIGNALS:
+                os.kill(worker.pid, number)
+
+    in_evaluation[:] = [signal_workers]
+    run(_one_by_one(_flags("elp_ic", data, tmp_path, workers=1)))
+    assert not in_evaluation and (tmp_path / "dev-best.ckpt").is_file()
+
+
+def test_another_ctrl_c_ends_at_once_and_no_other_signal(monkeypatch):
+    killed = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(number))
+    with stop.noted() as request:
+        for number in (*stop.SIGNALS, signal.SIGTERM, signal.SIGINT):
+            request.note(number, None)
+        assert request.name == "SIGTERM" and not killed
+        monkeypatch.setattr(stop, "IMPATIENCE", 0)
+        request.note(signal.SIGTERM, None)
+        assert not killed
+        request.note(signal.SIGINT, None)
+        assert killed == [signal.SIGINT]
+
+
 def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
     """Killed a few times, without a chance to save anything; `recipes/bench/kill.py` does it a hundred times."""
     straight, expdir = tmp_path / "straight", tmp_path / "exp"
@@ -194,6 +266,22 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
         process.communicate()
     run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
     assert_same_run(straight, expdir)
+
+
+def test_what_a_kill_before_the_first_checkpoint_left_does_not_stay(data, tmp_path):
+    """Log lines of the attempt, and half a checkpoint."""
+    straight, expdir = tmp_path / "straight", tmp_path / "exp"
+    flags = _flags("elp_ic", data, straight)
+    run(flags)
+    expdir.mkdir()
+    for name in ("train.jsonl", "metrics.jsonl"):
+        lines = (straight / name).read_text().splitlines()
+        (expdir / name).write_text(f"{lines[0]}\n{lines[1][:20]}")
+    (expdir / ".states-2.ckpt.abcdefgh").write_bytes(b"half a checkpoint")
+    flags[flags.index("-p") + 1] = str(expdir)
+    run([*flags, "-a"])
+    assert_same_run(straight, expdir)
+    assert not list(expdir.glob(".*"))
 
 
 @pytest.mark.slow
@@ -252,6 +340,16 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_
     assert states["Position"]["skipped"] == 2 and states["Position"]["in_a_row"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
     assert "step 3 is left out: the loss is not finite (1 in a row)" in capfd.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_path, monkeypatch):
+    from downstream_heads.elp_ic import task
+
+    original = task.DownstreamExpert.forward
+    monkeypatch.setattr(task.DownstreamExpert, "forward", lambda *args, **kwargs: original(*args, **kwargs) + math.inf)
+    with pytest.raises(ElpError, match="2 steps in a row could not be made, the last one since the loss is not finite"):
+        run(_flags("elp_ic", data, tmp_path, max_failed_steps=2))
+    assert not load_states(tmp_path / "states-2.ckpt")["Optimizer"]["state"]
 
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):

@@ -46,12 +46,12 @@ def wrap_ddp(runner: ModuleType) -> None:
 def distributed(model: torch.nn.Module, **kwargs: Any) -> DistributedDataParallel:
     """Wrap a model for several ranks.
 
-    On a CPU ``device_ids`` must be None. Buffers are not broadcast, because rank 0 evaluates alone and its forward
-    pass would wait for partners.
+    Without ``device_ids``, which must be None on a CPU; on a GPU they would send the arguments through torch's copy to
+    the device, where they already are: it cannot copy the ``defaultdict`` of records, and what the head wrote into a
+    copy would be lost. Buffers are not broadcast, because rank 0 evaluates alone and its forward pass would wait for
+    partners.
     """
-    if next(model.parameters()).device.type == "cpu":
-        kwargs["device_ids"] = None
-    return DistributedDataParallel(model, **{**kwargs, "broadcast_buffers": False})
+    return DistributedDataParallel(model, **{**kwargs, "device_ids": None, "broadcast_buffers": False})
 
 
 def is_follower(progress: Any) -> bool:

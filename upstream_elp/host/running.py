@@ -9,11 +9,15 @@ import shutil
 import tempfile
 from collections import defaultdict
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from upstream_elp.training.stop import StopRequest
 
 STOCK_VARIABLE = "ELP_STOCK_LOOP"
 
@@ -29,6 +33,7 @@ def use_our_loop(runner: ModuleType) -> None:
             from upstream_elp.training.precision import Precision
 
             self.precision = Precision(config["runner"], args.device)
+            self.request: StopRequest | None = None
             super().__init__(args, config)
             if config["runner"].get("gradient_checkpointing"):
                 checkpoint_layers(self.upstream.model)
@@ -56,7 +61,13 @@ def use_our_loop(runner: ModuleType) -> None:
             return None
 
         def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
-            """Evaluate a split as S3PRL does, in the precision of the training; only one process does."""
+            """Evaluate a split as S3PRL does, in the precision of the training; only one process does.
+
+            Raises:
+                Stopped: during training, when the run has been asked to stop.
+            """
+            if logger is None and _follows():  # S3PRL's main calls it on every rank, and each would write results
+                return []
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
             from upstream_elp.training import randomness
@@ -69,17 +80,29 @@ def use_our_loop(runner: ModuleType) -> None:
                 _seed(self.args.seed)
                 return self._evaluate(split or self.args.evaluate_split, logger, global_step)
 
+        def inference(self) -> None:
+            """As S3PRL does, by one process."""
+            if not _follows():
+                super().inference()
+
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
+            from upstream_elp.training.batches import Undisturbed
+            from upstream_elp.training.stop import Stopped
+
             expert = self.downstream.model
             loader = expert.get_dataloader(split)
+            if isinstance(loader, DataLoader):
+                loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
             batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
             records: dict[str, list] = defaultdict(list)
             batch_ids = []
-            shown = tqdm(loader, total=batches, desc=split, dynamic_ncols=True, leave=False)
-            with torch.no_grad():
+            bar = tqdm(loader, total=batches, desc=split, dynamic_ncols=True, leave=False)
+            with torch.no_grad(), bar as shown:
                 for batch_id, (wavs, *others) in enumerate(shown):
                     if batch_id >= batches:
                         break
+                    if self.request is not None and self.request.signal is not None:
+                        raise Stopped
                     wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
                     expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
                     batch_ids.append(batch_id)
@@ -109,6 +132,10 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
     model.checkpoint_layers()
+
+
+def _follows() -> bool:
+    return torch.distributed.is_initialized() and torch.distributed.get_rank() > 0
 
 
 @contextlib.contextmanager

@@ -137,7 +137,8 @@ ITEMS = (
     ),
     Item(
         "DistributedDataParallel",
-        "device_ids must be None on a CPU, and rank 0 evaluates alone, so buffers must not be broadcast",
+        "device_ids must be None on a CPU and copy the records on a GPU; rank 0 evaluates alone, so buffers must not "
+        "be broadcast",
         "s3prl that does so",
         _after(_RUNNER, mend.wrap_ddp),
     ),

@@ -16,6 +16,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from upstream_elp.training import randomness
+from upstream_elp.training.stop import SIGNALS
 
 
 class SeededItems(Dataset):
@@ -55,8 +56,8 @@ class Undisturbed:
         self.then = then
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if self.then is not None:
             self.then(worker)
 

@@ -25,7 +25,7 @@ from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
 from upstream_elp.training.precision import Precision
-from upstream_elp.training.stop import StopRequest, noted
+from upstream_elp.training.stop import Stopped, StopRequest, noted
 
 STOPPED = 143
 """Exit status after a signal, as a shell gives it for SIGTERM: not done, and not failed either."""
@@ -46,6 +46,8 @@ class Position:
     records: dict[str, list] = field(default_factory=lambda: defaultdict(list))
     """What the head recorded since the last log line."""
     batch_ids: list[int] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    """Splits that are still to be evaluated at this step, since a signal broke the evaluation off."""
 
 
 class Training:
@@ -81,6 +83,8 @@ class Training:
         """
         self._prepare()
         with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
+            self.runner.request = request
+            self._catch_up(request)
             while self.position.step < self.total:
                 self._epoch(request)
         if self.leads:
@@ -108,6 +112,7 @@ class Training:
                 group["lr"] = rate
         self.specaug = self._specaug()
         if self.leads:
+            saving.clean_up(self.folder)
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
         self._go_on(self.runner.init_ckpt)
         if self.device.type == "cuda":  # the report's peak is this training's, also in a process that did more
@@ -128,11 +133,12 @@ class Training:
         if kept is not None:
             position.batch, position.skipped = kept["batch"], kept["skipped"]
             position.in_a_row, position.batch_ids = kept["in_a_row"], list(kept["batch_ids"])
+            position.pending = list(kept.get("pending", ())) if self.args.past_exp else []  # not with -i
         if states.get("Records") is not None:
             position.records.update({key: list(values) for key, values in states["Records"].items()})
         if states.get("Scaler"):
             self.precision.scaler.load_state_dict(states["Scaler"])
-        if self.leads and position.step:
+        if self.leads:  # also at step 0: a run that was killed before its first checkpoint has left lines
             for name in (TRAIN_LOG, METRICS_LOG):
                 saving.forget_later_lines(self.folder / name, position.step)
         random = states.get("Random") or []
@@ -143,14 +149,23 @@ class Training:
             return contextlib.nullcontext()
         from tensorboardX import SummaryWriter
 
-        purge = {"purge_step": self.position.step + 1} if self.position.step else {}
-        return contextlib.closing(SummaryWriter(str(self.folder), **purge))
+        return contextlib.closing(SummaryWriter(str(self.folder), purge_step=self.position.step + 1))
 
     def _bar(self) -> tqdm:
         step = self.position.step
         return tqdm(
             total=self.total, initial=step, desc="train", dynamic_ncols=True, file=sys.stderr, disable=not self.leads
         )
+
+    def _catch_up(self, request: StopRequest) -> None:
+        """Make the evaluations that a signal broke off, and write the checkpoint as it would have been."""
+        if not self.position.pending:
+            return
+        splits, self.position.pending = self.position.pending, []
+        names = self._evaluated(splits)
+        self._save([*names, f"states-{self.position.step}.ckpt"], random=self._random)
+        if request.agreed(self.device):
+            raise self._stopped(request)
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -173,7 +188,8 @@ class Training:
             self._step(group)
             self._after_step()
             if request.agreed(self.device):
-                self._save([f"states-{position.step}.ckpt"])
+                if not self._due("save_step"):
+                    self._save([f"states-{position.step}.ckpt"])
                 raise self._stopped(request)
             if position.step >= self.total:
                 return
@@ -191,10 +207,14 @@ class Training:
                 with self._synchronized(number == len(group) - 1):
                     self._backward(batch)
             problem = self._update()
-        except torch.OutOfMemoryError:
-            if torch.distributed.is_initialized():
-                raise
-            problem = f"out of memory with waves of {', '.join(str(len(wav)) for wav in group[-1][0])} samples"
+        except torch.OutOfMemoryError as error:
+            waves = ", ".join(str(len(wav)) for wav in batch[0])
+            problem = f"out of memory with waves of {waves} samples"
+            if torch.distributed.is_initialized():  # the other ranks wait for this one's gradients
+                raise ElpError(
+                    f"rank {_rank()} is out of memory at step {position.step} with waves of {waves} samples; try "
+                    "smaller batches or runner.gradient_checkpointing"
+                ) from error
             torch.cuda.empty_cache()
         self.optimizer.zero_grad(set_to_none=True)
         self.rates = record.rates(self.optimizer)
@@ -214,19 +234,20 @@ class Training:
         self.precision.scaler.scale(loss / self.accumulate).backward()
 
     def _update(self) -> str | None:
-        """Clip and step; what is wrong with the step, if anything."""
+        """Clip and step; what is wrong with the step, if anything: the same on every rank."""
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
         self._norm = float(norm)
-        finite = math.isfinite(self._norm)
-        scale = scaler.get_scale()
-        if finite or scaler.is_enabled():
-            scaler.step(self.optimizer)  # it leaves a step out by itself, and lowers its scale
-            scaler.update()
-        if finite or (math.isfinite(self._loss) and scaler.get_scale() < scale and scale > 1):
+        self._loss = record.mean_over_ranks(self._loss, self.device)
+        finite_loss, scale = math.isfinite(self._loss), scaler.get_scale()
+        finite = finite_loss and math.isfinite(self._norm)
+        if finite:
+            scaler.step(self.optimizer)
+        scaler.update()  # lowers the scale where a gradient overflowed
+        if finite or (finite_loss and scaler.get_scale() < scale and scale > 1):
             return None
-        return f"the {'gradient' if math.isfinite(self._loss) else 'loss'} is not finite"
+        return f"the {'gradient' if finite_loss else 'loss'} is not finite"
 
     def _note(self, problem: str | None) -> None:
         """Count steps that were left out; too many in a row end the run, with a checkpoint of what there is."""
@@ -269,14 +290,27 @@ class Training:
         if position.step % block["log_step"] == 0:
             self._log()
         self._loss = 0.0
-        names: list[str] = []
-        if position.step % block["eval_step"] == 0 and self.leads:
-            for split in block["eval_dataloaders"]:
-                names += self.runner.evaluate(split, self.logger, position.step)
-        if position.step % block["save_step"] == 0 or position.step == self.total:
+        names = self._evaluated(block["eval_dataloaders"]) if self._due("eval_step") else []
+        if self._due("save_step"):
             names.append(f"states-{position.step}.ckpt")
-        if names or position.step % block["eval_step"] == 0:
+        if self._due("save_step") or self._due("eval_step"):
             self._save(names)
+
+    def _due(self, key: str) -> bool:
+        """Whether this step evaluates or saves; the last one is always saved."""
+        last = key == "save_step" and self.position.step == self.total
+        return last or self.position.step % self.block[key] == 0
+
+    def _evaluated(self, splits: list[str]) -> list[str]:
+        """Evaluate, the leader alone; returns the names under which the state shall be saved."""
+        names: list[str] = []
+        for number, split in enumerate(splits if self.leads else []):
+            try:
+                names += self.runner.evaluate(split, self.logger, self.position.step)
+            except Stopped:
+                self.position.pending = splits[number:]
+                break
+        return names
 
     def _log(self) -> None:
         position = self.position
@@ -294,9 +328,15 @@ class Training:
             self._since, self._utterances = time.monotonic(), 0
         position.records, position.batch_ids = defaultdict(list), []
 
-    def _save(self, names: list[str]) -> None:
-        """Write the checkpoints; every rank must call it, since each one's random states are kept."""
-        random = record.gathered(randomness.capture(self.device))
+    def _save(self, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
+        """Write the checkpoints; every rank must call it, since each one's random states are kept.
+
+        Args:
+            names: of the files.
+            random: each rank's random states; those of now if left out.
+        """
+        if random is None:
+            random = record.gathered(randomness.capture(self.device))
         if not self.leads or not names:
             return
         states = record.states(self, random)

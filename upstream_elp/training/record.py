@@ -26,7 +26,7 @@ def append_line(training: Training, *, loss: float, norm: float, utterances: int
 
     Args:
         training: the run.
-        loss: of the last step.
+        loss: of the last step, the mean over ranks.
         norm: of its gradient, before clipping.
         utterances: since the last line.
         seconds: since the last line.
@@ -64,6 +64,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
             "skipped": position.skipped,
             "in_a_row": position.in_a_row,
             "batch_ids": list(position.batch_ids),
+            "pending": list(position.pending),
         },
         "Random": random,
         "Records": saving.plain_records(position.records),
@@ -83,6 +84,15 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
 def ranks() -> int:
     """Number of processes that train together."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def mean_over_ranks(value: float, device: torch.device) -> float:
+    """A number that all ranks then agree on; not finite if one of theirs is not."""
+    if not torch.distributed.is_initialized():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return float(total) / ranks()
 
 
 def gathered(value: Any) -> list[Any]:

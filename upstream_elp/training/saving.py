@@ -16,7 +16,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.host import experiment
 
-NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records")
+NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records", "Position")
 """Left out of ``*-best.ckpt``, which are for evaluation and export."""
 BYTES_PER_PARAMETER = 12
 """A float32 weight and Adam's two moments."""
@@ -57,6 +57,12 @@ def _not_written(path: Path, error: Exception) -> str:
     free = shutil.disk_usage(path.parent).free
     then = f"go on from {kept[-1]} with -a" if kept else "start again"
     return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there): make room, then {then}"
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what a kill in the middle of a write has left: temporary files as large as a checkpoint."""
+    for path in folder.glob(".*.ckpt.*"):
+        path.unlink(missing_ok=True)
 
 
 def check_room(folder: Path, parameters: int) -> None:

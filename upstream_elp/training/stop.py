@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -12,6 +13,12 @@ import torch
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What batch systems and people send; SLURM's ``--signal=USR1@60`` comes ahead of the time limit."""
+IMPATIENCE = 2.0
+"""Seconds after which another Ctrl-C is a person's, and no second copy of the first."""
+
+
+class Stopped(Exception):
+    """An evaluation was broken off, since the run has been asked to stop."""
 
 
 class StopRequest:
@@ -19,13 +26,19 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler; a second signal ends the process at once."""
-        if self.signal is not None:
+        """The signal handler; Ctrl-C again ends the process at once.
+
+        Any other signal may come twice without a meaning: SLURM sends it to every process of a job, and torchrun then
+        hands its own on to the ranks.
+        """
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > IMPATIENCE:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number
 
     @property
     def name(self) -> str:
