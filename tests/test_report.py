@@ -4,6 +4,7 @@ import csv
 import json
 import struct
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.run import run
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
 from upstream_elp.training.facts import FACTS
-from upstream_elp.training.logs import read_logs, summarize
+from upstream_elp.training.logs import Logs, read_logs, summarize
 from upstream_elp.training.report import duration, rewrite, write_report
 
 GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
@@ -72,12 +73,13 @@ def folder(tmp_path):
 
 def facts(**changes):
     known = {
-        "command": ["elp", "run"], "versions": {"torch": "2"},
+        "command": ["elp", "run"], "versions": {"torch": "2"}, "environment": {"ELP_DATA": "/d"},
         "config": {"runner": {"eval_dataloaders": ["dev-clean"]}},
         "args": {"downstream": "elp_asr", "upstream": "elp_local"}, "adapter": {"name": "le"}, "seed": 3,
+        "backbone": {"name": None, "sha256": "b"},
         "parameters": {"head": 5, "l_adapter": 1200, "frozen": 94_000_000}, "seconds": 3725.4,
         "peak_memory_bytes": 3 * 2**30, "device": "cpu", "data": {"train": {"files": 2, "bytes": 3, "sha256": "a"}},
-        "skipped_steps": 1, "skipped_files": [],
+        "skipped_steps": 1, "skipped_files": 0,
     }  # fmt: skip
     assert set(known) == set(FACTS)
     return {**known, **changes}
@@ -172,6 +174,37 @@ def test_the_curves_have_a_panel_for_each_quantity(folder):
     assert width > height > 500
 
 
+@pytest.mark.parametrize(("lowest", "logarithmic"), [(1.0, False), (0.2, True)])
+def test_every_axis_has_numbers_and_no_legend_hides_a_line(lowest, logarithmic, tmp_path, monkeypatch):
+    """A logarithmic axis from 1 to 1.6 has the single number 1; a split has one colour in all panels."""
+    from upstream_elp.training import curves
+
+    logs = Logs(train=[train_line(10, 1.6), train_line(20, lowest)])
+    logs.curves = {"train": {"loss": {10: 1.6}}, "dev": {"eer": {10: 40.0, 20: 30.0}, "loss": {10: 1.5}}}
+    figures = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: figures.append(figure))
+    assert curves.plot_curves(logs, tmp_path / "curves.png")
+    figures[0].canvas.draw()
+    axes = {axis.get_ylabel(): axis for axis in figures[0].axes}
+    assert axes["loss"].get_yscale() == ("log" if logarithmic else "linear")
+    for axis in axes.values():
+        low, high = axis.get_ylim()
+        assert sum(low <= tick <= high for tick in axis.get_yticks()) >= 2
+        assert axis.get_legend().get_window_extent().y0 >= axis.get_window_extent().y1
+    assert {
+        line.get_color() for label in ("loss", "EER (%)") for line in axes[label].lines if line.get_label() == "dev"
+    } == {"C1"}
+
+
+def test_the_protocol_that_chooses_on_test_is_told(folder):
+    """SUPERB's speaker verification chooses on test, so the report of such a score has to say so."""
+    notes = {"items": 24, "chance": {"eer": 50.0}, "protocol": "superb", "selected_on": "test"}
+    write_lines(folder / "metrics.jsonl", [{**metric_line("test", 20, eer=30.0), **notes}])
+    told = write_report(folder, facts())
+    assert json.loads((folder / "results.json").read_text())["splits"] == {"test": notes}
+    assert "superb: the best checkpoint is chosen on test" in told
+
+
 def test_rewriting_gives_the_same_from_the_folder_alone(folder):
     write_report(folder, facts())
     before = json.loads((folder / "results.json").read_text())
@@ -194,8 +227,16 @@ def test_a_folder_without_results_is_reported_from_its_checkpoint_and_says_what_
 
 def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-    run(stock_words("fluent_commands", tmp_path, "-g", "le", total_steps=4, eval_step=2, log_step=1))
+    words = [
+        "--no-self-check",
+        *stock_words("fluent_commands", tmp_path, "-g", "le", total_steps=4, eval_step=2, log_step=1),
+    ]
+    run(words)
     results = rewrite(tmp_path / "exp")
+    assert results["command"] == ["elp", "run", *words]  # S3PRL gets others, which nobody could repeat
+    assert results["environment"]["ELP_SELF_CHECK"] == "0" and results["environment"]["PWD"] == str(Path.cwd())
+    assert results["backbone"]["name"] is None and len(results["backbone"]["sha256"]) == 64
+    assert (results["skipped_steps"], results["skipped_files"]) == (0, 0)
     assert results["missing"] == ["there is no metrics.jsonl", "not recorded: data"]
     assert results["training"]["steps"] == 4
     assert set(results["parameters"]) == {"head", "featurizer", "e_adapter", "l_adapter", "layer_norm", "frozen"}

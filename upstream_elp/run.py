@@ -34,9 +34,10 @@ def run(argv: Sequence[str]) -> None:
         click.echo(flags.help_text())
         return
     from upstream_elp.host import compat, data, places, plans
+    from upstream_elp.training import ending
 
     plan = plans.read(argv)
-    with _environment(plan.env):
+    with _environment(plan.env), ending.asked(["elp", "run", *argv]):
         plans.complete(plan)
         if plans.leads():
             data.forget_skipped(plan)

@@ -18,6 +18,10 @@ FEW = 25
 """Up to so many points of a line are marked."""
 WIDE = 20
 """Positive error rates that span more than this factor are drawn on a logarithmic axis."""
+NARROW = 4
+"""Losses and learning rates that span less are not: a logarithmic axis would show one of its numbers or none."""
+LEGEND = 60
+"""Characters that a line of a legend has room for."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ def plot_curves(logs: Logs, path: Path) -> bool:
     columns = min(COLUMNS, len(drawn))
     figure, axes = panels(math.ceil(len(drawn) / columns), columns, width=4.0, height=3.0)
     places = [axis for row in axes for axis in row]
+    colors = {split: f"C{index}" for index, split in enumerate(dict.fromkeys(["train", *logs.curves]))}
     for axis, panel in zip(places, drawn, strict=False):
-        _draw(axis, panel)
+        _draw(axis, panel, colors)
     for axis in places[len(drawn) :]:
         axis.set_axis_off()
     save(figure, path)
@@ -80,14 +85,14 @@ def _panels(logs: Logs) -> list[Panel]:
     steps = {line["step"]: line.get("loss") for line in logs.train}
     train = steps or logs.curves.get("train", {}).get("loss", {})
     every: dict[str, Points] = {**({"train": train} if train else {}), **losses}
-    drawn = [Panel("loss", every, log=_positive(every))] if every else []
+    drawn = [Panel("loss", every, log=_span(every) > NARROW)] if every else []
     for name in dict.fromkeys(name for values in logs.curves.values() for name in values if name != "loss"):
         metric = metric_of(name)
         lines: dict[str, Points] = {split: values[name] for split, values in logs.curves.items() if name in values}
         label = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
         drawn.append(Panel(label, lines, log=metric.higher_is_better is False and _span(lines) > WIDE))
     rates = _rates(logs)
-    return [*drawn, Panel("learning rate", rates, log=True)] if rates else drawn
+    return [*drawn, Panel("learning rate", rates, log=_span(rates) > NARROW)] if rates else drawn
 
 
 def _rates(logs: Logs) -> dict[str, Points]:
@@ -102,11 +107,13 @@ def _rates(logs: Logs) -> dict[str, Points]:
     return {", ".join(groups): dict(points) for points, groups in equal.items()}
 
 
-def _draw(axis: Axes, panel: Panel) -> None:
+def _draw(axis: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
+    """Draw the lines, a split in its own colour in every panel, with the legend above, where it hides none of them."""
     for name, points in panel.lines.items():
         steps = sorted(points)
         values = [math.nan if points[step] is None else points[step] for step in steps]
-        axis.plot(steps, values, marker="o" if len(steps) <= FEW else "", markersize=3, linewidth=1.2, label=name)
+        marker, color = "o" if len(steps) <= FEW else "", colors.get(name)
+        axis.plot(steps, values, marker=marker, markersize=3, linewidth=1.2, label=name, color=color)
     axis.set_yscale("log" if panel.log else "linear")
     if panel.log and _span(panel.lines) < 1000:  # powers of ten alone would leave a short axis without a number
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -115,7 +122,8 @@ def _draw(axis: Axes, panel: Panel) -> None:
     axis.set_xlabel("optimizer step")
     axis.set_ylabel(panel.label)
     axis.grid(alpha=0.3, which="both" if panel.log else "major")
-    axis.legend(fontsize=7)
+    columns = max(1, LEGEND // (8 + max(len(name) for name in panel.lines)))  # 8: the line itself, and space
+    axis.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
 
 
 def _values(lines: Mapping[str, Points]) -> list[float]:

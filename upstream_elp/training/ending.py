@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,26 @@ if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
 
 PACKAGES = ("s3prl-elp", "s3prl", "torch", "torchaudio", "transformers", "numpy")
+VARIABLES = ("WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Environment variables that decide over results beside our own, which all begin with ``ELP_``."""
+_asked: list[list[str]] = []
+"""What the user typed, while ``elp run`` runs: S3PRL gets other arguments, without our flags."""
+
+
+@contextlib.contextmanager
+def asked(command: Sequence[str]) -> Iterator[None]:
+    """Within this context a run was asked for by ``command``."""
+    _asked.append(list(command))
+    try:
+        yield
+    finally:
+        _asked.pop()
+
+
+def environment() -> dict[str, str]:
+    """The variables that decide over results, and the folder that relative paths start from."""
+    found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("ELP_") or name in VARIABLES}
+    return {**found, "PWD": str(Path.cwd())}
 
 
 def versions() -> dict[str, str]:
@@ -72,12 +96,16 @@ def report(training: Training) -> str:
     from upstream_elp.training.report import write_report
 
     upstream = getattr(training.runner.upstream.model, "module", training.runner.upstream.model)
+    adapted = hasattr(upstream, "injection")
+    skips = importlib.import_module("downstream_heads.common.skips")
     facts = {
-        "command": sys.argv,
+        "command": _asked[-1] if _asked else sys.argv,
+        "environment": environment(),
         "versions": versions(),
         "config": training.config,
         "args": vars(training.args),
-        "adapter": upstream.config.to_dict() if hasattr(upstream, "injection") else None,
+        "adapter": upstream.config.to_dict() if adapted else None,
+        "backbone": {"name": upstream.name, "sha256": upstream.fingerprint.sha256} if adapted else None,
         "seed": training.args.seed,
         "parameters": parameters(training.runner.all_entries),
         "seconds": logged_seconds(training.folder / TRAIN_LOG),
@@ -85,6 +113,7 @@ def report(training: Training) -> str:
         "device": device_name(training.device),
         "data": task_fingerprint(training.runner.downstream.model),
         "skipped_steps": training.position.skipped,
+        "skipped_files": len(skips.read_skips(training.folder / skips.FILE)),
     }
     return write_report(training.folder, facts)
 

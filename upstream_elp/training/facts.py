@@ -17,11 +17,13 @@ from upstream_elp.training.weights import count_components
 RESULTS = "results.json"
 FORMAT = 1
 FACTS = {
-    "command": "the arguments as a list",
+    "command": "what the user typed, as a list",
+    "environment": "environment variables that decide over results, PWD being the folder that the run started in",
     "versions": "package -> version",
     "config": "the task's configuration, overrides applied",
     "args": "S3PRL's arguments",
     "adapter": "the adapter's configuration, None without one",
+    "backbone": "its hub name, if it has one, and the sha256 of its tensors; None without an adapter",
     "seed": "the seed",
     "parameters": "component (head, featurizer, each method) -> trained values, and frozen -> the others",
     "seconds": "wall time of the training",
@@ -29,7 +31,7 @@ FACTS = {
     "device": "its name",
     "data": "split -> fingerprint (upstream_elp.training.datafiles)",
     "skipped_steps": "optimizer steps that were left out",
-    "skipped_files": "files that could not be read",
+    "skipped_files": "number of files that could not be used (skipped_files.txt lists them)",
 }
 """What a run hands over beside its folder; what it does not know may be left out."""
 REPRODUCE = ("command", "versions", "config", "args", "data")

@@ -11,6 +11,8 @@ from typing import Any
 
 TRAIN_LOG = "train.jsonl"
 METRICS_LOG = "metrics.jsonl"
+SPLIT_KEYS = ("items", "chance", "protocol", "selected_on")
+"""What a line of ``metrics.jsonl`` says of a split as a whole, where the task says it."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,15 @@ class Logs:
     Args:
         train: lines of ``train.jsonl`` by rising step.
         curves: split -> metric -> step -> value (None where it was not finite), from evaluations during training.
+        splits: evaluated split -> those of :data:`SPLIT_KEYS` that are known: how many items the metrics rest on, what
+            a trivial answer would reach, the protocol, and which split the best checkpoint is chosen on.
         tests: evaluations of a checkpoint from the command line, the last one per split and checkpoint.
         missing: one sentence for everything that is not there.
     """
 
     train: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, dict[int, float | None]]] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     tests: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -86,6 +91,8 @@ def read_logs(folder: Path) -> Logs:
         if "checkpoint" in line or step == 0:
             tests[split, str(line.get("checkpoint"))] = line
             continue
+        if split != "train":  # whose lines count the items since the last one
+            logs.splits[split] = {key: line[key] for key in SPLIT_KEYS if key in line}
         for name, value in values.items():
             logs.curves.setdefault(split, {}).setdefault(name, {})[step] = _finite(value)
     logs.tests = list(tests.values())

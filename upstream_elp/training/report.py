@@ -58,6 +58,7 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
             split: {name: summarize(points, name) for name, points in values.items()}
             for split, values in logs.curves.items()
         },
+        "splits": logs.splits,
         "tests": logs.tests,
         "training": _training(logs),
         "best_checkpoint": checkpoint,
@@ -102,6 +103,7 @@ def table(results: Mapping[str, Any]) -> str:
             rows.append(
                 (f"{line['split']} {metric_of(name).title}", f"{show(name, value)} of {line.get('checkpoint')}")
             )
+    rows += _selection(results["splits"])
     parts = results["parameters"] or {}
     trained = {name: count for name, count in parts.items() if name != "frozen" and count}
     if parts:
@@ -127,6 +129,14 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _selection(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Where the best checkpoint is chosen, if that is a matter of the protocol: a test score may rest on the test."""
+    told = dict.fromkeys(
+        (facts.get("protocol"), facts["selected_on"]) for facts in splits.values() if "selected_on" in facts
+    )
+    return [("protocol", f"{protocol}: the best checkpoint is chosen on {split}") for protocol, split in told]
 
 
 def _shown(name: str, point: Mapping[str, Any]) -> str:
