@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -308,3 +309,29 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     done = call([*TORCHRUN, "-m", "upstream_elp.run", *best])
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "exp" / "metrics.jsonl").read_text().count('"dev-best.ckpt"') == 1, "one rank writes"
+
+
+@pytest.mark.slow
+def test_two_nodes(tmp_path):
+    """Two launchers that meet by an address, as on a cluster: each has a rank that is the first of its node."""
+    from tests import toy_corpora
+
+    toy_corpora.fluent_speech_commands(tmp_path)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    node = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "1"]
+    steps = "config.runner.total_steps=4,,config.runner.save_step=2,,config.runner.eval_step=4"
+    words = f"-m train -u elp_local -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path} --device cpu"
+    command = [*TORCHRUN[:3], *node, "--rdzv_endpoint", address, "-m", "upstream_elp.run", *words.split(), "-o", steps]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    nodes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=300)[0] for process in nodes]
+    assert [process.returncode for process in nodes] == [0, 0], told
+    assert "".join(told).count("-f is on") == 1
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    states = torch.load(tmp_path / "exp" / "states-4.ckpt")
+    assert (states["Step"], states["WorldSize"], len(states["Random"])) == (4, 2, 2)

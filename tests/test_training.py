@@ -140,6 +140,11 @@ def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
     )
 
 
+def test_a_run_that_is_shorter_than_a_log_step_has_taken_time(data, tmp_path):
+    run(_flags("elp_ic", data, tmp_path, log_step=1000))
+    assert json.loads((tmp_path / "results.json").read_text())["seconds"] > 0.1
+
+
 def test_random_states_come_back():
     before = randomness.capture()
     drawn = random.random(), np.random.rand(), torch.rand(1)

@@ -108,7 +108,7 @@ def report(training: Training) -> str:
         "backbone": {"name": upstream.name, "sha256": upstream.fingerprint.sha256} if adapted else None,
         "seed": training.args.seed,
         "parameters": parameters(training.runner.all_entries),
-        "seconds": logged_seconds(training.folder / TRAIN_LOG),
+        "seconds": logged_seconds(training.folder / TRAIN_LOG) + training.unlogged_seconds,
         "peak_memory_bytes": peak_memory(training.device),
         "device": device_name(training.device),
         "data": task_fingerprint(training.runner.downstream.model),

@@ -72,6 +72,11 @@ class Training:
         self._loss, self._norm = 0.0, math.nan
         self._since, self._utterances = time.monotonic(), 0
 
+    @property
+    def unlogged_seconds(self) -> float:
+        """Since the last line of the log, or the start."""
+        return time.monotonic() - self._since
+
     # --- before and after ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
