@@ -3,7 +3,8 @@
     python recipes/bench/checkpoints.py --data DATA
 
 On a Base-shaped backbone with random weights. Each run is a process of its own: the first trains one step and saves,
-the second resumes from there, trains another and saves. Seconds are from the start of the process to its checkpoint.
+the second resumes from there, trains another and saves. Seconds are from the start of the process to its checkpoint,
+and the processor's of the whole process, report included; medians over the rounds, in which the runs take turns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -27,6 +31,7 @@ RUNS = {
     "lora_qv8": ["-u", "elp_local", "-g", "lora_qv8"],
     "weighted_sum": ["-u", "elp_local", "-g", "weighted_sum"],
 }
+COLUMNS = ("MB", "first s", "first CPU s", "resumed s", "resumed CPU s")
 STEPS = {"total_steps": 1, "save_step": 1, "eval_step": 1000, "log_step": 1000, "gradient_accumulate_steps": 1}
 
 
@@ -34,34 +39,43 @@ STEPS = {"total_steps": 1, "save_step": 1, "eval_step": 1000, "log_step": 1000, 
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder with the corpora.")
 @click.option("--task", default="elp_ic", show_default=True)
 @click.option("--size", default="base", show_default=True, help="mini, base or large.")
+@click.option("--rounds", default=3, show_default=True, help="Times that every run is made.")
 @click.option("--out", default=Path("result/bench/checkpoints"), type=click.Path(path_type=Path), show_default=True)
-def main(data: Path, task: str, size: str, out: Path) -> None:
+def main(data: Path, task: str, size: str, rounds: int, out: Path) -> None:
     from upstream_elp.mini.backbone import write_backbone
     from upstream_elp.mini.shape import size_options
 
     out.mkdir(parents=True)  # its runs must be new ones
     backbone = write_backbone(out / "backbone.pt", family="wavlm", **size_options(size, "wavlm"))
-    rows = []
-    for name, upstream in RUNS.items():
-        expdir = out / name.replace(" ", "")
-        first = ["-k", str(backbone), *upstream, "-d", task, "-p", str(expdir), "-o", _override(STEPS)]
-        began = _seconds([*first, "--data", str(data)], expdir / "states-1.ckpt")
-        size_now = (expdir / "states-1.ckpt").stat().st_size
-        more = ["-e", str(expdir), "-o", "config.runner.total_steps=2", "--data", str(data)]
-        more += ["--stock-loop"] if "--stock-loop" in upstream else []
-        resumed = _seconds(more, expdir / "states-2.ckpt")
-        rows.append({"run": name, "MB": size_now / 1e6, "first s": began, "resumed s": resumed})
-        for path in expdir.glob("*.ckpt"):
-            path.unlink()
+    measured: dict[str, list[tuple[float, ...]]] = {name: [] for name in RUNS}
+    order = [name for _ in range(rounds) for name in RUNS]  # in turns: the machine's speed drifts
+    with click.progressbar(order, label="runs", item_show_func=str, file=sys.stderr) as bar:
+        for name in bar:
+            measured[name].append(_run(name, backbone, data, task, out / "exp"))
     backbone.unlink()
+    rows = [
+        {"run": name, **dict(zip(COLUMNS, map(statistics.median, zip(*runs, strict=True)), strict=True))}
+        for name, runs in measured.items()
+    ]
     table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".1f")
     click.echo(table)
     (out / "checkpoints.md").write_text(table + "\n")
-    (out / "checkpoints.json").write_text(json.dumps(rows, indent=2))
+    (out / "checkpoints.json").write_text(json.dumps({"medians": rows, "runs": measured}, indent=2))
     with (out / "checkpoints.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _run(name: str, backbone: Path, data: Path, task: str, expdir: Path) -> tuple[float, ...]:
+    """Train a step and save, then go on for another; returns the values of :data:`COLUMNS`."""
+    shared = ["--data", str(data), *(["--stock-loop"] if "--stock-loop" in RUNS[name] else [])]
+    flags = ["-k", str(backbone), *RUNS[name], "-d", task, "-p", str(expdir), "-o", _override(STEPS)]
+    first = _seconds([*flags, *shared], expdir / "states-1.ckpt")
+    size = (expdir / "states-1.ckpt").stat().st_size / 1e6
+    resumed = _seconds(["-e", str(expdir), "-o", "config.runner.total_steps=2", *shared], expdir / "states-2.ckpt")
+    shutil.rmtree(expdir)
+    return size, *first, *resumed
 
 
 def _override(values: dict[str, int]) -> str:
@@ -69,14 +83,16 @@ def _override(values: dict[str, int]) -> str:
     return ",,".join([*words, "config.downstream_expert.datarc.num_workers=0"])
 
 
-def _seconds(flags: list[str], checkpoint: Path) -> float:
-    """From the start of a training process to its checkpoint."""
-    began = time.time()
+def _seconds(flags: list[str], checkpoint: Path) -> tuple[float, float]:
+    """From the start of a training process to its checkpoint, elapsed; and the processor time of the whole process."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
     command = [sys.executable, "-m", "upstream_elp.run", "-m", "train", *flags, "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode or not checkpoint.exists():
         raise click.ClickException(f"{' '.join(command)} failed: {done.stderr[-500:]}")
-    return checkpoint.stat().st_mtime - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return checkpoint.stat().st_mtime - began, used
 
 
 if __name__ == "__main__":
