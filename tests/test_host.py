@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 import upstream_elp
+from tests.toys import tiny_backbone
 from upstream_elp.errors import ElpError
 from upstream_elp.host import compat, edits, features, mend, places, registry, sound, table
 from upstream_elp.host.edits import Edit
@@ -21,6 +22,22 @@ from upstream_elp.host.override import literal, override
 def test_importing_the_package_does_not_import_s3prl_or_torch():
     code = "import sys, upstream_elp; print(sorted({'s3prl', 'torch', 'torchaudio'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_registering_leaves_transformers_for_later():
+    code = "import sys, upstream_elp; upstream_elp.register(); print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("name", ["hf_hubert", "hf_wav2vec2"])
+def test_s3prls_hugging_face_upstreams_import_it_then(name):
+    upstream_elp.register()
+    from s3prl import hub
+
+    expert = getattr(hub, f"{name}_custom")(str(tiny_backbone(None, name)))
+    states = expert([torch.randn(4000), torch.randn(2900)])["hidden_states"]
+    assert len(states) == 4 and states[0].shape == (2, 12, 32)
 
 
 def test_registering_twice_is_registering_once():

@@ -1,6 +1,7 @@
 """Replacements for what torch, torchaudio and huggingface_hub no longer have; each function mends one thing."""
 
 import argparse
+import importlib
 import importlib.util
 import logging
 import sys
@@ -16,6 +17,23 @@ from upstream_elp.errors import ElpError
 from upstream_elp.host import sound
 
 _HUB_NAMES = ("HfFolder", "Repository")
+
+
+# transformers ------------------------------------------------------------------------------------------------------
+
+
+class Later:
+    """Stands for a class of transformers until it is used.
+
+    Args:
+        name: of the class.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(importlib.import_module("transformers"), self._name), attribute)
 
 
 # torchaudio --------------------------------------------------------------------------------------------------------

@@ -42,6 +42,19 @@ def _after(module: str, hook: Callable) -> Callable[[], None]:
     return lambda: after(module, hook)
 
 
+def _import_transformers_later() -> None:
+    for module, model in (("hf_hubert", "HubertModel"), ("hf_wav2vec2", "Wav2Vec2Model")):
+        names = sorted([model, "Wav2Vec2FeatureExtractor"])
+        later = ", ".join(f"_elp_later({name!r})" for name in names)
+        line = Edit(
+            f"from transformers import {', '.join(names)}",
+            f"{', '.join(names)} = {later}",
+            {"_elp_later": stack.Later},
+            required=False,
+        )
+        edit(f"s3prl.upstream.{module}.expert", line)
+
+
 def _map_checkpoints() -> None:
     for family in ("wavlm", "unispeech_sat"):
         mapped = Edit("torch.load(ckpt)", 'torch.load(ckpt, map_location="cpu")', required=False)
@@ -68,6 +81,12 @@ ITEMS = (
         "soundfile gives the same float32 samples, and one sentence for a broken file",
         "torchaudio that reads wav and flac by itself",
         stack.replace_load,
+    ),
+    Item(
+        "transformers at every start",
+        "s3prl.hub imports two of its models, which takes longer than all the rest; they are imported when used",
+        "s3prl that imports them when they are used",
+        _import_transformers_later,
     ),
     Item(
         "huggingface_hub.HfFolder and Repository",
