@@ -132,6 +132,16 @@ def test_datarc_and_modelrc_of_every_recipe_are_keys_of_the_task(name):
         assert extra <= {"pre_load", "protocol"}, extra
 
 
+@pytest.mark.parametrize("task", ["asr", "sv", "er", "ic"])
+def test_the_superb_recipes_are_the_tasks_own_and_sv_chooses_on_test(task):
+    content = recipes.read(recipes.names()[f"{task}_superb"], flags("le"))
+    packaged = yaml.safe_load((our_tasks_folder() / f"elp_{task}" / "config.yaml").read_text())
+    if task == "sv":
+        packaged["downstream_expert"]["datarc"]["protocol"] = "superb"
+        packaged["runner"]["eval_dataloaders"] = ["test"]
+    assert content == packaged
+
+
 # bases and methods -------------------------------------------------------------------------------------------------
 
 

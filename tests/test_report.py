@@ -188,6 +188,7 @@ def test_every_axis_has_numbers_and_no_legend_hides_a_line(lowest, logarithmic, 
     axes = {axis.get_ylabel(): axis for axis in figures[0].axes}
     assert axes["loss"].get_yscale() == ("log" if logarithmic else "linear")
     for axis in axes.values():
+        assert axis.get_xlim() == pytest.approx((0, 20.6))
         low, high = axis.get_ylim()
         assert sum(low <= tick <= high for tick in axis.get_yticks()) >= 2
         assert axis.get_legend().get_window_extent().y0 >= axis.get_window_extent().y1

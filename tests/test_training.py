@@ -111,6 +111,76 @@ def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
         assert_same_run(straight, expdir)
 
 
+def _set(flags, *settings):
+    """The flags with more assignments of -o."""
+    flags = [*flags]
+    flags[flags.index("-o") + 1] += "".join(f",,config.{setting}" for setting in settings)
+    return flags
+
+
+def _resume(expdir, data, *settings):
+    flags = ["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"]
+    return [*flags, *(["-o", ",,".join(f"config.{setting}" for setting in settings)] if settings else [])]
+
+
+SCHEDULES = ["null", "{name: linear_schedule_with_warmup, num_warmup_steps: 2}", "{name: ELPWarmup, decay: cosine}"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_what_is_changed_on_resume_counts(schedule, data, tmp_path):
+    """Learning rates and the number of steps: the rates are then those of a run that had them from the start."""
+    first = "optimizer={name: ELPAdam, lr: 0.001, groups: {l_adapter: 0.002}}"
+    then = ("optimizer.lr=0.0005", "optimizer.groups.l_adapter=0.004", "runner.total_steps=8")
+    flags = _set(_flags("elp_ic", data, tmp_path / "exp", log_step=1), first, f"scheduler={schedule}")
+    run(_set(flags, "runner.total_steps=4"))
+    run(_resume(tmp_path / "exp", data, *then))
+    flags[flags.index("-p") + 1] = str(tmp_path / "straight")
+    run(_set(flags, *then))
+    one, other = ([line["lr"] for line in _lines(tmp_path / name / "train.jsonl")] for name in ("exp", "straight"))
+    assert one[4:] == other[4:] and one[:4] != other[:4]
+    assert one[4]["head"] != one[4]["l_adapter"] != one[3]["l_adapter"]
+
+
+def test_another_optimizer_on_resume_starts_anew(data, tmp_path):
+    flags = _set(_flags("elp_ic", data, tmp_path), "runner.total_steps=4", "optimizer={name: ELPAdam, lr: 0.001}")
+    run(flags)
+    run(_resume(tmp_path, data, "runner.total_steps=6", "optimizer={name: TorchOptim, torch_optim_name: SGD, lr: 0.1}"))
+    assert load_states(tmp_path / "states-6.ckpt")["Optimizer"]["param_groups"][0]["lr"] == 0.1
+
+
+def test_an_optimizer_whose_settings_hold_objects_can_be_taken_up(data, tmp_path):
+    flags = _flags("elp_ic", data, tmp_path / "exp")
+    run(_set(flags, "optimizer={name: AdamW_with_schedule, lr: 0.001, warmup_proportion: 0.5}"))
+    shutil.copytree(tmp_path / "exp", tmp_path / "straight")
+    for step in (6, 8):
+        (tmp_path / "exp" / f"states-{step}.ckpt").unlink()
+    run(_resume(tmp_path / "exp", data))
+    assert_same_run(tmp_path / "straight", tmp_path / "exp")
+
+
+def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
+    """Not the best one, which holds no optimizer; not one that later ones would outlive; a finished run is told."""
+    expdir = tmp_path / "exp"
+    flags = _flags("elp_ic", data, expdir)
+    run(flags)
+    flags[flags.index("-p") + 1] = str(tmp_path / "new")
+    with pytest.raises(ElpError, match=r"states-8\.ckpt is of step 8, and runner.total_steps is 8: nothing is left"):
+        run([*flags, "-i", str(expdir / "states-8.ckpt")])
+    for name, message in (
+        ("dev-best.ckpt", r"dev-best\.ckpt holds no optimizer.*-i"),
+        ("states-4.ckpt", r"exp holds later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
+    ):
+        with pytest.raises(ElpError, match=message):
+            run(["-m", "train", "-e", str(expdir / name), "--data", str(data), "--device", "cpu"])
+    before, report = _lines(expdir / "train.jsonl"), json.loads((expdir / "results.json").read_text())
+    capfd.readouterr()
+    run(_resume(expdir, data))
+    assert "all 8 steps are done" in capfd.readouterr().err
+    again = json.loads((expdir / "results.json").read_text())
+    assert _lines(expdir / "train.jsonl") == before
+    assert {key for key in report if report[key] != again[key]} <= {"written"}
+
+
 def test_a_run_with_workers_equals_one_without(data, tmp_path):
     for workers in (0, 2):
         run(_flags("elp_sv", data, tmp_path / f"exp{workers}", workers=workers))

@@ -46,6 +46,34 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
     return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
 
 
+def to_go_on(flag: str, path: Path, args: Namespace) -> None:
+    """Refuse a checkpoint from which training cannot go on, or whose folder holds later ones.
+
+    Those would be taken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the earliest.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        path: the checkpoint.
+        args: its flags, overrides applied.
+
+    Raises:
+        ElpError: naming the checkpoint or the later ones.
+    """
+    content = load_safely(path, mmap=True)
+    if "Optimizer" not in content:
+        raise ElpError(
+            f"{flag}: {path} holds no optimizer, so training cannot go on from it; give a states-*.ckpt, or start a "
+            "new experiment from its weights with -i"
+        )
+    folder, step = Path(args.expdir), content.get("Step", 0)
+    later = [file.name for file in states(folder) if int(file.stem.split("-")[-1]) > step]
+    if later:
+        raise ElpError(
+            f"{flag}: {path} is of step {step}, but {folder} holds later checkpoints ({', '.join(later[:3])}), which "
+            "would be mixed with those of this run; remove them, or go on in another folder with -o args.expdir=DIR"
+        )
+
+
 def loadable(flag: str, path: Path) -> None:
     """Refuse a checkpoint without weights, of which S3PRL would load nothing without a word.
 

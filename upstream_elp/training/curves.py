@@ -46,8 +46,11 @@ def plot_curves(logs: Logs, path: Path) -> bool:
     figure, axes = panels(math.ceil(len(drawn) / columns), columns, width=4.0, height=3.0)
     places = [axis for row in axes for axis in row]
     colors = {split: f"C{index}" for index, split in enumerate(dict.fromkeys(["train", *logs.curves]))}
+    last = max(step for panel in drawn for points in panel.lines.values() for step in points)
     for axis, panel in zip(places, drawn, strict=False):
         _draw(axis, panel, colors)
+        axis.set_xlim(0, 1.03 * last)  # the same in every panel, also with a single evaluation
+        axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in places[len(drawn) :]:
         axis.set_axis_off()
     save(figure, path)

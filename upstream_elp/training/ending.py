@@ -95,6 +95,9 @@ def report(training: Training) -> str:
     from upstream_elp.training.datafiles import task_fingerprint
     from upstream_elp.training.report import write_report
 
+    head = getattr(training.runner.downstream.model, "module", training.runner.downstream.model)
+    if hasattr(head, "dataset"):
+        head.dataset(training.split)  # built by now, unless there was no step left to make
     upstream = getattr(training.runner.upstream.model, "module", training.runner.upstream.model)
     adapted = hasattr(upstream, "injection")
     skips = importlib.import_module("downstream_heads.common.skips")
@@ -111,11 +114,19 @@ def report(training: Training) -> str:
         "seconds": logged_seconds(training.folder / TRAIN_LOG) + training.unlogged_seconds,
         "peak_memory_bytes": peak_memory(training.device),
         "device": device_name(training.device),
-        "data": task_fingerprint(training.runner.downstream.model),
+        "data": task_fingerprint(head),
         "skipped_steps": training.position.skipped,
         "skipped_files": len(skips.read_skips(training.folder / skips.FILE)),
     }
     return write_report(training.folder, facts)
+
+
+def report_again(training: Training) -> str:
+    """The table of a run that had ended before; its report is written if a kill has kept it from that."""
+    from upstream_elp.training.facts import RESULTS
+    from upstream_elp.training.report import rewrite, table
+
+    return table(rewrite(training.folder)) if (training.folder / RESULTS).is_file() else report(training)
 
 
 def logged_seconds(log: Path) -> float:

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from upstream_elp.errors import ElpError
-from upstream_elp.training import ending, randomness, record, saving
+from upstream_elp.training import build, ending, randomness, record, saving
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
@@ -87,6 +87,9 @@ class Training:
             SystemExit: after a signal, with a checkpoint written.
         """
         self._prepare()
+        if self.position.step >= self.total and not self.position.pending:
+            self._nothing_left()
+            return
         with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
             self.runner.request = request
             self._catch_up(request)
@@ -94,6 +97,16 @@ class Training:
                 self._epoch(request)
         if self.leads:
             tqdm.write(ending.report(self))
+
+    def _nothing_left(self) -> None:
+        """Tell that there is no step to make; the report of a finished run stays, as this process knows less."""
+        reached = f"of step {self.position.step}, and runner.total_steps is {self.total}"
+        more = "raise it with -o config.runner.total_steps=N to go on"
+        if not self.args.past_exp:
+            raise ElpError(f"-i {self.args.init_ckpt} is {reached}: nothing is left to train; {more}")
+        if self.leads:
+            tqdm.write(f"elp: all {self.total} steps are done; {more}", file=sys.stderr)
+            tqdm.write(ending.report_again(self))
 
     def _prepare(self) -> None:
         """Set modes, build optimizer and scheduler, and go on where a checkpoint says."""
@@ -110,11 +123,8 @@ class Training:
         self.total = int(self.block["total_steps"])
         self.accumulate = int(self.block["gradient_accumulate_steps"])
         self.split = self.block.get("train_dataloader", "train")
-        self.optimizer = self.runner._get_optimizer([Trainable(model) for model in trained])
-        self.scheduler = self.runner._get_scheduler(self.optimizer) if self.config.get("scheduler") else None
-        if self.scheduler is not None:  # torch's own leave the rates of step 0 in the optimizer when they are loaded
-            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
-                group["lr"] = rate
+        self.optimizer = build.build_optimizer(self.runner, [Trainable(model) for model in trained])
+        self.scheduler = build.build_schedule(self.runner, self.optimizer)
         self.specaug = self._specaug()
         if self.leads:
             saving.clean_up(self.folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from upstream_elp.training import saving
+from upstream_elp.training.build import state_of
 from upstream_elp.training.logs import TRAIN_LOG
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
     """
     position = training.position
     content: dict[str, Any] = {
-        "Optimizer": training.optimizer.state_dict(),
+        "Optimizer": state_of(training.optimizer),
         "Step": position.step,
         "Epoch": position.epoch,
         "Args": training.args,
