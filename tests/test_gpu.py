@@ -126,7 +126,7 @@ def test_features_and_gradients_are_the_cpus(config, backbone):
         expert.states = states
     for one, other in zip(here.states, there.states, strict=True):
         assert other.is_cuda
-        torch.testing.assert_close(other.detach().cpu(), one.detach(), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(other.detach().cpu(), one.detach(), rtol=1e-4, atol=1e-5)
     gradients = [expert.injection.parameters(expert) for expert in (here, there)]
     largest = max((float(p.grad.abs().max()) for p in gradients[0].values()), default=1.0)
     for name, parameter in gradients[0].items():
@@ -134,8 +134,8 @@ def test_features_and_gradients_are_the_cpus(config, backbone):
         torch.testing.assert_close(
             gradients[1][name].grad.cpu(),
             parameter.grad,
-            rtol=1e-5,
-            atol=1e-6 * largest,
+            rtol=1e-3,
+            atol=1e-4 * largest,
             msg=lambda m, n=name: f"{n}: {m}",
         )
 
