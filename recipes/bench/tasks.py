@@ -6,6 +6,7 @@
 Every run is `elp run -m train` with the task's SUPERB recipe (so ASR has its recurrent head of 42 million values) and
 batches of one size. Utterances per second and milliseconds per step are of the steps after the first logged ones, data
 loading included; the peak is what PyTorch's allocator held at most, weights included, or on a CPU the process's peak.
+With --jobs several runs are prepared side by side, but only one trains at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import csv
 import gc
 import io
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.synchronize import Lock
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +46,20 @@ INTERVALS = 5
 @click.option("--steps", default=50, show_default=True, type=click.IntRange(min=INTERVALS), help="Per run.")
 @click.option("--batch", default=16, show_default=True, help="Utterances per step.")
 @click.option("--workers", default=4, show_default=True, help="Processes that load data.")
+@click.option("--jobs", default=1, show_default=True, help="Runs that are prepared side by side.")
 @click.option("--device", help="cpu or cuda. [default: what the machine has]")
 @click.option("--out", default=Path("result/bench/tasks"), show_default=True, type=click.Path(path_type=Path))
-def main(data: Path | None, size: str, tasks: str, methods: str, precisions: str, out: Path, **setting: Any) -> None:
+def main(
+    data: Path | None, size: str, tasks: str, methods: str, precisions: str, jobs: int, out: Path, **setting: Any
+) -> None:
     import torch
 
     setting["device"] = setting["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     chosen = [
-        (t, m, p) for t in _named(tasks, TASKS) for m in methods.split(",") for p in _named(precisions, PRECISIONS)
+        (task, method, precision)
+        for precision in _named(precisions, PRECISIONS)
+        for task in _named(tasks, TASKS)
+        for method in methods.split(",")
     ]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,12 +71,36 @@ def main(data: Path | None, size: str, tasks: str, methods: str, precisions: str
         if data is None:
             data = Path(folder) / "data"
             write_mini_superb(data)
-        rows = []
-        with click.progressbar(chosen, label="runs", item_show_func=str, file=sys.stderr) as bar:
-            for run in bar:
-                rows.append(measure(*run, data=data, backbone=backbone, folder=Path(folder) / "-".join(run), **setting))
+        rows: list[dict[str, Any]] = []
+        spawned = multiprocessing.get_context("spawn")
+        start = {"mp_context": spawned, "initializer": _start, "initargs": (spawned.Lock(), jobs)}
+        with (
+            ProcessPoolExecutor(jobs, **start) as pool,
+            click.progressbar(length=len(chosen), label="runs", file=sys.stderr) as bar,
+        ):
+            shared = {"data": data, "backbone": backbone, **setting}
+            runs = [pool.submit(measure, *run, folder=Path(folder) / "-".join(run), **shared) for run in chosen]
+            for run in as_completed(runs):
+                rows.append(run.result())
                 _write(rows, {"size": size, **setting}, out)  # what is measured is kept, whatever comes
+                bar.update(1)
     click.echo((out / "tasks.md").read_text(encoding="utf-8"))
+
+
+def _start(one_at_a_time: Lock, jobs: int) -> None:
+    """Let the steps of this process's runs wait until no other's are under way."""
+    import torch
+
+    from upstream_elp.training import loop
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+    class Training(loop.Training):
+        def _epoch(self, request: Any) -> None:
+            with one_at_a_time:
+                super()._epoch(request)
+
+    loop.Training = Training
 
 
 def measure(
@@ -141,7 +176,8 @@ def _write(rows: list[dict[str, Any]], setting: dict[str, Any], out: Path) -> No
     """Markdown, CSV and JSON of what has been measured so far."""
     from tabulate import tabulate
 
-    order = sorted(rows, key=lambda row: (TASKS.index(row["task"]), PRECISIONS.index(row["precision"])))
+    places = {name: place for names in (TASKS, PRECISIONS, METHODS) for place, name in enumerate(names)}
+    order = sorted(rows, key=lambda row: [places.get(row[key], 99) for key in ("task", "precision", "method")])
     shown = [[_cell(row, column) for column in COLUMNS] for row in order]
     where = next((row["device"] for row in rows if "device" in row), setting["device"])
     described = ", ".join(f"{key} {value}" for key, value in setting.items())
