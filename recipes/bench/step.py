@@ -64,16 +64,19 @@ def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoin
         from upstream_elp.mini.shape import SIZES
 
         path = write_backbone(Path(folder) / "base.pt", family=setting["family"], **SIZES["base"])
-        runs: dict[str, list[dict[str, float]]] = {row: [] for row in chosen}
+        runs: dict[str, list[dict[str, float]]] = {}
         order = [row for _ in range(rounds) for row in chosen]
         with click.progressbar(order, label="processes", item_show_func=str, file=sys.stderr) as bar:
             for row in bar:
-                runs[row].append(run_worker(__file__, row, path, setting))
-    text = table(runs, setting)
-    click.echo(text)
-    if out:
-        out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-        out.with_suffix(".json").write_text(json.dumps({"setting": setting, "runs": runs}, indent=2), encoding="utf-8")
+                runs.setdefault(row, []).append(run_worker(__file__, row, path, setting))
+                if out:  # what is measured is kept, whatever comes
+                    _write(runs, setting, out)
+    click.echo(table(runs, setting))
+
+
+def _write(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any], out: Path) -> None:
+    out.with_suffix(".md").write_text(table(runs, setting) + "\n", encoding="utf-8")
+    out.with_suffix(".json").write_text(json.dumps({"setting": setting, "runs": runs}, indent=2), encoding="utf-8")
 
 
 def measure(
