@@ -88,8 +88,15 @@ def report(training: Training) -> str:
         "device": device_name(training.device),
         "data": task_fingerprint(head),
         "skipped_steps": training.position.skipped,
+        "skipped_files": skipped_files(head),
     }
     return write_report(training.folder, facts)
+
+
+def skipped_files(head: nn.Module) -> int:
+    """How many files ``--skip-bad-files`` has left out; 0 without it, and for tasks that do not know it."""
+    path = head.skips.path if getattr(head, "skips", None) is not None else None
+    return len(path.read_text(encoding="utf-8").splitlines()) if path is not None and path.is_file() else 0
 
 
 def report_again(training: Training) -> str:

@@ -29,7 +29,7 @@ FACTS = {
     "device": "its name",
     "data": "split -> fingerprint (upstream_elp.training.datafiles)",
     "skipped_steps": "optimizer steps that were left out",
-    "skipped_files": "files that could not be read",
+    "skipped_files": "number of files that could not be used",
 }
 """What a run hands over beside its folder; what it does not know may be left out."""
 REPRODUCE = ("command", "versions", "config", "args", "data")

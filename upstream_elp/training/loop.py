@@ -125,6 +125,8 @@ class Training:
             saving.clean_up(self.folder)
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
         self._go_on(self.runner.init_ckpt)
+        if self.leads and not self.position.step:
+            saving.rehearse(record.states(self, [randomness.capture(self.device)]), self.folder)
 
     def _specaug(self) -> Any:
         if not self.config.get("specaug"):
