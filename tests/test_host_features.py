@@ -20,7 +20,7 @@ from upstream_elp.host.features import warn_unreached
 )
 def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreached, caplog):
     expert = make_expert(config="le")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), torch.no_grad():  # as S3PRL's featurizer calls it
         warn_unreached(expert, [torch.randn(4000)], selection, layer)
     assert "they stay untrained" in caplog.text
     assert not expert.trained
@@ -35,7 +35,7 @@ def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreache
 
 @pytest.mark.parametrize("config", ["e_only", "weighted_sum"])
 def test_nothing_is_said_where_everything_is_reached(config, caplog):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), torch.no_grad():
         warn_unreached(make_expert(config=config), [torch.randn(4000)], "last_hidden_state", None)
     assert not caplog.text
 

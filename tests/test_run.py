@@ -1,6 +1,7 @@
 """``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import sys
@@ -317,8 +318,25 @@ def test_a_failed_download_is_one_sentence():
         runner._one_sentence(),
     ):
         raise requests.ConnectionError("Max retries exceeded", request=request)
-    with pytest.raises(OSError, match="disk full"), runner._one_sentence():
-        raise OSError("disk full")
+    with pytest.raises(OSError, match="something else"), runner._one_sentence():
+        raise OSError("something else")
+
+
+def test_a_full_disk_is_one_sentence():
+    """Checkpoints say more; log lines and pictures can meet it too."""
+    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), runner._one_sentence():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_config_that_no_checkpoint_could_hold_is_told_before_the_first_step(tmp_path):
+    config = stock_config("fluent_commands", tmp_path, total_steps=2, save_step=2)
+    config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML makes a date of it
+    words = (
+        f"-m train -u wavlm_local -k {tiny_backbone()} -d fluent_commands -c {config} -p {tmp_path}/exp --device cpu"
+    )
+    with pytest.raises(ElpError, match=r"could not be loaded again: .*datetime\.date.*put these in quotes"):
+        run(words.split())
+    assert not list((tmp_path / "exp").glob("*.ckpt")) and not list((tmp_path / "exp").glob(".*"))
 
 
 def test_a_missing_file_inside_s3prl_is_one_sentence(trained):

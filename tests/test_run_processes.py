@@ -4,9 +4,11 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -223,6 +225,39 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(tmp_path):
     for name, tensor in one.items():
         if tensor.is_floating_point() and "best_score" not in name:
             assert (tensor - two[name]).abs().max() < 1e-6, name
+
+
+def _processes(folder: Path) -> list[int]:
+    """Every process that has a folder in its command line, and its children."""
+    rows = subprocess.run(
+        ["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [int(row.split()[0]) for row in rows if "upstream_elp.run" in row and str(folder) in row]
+
+
+@pytest.mark.slow
+def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
+    """As SLURM sends it: to torchrun, to the ranks and to their workers; torchrun then hands its own on."""
+    from tests import toy_corpora
+
+    toy_corpora.fluent_speech_commands(tmp_path)
+    values = {"total_steps": 10**6, "eval_step": 10**6, "save_step": 10**6, "log_step": 2}
+    steps = ",,".join(f"config.runner.{key}={value}" for key, value in values.items())
+    steps += ",,config.downstream_expert.datarc.num_workers=1,,config.downstream_expert.datarc.train_batch_size=2"
+    words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path}"
+    command = [*TORCHRUN, "-m", "upstream_elp.run", *words.split(), "--device", "cpu", "-o", steps]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    end = time.monotonic() + 120
+    while not (tmp_path / "exp" / "train.jsonl").exists():
+        assert job.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    for number in _processes(tmp_path):
+        os.kill(number, signal.SIGTERM)
+    output, _ = job.communicate(timeout=60)
+    assert output.count("stopped by SIGTERM after step") == 1, output[-3000:]
+    assert len(list((tmp_path / "exp").glob("states-*.ckpt"))) == 1
+    assert _processes(tmp_path) == []
 
 
 # starts a run whose second rank meets a fault that the first knows nothing of

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from tests import toy_corpora
 from tests.test_heads_run import SMALL
@@ -312,6 +313,27 @@ def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_p
     in_evaluation[:] = [signal_workers]
     run(_one_by_one(_flags("elp_ic", data, tmp_path, workers=1)))
     assert not in_evaluation and (tmp_path / "dev-best.ckpt").is_file()
+
+
+class Masks:
+    """Items are the signals that are held back where the item is read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def get_dataloader(self, split):
+        return DataLoader(self, num_workers=1, collate_fn=list)
+
+
+def test_workers_get_no_signal_while_they_start():
+    from upstream_elp.training.batches import Epoch
+
+    ((masks,),) = Epoch(Masks(), "train", epoch=0, seed=0)
+    assert masks >= set(stop.SIGNALS)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(stop.SIGNALS)
 
 
 def test_another_ctrl_c_ends_at_once_and_no_other_signal(monkeypatch):

@@ -5,6 +5,7 @@ rank, our tasks' config, ``-f`` for untrained adapters), and calls S3PRL's own `
 """
 
 import contextlib
+import errno
 import importlib
 import importlib.util
 import os
@@ -115,13 +116,15 @@ def _close_progress_bars() -> None:
 
 
 def _told(error: OSError) -> ElpError | None:
-    """The sentence for a missing file or a failed download, None for anything else."""
+    """The sentence for a missing file, a full disk or a failed download, None for anything else."""
     address = getattr(getattr(error, "request", None), "url", None)
     if address:
         return ElpError(
             f"cannot download {address}: no connection; run `elp fetch NAME` on a machine with a network first, "
             "or give a local copy with -k"
         )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ElpError(f"{error.strerror}: make room, then go on from the last checkpoint with -a")
     if error.filename is None or not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1]

@@ -197,8 +197,11 @@ class DroppingLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:
         self.skip.restart()
+        return self._present(super().__iter__())  # which starts the workers, here and not at the first batch
+
+    def _present(self, batches: Iterator[Any]) -> Iterator[Any]:
         yielded = False
-        for batch in super().__iter__():
+        for batch in batches:
             if batch is not None:
                 yielded = True
                 yield batch

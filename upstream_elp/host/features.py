@@ -93,12 +93,12 @@ def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selectio
     if injection is None or upstream.trained or not injection.declared:
         return
     parameters = injection.parameters(upstream)
-    with torch.enable_grad():
+    with torch.enable_grad():  # S3PRL's featurizer looks at the upstream without gradients
         value = upstream(wavs)[selection]
+        chosen = value if torch.is_tensor(value) else list(value.values() if isinstance(value, dict) else value)
+        chosen = [chosen] if torch.is_tensor(chosen) else chosen if layer is None else [chosen[layer]]
+        total = sum(feature.sum() for feature in chosen)
     upstream.trained = False  # that pass was no training
-    chosen = value if torch.is_tensor(value) else list(value.values() if isinstance(value, dict) else value)
-    chosen = [chosen] if torch.is_tensor(chosen) else chosen if layer is None else [chosen[layer]]
-    total = sum(feature.sum() for feature in chosen)
     gradients = [None] * len(parameters)
     if total.requires_grad:
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)

@@ -87,7 +87,7 @@ def use_our_loop(runner: ModuleType) -> None:
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
             from upstream_elp.training.batches import Undisturbed
-            from upstream_elp.training.stop import Stopped
+            from upstream_elp.training.stop import Stopped, held
 
             expert = self.downstream.model
             loader = expert.get_dataloader(split)
@@ -96,7 +96,9 @@ def use_our_loop(runner: ModuleType) -> None:
             batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
             records: dict[str, list] = defaultdict(list)
             batch_ids = []
-            bar = tqdm(loader, total=batches, desc=split, dynamic_ncols=True, leave=False)
+            with held():
+                items = iter(loader)
+            bar = tqdm(items, total=batches, desc=split, dynamic_ncols=True, leave=False)
             with torch.no_grad(), bar as shown:
                 for batch_id, (wavs, *others) in enumerate(shown):
                     if batch_id >= batches:

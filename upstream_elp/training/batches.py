@@ -16,7 +16,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from upstream_elp.training import randomness
-from upstream_elp.training.stop import SIGNALS
+from upstream_elp.training.stop import SIGNALS, held
 
 
 class SeededItems(Dataset):
@@ -47,6 +47,8 @@ class SeededItems(Dataset):
 
 class Undisturbed:
     """Start-up of a worker process: signals to the process group are the main process's business.
+
+    A forked worker is started with them held back; one that is spawned learns it here.
 
     Args:
         then: the loader's own start-up function.
@@ -79,9 +81,9 @@ class Epoch:
             randomness.seed_host(seed, epoch, "order")
             loader = _loader(expert, split, epoch)
             self.total = len(loader) if not isinstance(loader.dataset, IterableDataset) else None
-            self._loader = _continued(loader, (seed, epoch), start)
             # made here, since it draws the workers' seed
-            self._iterator = iter(self._loader)
+            with held():
+                self._iterator = iter(_continued(loader, (seed, epoch), start))
 
     def __iter__(self) -> Iterator[Any]:
         """The remaining batches; reading them leaves the process's random states alone."""

@@ -130,6 +130,8 @@ class Training:
             saving.clean_up(self.folder)
             saving.check_room(self.folder, sum(p.numel() for p in self.parameters))
         self._go_on(self.runner.init_ckpt)
+        if self.leads and not self.position.step:
+            saving.rehearse(record.states(self, [randomness.capture(self.device)]), self.folder)
         if self.device.type == "cuda":  # the report's peak is this training's, also in a process that did more
             torch.cuda.reset_peak_memory_stats(self.device)
 

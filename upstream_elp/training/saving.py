@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import torch
 from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.host import experiment
+from upstream_elp.safe_load import why_refused
+from upstream_elp.training.states import load_states
 
 NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records", "Position")
 """Left out of ``*-best.ckpt``, which are for evaluation and export."""
@@ -77,6 +81,32 @@ def check_room(folder: Path, parameters: int) -> None:
             f"{folder} has {free / 1e6:.0f} MB of free space, but two checkpoints of this run need {needed / 1e6:.0f} "
             "MB; make room or use another -p"
         )
+
+
+def rehearse(states: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint and read it back, so that one that could not be used is told before the first step.
+
+    Args:
+        states: what will be kept, as far as it is there before training.
+        folder: the experiment directory; nothing stays in it.
+
+    Raises:
+        ElpError: if it cannot be written, or holds what does not load without running code.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".rehearsal.ckpt.") as file:
+        try:
+            torch.save(states, file)
+            file.flush()
+        except (OSError, RuntimeError, pickle.PicklingError) as error:
+            raise ElpError(_not_written(folder / "states-0.ckpt", error)) from error
+        try:
+            load_states(file.name)
+        except ElpError as error:
+            reason = why_refused(error.__cause__) if isinstance(error.__cause__, Exception) else error
+            raise ElpError(
+                f"a checkpoint of this run could not be loaded again: {reason}; look at the config for values that are "
+                "neither numbers, texts nor lists of them, such as dates, and put these in quotes"
+            ) from error
 
 
 def plain_records(records: Mapping[str, list]) -> dict[str, list] | None:

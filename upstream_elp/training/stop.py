@@ -55,6 +55,16 @@ class StopRequest:
 
 
 @contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back while the block runs; processes that it forks never get them, not even as they start."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def noted() -> Iterator[StopRequest]:
     """Take signals as requests while the block runs."""
     request = StopRequest()
