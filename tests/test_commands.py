@@ -79,6 +79,25 @@ def test_a_wrong_name_is_one_sentence_with_the_valid_ones(words, named, monkeypa
     assert error.startswith("elp: error: ") and named in error and error.count("\n") == 1
 
 
+def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
+    import requests
+
+    import upstream_elp
+
+    upstream_elp.register()
+    from s3prl import hub
+
+    request = requests.Request("GET", "https://example.org/wavlm.pt").prepare()
+
+    def offline(**_):
+        raise requests.ConnectionError("HTTPSConnectionPool(host='example.org'): Max retries exceeded", request=request)
+
+    monkeypatch.setattr(hub, "wavlm_base", offline)
+    assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
+
+
 @pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])
 def test_help_is_printed_whole(words, statuses, monkeypatch, capsys):
     assert elp(*words, monkeypatch=monkeypatch) in statuses  # without a command, newer versions of click have 2
