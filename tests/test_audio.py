@@ -84,6 +84,7 @@ def test_files_that_are_no_audio(tmp_path):
         path = tmp_path / name
         path.write_bytes(content)
         assert "cannot be decoded" in refusal(path)
+        assert refusal(path).count(name) == 1 and "b'" not in refusal(path)
         with pytest.raises(ElpError, match="cannot be decoded"):
             audio_length(path)
 

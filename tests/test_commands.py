@@ -65,12 +65,44 @@ def test_params_as_json(monkeypatch, capsys):
         (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
+        (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
+        (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
+        (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),
+        (("doctor", "--jason"), "'--json'"),
+        (("mini-superb", "out", "--seed", "x"), "'x' is not a valid integer"),
+        (("mini-backbone", "b.pt", "--norm", "mid"), "'mid' is not one of 'post', 'pre'"),
     ],
 )
 def test_a_wrong_name_is_one_sentence_with_the_valid_ones(words, named, monkeypatch, capsys):
     assert elp(*words, monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err
     assert error.startswith("elp: error: ") and named in error and error.count("\n") == 1
+
+
+def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
+    import requests
+
+    import upstream_elp
+
+    upstream_elp.register()
+    from s3prl import hub
+
+    request = requests.Request("GET", "https://example.org/wavlm.pt").prepare()
+
+    def offline(**_):
+        raise requests.ConnectionError("HTTPSConnectionPool(host='example.org'): Max retries exceeded", request=request)
+
+    monkeypatch.setattr(hub, "wavlm_base", offline)
+    assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
+
+
+@pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])
+def test_help_is_printed_whole(words, statuses, monkeypatch, capsys):
+    assert elp(*words, monkeypatch=monkeypatch) in statuses  # without a command, newer versions of click have 2
+    told = capsys.readouterr()
+    assert f"{told.out}{told.err}".startswith("Usage: elp") and "error" not in told.err
 
 
 def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp_path, monkeypatch, capsys):

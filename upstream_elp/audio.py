@@ -144,7 +144,8 @@ def _check_exists(path: PathLike) -> None:
 
 
 def _unreadable(path: PathLike, error: Exception) -> AudioError:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = getattr(error, "error_string", None) or error  # soundfile's whole text repeats the path, as bytes
+    reason = " ".join(str(reason).split()).rstrip(".")
     sentence = f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it"
     return AudioError(sentence, path)
 

@@ -30,6 +30,10 @@ COMMANDS = {
 }
 
 
+_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What newer versions of click raise, with the help as its message, where a command is missing."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported on use, so that ``elp --help`` does not load torch."""
 
@@ -59,6 +63,13 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except ElpError as error:
         sentence = str(error)
+    except click.ClickException as error:
+        if isinstance(error, _HELP):
+            error.show()
+            sys.exit(error.exit_code)
+        context = getattr(error, "ctx", None)
+        hint = f"; `{context.command_path} --help` lists what it takes" if context else ""
+        sentence = f"{error.format_message().rstrip('.')}{hint}"
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -77,9 +88,14 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit status 2."""
-    with told_in_one_line():
-        group(prog_name="elp")
+    """Run the command line and exit; a user's mistake is one sentence and exit status 2."""
+    try:
+        with told_in_one_line():
+            status = group.main(prog_name="elp", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        click.echo("elp: aborted", err=True)
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -32,5 +32,9 @@ def fetch(name: str, refresh: bool) -> None:
     try:
         expert = getattr(hub, model.name)(refresh=refresh)
     except OSError as error:  # urllib and requests errors are OSErrors
-        raise ElpError(f"cannot download {model.name}: {' '.join(str(error).split())}") from error
+        address = getattr(getattr(error, "request", None), "url", None)
+        reason = " ".join(str(error).split())
+        if address and type(error).__name__ == "ConnectionError":  # requests wraps the reason in three others
+            reason = f"no connection to {address}; run this on a machine with a network, or give a local copy with -k"
+        raise ElpError(f"cannot download {model.name}: {reason}") from error
     click.echo(f"{model.name}: sha256 {fingerprint(expert).sha256}")

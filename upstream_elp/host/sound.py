@@ -56,7 +56,7 @@ def load(
             samples = file.read(num_frames, dtype=dtype, always_2d=True)  # (samples, channels)
             rate = file.samplerate
     except (OSError, soundfile.SoundFileError) as error:
-        raise ElpError(f"cannot read audio file {uri}: {error}; replace or remove the file") from error
+        raise _unreadable(uri, error) from error
     wav = torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples))
     return wav, rate
 
@@ -70,9 +70,14 @@ def info(uri: Any, format: str | None = None, buffer_size: int = 4096, backend: 
     try:
         head = soundfile.info(_handle(uri))
     except (OSError, soundfile.SoundFileError) as error:
-        raise ElpError(f"cannot read audio file {uri}: {error}; replace or remove the file") from error
+        raise _unreadable(uri, error) from error
     encoding = "FLAC" if head.format == "FLAC" else _encoding(head.subtype)
     return AudioMetaData(head.samplerate, head.frames, head.channels, _BITS.get(head.subtype, 0), encoding)
+
+
+def _unreadable(uri: Any, error: Exception) -> ElpError:
+    reason = getattr(error, "error_string", None) or error  # soundfile's whole text repeats the path
+    return ElpError(f"cannot read audio file {uri}: {str(reason).strip().rstrip('.')}; replace or remove the file")
 
 
 def _handle(uri: Any) -> Any:
