@@ -9,6 +9,7 @@ import errno
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ import click
 from upstream_elp.cli import told_in_one_line
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
+
+COMMAND_VARIABLE = "ELP_COMMAND"
+"""Where a run's report finds the command as it was given; S3PRL's own sees its flags alone."""
 
 
 def run(argv: Sequence[str]) -> None:
@@ -37,7 +41,7 @@ def run(argv: Sequence[str]) -> None:
     from upstream_elp.host import compat, data, places, plans
 
     plan = plans.read(argv)
-    with _environment(plan.env):
+    with _environment({**plan.env, COMMAND_VARIABLE: shlex.join(["elp", "run", *argv])}):
         plans.complete(plan)
         if plans.leads():
             data.forget_skipped(plan)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,6 +70,7 @@ def device_name(device: torch.device) -> str:
 
 def report(training: Training) -> str:
     """Write the report of a run that has ended into its folder, and return it as a short table."""
+    from upstream_elp.run import COMMAND_VARIABLE
     from upstream_elp.training.datafiles import task_fingerprint
     from upstream_elp.training.report import write_report
 
@@ -76,7 +79,7 @@ def report(training: Training) -> str:
         head.dataset(training.split)  # built by now, unless there was no step left to make
     upstream = getattr(training.runner.upstream.model, "module", training.runner.upstream.model)
     facts = {
-        "command": sys.argv,
+        "command": shlex.split(os.environ.get(COMMAND_VARIABLE, "")) or sys.argv,
         "versions": versions(),
         "config": training.config,
         "args": vars(training.args),
