@@ -48,6 +48,20 @@ def test_a_run_and_a_mistake_as_programs(tmp_path):
     assert wrong.stderr.startswith("elp: error: -d elp_sar: no such name")
 
 
+def test_a_bad_file_that_a_worker_meets_ends_the_run_with_its_path(tmp_path):
+    """And with its process: Python waits for workers at its exit."""
+    from tests import toy_corpora
+    from tests.test_skips import break_late
+
+    root = toy_corpora.fluent_speech_commands(tmp_path)
+    bad = sorted(root.rglob("train-*.wav"))[2]
+    break_late(bad)
+    words = f"-m train -u fbank -d elp_ic --device cpu --data {tmp_path} -p {tmp_path}/exp"
+    done = call([*RUN, *words.split(), "-o", "config.downstream_expert.datarc.num_workers=1"])
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"elp: error: {bad}"), done.stderr[-500:]
+
+
 @pytest.mark.parametrize(
     ("program", "method", "task"),
     [

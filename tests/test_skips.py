@@ -221,7 +221,8 @@ def test_a_run_with_the_flag(data, tmp_path, capsys):
     lines = [json.loads(line) for line in (exp / "metrics.jsonl").read_text().splitlines()]
     assert {(line["split"], line["skipped"]) for line in lines} == {("train", 2), ("dev", 1)}
     assert {line["items"] for line in lines if line["split"] == "dev"} == {3}
-    assert json.loads((exp / "results.json").read_text())["skipped_files"] == 3
+    results = json.loads((exp / "results.json").read_text())
+    assert (results["skipped_files"], results["command"]) == (3, ["elp", "run", *fresh, "--skip-bad-files"])
     assert f"WARNING: 3 files could not be used and were skipped; they are listed in {exp / FILE}" in (
         capsys.readouterr().err
     )

@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> None:
         for note in [copy, *plan.notes] if plans.leads() else []:
             click.echo(f"elp: {note}", err=True)
         try:
-            with _arguments(main_module, plan.argv), _one_sentence():
+            with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
                 main_module.main()
         finally:
             if plan.skip_bad_files and plans.leads() and (warning := data.skipped(plan)):
@@ -98,13 +98,30 @@ def _one_sentence() -> Iterator[None]:
         yield
     except ElpError as error:
         _close_progress_bars()
-        raise ElpError(str(error).split("ElpError: ")[-1].strip()) from error
+        raise ElpError(str(error).split(f"{type(error).__name__}: ")[-1].strip()) from error
     except OSError as error:
         told = _told(error)
         if told is None:
             raise
         _close_progress_bars()
         raise told from error
+
+
+@contextlib.contextmanager
+def _frames_released() -> Iterator[None]:
+    """Let go of what the frames of a failed run hold, above all its data loader: its processes end with it.
+
+    They heed no signal, and an exception that came from one of them is part of a cycle, so that the loader would live
+    until Python's exit, which waits for the processes.
+    """
+    try:
+        yield
+    except BaseException as error:
+        link: BaseException | None = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__cause__ or link.__context__
+        raise
 
 
 def _close_progress_bars() -> None:
