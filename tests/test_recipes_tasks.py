@@ -239,6 +239,10 @@ def test_a_recipe_is_found_by_its_name_and_s3prl_gets_a_whole_file(tmp_path):
     assert Path(named.args.config).name == "ic_quick.yaml"
     with pytest.raises(ElpError, match="-c ic_quik: no such file; did you mean the recipe ic_quick"):
         plan(*ic_words(tmp_path, "ic_quik"), "-p", str(tmp_path / "named"))
+    for other in ("er_quick", "asr_reference", "elp_sv"):
+        task = f"elp_{other.removeprefix('elp_').split('_')[0]}"
+        with pytest.raises(ElpError, match=f"-c {other} is a recipe of -d {task}, not of -d elp_ic"):
+            plan(*ic_words(tmp_path, other), "-g", "le", "-p", str(tmp_path / "named"))
 
 
 def test_a_run_from_a_recipe_trains_with_it_and_goes_on(tmp_path):

@@ -86,10 +86,12 @@ def config(args: Namespace, script: Path | None) -> Path:
     """The task config: ``-c`` (a file or the name of a recipe), or the one that comes with the task.
 
     Raises:
-        ElpError: if ``-c`` names neither, or the task is S3PRL's and its wheel ships no config.
+        ElpError: if ``-c`` names neither, or another task's recipe; or the task is S3PRL's, which ships no config.
     """
     if args.config:
-        return recipe("-c", args.config)
+        path = recipe("-c", args.config)
+        _same_task(args, path)
+        return path
     ours = places.our_tasks_folder() / args.downstream / "config.yaml"
     roots = [Path(), *([script.parent] if script else []), places.s3prl_folder()]
     stock = [root / "downstream" / args.downstream / "config.yaml" for root in roots]
@@ -100,6 +102,15 @@ def config(args: Namespace, script: Path | None) -> Path:
         f"-c is missing: s3prl's package ships no config for its task {args.downstream}; copy "
         f"s3prl/downstream/{args.downstream}/config.yaml from its repository, set the data paths and give it with -c"
     )
+
+
+def _same_task(args: Namespace, path: Path) -> None:
+    """Refuse a recipe of another task of ours: some have no key that the task lacks, and would train on."""
+    if recipes.names().get(args.config) != path or args.downstream not in places.our_tasks():
+        return
+    task = args.config if args.config in places.our_tasks() else f"elp_{args.config.split('_')[0]}"
+    if task != args.downstream:
+        raise ElpError(f"-c {args.config} is a recipe of -d {task}, not of -d {args.downstream}")
 
 
 def recipe(flag: str, name: str) -> Path:

@@ -31,7 +31,10 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     """
     args = states["Args"]
     if not str(args.upstream).startswith("elp_"):
-        raise ElpError(f"{where} was trained with the upstream {args.upstream}, which has no adapters")
+        raise ElpError(
+            f"{where} was trained with the upstream {args.upstream}, which has no adapters; only elp_* upstreams can "
+            "be exported, merged, or used by elp infer"
+        )
     register()
     from s3prl import hub
 
