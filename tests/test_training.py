@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -410,6 +411,14 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         saving.check_room(tmp_path, 10**15)
 
 
+def test_a_damaged_checkpoint_names_the_one_before(data, tmp_path):
+    run(_flags("elp_ic", data, tmp_path))
+    path = tmp_path / f"states-{STEPS}.ckpt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ElpError, match=r"states-8\.ckpt .* cut off or damaged; remove it, .* on from states-6\.ckpt"):
+        run(["-m", "train", "-a", "-p", str(tmp_path), "--data", str(data), "--device", "cpu"])
+
+
 @pytest.fixture
 def poisoned(monkeypatch):
     """Losses of the given steps are not finite."""
@@ -504,3 +513,32 @@ def test_s3prls_own_loop_evaluates_our_checkpoints_alike(data, tmp_path):
         run(["-m", "evaluate", "-e", str(tmp_path / "dev-best.ckpt"), "--data", str(data), "--device", "cpu", *extra])
     ours, stock = _lines(tmp_path / "metrics.jsonl")[-2:]
     assert ours == stock and ours["split"] == "test"
+    (known,) = json.loads((tmp_path / "results.json").read_text())["tests"]
+    assert known["metrics"] == ours["metrics"] and known["checkpoint"] == "dev-best.ckpt"
+
+
+# --- what a person sees -----------------------------------------------------------------------------------------
+
+
+def test_the_bar_shows_loss_rate_metric_and_speed(data, tmp_path, capfd):
+    run(_flags("elp_ic", data, tmp_path, log_step=1))
+    shown = capfd.readouterr().err
+    assert re.search(r"8/8 .*loss=[\d.]+, lr=0\.0001, dev-acc=[\d.]+, utt/s=[\d.]+\]", shown)
+
+
+def test_a_head_that_no_gradient_reaches_is_told(data, tmp_path, monkeypatch, capfd):
+    from downstream_heads.elp_ic import task
+
+    build = task.DownstreamExpert.__init__
+
+    def with_a_spare_part(self, **kwargs):
+        build(self, **kwargs)
+        self.spare = torch.nn.Linear(2, 2)
+
+    run(_flags("elp_ic", data, tmp_path / "good"))
+    assert "no gradient reaches" not in capfd.readouterr().err
+    monkeypatch.setattr(task.DownstreamExpert, "__init__", with_a_spare_part)
+    run(_flags("elp_ic", data, tmp_path / "spare"))
+    assert (
+        capfd.readouterr().err.count("no gradient reaches Downstream.spare.weight, Downstream.spare.bias in the") == 1
+    )

@@ -385,7 +385,7 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
         (["merge", "wrong.ckpt", "out", "--backbone", backbone], give_states),
         (
             ["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"],
-            "give another states-*.ckpt, such as an earlier one",
+            "give a states-*.ckpt",
         ),
         (training(world, "-k", backbone, "-i", "wrong.ckpt"), "give a states-*.ckpt with -i"),
     ):

@@ -37,13 +37,22 @@ def saved(path: Path) -> tuple[Namespace, dict, int]:
     Raises:
         ElpError: if it is no checkpoint of S3PRL's runner.
     """
-    content = load_safely(path, mmap=True, hint="give another states-*.ckpt, such as an earlier one")
+    content = load_safely(path, mmap=True, hint=_instead(path))
     args, config = (content.get("Args"), content.get("Config")) if isinstance(content, dict) else (None, None)
     names = [getattr(args, name, None) for name in ("upstream", "downstream")]
     if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
         raise ElpError(f"{path} is no checkpoint of run_downstream: its Args or Config are missing or incomplete")
     defaults = vars(flags.s3prl().parse_args(["-m", "train"]))  # S3PRL too fills in the flags that Args lacks
     return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
+
+
+def _instead(path: Path) -> str:
+    """What to do about a checkpoint that cannot be read."""
+    kept = states(path.parent)
+    if path not in kept:
+        return "give a states-*.ckpt"
+    earlier = kept[: kept.index(path)]
+    return f"remove it, and -a goes on from {earlier[-1].name}" if earlier else "none is earlier, so start again"
 
 
 def to_go_on(flag: str, path: Path, args: Namespace) -> None:

@@ -70,15 +70,17 @@ def use_our_loop(runner: ModuleType) -> None:
                 return []
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
-            from upstream_elp.training import randomness
+            from upstream_elp.training import randomness, report
 
             with contextlib.ExitStack() as stack:
                 stack.enter_context(randomness.preserved(self.args.device))
                 stack.enter_context(_eval_mode([entry.model for entry in self.all_entries]))
-                if logger is None:
-                    logger = stack.enter_context(_throwaway_logger())
+                writer = logger or stack.enter_context(_throwaway_logger())
                 _seed(self.args.seed)
-                return self._evaluate(split or self.args.evaluate_split, logger, global_step)
+                names = self._evaluate(split or self.args.evaluate_split, writer, global_step)
+            if logger is None:  # `-m evaluate`
+                report.add_tests(self.args.expdir)
+            return names
 
         def inference(self) -> None:
             """As S3PRL does, by one process."""

@@ -38,6 +38,21 @@ REPRODUCE = ("command", "versions", "config", "args", "data")
 """Facts without which a run cannot be repeated; their absence is told."""
 
 
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a ``results.json``.
+
+    Raises:
+        ElpError: if it is not ours.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ElpError(f"{path} is not readable ({error}); remove it and run `elp report` again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ElpError(f"{path} is no {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
+    return content
+
+
 def known_facts(expdir: Path) -> dict[str, Any]:
     """The facts that a folder still holds: those of ``results.json``, else what a checkpoint says.
 
@@ -46,12 +61,7 @@ def known_facts(expdir: Path) -> dict[str, Any]:
     """
     path = expdir / RESULTS
     if path.is_file():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ElpError(f"{path} is not readable ({error}); remove it and run `elp report` again") from error
-        if not isinstance(old, dict) or old.get("format") != FORMAT:
-            raise ElpError(f"{path} is no {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
+        old = read_results(path)
         return {key: old.get(key) for key in FACTS}
     found = checkpoints(expdir)
     if not found:

@@ -11,7 +11,6 @@ import math
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,17 @@ from torch import nn
 from tqdm import tqdm
 
 from upstream_elp.errors import ElpError
-from upstream_elp.training import build, ending, randomness, record, saving
+from upstream_elp.training import build, ending, progress, randomness, record, saving
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
+from upstream_elp.training.position import Position
 from upstream_elp.training.precision import Precision
 from upstream_elp.training.stop import Stopped, StopRequest, noted
 
 STOPPED = 143
 """Exit status after a signal, as a shell gives it for SIGTERM: not done, and not failed either."""
 MAX_FAILED_STEPS = 10
-
-
-@dataclass
-class Position:
-    """How far training has come: everything that a checkpoint needs beside the tensors."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches of the epoch that were used."""
-    skipped: int = 0
-    """Steps that were left out because something was not finite or did not fit into memory."""
-    in_a_row: int = 0
-    records: dict[str, list] = field(default_factory=lambda: defaultdict(list))
-    """What the head recorded since the last log line."""
-    batch_ids: list[int] = field(default_factory=list)
-    pending: list[str] = field(default_factory=list)
-    """Splits that are still to be evaluated at this step, since a signal broke the evaluation off."""
 
 
 class Training:
@@ -69,8 +51,11 @@ class Training:
         self._random: list[dict[str, Any]] | None = None
         self._group: list[Any] = []
         """Batches of the step that is being filled; empty whenever a checkpoint is written."""
-        self._loss, self._norm = 0.0, math.nan
-        self._since, self._utterances = time.monotonic(), 0
+        self.loss, self._norm = 0.0, math.nan
+        """Of the step under way, and its gradient's norm before clipping."""
+        self._since, self.utterances = time.monotonic(), 0
+        """Since the last line of the log, or the start."""
+        self._looked = False
 
     @property
     def unlogged_seconds(self) -> float:
@@ -144,15 +129,9 @@ class Training:
 
     def _go_on(self, states: dict[str, Any]) -> None:
         """Take up a checkpoint's position and random states; S3PRL's own know the epoch alone."""
-        position = self.position
-        position.step, position.epoch = states.get("Step", 0), states.get("Epoch", 0)
-        kept = states.get("Position")
-        if kept is not None:
-            position.batch, position.skipped = kept["batch"], kept["skipped"]
-            position.in_a_row, position.batch_ids = kept["in_a_row"], list(kept["batch_ids"])
-            position.pending = list(kept.get("pending", ())) if self.args.past_exp else []  # not with -i
-        if states.get("Records") is not None:
-            position.records.update({key: list(values) for key, values in states["Records"].items()})
+        self.position = position = Position.of(states)
+        if not self.args.past_exp:  # -i: another run's evaluations are not this one's
+            position.pending = []
         if states.get("Scaler"):
             self.precision.scaler.load_state_dict(states["Scaler"])
         if self.leads:  # also at step 0: a run that was killed before its first checkpoint has left lines
@@ -164,9 +143,7 @@ class Training:
     def _logger(self) -> contextlib.AbstractContextManager:
         if not self.leads:
             return contextlib.nullcontext()
-        from tensorboardX import SummaryWriter
-
-        return contextlib.closing(SummaryWriter(str(self.folder), purge_step=self.position.step + 1))
+        return contextlib.closing(progress.Writer(str(self.folder), purge_step=self.position.step + 1))
 
     def _bar(self) -> tqdm:
         step = self.position.step
@@ -223,6 +200,7 @@ class Training:
             for number, batch in enumerate(group):
                 with self._synchronized(number == len(group) - 1):
                     self._backward(batch)
+            self._look_at_gradients()
             problem = self._update()
         except torch.OutOfMemoryError as error:
             waves = ", ".join(str(len(wav)) for wav in batch[0])
@@ -246,25 +224,23 @@ class Training:
         if self.specaug is not None:
             features, _ = self.specaug(features)
         loss = self.runner.downstream.model(self.split, features, *others, records=self.position.records)
-        self._loss += float(loss.detach()) / self.accumulate
-        self._utterances += len(wavs)
+        self.loss += float(loss.detach()) / self.accumulate
+        self.utterances += len(wavs)
         self.precision.scaler.scale(loss / self.accumulate).backward()
+
+    def _look_at_gradients(self) -> None:
+        """Once, before the first update."""
+        if self.leads and not self._looked and (sentence := progress.unreached(self)):
+            self.bar.write(f"elp: {sentence}", file=sys.stderr)
+        self._looked = True
 
     def _update(self) -> str | None:
         """Clip and step; what is wrong with the step, if anything: the same on every rank."""
-        scaler = self.precision.scaler
-        scaler.unscale_(self.optimizer)
+        self.precision.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
         self._norm = float(norm)
-        self._loss = record.mean_over_ranks(self._loss, self.device)
-        finite_loss, scale = math.isfinite(self._loss), scaler.get_scale()
-        finite = finite_loss and math.isfinite(self._norm)
-        if finite:
-            scaler.step(self.optimizer)
-        scaler.update()  # lowers the scale where a gradient overflowed
-        if finite or (finite_loss and scaler.get_scale() < scale and scale > 1):
-            return None
-        return f"the {'gradient' if finite_loss else 'loss'} is not finite"
+        self.loss = record.mean_over_ranks(self.loss, self.device)
+        return self.precision.step(self.optimizer, loss=self.loss, norm=self._norm)
 
     def _note(self, problem: str | None) -> None:
         """Count steps that were left out; too many in a row end the run, with a checkpoint of what there is."""
@@ -301,12 +277,11 @@ class Training:
         """Log, evaluate and save, where the block says so; only the leader writes."""
         position, block = self.position, self.block
         self.bar.update(1)
-        if self.leads and position.step % 10 == 0:
-            rate = self._utterances / max(time.monotonic() - self._since, 1e-9)
-            self.bar.set_postfix(loss=f"{self._loss:.3g}", lr=f"{max(self.rates.values()):.2g}", utt_s=f"{rate:.1f}")
+        if self.leads and (position.step % progress.EVERY == 0 or position.step % block["log_step"] == 0):
+            self.bar.set_postfix(progress.figures(self))
         if position.step % block["log_step"] == 0:
             self._log()
-        self._loss = 0.0
+        self.loss = 0.0
         names = self._evaluated(block["eval_dataloaders"]) if self._due("eval_step") else []
         if self._due("save_step"):
             names.append(f"states-{position.step}.ckpt")
@@ -341,8 +316,8 @@ class Training:
                 total_batch_num=self.batches,
             )
             seconds = time.monotonic() - self._since
-            record.append_line(self, loss=self._loss, norm=self._norm, utterances=self._utterances, seconds=seconds)
-            self._since, self._utterances = time.monotonic(), 0
+            record.append_line(self, loss=self.loss, norm=self._norm, utterances=self.utterances, seconds=seconds)
+            self._since, self.utterances = time.monotonic(), 0
         position.records, position.batch_ids = defaultdict(list), []
 
     def _save(self, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -35,6 +36,26 @@ class Precision:
         """The context for the upstream and the featurizer."""
         dtype = TYPES[self.name]
         return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def step(self, optimizer: torch.optim.Optimizer, *, loss: float, norm: float) -> str | None:
+        """Make a step with gradients that are unscaled and clipped, unless something is not finite.
+
+        Args:
+            optimizer: what steps.
+            loss: of the step, the mean over ranks.
+            norm: of the gradient before clipping.
+
+        Returns:
+            What is wrong with the step, if anything; not that fp16's scale was too large, which was then lowered.
+        """
+        scale = self.scaler.get_scale()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite:
+            self.scaler.step(optimizer)
+        self.scaler.update()  # lowers the scale where a gradient overflowed
+        if finite or (math.isfinite(loss) and self.scaler.get_scale() < scale and scale > 1):
+            return None
+        return f"the {'gradient' if math.isfinite(loss) else 'loss'} is not finite"
 
 
 def name_of(runner: dict[str, Any]) -> str:

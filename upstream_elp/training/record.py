@@ -60,13 +60,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
         "Epoch": position.epoch,
         "Args": training.args,
         "Config": training.config,
-        "Position": {
-            "batch": position.batch,
-            "skipped": position.skipped,
-            "in_a_row": position.in_a_row,
-            "batch_ids": list(position.batch_ids),
-            "pending": list(position.pending),
-        },
+        "Position": position.entry(),
         "Random": random,
         "Records": saving.plain_records(position.records),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -20,7 +21,7 @@ from tabulate import tabulate
 
 from upstream_elp.errors import ElpError
 from upstream_elp.files import whole_file
-from upstream_elp.training.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts
+from upstream_elp.training.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG, Logs, metric_of, read_logs, show, summarize
 from upstream_elp.training.states import load_states
 from upstream_elp.training.weights import named_layer_weights
@@ -89,6 +90,18 @@ def rewrite(expdir: Path) -> dict[str, Any]:
         raise ElpError(f"{expdir} holds neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first")
     write_report(expdir, known_facts(expdir))
     return json.loads(results.read_text(encoding="utf-8"))
+
+
+def add_tests(expdir: str | os.PathLike) -> None:
+    """Add the evaluations of checkpoints to a folder's ``results.json``, if it has one.
+
+    Raises:
+        ElpError: if the file cannot be read.
+    """
+    path = Path(expdir) / RESULTS
+    if not path.is_file():
+        return
+    _write_results(path, {**read_results(path), "tests": read_logs(Path(expdir)).tests})
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -180,8 +193,7 @@ def _layers(expdir: Path, config: Mapping[str, Any], logs: Logs) -> tuple[list[t
 def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequence[tuple[str, float]]) -> None:
     from upstream_elp.training.curves import plot_curves, plot_layer_weights
 
-    with whole_file(expdir / RESULTS, encoding="utf-8") as file:
-        file.write(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
+    _write_results(expdir / RESULTS, results)
     plot_curves(logs, expdir / "curves.png")
     if not weights:
         return
@@ -190,6 +202,11 @@ def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequen
     args, adapter = results["args"] or {}, results["adapter"] or {}
     names = [args.get("downstream"), adapter.get("name") or args.get("upstream"), results["best_checkpoint"]]
     plot_layer_weights(weights, expdir / "layer_weights.png", title=", ".join(str(name) for name in names if name))
+
+
+def _write_results(path: Path, results: Mapping[str, Any]) -> None:
+    with whole_file(path, encoding="utf-8") as file:
+        file.write(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -50,9 +50,19 @@ def write(states: dict[str, Any], folder: Path, names: list[str], *, max_keep: i
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
             raise ElpError(_not_written(path, error)) from error
         written.append(path)
+    _sync(folder)
     for old in experiment.states(folder)[:-max_keep]:
         old.unlink(missing_ok=True)
     return written
+
+
+def _sync(folder: Path) -> None:
+    """Let the new names survive a loss of power, before the old files are deleted."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _not_written(path: Path, error: Exception) -> str:

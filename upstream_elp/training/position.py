@@ -1,0 +1,44 @@
+"""How far a training has come: everything that a checkpoint needs beside the tensors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_KEPT = ("batch", "skipped", "in_a_row", "batch_ids", "pending")
+
+
+@dataclass
+class Position:
+    """A place between two optimizer steps."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the epoch that were used."""
+    skipped: int = 0
+    """Steps that were left out because something was not finite or did not fit into memory."""
+    in_a_row: int = 0
+    records: dict[str, list] = field(default_factory=lambda: defaultdict(list))
+    """What the head recorded since the last log line."""
+    batch_ids: list[int] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    """Splits that are still to be evaluated at this step, since a signal broke the evaluation off."""
+
+    def entry(self) -> dict[str, Any]:
+        """What a checkpoint holds of it beside S3PRL's own Step and Epoch, and the records."""
+        values = {name: getattr(self, name) for name in _KEPT}
+        return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+
+    @classmethod
+    def of(cls, states: Mapping[str, Any]) -> Position:
+        """The position in a checkpoint; S3PRL's own know the step and the epoch alone."""
+        position = cls(step=states.get("Step", 0), epoch=states.get("Epoch", 0))
+        kept = states.get("Position") or {}
+        for name in _KEPT:
+            if name in kept:
+                setattr(position, name, list(kept[name]) if isinstance(kept[name], list) else kept[name])
+        position.records.update({key: list(values) for key, values in (states.get("Records") or {}).items()})
+        return position
