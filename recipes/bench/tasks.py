@@ -96,9 +96,27 @@ def _start(one_at_a_time: Lock, jobs: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
 
     class Training(loop.Training):
-        def _epoch(self, request: Any) -> None:
-            with one_at_a_time:
-                super()._epoch(request)
+        _holds = False
+
+        def _step(self, group: list[Any]) -> None:  # its batch is there, and so are the processes that load
+            if not self._holds:
+                self._holds = one_at_a_time.acquire()
+            super()._step(group)
+
+        def _save(self, *args: Any, **kwargs: Any) -> None:
+            self._let_go()
+            super()._save(*args, **kwargs)
+
+        def _let_go(self) -> None:
+            if self._holds:
+                one_at_a_time.release()
+            self._holds = False
+
+        def run(self) -> None:
+            try:
+                super().run()
+            finally:
+                self._let_go()
 
     loop.Training = Training
 
