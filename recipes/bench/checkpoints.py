@@ -37,7 +37,7 @@ STEPS = {"total_steps": 1, "save_step": 1, "eval_step": 1000, "log_step": 1000, 
 
 @click.command(help=__doc__)
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder with the corpora.")
-@click.option("--task", default="elp_ic", show_default=True)
+@click.option("--task", default="elp_ic", show_default=True, help="elp_ic, elp_er or elp_sv.")
 @click.option("--size", default="base", show_default=True, help="mini, base or large.")
 @click.option("--rounds", default=3, show_default=True, help="Times that every run is made.")
 @click.option("--out", default=Path("result/bench/checkpoints"), type=click.Path(path_type=Path), show_default=True)
@@ -80,7 +80,8 @@ def _run(name: str, backbone: Path, data: Path, task: str, expdir: Path) -> tupl
 
 def _override(values: dict[str, int]) -> str:
     words = [f"config.runner.{key}={value}" for key, value in values.items()]
-    return ",,".join([*words, "config.downstream_expert.datarc.num_workers=0"])
+    data = {"num_workers": 0, "train_batch_size": 2}  # a step that takes little, beside what a start takes
+    return ",,".join([*words, *(f"config.downstream_expert.datarc.{key}={value}" for key, value in data.items())])
 
 
 def _seconds(flags: list[str], checkpoint: Path) -> tuple[float, float]:
