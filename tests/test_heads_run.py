@@ -140,6 +140,16 @@ def test_a_missing_corpus_stops_at_once(task, data, tmp_path):
         run(["-m", "train", *upstream, *flags(task, empty, tmp_path / "exp"), *options(task, "linear")])
 
 
+def test_what_is_wrong_with_the_test_is_told_before_training(data, tmp_path, capsys):
+    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
+    steps = options("elp_sv", "linear", total_steps=1)
+    (data / "VoxCeleb1" / "voxceleb1_test_v2.txt").unlink()
+    run(["-m", "train", *upstream, *steps, *flags("elp_sv", data, tmp_path / "exp")])
+    told = capsys.readouterr().err
+    assert "an evaluation of test will meet 1 problem: the trial list" in told
+    assert (tmp_path / "exp" / "states-1.ckpt").is_file()
+
+
 def test_damaged_audio_in_a_worker_is_one_sentence(data, tmp_path):
     path = data / "fluent_speech_commands_dataset" / "wavs" / "speakers" / "trainspk" / "train-003.wav"
     path.write_bytes(b"RIFF")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +72,15 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     if task not in places.our_tasks() or args.mode == "inference":
         return []
     splits = ["train", *_eval_splits(plan.config)] if args.mode == "train" else [args.evaluate_split]
-    found = examine(
+    look = partial(
+        examine,
         task,
         plan.config,
-        splits=splits,
         variant=plan.final.downstream_variant,
         rate=BACKBONE_RATE if plan.final.upstream.startswith("elp_") else SMALLEST_RATE,
         options=Options(progress=True),
     )
+    found = look(splits=splits)
     blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
     if blocking:
         told = "; ".join(problem.text.rstrip(".") for problem in blocking[:SHOWN])
@@ -93,7 +95,21 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     if passed:
         first = found.survey.problems[0].text
         notes.append(f"{task}: {passed} problems do not keep this run from starting, such as: {first}")
+    if plan.fresh and args.mode == "train":
+        notes += _of_the_test(task, look)
     return notes
+
+
+def _of_the_test(task: str, look: Callable[..., Findings]) -> list[str]:
+    """What an evaluation after the training would meet: it is better known before."""
+    try:
+        problems = [problem.text for problem in look(splits=["test"]).survey.problems]
+    except ElpError as error:
+        problems = [str(error)]
+    if not problems:
+        return []
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems, such as"
+    return [f"{task}: an evaluation of test will meet {count}: {problems[0]}"]
 
 
 def forget_skipped(plan: Plan) -> None:
