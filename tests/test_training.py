@@ -31,6 +31,10 @@ TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]
 STEPS = 8
 
 
+def _cases(tasks, value, *, slow=False):
+    return [pytest.param(task, value, marks=pytest.mark.slow if slow else ()) for task in tasks]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return toy_corpora.write_all(tmp_path_factory.mktemp("data"))
@@ -95,8 +99,10 @@ def assert_same_run(expected: Path, found: Path) -> None:
         assert _lines(expected / name) == _lines(found / name), name
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("task", "workers"),
+    [*_cases(TASKS, 0), *_cases(["elp_sv"], 2), *_cases(["elp_asr", "elp_er", "elp_ic"], 2, slow=True)],
+)
 def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
     """Stopped after every saved step."""
     expdir, straight = tmp_path / "exp", tmp_path / "straight"
@@ -486,8 +492,15 @@ def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capf
 # --- precision and memory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "precision"),
+    [
+        *_cases(["elp_asr", "elp_er"], "bf16"),
+        *_cases(["elp_ic", "elp_sv"], "fp16"),
+        *_cases(["elp_ic", "elp_sv"], "bf16", slow=True),
+        *_cases(["elp_asr", "elp_er"], "fp16", slow=True),
+    ],
+)
 def test_mixed_precision_trains_and_evaluates(task, precision, data, tmp_path):
     run(_flags(task, data, tmp_path, precision=precision))
     states = load_states(tmp_path / f"states-{STEPS}.ckpt")
@@ -507,9 +520,11 @@ def test_gradient_checkpointing_gives_the_same_run(data, tmp_path):
         _same(one[key], other[key], key)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_s3prls_own_loop_evaluates_our_checkpoints_alike(task, data, tmp_path):
-    run(_flags(task, data, tmp_path))
+@pytest.mark.parametrize(
+    ("task", "preset"), [*_cases(["elp_ic"], "le"), *_cases(["elp_asr", "elp_er", "elp_sv"], "elp", slow=True)]
+)
+def test_s3prls_own_loop_evaluates_our_checkpoints_alike(task, preset, data, tmp_path):
+    run(_flags(task, data, tmp_path, preset=preset))
     best = next(tmp_path.glob("*-best.ckpt"))
     for extra in ([], ["--stock-loop"]):
         run(["-m", "evaluate", "-e", str(best), "--data", str(data), "--device", "cpu", *extra])
