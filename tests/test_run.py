@@ -102,7 +102,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         ("-m evaluate -e {root}", "give one of none.ckpt"),
         (
             "-m evaluate -e {root}/none.ckpt",
-            "none.ckpt is not a checkpoint that can be loaded safely.*; give another states",
+            "none.ckpt is not a checkpoint that can be loaded safely.*; give a states-",
         ),
         ("-m inference -e {exp} -t {root}/nothing.wav", "-t .*nothing.wav: no such file"),
         ("-m evaluate -e {exp} -d emotion", "trained with -d fluent_commands, not emotion"),

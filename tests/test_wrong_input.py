@@ -461,7 +461,7 @@ def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd)
     change, message = RESUMED[case]
     args = {**vars(world["states"]["Args"]), "downstream": "elp_ic", "expdir": "exp", "local_rank": None}
     config = yaml.safe_load((our_tasks_folder() / "elp_ic" / "config.yaml").read_text())
-    states = {**world["states"], "Args": argparse.Namespace(**args), "Config": config}
+    states = {**world["states"], "Optimizer": {}, "Args": argparse.Namespace(**args), "Config": config}
     change(states)
     torch.save(states, place / "states-1.ckpt")
     for mode in ("train", "evaluate"):

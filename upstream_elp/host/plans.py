@@ -139,8 +139,8 @@ def _resumed(plan: Plan) -> Namespace | None:
         experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)
     if args.mode == "train":
-        experiment.to_go_on(flag, found, old)
         blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
+        experiment.to_go_on(flag, found, old)
     args.past_exp = path
     plan.final, plan.config = old, config
     return old
