@@ -31,9 +31,9 @@ BACKBONES = {
     "hf_wav2vec2-base": ("hf_wav2vec2", False, False),
     "hf_wav2vec2-large": ("hf_wav2vec2", True, True),
 }
-#: the second variant of families whose classes others share; the laws run over them with `-m slow`
-SECOND = ("data2vec-large", "unispeech_sat-base", "hf_hubert-large", "hf_wav2vec2-base")
-LAW_BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in SECOND else name for name in BACKBONES]
+#: families whose classes or sites others share; the laws run over them with `-m slow`
+SHARED = [name for name in BACKBONES if name.startswith(("data2vec", "unispeech_sat", "hf_hubert", "hf_wav2vec2"))]
+LAW_BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in SHARED else name for name in BACKBONES]
 #: those in S3PRL's own format
 S3PRL_STYLE = [name for name in BACKBONES if not name.startswith("hf_")]
 #: those where an utterance sees its padding before the encoder layers: through a group norm over time, or in data2vec
