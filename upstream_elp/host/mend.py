@@ -54,9 +54,14 @@ def distributed(model: torch.nn.Module, **kwargs: Any) -> DistributedDataParalle
     return DistributedDataParallel(model, **{**kwargs, "device_ids": None, "broadcast_buffers": False})
 
 
+def follows() -> bool:
+    """Whether this process is a rank above 0, which neither evaluates nor writes."""
+    return torch.distributed.is_initialized() and torch.distributed.get_rank() > 0
+
+
 def is_follower(progress: Any) -> bool:
     """Whether this rank is not the leader; if so, count its step, which runner.py forgets."""
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+    if follows():
         progress.update(1)
         return True
     return False

@@ -16,6 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from upstream_elp.host.mend import follows
+
 if TYPE_CHECKING:
     from upstream_elp.training.stop import StopRequest
 
@@ -66,7 +68,7 @@ def use_our_loop(runner: ModuleType) -> None:
             Raises:
                 Stopped: during training, when the run has been asked to stop.
             """
-            if logger is None and _follows():  # S3PRL's main calls it on every rank, and each would write results
+            if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
                 return []
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
@@ -84,7 +86,7 @@ def use_our_loop(runner: ModuleType) -> None:
 
         def inference(self) -> None:
             """As S3PRL does, by one process."""
-            if not _follows():
+            if not follows():
                 super().inference()
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
@@ -136,10 +138,6 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
     model.checkpoint_layers()
-
-
-def _follows() -> bool:
-    return torch.distributed.is_initialized() and torch.distributed.get_rank() > 0
 
 
 @contextlib.contextmanager
