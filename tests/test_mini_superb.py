@@ -179,7 +179,9 @@ def test_finished_corpora_are_kept_and_missing_ones_made(tiny, tmp_path):
 
 def test_interrupted_run_leaves_nothing_half_made_and_continues(tiny, tmp_path):
     out = tmp_path / "mini"
-    code = "from upstream_elp.cli import main; main()"
+    # A shell that started the tests in the background has SIGINT ignored, and children inherit that.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from upstream_elp.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mini-superb", str(out), "--size", "tiny", "--jobs", "1"],
         env={**os.environ, "PYTHONPATH": str(Path(superb.__file__).parents[2])},
