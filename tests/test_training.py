@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader
 from tests import toy_corpora
 from tests.test_heads_run import SMALL
 from tests.toys import tiny_backbone
+from upstream_elp import randomness
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment
 from upstream_elp.run import run
-from upstream_elp.training import randomness, saving, stop
+from upstream_elp.training import saving, stop
 from upstream_elp.training.states import load_states
 
 TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]

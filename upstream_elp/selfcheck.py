@@ -5,16 +5,15 @@ It runs on a few tenths of a second of noise and leaves model, buffers and rando
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from upstream_elp.errors import ElpError
+from upstream_elp.randomness import preserved
 
 if TYPE_CHECKING:
     from upstream_elp.expert import ElpExpert
@@ -22,18 +21,6 @@ if TYPE_CHECKING:
 PROBE_SAMPLES = (4000, 2900)
 """Two waves of different length, so that padding is part of the check."""
 PERTURBATION = 0.05
-
-
-@contextmanager
-def preserved_random_state(device: torch.device) -> Iterator[None]:
-    """Restore python's, numpy's and torch's random states (WavLM draws from numpy in every forward pass)."""
-    python, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
 
 
 class Probe:
@@ -51,7 +38,7 @@ class Probe:
 
     def run(self, module: nn.Module, key: str = "hidden_states") -> list[Tensor]:
         """The module's states for the probe, without gradients."""
-        with preserved_random_state(self.device), torch.no_grad():
+        with preserved(self.device), torch.no_grad():  # WavLM draws from numpy in every forward pass
             return [state.clone() for state in module(self.wavs)[key]]
 
 
@@ -150,7 +137,7 @@ def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | 
     parameters = expert.injection.parameters(expert)
     generator = torch.Generator().manual_seed(1)
 
-    with preserved_random_state(probe.device), torch.enable_grad():
+    with preserved(probe.device), torch.enable_grad():
         _perturb(parameters.values(), generator)
         features = expert(probe.wavs)["hidden_states"]
         loss = sum((feature * _noise(feature, generator)).sum() for feature in features)

@@ -18,6 +18,11 @@ CONTAINERS = tuple(name for name, value in vars(nn.Module()).items() if isinstan
 """The dictionaries of every module: parameters, buffers, children and the kinds of hooks."""
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, where torch's DistributedDataParallel may stand around it."""
+    return getattr(model, "module", model)
+
+
 class Absent:
     """Stands for an item that is not there; a class, so that a deep copy leaves it what it is."""
 

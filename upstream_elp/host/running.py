@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from upstream_elp.host.mend import follows
+from upstream_elp.structure import unwrapped
 
 if TYPE_CHECKING:
     from upstream_elp.training.stop import StopRequest
@@ -72,7 +73,8 @@ def use_our_loop(runner: ModuleType) -> None:
                 return []
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
-            from upstream_elp.training import randomness, report
+            from upstream_elp import randomness
+            from upstream_elp.training import report
 
             with contextlib.ExitStack() as stack:
                 stack.enter_context(randomness.preserved(self.args.device))
@@ -134,7 +136,7 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     """
     from upstream_elp.errors import ElpError
 
-    model = getattr(upstream, "module", upstream)
+    model = unwrapped(upstream)
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
     model.checkpoint_layers()

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from upstream_elp.training import randomness
+from upstream_elp import randomness
 from upstream_elp.training.stop import SIGNALS, held
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import nn
 
+from upstream_elp.structure import unwrapped
+
 
 def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
     """Hash names and sizes of files; equal wherever the corpus lies, and in whatever order it is used.
@@ -52,7 +54,7 @@ def task_fingerprint(head: nn.Module) -> dict[str, dict[str, Any]]:
     Args:
         head: the downstream expert, possibly wrapped for several processes.
     """
-    head = getattr(head, "module", head)
+    head = unwrapped(head)
     splits = head.files() if hasattr(head, "files") else {}
     return {split: data_fingerprint(files) for split, files in splits.items()}
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from upstream_elp.structure import unwrapped
 from upstream_elp.training.logs import TRAIN_LOG
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def parameters(entries: list[Any]) -> dict[str, int]:
     """Trained values per component (head, featurizer, each method), and the frozen ones of the upstream."""
     counts: dict[str, int] = {}
     for entry in entries:
-        model = getattr(entry.model, "module", entry.model)
+        model = unwrapped(entry.model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if entry.trainable else 0
         if entry.name == "Upstream":
             counts["frozen"] = sum(p.numel() for p in model.parameters()) - trained
@@ -95,10 +96,10 @@ def report(training: Training) -> str:
     from upstream_elp.training.datafiles import task_fingerprint
     from upstream_elp.training.report import write_report
 
-    head = getattr(training.runner.downstream.model, "module", training.runner.downstream.model)
+    head = unwrapped(training.runner.downstream.model)
     if hasattr(head, "dataset"):
         head.dataset(training.split)  # built by now, unless there was no step left to make
-    upstream = getattr(training.runner.upstream.model, "module", training.runner.upstream.model)
+    upstream = unwrapped(training.runner.upstream.model)
     adapted = hasattr(upstream, "injection")
     skips = importlib.import_module("downstream_heads.common.skips")
     facts = {

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from upstream_elp import randomness
 from upstream_elp.errors import ElpError
-from upstream_elp.training import build, ending, progress, randomness, record, saving
+from upstream_elp.training import build, ending, progress, record, saving
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from upstream_elp.errors import ElpError
+from upstream_elp.structure import unwrapped
 from upstream_elp.thirdparty import method_names
 
 
@@ -80,7 +81,7 @@ def parameter_groups(
 
 def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parameter]]:
     model = model.model if isinstance(model, Trainable) else model
-    model = getattr(model, "module", model)
+    model = unwrapped(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     injection = getattr(model, "injection", None)
     if injection is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tensorboardX import SummaryWriter
 
+from upstream_elp.structure import unwrapped
+
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
 
@@ -60,7 +62,7 @@ def unreached(training: Training) -> str | None:
         f"{entry.name}.{name}"
         for entry in training.runner.all_entries
         if entry.trainable and entry.name != "Upstream"
-        for name, parameter in getattr(entry.model, "module", entry.model).named_parameters()
+        for name, parameter in unwrapped(entry.model).named_parameters()
         if parameter.requires_grad and parameter.grad is None
     ]
     if not names:

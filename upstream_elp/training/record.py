@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from upstream_elp.structure import unwrapped
 from upstream_elp.training import saving
 from upstream_elp.training.build import state_of
 from upstream_elp.training.logs import TRAIN_LOG
@@ -66,7 +67,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
     }
     for entry in training.runner.all_entries:
         if entry.trainable:
-            content[entry.name] = getattr(entry.model, "module", entry.model).state_dict()
+            content[entry.name] = unwrapped(entry.model).state_dict()
     if training.scheduler is not None:
         content["Scheduler"] = training.scheduler.state_dict()
     if training.precision.scaler.is_enabled():
