@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
+from tests import toy_corpora
+
 torch.set_num_threads(1)
 
 #: what a law does not ask of a method, and why
@@ -12,6 +14,18 @@ REFUSALS = {
     "the backbone is trained in place, so that its plain weights are gone",
     "the method computes something of its own, so that no plain backbone can hold it",
 }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The four corpora, so small that a run takes a second; to be read only."""
+    return toy_corpora.write_all(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Indexes and tables of lengths are kept for this test alone."""
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

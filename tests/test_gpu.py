@@ -35,22 +35,13 @@ from upstream_elp.training.states import load_states
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("cache"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask"),
 ]
 STOCK = {"asr": "test-clean", "sv_voxceleb1": "test", "emotion": "test", "fluent_commands": "test"}
 STEPS = 8
 GIGABYTE = 10**9
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy_corpora.write_all(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def facts(**changes):
         "backbone": {"name": None, "sha256": "b"},
         "parameters": {"head": 5, "l_adapter": 1200, "frozen": 94_000_000}, "seconds": 3725.4,
         "peak_memory_bytes": 3 * 2**30, "device": "cpu", "data": {"train": {"files": 2, "bytes": 3, "sha256": "a"}},
-        "skipped_steps": 1, "skipped_files": 0,
+        "skipped_steps": 1, "fp16_overflows": 0, "skipped_files": 0,
     }  # fmt: skip
     assert set(known) == set(FACTS)
     return {**known, **changes}

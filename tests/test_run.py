@@ -206,13 +206,23 @@ def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, m
     assert plan(f"-m train -p {{exp}} {resuming} -o args.seed=3 --seed 3", **trained).args.past_exp == trained["exp"]
 
 
-def test_a_folder_that_was_moved_is_told(trained, tmp_path):
+def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypatch):
+    """Whatever it was called when it was made, and wherever the command is given."""
     moved = tmp_path / "moved"
     shutil.copytree(trained["exp"], moved)
-    for words in (f"-m train -p {moved} -a", f"-m train -e {{exp}} -p {moved}"):
-        with pytest.raises(ElpError, match=r"in .*exp, and S3PRL would go on there, not in -p .*moved; insist"):
-            plan(words, **trained)
-        assert plan(f"{words} -o args.expdir={moved}", **trained).args.past_exp
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        "-m train -p moved -a",
+        f"-m train -e {moved}",
+        "-m evaluate -e moved",
+        f"-m train -e moved -p {moved}",
+    ):
+        assert Path(plan(words, **trained).final.expdir).resolve() == moved
+    words = f"-m train -e {{exp}} -p {moved}"
+    with pytest.raises(ElpError, match=r"lies in another folder than -p .*moved.*insist on .*args\.expdir="):
+        plan(words, **trained)
+    elsewhere = plan(f"{words} -o args.expdir={moved / 'new'}", **trained)
+    assert elsewhere.final.expdir == str(moved / "new")
 
 
 def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):

@@ -330,7 +330,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
 def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     """With dropout, uneven batches and accumulation: each rank's random states are kept."""
     from tests import toy_corpora
-    from tests.test_training import assert_same_run
+    from tests.training_tools import assert_same_run
 
     toy_corpora.write_all(tmp_path / "data")
     values = {

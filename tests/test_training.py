@@ -18,9 +18,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests import toy_corpora
-from tests.test_heads_run import SMALL
 from tests.toys import tiny_backbone
+from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, lines_of, resuming, with_settings
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment
@@ -29,75 +28,11 @@ from upstream_elp.training import saving, stop
 from upstream_elp.training.states import load_states
 
 TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]
-STEPS = 8
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def _cases(tasks, value, *, slow=False):
     return [pytest.param(task, value, marks=pytest.mark.slow if slow else ()) for task in tasks]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy_corpora.write_all(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-
-
-def _flags(task, data, expdir, *, preset="le", workers=0, **changes):
-    """A short run with everything that draws random numbers: dropout, crops, an uneven last batch, accumulation."""
-    runner = {
-        "total_steps": STEPS,
-        "eval_step": 4,
-        "save_step": 2,
-        "log_step": 3,
-        "max_keep": 10,
-        "gradient_accumulate_steps": 2,
-    }
-    expert = {"datarc.num_workers": workers, "datarc.train_batch_size": 3, **SMALL.get(task, {})}
-    values = {f"config.runner.{key}": value for key, value in {**runner, **changes}.items()}
-    values |= {f"config.downstream_expert.{key}": value for key, value in expert.items()}
-    flags = ["-m", "train", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", preset, "-d", task, "-p", str(expdir)]
-    flags += ["--data", str(data), "--device", "cpu", "-o", ",,".join(f"{k}={v}" for k, v in values.items())]
-    return flags + (["-v", "fold2"] if task == "elp_er" else [])
-
-
-def _same(first, second, where=""):
-    """Compare nested values bit by bit."""
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            _same(first[key], second[key], f"{where}.{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for index, (one, other) in enumerate(zip(first, second, strict=True)):
-            _same(one, other, f"{where}[{index}]")
-    else:
-        assert first == second or first != first, where
-
-
-def _lines(path):
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key not in ("time", "seconds", "utterances")} for line in lines
-    ]
-
-
-def assert_same_run(expected: Path, found: Path) -> None:
-    """Parameters, optimizer, schedule, random states and logged values are equal; times are not compared."""
-    assert [path.name for path in experiment.states(found)][-1] == f"states-{STEPS}.ckpt"
-    for name in (f"states-{STEPS}.ckpt", "dev-best.ckpt", "dev-clean-best.ckpt"):
-        if (expected / name).exists():
-            one, other = load_states(expected / name), load_states(found / name)
-            for states in (one, other):
-                states.pop("Args")
-            _same(one, other, name)
-    for name in ("train.jsonl", "metrics.jsonl"):
-        assert _lines(expected / name) == _lines(found / name), name
 
 
 @pytest.mark.parametrize(
@@ -107,7 +42,7 @@ def assert_same_run(expected: Path, found: Path) -> None:
 def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
     """Stopped after every saved step."""
     expdir, straight = tmp_path / "exp", tmp_path / "straight"
-    run(_flags(task, data, expdir, workers=workers))
+    run(flags_of(task, data, expdir, workers=workers))
     shutil.copytree(expdir, straight)
     for step in (2, 4, 6) if workers == 0 else (4,):
         for path in experiment.states(expdir):
@@ -120,18 +55,6 @@ def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
         assert_same_run(straight, expdir)
 
 
-def _set(flags, *settings):
-    """The flags with more assignments of -o."""
-    flags = [*flags]
-    flags[flags.index("-o") + 1] += "".join(f",,config.{setting}" for setting in settings)
-    return flags
-
-
-def _resume(expdir, data, *settings):
-    flags = ["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"]
-    return [*flags, *(["-o", ",,".join(f"config.{setting}" for setting in settings)] if settings else [])]
-
-
 SCHEDULES = ["null", "{name: linear_schedule_with_warmup, num_warmup_steps: 2}", "{name: ELPWarmup, decay: cosine}"]
 
 
@@ -140,37 +63,41 @@ def test_what_is_changed_on_resume_counts(schedule, data, tmp_path):
     """Learning rates and the number of steps: the rates are then those of a run that had them from the start."""
     first = "optimizer={name: ELPAdam, lr: 0.001, groups: {l_adapter: 0.002}}"
     then = ("optimizer.lr=0.0005", "optimizer.groups.l_adapter=0.004", "runner.total_steps=8")
-    flags = _set(_flags("elp_ic", data, tmp_path / "exp", log_step=1), first, f"scheduler={schedule}")
-    run(_set(flags, "runner.total_steps=4"))
-    run(_resume(tmp_path / "exp", data, *then))
+    flags = with_settings(flags_of("elp_ic", data, tmp_path / "exp", log_step=1), first, f"scheduler={schedule}")
+    run(with_settings(flags, "runner.total_steps=4"))
+    run(resuming(tmp_path / "exp", data, *then))
     flags[flags.index("-p") + 1] = str(tmp_path / "straight")
-    run(_set(flags, *then))
-    one, other = ([line["lr"] for line in _lines(tmp_path / name / "train.jsonl")] for name in ("exp", "straight"))
+    run(with_settings(flags, *then))
+    one, other = ([line["lr"] for line in lines_of(tmp_path / name / "train.jsonl")] for name in ("exp", "straight"))
     assert one[4:] == other[4:] and one[:4] != other[:4]
     assert one[4]["head"] != one[4]["l_adapter"] != one[3]["l_adapter"]
 
 
 def test_another_optimizer_on_resume_starts_anew(data, tmp_path):
-    flags = _set(_flags("elp_ic", data, tmp_path), "runner.total_steps=4", "optimizer={name: ELPAdam, lr: 0.001}")
+    flags = with_settings(
+        flags_of("elp_ic", data, tmp_path), "runner.total_steps=4", "optimizer={name: ELPAdam, lr: 0.001}"
+    )
     run(flags)
-    run(_resume(tmp_path, data, "runner.total_steps=6", "optimizer={name: TorchOptim, torch_optim_name: SGD, lr: 0.1}"))
+    run(
+        resuming(tmp_path, data, "runner.total_steps=6", "optimizer={name: TorchOptim, torch_optim_name: SGD, lr: 0.1}")
+    )
     assert load_states(tmp_path / "states-6.ckpt")["Optimizer"]["param_groups"][0]["lr"] == 0.1
 
 
 def test_an_optimizer_whose_settings_hold_objects_can_be_taken_up(data, tmp_path):
-    flags = _flags("elp_ic", data, tmp_path / "exp")
-    run(_set(flags, "optimizer={name: AdamW_with_schedule, lr: 0.001, warmup_proportion: 0.5}"))
+    flags = flags_of("elp_ic", data, tmp_path / "exp")
+    run(with_settings(flags, "optimizer={name: AdamW_with_schedule, lr: 0.001, warmup_proportion: 0.5}"))
     shutil.copytree(tmp_path / "exp", tmp_path / "straight")
     for step in (6, 8):
         (tmp_path / "exp" / f"states-{step}.ckpt").unlink()
-    run(_resume(tmp_path / "exp", data))
+    run(resuming(tmp_path / "exp", data))
     assert_same_run(tmp_path / "straight", tmp_path / "exp")
 
 
 def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
     """Not the best one, which holds no optimizer; not one that later ones would outlive; a finished run is told."""
     expdir = tmp_path / "exp"
-    flags = _flags("elp_ic", data, expdir)
+    flags = flags_of("elp_ic", data, expdir)
     run(flags)
     flags[flags.index("-p") + 1] = str(tmp_path / "new")
     with pytest.raises(ElpError, match=r"states-8\.ckpt is of step 8, and runner.total_steps is 8: nothing is left"):
@@ -181,33 +108,33 @@ def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
     ):
         with pytest.raises(ElpError, match=message):
             run(["-m", "train", "-e", str(expdir / name), "--data", str(data), "--device", "cpu"])
-    before, report = _lines(expdir / "train.jsonl"), json.loads((expdir / "results.json").read_text())
+    before, report = lines_of(expdir / "train.jsonl"), json.loads((expdir / "results.json").read_text())
     capfd.readouterr()
-    run(_resume(expdir, data))
+    run(resuming(expdir, data))
     assert "all 8 steps are done" in capfd.readouterr().err
     again = json.loads((expdir / "results.json").read_text())
-    assert _lines(expdir / "train.jsonl") == before
+    assert lines_of(expdir / "train.jsonl") == before
     assert {key for key in report if report[key] != again[key]} <= {"written"}
 
 
 def test_a_run_with_workers_equals_one_without(data, tmp_path):
     for workers in (0, 2):
-        run(_flags("elp_sv", data, tmp_path / f"exp{workers}", workers=workers))
+        run(flags_of("elp_sv", data, tmp_path / f"exp{workers}", workers=workers))
     one, other = (load_states(tmp_path / f"exp{workers}" / f"states-{STEPS}.ckpt") for workers in (0, 2))
     for key in ("Upstream", "Featurizer", "Downstream", "Optimizer", "Random"):
-        _same(one[key], other[key], key)
+        assert_same(one[key], other[key], key)
 
 
 def test_evaluation_changes_nothing_in_training(data, tmp_path):
     for name, every in (("often", 2), ("never", 1000)):
-        run(_flags("elp_ic", data, tmp_path / name, eval_step=every))
+        run(flags_of("elp_ic", data, tmp_path / name, eval_step=every))
     one, other = (load_states(tmp_path / name / f"states-{STEPS}.ckpt") for name in ("often", "never"))
     for key in ("Upstream", "Featurizer", "Optimizer", "Random"):
-        _same(one[key], other[key], key)
+        assert_same(one[key], other[key], key)
 
 
 def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
-    run(_flags("elp_ic", data, tmp_path, max_keep=2))
+    run(flags_of("elp_ic", data, tmp_path, max_keep=2))
     assert [path.name for path in experiment.states(tmp_path)] == ["states-6.ckpt", "states-8.ckpt"]
     states = load_states(tmp_path / "states-8.ckpt")
     assert not any("q_proj" in key or "conv" in key for key in states["Upstream"])
@@ -220,7 +147,7 @@ def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
 
 
 def test_a_run_that_is_shorter_than_a_log_step_has_taken_time(data, tmp_path):
-    run(_flags("elp_ic", data, tmp_path, log_step=1000))
+    run(flags_of("elp_ic", data, tmp_path, log_step=1000))
     assert json.loads((tmp_path / "results.json").read_text())["seconds"] > 0.1
 
 
@@ -255,7 +182,7 @@ def _wait_for(path, process, seconds=120):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_saves_and_ends(number, data, tmp_path):
     process = _start(
-        _flags("elp_ic", data, tmp_path, workers=2, total_steps=100_000, save_step=100_000, eval_step=100_000)
+        flags_of("elp_ic", data, tmp_path, workers=2, total_steps=100_000, save_step=100_000, eval_step=100_000)
     )
     _wait_for(tmp_path / "train.jsonl", process)
     os.kill(process.pid, number)
@@ -297,7 +224,7 @@ def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evalu
             signal.raise_signal(signal.SIGTERM)
 
     straight, expdir = tmp_path / "straight", tmp_path / "exp"
-    flags = _one_by_one(_flags("elp_ic", data, straight, eval_dataloaders="['dev', 'test']", save_step=3))
+    flags = _one_by_one(flags_of("elp_ic", data, straight, eval_dataloaders="['dev', 'test']", save_step=3))
     run(flags)
     flags[flags.index("-p") + 1] = str(expdir)
     resume = ["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"]
@@ -319,7 +246,7 @@ def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_p
                 os.kill(worker.pid, number)
 
     in_evaluation[:] = [signal_workers]
-    run(_one_by_one(_flags("elp_ic", data, tmp_path, workers=1)))
+    run(_one_by_one(flags_of("elp_ic", data, tmp_path, workers=1)))
     assert not in_evaluation and (tmp_path / "dev-best.ckpt").is_file()
 
 
@@ -361,7 +288,7 @@ def test_another_ctrl_c_ends_at_once_and_no_other_signal(monkeypatch):
 def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
     """Killed a few times, without a chance to save anything; `recipes/bench/kill.py` does it a hundred times."""
     straight, expdir = tmp_path / "straight", tmp_path / "exp"
-    flags = _flags("elp_ic", data, straight)
+    flags = flags_of("elp_ic", data, straight)
     run(flags)
     flags[flags.index("-p") + 1] = str(expdir)
     for step in (2, 4, 6):
@@ -376,7 +303,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
 def test_what_a_kill_before_the_first_checkpoint_left_does_not_stay(data, tmp_path):
     """Log lines of the attempt, and half a checkpoint."""
     straight, expdir = tmp_path / "straight", tmp_path / "exp"
-    flags = _flags("elp_ic", data, straight)
+    flags = flags_of("elp_ic", data, straight)
     run(flags)
     expdir.mkdir()
     for name in ("train.jsonl", "metrics.jsonl"):
@@ -419,7 +346,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_damaged_checkpoint_names_the_one_before(data, tmp_path):
-    run(_flags("elp_ic", data, tmp_path))
+    run(flags_of("elp_ic", data, tmp_path))
     path = tmp_path / f"states-{STEPS}.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ElpError, match=r"states-8\.ckpt .* cut off or damaged; remove it, .* on from states-6\.ckpt"):
@@ -448,7 +375,7 @@ def poisoned(monkeypatch):
 
 def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_path, capfd):
     poisoned |= {3, 5}
-    run(_flags("elp_ic", data, tmp_path))
+    run(flags_of("elp_ic", data, tmp_path))
     states = load_states(tmp_path / f"states-{STEPS}.ckpt")
     assert states["Position"]["skipped"] == 2 and states["Position"]["in_a_row"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
@@ -461,14 +388,14 @@ def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_pa
     original = task.DownstreamExpert.forward
     monkeypatch.setattr(task.DownstreamExpert, "forward", lambda *args, **kwargs: original(*args, **kwargs) + math.inf)
     with pytest.raises(ElpError, match="2 steps in a row could not be made, the last one since the loss is not finite"):
-        run(_flags("elp_ic", data, tmp_path, max_failed_steps=2))
+        run(flags_of("elp_ic", data, tmp_path, max_failed_steps=2))
     assert not load_states(tmp_path / "states-2.ckpt")["Optimizer"]["state"]
 
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):
     poisoned |= {3, 4, 5}
     with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .*states-5\.ckpt is what there is"):
-        run(_flags("elp_ic", data, tmp_path, max_failed_steps=3))
+        run(flags_of("elp_ic", data, tmp_path, max_failed_steps=3))
     states = load_states(tmp_path / "states-5.ckpt")
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
 
@@ -485,7 +412,7 @@ def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capf
         original(self, batch)
 
     monkeypatch.setattr(Training, "_backward", backward)
-    run(_flags("elp_ic", data, tmp_path))
+    run(flags_of("elp_ic", data, tmp_path))
     assert "step 2 is left out: out of memory with waves of" in capfd.readouterr().err
     assert load_states(tmp_path / f"states-{STEPS}.ckpt")["Position"]["skipped"] == 1
 
@@ -503,33 +430,33 @@ def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capf
     ],
 )
 def test_mixed_precision_trains_and_evaluates(task, precision, data, tmp_path):
-    run(_flags(task, data, tmp_path, precision=precision))
+    run(flags_of(task, data, tmp_path, precision=precision))
     states = load_states(tmp_path / f"states-{STEPS}.ckpt")
     assert all(tensor.dtype == torch.float32 for tensor in states["Upstream"].values() if tensor.is_floating_point())
     assert ("Scaler" in states) is (precision == "fp16")
     full = tmp_path / "fp32"
-    run(_flags(task, data, full))
-    losses = [[line["loss"] for line in _lines(folder / "train.jsonl")] for folder in (tmp_path, full)]
+    run(flags_of(task, data, full))
+    losses = [[line["loss"] for line in lines_of(folder / "train.jsonl")] for folder in (tmp_path, full)]
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.2)
 
 
 def test_gradient_checkpointing_gives_the_same_run(data, tmp_path):
     for name, value in (("with", True), ("without", False)):
-        run(_flags("elp_ic", data, tmp_path / name, preset="elp", gradient_checkpointing=value))
+        run(flags_of("elp_ic", data, tmp_path / name, preset="elp", gradient_checkpointing=value))
     one, other = (load_states(tmp_path / name / f"states-{STEPS}.ckpt") for name in ("with", "without"))
     for key in ("Upstream", "Featurizer", "Downstream", "Optimizer"):
-        _same(one[key], other[key], key)
+        assert_same(one[key], other[key], key)
 
 
 @pytest.mark.parametrize(
     ("task", "preset"), [*_cases(["elp_ic"], "le"), *_cases(["elp_asr", "elp_er", "elp_sv"], "elp", slow=True)]
 )
 def test_s3prls_own_loop_evaluates_our_checkpoints_alike(task, preset, data, tmp_path):
-    run(_flags(task, data, tmp_path, preset=preset))
+    run(flags_of(task, data, tmp_path, preset=preset))
     best = next(tmp_path.glob("*-best.ckpt"))
     for extra in ([], ["--stock-loop"]):
         run(["-m", "evaluate", "-e", str(best), "--data", str(data), "--device", "cpu", *extra])
-    ours, stock = _lines(tmp_path / "metrics.jsonl")[-2:]
+    ours, stock = lines_of(tmp_path / "metrics.jsonl")[-2:]
     assert ours == stock and ours["split"].startswith("test")
     (known,) = json.loads((tmp_path / "results.json").read_text())["tests"]
     assert known["metrics"] == ours["metrics"] and known["checkpoint"] == best.name
@@ -539,7 +466,7 @@ def test_s3prls_own_loop_evaluates_our_checkpoints_alike(task, preset, data, tmp
 
 
 def test_the_bar_shows_loss_rate_metric_and_speed(data, tmp_path, capfd):
-    run(_flags("elp_ic", data, tmp_path, log_step=1))
+    run(flags_of("elp_ic", data, tmp_path, log_step=1))
     shown = capfd.readouterr().err
     assert re.search(r"8/8 .*loss=[\d.]+, lr=0\.0001, dev-acc=[\d.]+, utt/s=[\d.]+\]", shown)
 
@@ -553,10 +480,10 @@ def test_a_head_that_no_gradient_reaches_is_told(data, tmp_path, monkeypatch, ca
         build(self, **kwargs)
         self.spare = torch.nn.Linear(2, 2)
 
-    run(_flags("elp_ic", data, tmp_path / "good"))
+    run(flags_of("elp_ic", data, tmp_path / "good"))
     assert "no gradient reaches" not in capfd.readouterr().err
     monkeypatch.setattr(task.DownstreamExpert, "__init__", with_a_spare_part)
-    run(_flags("elp_ic", data, tmp_path / "spare"))
+    run(flags_of("elp_ic", data, tmp_path / "spare"))
     assert (
         capfd.readouterr().err.count("no gradient reaches Downstream.spare.weight, Downstream.spare.bias in the") == 1
     )

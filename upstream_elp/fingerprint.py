@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,15 +50,22 @@ class Fingerprint:
 def fingerprint(module: nn.Module) -> Fingerprint:
     """Compute the fingerprint of a module that nothing has been injected into."""
     state = sorted(module.state_dict().items())
-    digest, structure = hashlib.sha256(), hashlib.sha256()
+    structure = hashlib.sha256()
     for name, tensor in state:
         structure.update(f"{name}|{tuple(tensor.shape)}|".encode())
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     floating = [tensor for _, tensor in state if tensor.is_floating_point()]
     largest = sorted(floating, key=Tensor.numel, reverse=True)[:SKETCHED]  # matrices; norms and biases start out alike
     sketch = (number for tensor in largest for number in _sketch(tensor))
-    return Fingerprint(digest.hexdigest(), structure.hexdigest(), tuple(sketch))
+    return Fingerprint(digest(dict(state)), structure.hexdigest(), tuple(sketch))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes of tensors, in the order of their names."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _sketch(tensor: Tensor) -> tuple[float, float]:

@@ -67,6 +67,8 @@ class TaskExpert(nn.Module):
         self.audio = AudioReader()
         self.skips = Skips(self.expdir) if wanted() else None
         self._datasets: dict[str, Dataset] = {}
+        self.evaluated_step: int | None = None
+        """Step of the checkpoint that ``-m evaluate`` loaded."""
         # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
         # never write one)
         self.register_buffer("best_score", torch.full((1,), -math.inf if self.higher_is_better else math.inf))
@@ -148,6 +150,10 @@ class TaskExpert(nn.Module):
         self.best_score.fill_(value)
         return [f"{split}-best.ckpt"]
 
+    def forget_best(self) -> None:
+        """Let the next evaluation leave a checkpoint: this run has none of its own yet."""
+        self.best_score.fill_(-math.inf if self.higher_is_better else math.inf)
+
     def report(
         self,
         split: str,
@@ -198,7 +204,7 @@ class TaskExpert(nn.Module):
         if self.skips:
             record["skipped"] = skipped
         if checkpoint := self.evaluated_checkpoint():
-            record["checkpoint"] = checkpoint
+            record |= {"checkpoint": checkpoint, "checkpoint_step": self.evaluated_step}
         self.expdir.mkdir(parents=True, exist_ok=True)
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))
 

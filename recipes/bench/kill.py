@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 LIMIT = 600
 """Seconds after which an undisturbed run is taken to hang."""
-NOT_COMPARED = {"time", "seconds", "utterances"}
+NOT_COMPARED = {"time", "seconds"}
 
 
 @click.command(help=__doc__)

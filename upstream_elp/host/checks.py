@@ -6,6 +6,8 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment, places, recipes
 from upstream_elp.host.override import override
@@ -54,6 +56,32 @@ def folder(flag: str, path: str | os.PathLike) -> Path:
     if not Path(path).is_dir():
         raise ElpError(f"{flag} {path}: no such folder")
     return Path(path)
+
+
+def machine(args: Namespace) -> None:
+    """Check what ``-o`` may have set otherwise than a flag could.
+
+    Raises:
+        ElpError: a seed that numpy does not take, or a device that is not there.
+    """
+    if isinstance(args.seed, bool) or not isinstance(args.seed, int) or not 0 <= args.seed < 2**32:
+        raise ElpError(f"--seed {args.seed}: it must be a whole number from 0 to 4294967295")
+    device(args.device)
+
+
+def device(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ElpError: no such device, or none on this machine.
+    """
+    try:
+        found = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ElpError(f"--device {name}: no such device; choose cpu, cuda or cuda:N") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ElpError(f"--device {name}: this machine has no CUDA device; use --device cpu")
+    return found
 
 
 def location(flag: str, place: str) -> None:

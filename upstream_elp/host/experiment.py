@@ -120,7 +120,10 @@ def experiment_folder(args: Namespace) -> Path:
         with tempfile.NamedTemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ElpError(f"-p {path}: not a writable folder ({error.strerror})") from error
+        raise ElpError(
+            f"-p {path}: not a writable folder ({error.strerror}); give another one (beside a checkpoint with -o "
+            "args.expdir=DIR)"
+        ) from error
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from upstream_elp.errors import ElpError
+from upstream_elp.structure import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selectio
         selection: the key that ``-s`` names.
         layer: the index that ``-l`` names, or None.
     """
+    upstream = unwrapped(upstream)
     injection = getattr(upstream, "injection", None)
     if injection is None or upstream.trained or not injection.declared:
         return

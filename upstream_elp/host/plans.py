@@ -104,12 +104,7 @@ def _place(plan: Plan) -> None:
     if args.device is None:
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
         plan.argv += ["--device", args.device]
-    try:
-        kind = torch.device(args.device).type
-    except RuntimeError as error:
-        raise ElpError(f"--device {args.device}: no such device; choose cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ElpError(f"--device {args.device}: this machine has no CUDA device; use --device cpu")
+    kind = checks.device(args.device).type
     if args.local_rank is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         args.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         plan.argv += ["--local_rank", str(args.local_rank)]
@@ -132,12 +127,17 @@ def _resumed(plan: Plan) -> Namespace | None:
     checks.name(f"{flag} {found}: -d", old.downstream, [*places.our_tasks(), *places.stock_tasks()])
     overridden = resume.overridden(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
-    resume.same_folder(flag, plan.given, old, found, overridden=overridden)
+    resume.same_folder(flag, plan.given, found, overridden=overridden)
+    old = resume.at_home(old, found)
+    old.device = args.device
     if args.config:
         resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
         experiment.same_ranks(found, ranks)
     checks.overridden(args.override, old, config)
+    checks.machine(old)
+    experiment.experiment_folder(old)
+    _stock_loop(plan, config)
     if args.mode == "train":
         blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
         experiment.to_go_on(flag, found, old)
@@ -162,6 +162,8 @@ def _fresh(plan: Plan) -> None:
         _choose_trainable(plan)
     final = Namespace(**vars(args))
     checks.overridden(args.override, final, content)
+    checks.machine(final)
+    _stock_loop(plan, content)
     plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
     blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
@@ -172,6 +174,23 @@ def _fresh(plan: Plan) -> None:
     if args.mode == "train" and leads():
         note = experiment.other_experiment(folder, final, content)
         plan.notes += [note] if note else []
+
+
+def _stock_loop(plan: Plan, config: dict) -> None:
+    """Say or refuse what S3PRL's own loop would ignore.
+
+    Raises:
+        ElpError: a precision that it would not train in.
+    """
+    block = config.get("runner")
+    precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
+    if plan.env.get("ELP_STOCK_LOOP") and precision != "fp32":
+        if plan.args.mode == "train":
+            raise ElpError(
+                f"--stock-loop: S3PRL's loop does not know runner.precision ({precision}); leave one of them out "
+                "(its own key is runner.fp16)"
+            )
+        plan.notes.append(f"S3PRL's loop evaluates in fp32, not in the {precision} of the training")
 
 
 def _check_upstream(args: Namespace) -> None:

@@ -51,19 +51,27 @@ def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overr
         )
 
 
-def same_folder(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
-    """Refuse a ``-p`` that is not the checkpoint's: S3PRL goes on saving where it did, also if the folder was moved.
+def same_folder(flag: str, given: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
+    """Refuse a ``-p`` that is not the checkpoint's folder, where a run goes on saving.
 
     Raises:
         ElpError: naming both folders.
     """
-    wanted, had = getattr(given, "expdir", None), getattr(old, "expdir", None)
-    if wanted is None or had is None or "expdir" in overridden or experiment.plain(wanted) == experiment.plain(had):
+    wanted = getattr(given, "expdir", None)
+    if wanted is None or "expdir" in overridden or Path(wanted).resolve() == path.resolve().parent:
         return
     raise ElpError(
-        f"{flag}: {path} was saved by a run in {had}, and S3PRL would go on there, not in -p {wanted}; insist on that "
-        f"folder with -o args.expdir={wanted}"
+        f"{flag}: {path} lies in another folder than -p {wanted}, and what goes on from it is saved beside it; insist "
+        f"on that folder with -o args.expdir={wanted}"
     )
+
+
+def at_home(args: Namespace, path: str | Path) -> Namespace:
+    """Flags of a checkpoint, with the folder that it lies in as experiment folder.
+
+    The folder that it was saved in may have been moved since, and was perhaps named relative to another directory.
+    """
+    return Namespace(**{**vars(args), "expdir": str(Path(path).parent)})
 
 
 def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Path) -> None:

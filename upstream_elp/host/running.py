@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections import defaultdict
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,30 @@ def use_our_loop(runner: ModuleType) -> None:
             if config["runner"].get("gradient_checkpointing"):
                 checkpoint_layers(self.upstream.model)
 
+        def _get_upstream(self) -> Any:
+            """Build it as the checkpoint says that is gone on from, and make sure that it is that one."""
+            from upstream_elp.host.resume import overridden
+            from upstream_elp.training import origin
+
+            args = self.args
+            if not args.past_exp or origin.ENTRY not in self.init_ckpt:
+                return super()._get_upstream()
+            named, insisted = args.upstream_model_config, "upstream_model_config" in overridden(args.override)
+            if not insisted:
+                args.upstream_model_config = origin.configuration({**self.init_ckpt, "Args": args})
+            try:
+                entry = super()._get_upstream()
+            finally:
+                args.upstream_model_config = named
+            origin.check(
+                unwrapped(entry.model),
+                self.init_ckpt,
+                trained="Upstream" in self.init_ckpt,
+                where=args.init_ckpt,
+                config=not insisted,
+            )
+            return entry
+
         def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
             """What the head sees of a batch of waves: float32, (frames, dim) each."""
             with self.precision.autocast():
@@ -71,6 +96,8 @@ def use_our_loop(runner: ModuleType) -> None:
             """
             if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
                 return []
+            if logger is None:
+                self.downstream.model.evaluated_step = self.init_ckpt.get("Step")
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
             from upstream_elp import randomness
@@ -87,9 +114,16 @@ def use_our_loop(runner: ModuleType) -> None:
             return names
 
         def inference(self) -> None:
-            """As S3PRL does, by one process."""
-            if not follows():
+            """As S3PRL does, by one process and in the precision of the training."""
+            if follows():
+                return
+            if os.environ.get(STOCK_VARIABLE):
                 super().inference()
+                return
+            head, path = self.downstream.model, Path(self.args.evaluate_split)
+            wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
+            with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
+                head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
             from upstream_elp.training.batches import Undisturbed
@@ -99,7 +133,7 @@ def use_our_loop(runner: ModuleType) -> None:
             loader = expert.get_dataloader(split)
             if isinstance(loader, DataLoader):
                 loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
-            batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
+            batches = max(1, round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1))))
             records: dict[str, list] = defaultdict(list)
             batch_ids = []
             with held():
@@ -140,6 +174,19 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
     model.checkpoint_layers()
+
+
+def _load_audio(path: Path) -> torch.Tensor:
+    """A file for a task that does not say how it reads them, as S3PRL has it: 16 kHz alone."""
+    import torchaudio
+    from s3prl.upstream.interfaces import SAMPLE_RATE
+
+    from upstream_elp.errors import ElpError
+
+    wav, rate = torchaudio.load(str(path))
+    if rate != SAMPLE_RATE:
+        raise ElpError(f"-t {path} has {rate} samples per second, but the task takes {SAMPLE_RATE} alone")
+    return wav
 
 
 @contextlib.contextmanager

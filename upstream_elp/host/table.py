@@ -6,7 +6,7 @@ torch/torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import features, loading, mend, running, stack
+from upstream_elp.host import features, loading, mend, resume, running, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
@@ -199,6 +199,21 @@ ITEMS = (
                 "torch.cuda.set_device(args.local_rank)",
                 "_elp_set_device(args.local_rank)",
                 {"_elp_set_device": mend.set_device},
+                required=False,
+            ),
+        ),
+    ),
+    Item(
+        "folder of a checkpoint",
+        "run_downstream goes on in the folder that the checkpoint was saved in, by its name: also after it was moved, "
+        "or from another working directory, where it makes it anew",
+        "s3prl that looks where the checkpoint lies",
+        _edit(
+            _MAIN,
+            Edit(
+                "args = update_args(args, ckpt['Args'], preserve_list=cannot_overwrite_args)",
+                "args = _elp_at_home(update_args(args, ckpt['Args'], preserve_list=cannot_overwrite_args), ckpt_pth)",
+                {"_elp_at_home": resume.at_home},
                 required=False,
             ),
         ),

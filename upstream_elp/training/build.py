@@ -50,9 +50,18 @@ def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
         runner: S3PRL's runner.
         optimizer: see :func:`build_optimizer`.
     """
-    if not runner.config.get("scheduler"):
+    from s3prl.schedulers import get_scheduler
+
+    block, states = runner.config.get("scheduler"), runner.init_ckpt
+    if not block:
         return None
-    schedule = runner._get_scheduler(optimizer)
+    schedule = get_scheduler(optimizer, runner.config["runner"]["total_steps"], block)
+    had = (states.get("Config") or {}).get("scheduler") or {}
+    if "Scheduler" in states and had.get("name") == block.get("name"):
+        runner._load_weight(schedule, "Scheduler")
+    else:  # none before, another one, or a best checkpoint, which holds none: as if it had been there from the start
+        schedule.last_epoch = states.get("Step", 0)
+        schedule._step_count = schedule.last_epoch + 1
     schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, _rates(schedule), strict=True):
         group["lr"] = rate

@@ -14,7 +14,8 @@ def compare(experiments: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row per experiment; what only some of them have is empty in the others.
 
     Args:
-        experiments: name -> content of its ``results.json``.
+        experiments: name -> content of its ``results.json``; of several evaluations of a split, the latest of a best
+            checkpoint is shown, if there is one.
     """
     rows = [{"experiment": name, **_row(results)} for name, results in experiments.items()]
     frame = pd.DataFrame(rows)
@@ -41,7 +42,7 @@ def _row(results: Mapping[str, Any]) -> dict[str, Any]:
                 continue
             row[_column(split, name, "best")] = point["best"]
             row[f"{split} {name} best step"] = point["best_step"]
-    for line in results["tests"]:
+    for line in sorted(results["tests"], key=lambda line: str(line.get("checkpoint")).endswith("-best.ckpt")):
         row |= {
             _column(line["split"], name, "test"): value for name, value in line["metrics"].items() if name != "loss"
         }

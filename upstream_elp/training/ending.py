@@ -117,6 +117,7 @@ def report(training: Training) -> str:
         "device": device_name(training.device),
         "data": task_fingerprint(head),
         "skipped_steps": training.position.skipped,
+        "fp16_overflows": training.position.overflows,
         "skipped_files": len(skips.read_skips(training.folder / skips.FILE)),
     }
     return write_report(training.folder, facts)

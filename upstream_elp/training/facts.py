@@ -11,6 +11,7 @@ from upstream_elp.checkpoint import CONFIG_FILE, read_adapter_folder
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment
+from upstream_elp.training.origin import ENTRY
 from upstream_elp.training.states import load_states
 from upstream_elp.training.weights import count_components
 
@@ -31,6 +32,7 @@ FACTS = {
     "device": "its name",
     "data": "split -> fingerprint (upstream_elp.training.datafiles)",
     "skipped_steps": "optimizer steps that were left out",
+    "fp16_overflows": "steps of fp16 that were left out while the scale of the loss was found",
     "skipped_files": "number of files that could not be used (skipped_files.txt lists them)",
 }
 """What a run hands over beside its folder; what it does not know may be left out."""
@@ -68,7 +70,7 @@ def known_facts(expdir: Path) -> dict[str, Any]:
         return {}
     states = load_states(found[0])
     args = vars(states["Args"])
-    parameters, adapter = count_components(states), _adapter(args)
+    parameters, adapter = count_components(states), (states.get(ENTRY) or {}).get("config") or _adapter(args)
     config, seed = states["Config"], args.get("seed")
     return {"args": args, "config": config, "adapter": adapter, "seed": seed, "parameters": parameters}
 

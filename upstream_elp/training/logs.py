@@ -67,7 +67,8 @@ class Logs:
         curves: split -> metric -> step -> value (None where it was not finite), from evaluations during training.
         splits: evaluated split -> those of :data:`SPLIT_KEYS` that are known: how many items the metrics rest on, what
             a trivial answer would reach, the protocol, and which split the best checkpoint is chosen on.
-        tests: evaluations of a checkpoint from the command line, the last one per split and checkpoint.
+        tests: evaluations of a checkpoint from the command line, the last one per split and checkpoint, in the order in
+            which they were made.
         missing: one sentence for everything that is not there.
     """
 
@@ -89,6 +90,7 @@ def read_logs(folder: Path) -> Logs:
         if not isinstance(split, str) or not isinstance(step, int) or not isinstance(values, dict):
             continue
         if "checkpoint" in line or step == 0:
+            tests.pop((split, str(line.get("checkpoint"))), None)  # the latest shall stand last
             tests[split, str(line.get("checkpoint"))] = line
             continue
         if split != "train":  # whose lines count the items since the last one

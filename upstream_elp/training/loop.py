@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
-from upstream_elp.training import build, ending, progress, record, saving
+from upstream_elp.structure import unwrapped
+from upstream_elp.training import build, ending, origin, progress, record, saving
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
 from upstream_elp.training.position import Position
-from upstream_elp.training.precision import Precision
+from upstream_elp.training.precision import Outcome, Precision
 from upstream_elp.training.stop import Stopped, StopRequest, noted
 
 STOPPED = 143
@@ -54,9 +55,10 @@ class Training:
         """Batches of the step that is being filled; empty whenever a checkpoint is written."""
         self.loss, self._norm = 0.0, math.nan
         """Of the step under way, and its gradient's norm before clipping."""
-        self._since, self.utterances = time.monotonic(), 0
-        """Since the last line of the log, or the start."""
+        self._since = time.monotonic()
+        """The last line of the log, or the start."""
         self._looked = False
+        self.origin = origin.origin(unwrapped(runner.upstream.model), trained=runner.upstream.trainable)
 
     @property
     def unlogged_seconds(self) -> float:
@@ -69,20 +71,22 @@ class Training:
         """Train to ``total_steps``.
 
         Raises:
-            ElpError: too many steps in a row that cannot be made, or a checkpoint that cannot be written.
+            ElpError: too many steps in a row that cannot be made, a checkpoint that cannot be written, or another run
+                in the same folder.
             SystemExit: after a signal, with a checkpoint written.
         """
-        self._prepare()
-        if self.position.step >= self.total and not self.position.pending:
-            self._nothing_left()
-            return
-        with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
-            self.runner.request = request
-            self._catch_up(request)
-            while self.position.step < self.total:
-                self._epoch(request)
-        if self.leads:
-            tqdm.write(ending.report(self))
+        with saving.alone_in(self.folder) if self.leads else contextlib.nullcontext():
+            self._prepare()
+            if self.position.step >= self.total and not self.position.pending:
+                self._nothing_left()
+                return
+            with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
+                self.runner.request = request
+                self._catch_up(request)
+                while self.position.step < self.total:
+                    self._epoch(request)
+            if self.leads:
+                tqdm.write(ending.report(self))
 
     def _nothing_left(self) -> None:
         """Tell that there is no step to make; the report of a finished run stays, as this process knows less."""
@@ -135,7 +139,11 @@ class Training:
             position.pending = []
         if states.get("Scaler"):
             self.precision.scaler.load_state_dict(states["Scaler"])
-        if self.leads:  # also at step 0: a run that was killed before its first checkpoint has left lines
+        if self.leads:
+            head = unwrapped(self.runner.downstream.model)
+            if hasattr(head, "forget_best") and not any(self.folder.glob("*-best.ckpt")):
+                head.forget_best()  # the score is that of another folder's run
+            # also at step 0: a run that was killed before its first checkpoint has left lines
             for name in (TRAIN_LOG, METRICS_LOG):
                 saving.forget_later_lines(self.folder / name, position.step)
         random = states.get("Random") or []
@@ -197,26 +205,37 @@ class Training:
         """One optimizer step over the batches of a group; left out if it is not finite or does not fit."""
         position = self.position
         position.step += 1
+        kept = self._statistics()
+        outcome = Outcome(made=False)
         try:
             for number, batch in enumerate(group):
                 with self._synchronized(number == len(group) - 1):
                     self._backward(batch)
             self._look_at_gradients()
-            problem = self._update()
+            outcome = self._update()
         except torch.OutOfMemoryError as error:
             waves = ", ".join(str(len(wav)) for wav in batch[0])
-            problem = f"out of memory with waves of {waves} samples"
+            outcome = Outcome(made=False, problem=f"out of memory with waves of {waves} samples")
             if torch.distributed.is_initialized():  # the other ranks wait for this one's gradients
                 raise ElpError(
                     f"rank {_rank()} is out of memory at step {position.step} with waves of {waves} samples; try "
                     "smaller batches or runner.gradient_checkpointing"
                 ) from error
             torch.cuda.empty_cache()
+        if not outcome.made:
+            with torch.no_grad():
+                for buffer, value in kept:
+                    buffer.copy_(value)
         self.optimizer.zero_grad(set_to_none=True)
         self.rates = record.rates(self.optimizer)
         if self.scheduler is not None:
             self.scheduler.step()
-        self._note(problem)
+        self._note(outcome)
+
+    def _statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Buffers that a forward pass may change, such as batch norm's means, and their values before the step."""
+        modules = (module for model in self.trained for module in model.modules() if module.training)
+        return [(buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)]
 
     def _backward(self, batch: Any) -> None:
         wavs, *others = batch
@@ -226,7 +245,7 @@ class Training:
             features, _ = self.specaug(features)
         loss = self.runner.downstream.model(self.split, features, *others, records=self.position.records)
         self.loss += float(loss.detach()) / self.accumulate
-        self.utterances += len(wavs)
+        self.position.utterances += len(wavs)
         self.precision.scaler.scale(loss / self.accumulate).backward()
 
     def _look_at_gradients(self) -> None:
@@ -235,19 +254,20 @@ class Training:
             self.bar.write(f"elp: {sentence}", file=sys.stderr)
         self._looked = True
 
-    def _update(self) -> str | None:
-        """Clip and step; what is wrong with the step, if anything: the same on every rank."""
+    def _update(self) -> Outcome:
+        """Clip and step; what became of it is the same on every rank."""
         self.precision.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
         self._norm = float(norm)
-        self.loss = record.mean_over_ranks(self.loss, self.device)
+        self.loss = record.sum_over_ranks(self.loss, self.device) / record.ranks()
         return self.precision.step(self.optimizer, loss=self.loss, norm=self._norm)
 
-    def _note(self, problem: str | None) -> None:
+    def _note(self, outcome: Outcome) -> None:
         """Count steps that were left out; too many in a row end the run, with a checkpoint of what there is."""
-        position = self.position
+        position, problem = self.position, outcome.problem
         position.in_a_row = position.in_a_row + 1 if problem else 0
         if problem is None:
+            position.overflows += not outcome.made
             return
         position.skipped += 1
         allowed = int(self.block.get("max_failed_steps", MAX_FAILED_STEPS))
@@ -307,6 +327,7 @@ class Training:
 
     def _log(self) -> None:
         position = self.position
+        utterances = int(record.sum_over_ranks(position.utterances, self.device))
         if self.leads:
             self.runner.downstream.model.log_records(
                 self.split,
@@ -317,9 +338,9 @@ class Training:
                 total_batch_num=self.batches,
             )
             seconds = time.monotonic() - self._since
-            record.append_line(self, loss=self.loss, norm=self._norm, utterances=self.utterances, seconds=seconds)
-            self._since, self.utterances = time.monotonic(), 0
-        position.records, position.batch_ids = defaultdict(list), []
+            record.append_line(self, loss=self.loss, norm=self._norm, utterances=utterances, seconds=seconds)
+            self._since = time.monotonic()
+        position.records, position.batch_ids, position.utterances = defaultdict(list), [], 0
 
     def _save(self, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
         """Write the checkpoints; every rank must call it, since each one's random states are kept.

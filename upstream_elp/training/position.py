@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_KEPT = ("batch", "skipped", "in_a_row", "batch_ids", "pending")
+_KEPT = ("batch", "skipped", "in_a_row", "overflows", "utterances", "batch_ids", "pending")
 
 
 @dataclass
@@ -21,6 +21,10 @@ class Position:
     skipped: int = 0
     """Steps that were left out because something was not finite or did not fit into memory."""
     in_a_row: int = 0
+    overflows: int = 0
+    """Steps of fp16 that were left out while the scale of the loss was found."""
+    utterances: int = 0
+    """Of this rank, since the last log line."""
     records: dict[str, list] = field(default_factory=lambda: defaultdict(list))
     """What the head recorded since the last log line."""
     batch_ids: list[int] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,14 @@ import torch
 from upstream_elp.errors import ElpError
 
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step."""
+
+    made: bool
+    problem: str | None = None
 
 
 class Precision:
@@ -37,7 +46,7 @@ class Precision:
         dtype = TYPES[self.name]
         return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
-    def step(self, optimizer: torch.optim.Optimizer, *, loss: float, norm: float) -> str | None:
+    def step(self, optimizer: torch.optim.Optimizer, *, loss: float, norm: float) -> Outcome:
         """Make a step with gradients that are unscaled and clipped, unless something is not finite.
 
         Args:
@@ -46,7 +55,8 @@ class Precision:
             norm: of the gradient before clipping.
 
         Returns:
-            What is wrong with the step, if anything; not that fp16's scale was too large, which was then lowered.
+            Whether the step was made, and what is wrong if it was not: nothing where fp16's scale was too large, which
+            was then lowered.
         """
         scale = self.scaler.get_scale()
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -54,8 +64,8 @@ class Precision:
             self.scaler.step(optimizer)
         self.scaler.update()  # lowers the scale where a gradient overflowed
         if finite or (math.isfinite(loss) and self.scaler.get_scale() < scale and scale > 1):
-            return None
-        return f"the {'gradient' if math.isfinite(loss) else 'loss'} is not finite"
+            return Outcome(made=finite)
+        return Outcome(made=False, problem=f"the {'gradient' if math.isfinite(loss) else 'loss'} is not finite")
 
 
 def name_of(runner: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tensorboardX import SummaryWriter
 
 from upstream_elp.structure import unwrapped
+from upstream_elp.training.record import ranks
 
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
@@ -39,7 +40,7 @@ def figures(training: Training) -> dict[str, str]:
         "loss": f"{training.loss:.3g}",
         "lr": f"{rates.get('head', max(rates.values())):.2g}",
         **metric(training.logger.latest, training.block["eval_dataloaders"]),
-        "utt/s": f"{training.utterances / seconds:.1f}",
+        "utt/s": f"{training.position.utterances * ranks() / seconds:.1f}",
     }
 
 

@@ -12,6 +12,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.heads import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
 from upstream_elp.host import checks
+from upstream_elp.training import origin
 from upstream_elp.training.precision import name_of
 
 
@@ -43,8 +44,10 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
         expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
     else:
-        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=args.upstream_model_config)
-    if isinstance(states.get("Upstream"), Mapping):
+        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=origin.configuration(states))
+    trained = isinstance(states.get("Upstream"), Mapping)
+    origin.check(expert, states, trained=trained, where=where)
+    if trained:
         expert.load_state_dict(states["Upstream"])
     elif expert.injection.declared and not expert.trained:
         raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")

@@ -12,6 +12,7 @@ from upstream_elp.structure import unwrapped
 from upstream_elp.training import saving
 from upstream_elp.training.build import state_of
 from upstream_elp.training.logs import TRAIN_LOG
+from upstream_elp.training.origin import ENTRY as ORIGIN
 
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
@@ -40,6 +41,7 @@ def append_line(training: Training, *, loss: float, norm: float, utterances: int
         "grad_norm": _finite(norm),
         "lr": training.rates,
         "skipped": training.position.skipped,
+        "overflows": training.position.overflows,
         "utterances": utterances,
         "seconds": round(seconds, 3),
     }
@@ -64,6 +66,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
         "Position": position.entry(),
         "Random": random,
         "Records": saving.plain_records(position.records),
+        ORIGIN: training.origin,
     }
     for entry in training.runner.all_entries:
         if entry.trainable:
@@ -82,13 +85,13 @@ def ranks() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
-def mean_over_ranks(value: float, device: torch.device) -> float:
+def sum_over_ranks(value: float, device: torch.device) -> float:
     """A number that all ranks then agree on; not finite if one of theirs is not."""
     if not torch.distributed.is_initialized():
         return value
     total = torch.tensor(value, dtype=torch.float64, device=device)
     torch.distributed.all_reduce(total)
-    return float(total) / ranks()
+    return float(total)
 
 
 def gathered(value: Any) -> list[Any]:

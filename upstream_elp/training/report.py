@@ -113,9 +113,9 @@ def table(results: Mapping[str, Any]) -> str:
                 rows.append((f"{split} {metric_of(name).title}", _shown(name, point)))
     for line in results["tests"]:
         for name, value in line["metrics"].items():
-            rows.append(
-                (f"{line['split']} {metric_of(name).title}", f"{show(name, value)} of {line.get('checkpoint')}")
-            )
+            step = line.get("checkpoint_step")
+            of = f"{line.get('checkpoint')}" + (f" at step {step:,}" if isinstance(step, int) else "")
+            rows.append((f"{line['split']} {metric_of(name).title}", f"{show(name, value)} of {of}"))
     rows += _selection(results["splits"])
     parts = results["parameters"] or {}
     trained = {name: count for name, count in parts.items() if name != "frozen" and count}
@@ -128,7 +128,7 @@ def table(results: Mapping[str, Any]) -> str:
         rows.append(("time", duration(results["seconds"])))
     if results["peak_memory_bytes"] is not None:
         rows.append(("peak memory", f"{results['peak_memory_bytes'] / 2**30:.2f} GiB on {results['device']}"))
-    for key in ("skipped_steps", "skipped_files"):
+    for key in ("skipped_steps", "fp16_overflows", "skipped_files"):
         count = results[key] if isinstance(results[key], int) else len(results[key] or [])
         rows += [(key.replace("_", " "), f"{count:,}")] if count else []
     rows += [("not known", sentence) for sentence in results["missing"]]

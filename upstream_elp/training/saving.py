@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,32 @@ def _not_written(path: Path, error: Exception) -> str:
     free = shutil.disk_usage(path.parent).free
     then = f"go on from {kept[-1]} with -a" if kept else "start again"
     return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there): make room, then {then}"
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second training out of an experiment folder, such as a requeued job beside the one that still runs.
+
+    The lock is the process's: it ends with it, however that is, and data-loading processes do not inherit it.
+
+    Raises:
+        ElpError: another process trains there.
+    """
+    path = folder / ".lock"
+    with path.open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ElpError(
+                    f"another process is training in {folder}; wait until it has ended and go on with -a, or use "
+                    "another folder with -p"
+                ) from error
+            # a file system without locks keeps nobody out
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def clean_up(folder: Path) -> None:

@@ -1,0 +1,77 @@
+"""Short runs of our training loop on toy corpora, and whether two of them are the same."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from tests.test_heads_run import SMALL
+from tests.toys import tiny_backbone
+from upstream_elp.host import experiment
+from upstream_elp.training.states import load_states
+
+STEPS = 8
+
+
+def flags_of(task, data, expdir, *, preset="le", workers=0, **changes):
+    """A short run with everything that draws random numbers: dropout, crops, an uneven last batch, accumulation."""
+    runner = {
+        "total_steps": STEPS,
+        "eval_step": 4,
+        "save_step": 2,
+        "log_step": 3,
+        "max_keep": 10,
+        "gradient_accumulate_steps": 2,
+    }
+    expert = {"datarc.num_workers": workers, "datarc.train_batch_size": 3, **SMALL.get(task, {})}
+    values = {f"config.runner.{key}": value for key, value in {**runner, **changes}.items()}
+    values |= {f"config.downstream_expert.{key}": value for key, value in expert.items()}
+    flags = ["-m", "train", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", preset, "-d", task, "-p", str(expdir)]
+    flags += ["--data", str(data), "--device", "cpu", "-o", ",,".join(f"{k}={v}" for k, v in values.items())]
+    return flags + (["-v", "fold2"] if task == "elp_er" else [])
+
+
+def with_settings(flags, *settings):
+    """The flags with more assignments of -o."""
+    flags = [*flags]
+    flags[flags.index("-o") + 1] += "".join(f",,config.{setting}" for setting in settings)
+    return flags
+
+
+def resuming(expdir, data, *settings):
+    flags = ["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"]
+    return [*flags, *(["-o", ",,".join(f"config.{setting}" for setting in settings)] if settings else [])]
+
+
+def lines_of(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("time", "seconds")} for line in lines]
+
+
+def assert_same(first, second, where=""):
+    """Compare nested values bit by bit."""
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    else:
+        assert first == second or first != first, where
+
+
+def assert_same_run(expected: Path, found: Path) -> None:
+    """Parameters, optimizer, schedule, random states and logged values are equal; times are not compared."""
+    assert [path.name for path in experiment.states(found)][-1] == f"states-{STEPS}.ckpt"
+    for name in (f"states-{STEPS}.ckpt", "dev-best.ckpt", "dev-clean-best.ckpt"):
+        if (expected / name).exists():
+            one, other = load_states(expected / name), load_states(found / name)
+            for states in (one, other):
+                states.pop("Args")
+            assert_same(one, other, name)
+    for name in ("train.jsonl", "metrics.jsonl"):
+        assert lines_of(expected / name) == lines_of(found / name), name
