@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import struct
 from argparse import Namespace
 from pathlib import Path
@@ -96,14 +97,16 @@ def test_best_and_final_values_with_their_steps(folder):
     told = write_report(folder, facts())
     results = json.loads((folder / "results.json").read_text())
     wer, uer = (results["metrics"]["dev-clean"][name] for name in ("wer", "uer"))
-    assert wer == {"best": 30.0, "best_step": 40, "final": 30.0, "final_step": 60, "unit": "%"}
-    assert uer == {"best": 20.0, "best_step": 20, "final": None, "final_step": 60, "unit": "%"}
+    best = {"best": 30.0, "best_step": 40, "at_best_checkpoint": 30.0}
+    assert wer == {**best, "final": 30.0, "final_step": 60, "unit": "%"}
+    best = {"best": 20.0, "best_step": 20, "at_best_checkpoint": 22.0}
+    assert uer == {**best, "final": None, "final_step": 60, "unit": "%"}
     assert [(line["split"], line["checkpoint"]) for line in results["tests"]] == [("test-clean", "dev-clean-best.ckpt")]
     assert {key: results[key] for key in FACTS} == facts()
     assert results["missing"] == []
     for words in (
         "dev-clean WER                    30.00 % at step 40 (last: 30.00 % at step 60)",
-        "20.00 % at step 20 (last: not finite at step 60)", "test-clean WER", "33.00 % of dev-clean-best.ckpt",
+        "22.00 % at step 40 (last: not finite at step 60)", "test-clean WER", "33.00 % of dev-clean-best.ckpt",
         "1,205 (head 5, l_adapter 1,200)", "94,000,000", "1 h 02 min", "3.00 GiB on cpu", "skipped steps",
     ):  # fmt: skip
         assert words in told
@@ -312,19 +315,55 @@ def test_the_command_prints_one_and_compares_several(folder, tmp_path):
     write_lines(other / "metrics.jsonl", [metric_line("dev", 5, acc=70.0)])
     one = CliRunner().invoke(group, ["report", str(folder)])
     assert one.exit_code == 0 and "30.00 % at step 40" in one.output
-    several = CliRunner().invoke(group, ["report", str(folder), str(other)]).output.splitlines()
-    assert several[0].startswith("| experiment")
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in several]
-    first, second = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
-    assert (first["experiment"], first["adapter"], first["dev-clean wer best (%)"]) == ("exp", "le", "30.00")
-    assert (first["trained parameters"], first["dev-clean wer best step"], first["seed"]) == ("1,205", "40", "3")
-    assert (second["experiment"], second["dev acc best (%)"], second["adapter"]) == ("other", "70.00", "-")
+    several = CliRunner().invoke(group, ["report", str(folder), str(other)]).output
+    first, second = map(rows_of, several.strip().split("\n\n"))  # they are of different tasks
+    assert (first["experiment"], first["adapter"], first["dev-clean WER (%)"]) == ("exp", "le", "30.00")
+    assert (first["trained parameters"], first["best step"], first["seed"]) == ("1,205", "40", "3")
+    assert (second["experiment"], second["dev accuracy (%)"], second["best step"]) == ("other", "70.00", "5")
+    assert "adapter" not in second
     out = tmp_path / "all.csv"
     told = CliRunner().invoke(group, ["report", str(folder), str(other), "--format", "csv", "--out", str(out)])
     assert told.exit_code == 0
     rows = list(csv.DictReader(out.open()))
     assert [row["experiment"] for row in rows] == ["exp", "other"]
-    assert float(rows[0]["test-clean wer (%)"]) == 33.0 and rows[1]["test-clean wer (%)"] == ""
+    assert float(rows[0]["test-clean WER (%)"]) == 33.0 and rows[1]["test-clean WER (%)"] == ""
+    assert (rows[0]["best step"], rows[1]["seed"]) == ("40", "")
+
+
+def rows_of(table):
+    """The last row of a Markdown table, by column."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return dict(zip(cells[0], cells[-1], strict=True))
+
+
+def test_folds_are_told_and_averaged(tmp_path):
+    for number, value in ((1, 60.0), (2, 70.0)):
+        folder = tmp_path / f"fold{number}"
+        folder.mkdir()
+        lines = [{**metric_line("dev", 5, acc=50.0), "fold": f"fold{number}"}]
+        lines.append({**metric_line("test", 0, acc=value), "checkpoint": "dev-best.ckpt", "checkpoint_step": 5})
+        write_lines(folder / "metrics.jsonl", lines)
+    told = CliRunner().invoke(group, ["report", str(tmp_path / "fold1")]).output
+    assert "60.00 % of dev-best.ckpt at step 5" in told and re.search(r"^fold +fold1$", told, re.MULTILINE)
+    several = CliRunner().invoke(group, ["report", *(str(tmp_path / f"fold{n}") for n in (1, 2))]).output
+    last = rows_of(several.strip())
+    assert (last["experiment"], last["dev accuracy (%)"], last["test accuracy (%)"]) == (
+        "mean of 2 folds",
+        "50.00",
+        "65.00",
+    )
+
+
+def test_of_several_evaluations_the_latest_of_a_best_checkpoint_is_compared(tmp_path):
+    other = {**metric_line("test", 0, acc=10.0), "checkpoint": "states-1.ckpt"}
+    best = {**metric_line("test", 0, acc=80.0), "checkpoint": "dev-best.ckpt"}
+    earlier = {**best, "metrics": {"acc": 20.0}}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        lines = [metric_line("dev", 5, acc=50.0), earlier, other, best, other]
+        write_lines(tmp_path / name / "metrics.jsonl", lines)
+    told = CliRunner().invoke(group, ["report", str(tmp_path / "one"), str(tmp_path / "two")]).output
+    assert rows_of(told.strip())["test accuracy (%)"] == "80.00"
 
 
 # which data ----------------------------------------------------------------------------------------------------------

@@ -421,7 +421,7 @@ STATES = {
     "preset that climbs": (_args(upstream_model_config="../elp"), "no adapter preset or file '../elp'"),
     "no backbone there": (
         _args(upstream_ckpt="gone.pt"),
-        "there is no backbone checkpoint or adapter folder at gone.pt",
+        "was trained with -k gone.pt, which is not there",
     ),
     "no adapters": (lambda s: s.pop("Upstream"), "holds no adapters: it was trained without -f"),
     "not a mapping": (_upstream(lambda up: [1, 2]), "holds no adapters"),

@@ -190,7 +190,9 @@ class TaskExpert(nn.Module):
         skipped = self.skips.count(split) if self.skips else 0
         if skipped:
             told.append(f"WITHOUT {skipped} files that cannot be used ({self.skips.path})")
-        tqdm.write(f"[{self.task}] {split} step {step}: {', '.join(told)}")
+        checkpoint = self.evaluated_checkpoint()
+        at = f"{checkpoint} (step {self.evaluated_step})" if checkpoint else f"step {step}"
+        tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(told)}")
         record = {
             "task": self.task,
             "split": split,
@@ -203,7 +205,7 @@ class TaskExpert(nn.Module):
         }
         if self.skips:
             record["skipped"] = skipped
-        if checkpoint := self.evaluated_checkpoint():
+        if checkpoint:
             record |= {"checkpoint": checkpoint, "checkpoint_step": self.evaluated_step}
         self.expdir.mkdir(parents=True, exist_ok=True)
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))

@@ -56,6 +56,10 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         """What the metrics are for a model that hears nothing."""
         raise NotImplementedError
 
+    def notes(self) -> dict[str, Any]:
+        """What ``metrics.jsonl`` says besides."""
+        return {}
+
     def answer_file(self, name: str) -> str:
         """The file of the answers ``name``: ``<split>_predict``, ``<split>_truth`` or ``inference``."""
         raise NotImplementedError
@@ -94,6 +98,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
             items=len(truth),
             loss=mean_loss(records),
             chance=self.chance(truth),
+            notes=self.notes(),
         )
         if split == "train":
             return []

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.roots import corpus_root
@@ -72,6 +73,28 @@ class DownstreamExpert(UtteranceExpert):
     def label_tables(self) -> list[str]:
         """The emotions in the order of the head's outputs."""
         return list(self.names)
+
+    def get_extra_state(self) -> Tensor:
+        """The label tables and the fold."""
+        return memory.encode({"labels": self.label_tables(), "fold": self.fold})
+
+    def set_extra_state(self, state: Any) -> None:
+        """As the base class; and another fold's test session is one that the checkpoint was trained on.
+
+        Raises:
+            ElpError: other labels, or another fold.
+        """
+        super().set_extra_state(state)
+        fold = memory.decode(state).get("fold", self.fold)
+        if fold != self.fold:
+            raise ElpError(
+                f"the checkpoint was trained on {fold}, that is, also on the test session of {self.fold}: use it with "
+                f"its own fold (-v {fold}), and train {self.fold} anew"
+            )
+
+    def notes(self) -> dict[str, Any]:
+        """The fold."""
+        return {"fold": self.fold}
 
     def parts(self) -> Fold:
         """The fold's utterances, read once."""

@@ -47,7 +47,7 @@ def _load(trained: str, backbone: str | None) -> tuple:
     from upstream_elp.training.rebuild import rebuild
     from upstream_elp.training.states import find_states, load_states
 
-    location = backbone or os.environ.get(BACKBONE_VARIABLE)
+    location = backbone = backbone or os.environ.get(BACKBONE_VARIABLE)
     states = None
     if not is_adapter_folder(trained):
         path = find_states(trained)
@@ -57,4 +57,4 @@ def _load(trained: str, backbone: str | None) -> tuple:
         raise ElpError(f"{trained} does not say where its plain backbone is: name the checkpoint with --backbone")
     if states is None:
         return build_upstream(None, ckpt=trained, backbone=location), location
-    return rebuild(states, str(path), location), location
+    return rebuild(states, str(path), backbone), location

@@ -17,7 +17,8 @@ FORMATS = ("markdown", "csv")
 def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
     """Write results.json, curves.png and layer_weights.{png,csv} again from what each EXPDIR holds.
 
-    One folder: its table is printed. Several: one table that compares them, as Markdown or CSV.
+    One folder: its table is printed. Several: a table per task that compares them, metrics being those of the best
+    checkpoint, with the mean over the folds of emotion recognition; as Markdown or CSV.
     """
     from upstream_elp.training.compare import compare, to_markdown
     from upstream_elp.training.report import rewrite, table
@@ -32,7 +33,7 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     _write(out, text)
-    click.echo(f"{out}: {len(frame)} experiments")
+    click.echo(f"{out}: {len(results)} experiments")
 
 
 def _names(expdirs: list[Path]) -> list[str]:

@@ -131,6 +131,13 @@ def _trained_by(content: Mapping[str, Any]) -> list[str]:
 
 def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
     name, factories = block.get("name"), _factories(module, _NOT_OPTIMIZERS)
+    if "groups" in block and name in factories and "groups" not in _options(factories[name]):
+        return [f"optimizer.groups: {name} has none; choose the optimizer ELPAdam, ELPAdamW or ELPOptim"]
+    if "torch_optim_name" in block and name in factories and name not in _ANY_TORCH:
+        return [
+            f"optimizer.torch_optim_name belongs to {' and '.join(sorted(_ANY_TORCH))}, not to {name}; replace the "
+            f'whole block, as with -o "config.optimizer={{name: {name}, lr: 1.0e-4}}"'
+        ]
     if name not in _ANY_TORCH:
         through = _options(module.Lamb) if name in _PASSED_ON and hasattr(module, "Lamb") else {}
         problems = _named("optimizer", block, factories, through)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from upstream_elp.config import preset_names
 from upstream_elp.errors import ElpError
 from upstream_elp.host import experiment, places, recipes
 from upstream_elp.host.override import override
 from upstream_elp.shapes import other_entry
-from upstream_elp.sites import HUB_PREFIX
+from upstream_elp.sites import HUB_PREFIX, is_remote
 
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
@@ -90,8 +91,23 @@ def location(flag: str, place: str) -> None:
     Raises:
         ElpError: if it is missing.
     """
-    if "://" not in place and not place.startswith(HUB_PREFIX) and not Path(place).exists():
+    if not is_remote(place) and not Path(place).exists():
         raise ElpError(f"{flag} {place}: no such file or folder (on Hugging Face's hub: {HUB_PREFIX}ORGANISATION/NAME)")
+
+
+def takes_path(upstream: str) -> bool:
+    """Whether ``-k`` of an upstream is a path if it is no URL; for others it may be a name."""
+    return upstream.endswith("_local") or (upstream.startswith("elp_") and not upstream.startswith("elp_hf_"))
+
+
+def variant(args: Namespace) -> None:
+    """Refuse ``-v`` where it means nothing.
+
+    Raises:
+        ElpError: for those of our tasks that have no variants.
+    """
+    if args.downstream_variant and args.downstream in places.our_tasks() and args.downstream != "elp_er":
+        raise ElpError(f"-v {args.downstream_variant}: {args.downstream} has no variants, only elp_er has (its folds)")
 
 
 def upstream_files(args: Namespace) -> None:
@@ -103,10 +119,15 @@ def upstream_files(args: Namespace) -> None:
     upstream, ckpt = args.upstream, args.upstream_ckpt
     if upstream.endswith(_NEED_CKPT) and not ckpt:
         raise ElpError(f"-u {upstream} needs -k, the checkpoint of the backbone (a path or URL)")
-    local = upstream.endswith("_local") or (upstream.startswith("elp_") and not upstream.startswith("elp_hf_"))
-    if ckpt and local:
+    if ckpt and takes_path(upstream):
         location("-k", ckpt)
     if args.upstream_model_config and not upstream.startswith("elp_"):
+        if not Path(args.upstream_model_config).is_file() and args.upstream_model_config in preset_names():
+            ours = "elp_local" if upstream.endswith(_NEED_CKPT) else f"elp_{upstream}"
+            raise ElpError(
+                f"-g {args.upstream_model_config} is a preset of adapters, but -u {upstream} is S3PRL's plain "
+                f"upstream; give -u {ours}"
+            )
         file("-g", args.upstream_model_config)
 
 

@@ -86,15 +86,18 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
         told = "; ".join(problem.text.rstrip(".") for problem in blocking[:SHOWN])
         more = f"; and {len(blocking) - SHOWN} more" if len(blocking) > SHOWN else ""
         count = "1 problem" if len(blocking) == 1 else f"{len(blocking)} problems"
+        passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
+        hint = f"; --skip-bad-files passes over {passed_over} of them" if passed_over else ""
         raise ElpError(
             f"-d {task}: {count} in {found.survey.root}: {told}{more} (`elp check -d {task}` lists all and decodes "
-            "the audio; --skip-bad-files passes over single files)"
+            f"the audio{hint})"
         )
     notes = [f"{task} {count}" for count in found.counts]
     passed = len(found.survey.problems)
     if passed:
         first = found.survey.problems[0].text
-        notes.append(f"{task}: {passed} problems do not keep this run from starting, such as: {first}")
+        what = "1 problem does" if passed == 1 else f"{passed} problems do"
+        notes.append(f"{task}: {what} not keep this run from starting, such as: {first}")
     if plan.fresh and args.mode == "train":
         notes += _of_the_test(task, look)
     return notes

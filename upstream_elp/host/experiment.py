@@ -55,7 +55,7 @@ def _instead(path: Path) -> str:
     return f"remove it, and -a goes on from {earlier[-1].name}" if earlier else "none is earlier, so start again"
 
 
-def to_go_on(flag: str, path: Path, args: Namespace) -> None:
+def to_go_on(flag: str, path: Path, args: Namespace, *, stock_loop: bool) -> None:
     """Refuse a checkpoint from which training cannot go on, or whose folder holds later ones.
 
     Those would be taken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the earliest.
@@ -64,6 +64,7 @@ def to_go_on(flag: str, path: Path, args: Namespace) -> None:
         flag: ``-a`` or ``-e``, for messages.
         path: the checkpoint.
         args: its flags, overrides applied.
+        stock_loop: whether S3PRL's own loop is to train, which gives its optimizer other groups.
 
     Raises:
         ElpError: naming the checkpoint or the later ones.
@@ -74,6 +75,11 @@ def to_go_on(flag: str, path: Path, args: Namespace) -> None:
             f"{flag}: {path} holds no optimizer, so training cannot go on from it; give a states-*.ckpt, or start a "
             "new experiment from its weights with -i"
         )
+    ours = "Position" in content
+    if ours and stock_loop:
+        raise ElpError(f"{flag}: {path} was not trained with --stock-loop; leave it out")
+    if not ours and not stock_loop and args.upstream.startswith("elp_") and "Upstream" in content:
+        raise ElpError(f"{flag}: {path} was trained by S3PRL's own loop; go on with --stock-loop")
     folder, step = Path(args.expdir), content.get("Step", 0)
     later = [file.name for file in states(folder) if int(file.stem.split("-")[-1]) > step]
     if later:

@@ -85,11 +85,8 @@ def complete(plan: Plan) -> None:
     """
     _use_clone(plan.script)
     _place(plan)
-    resumed = _resumed(plan)
-    if resumed is None:
+    if not _resumed(plan):
         _fresh(plan)
-    else:
-        _check_upstream(resumed)
     if plan.args.mode == "inference":
         checks.file("-t", plan.args.evaluate_split)
     if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
@@ -112,15 +109,15 @@ def _place(plan: Plan) -> None:
         plan.argv += ["--backend", "gloo"]
 
 
-def _resumed(plan: Plan) -> Namespace | None:
-    """The flags of the checkpoint that this run goes on from, or None for a new experiment."""
+def _resumed(plan: Plan) -> bool:
+    """Check and complete the flags of a run that goes on from a checkpoint; False for a new experiment."""
     args, flag, path = plan.args, "-e", plan.args.past_exp
     if args.auto_resume:
         expdir = Path(args.expdir or f"result/downstream/{args.expname}")
         if experiment.states(expdir):
             flag, path = "-a", str(expdir)
     if not path:
-        return None
+        return False
     register()
     found = checks.checkpoint(flag, path)
     old, config, ranks = experiment.saved(found)
@@ -128,8 +125,10 @@ def _resumed(plan: Plan) -> Namespace | None:
     overridden = resume.overridden(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, found, overridden=overridden)
-    old = resume.at_home(old, found)
+    old = resume.at_home(old, found, backbone=_variable(plan, "ELP_BACKBONE"))
     old.device = args.device
+    if "upstream_ckpt" not in overridden and resume.gone(old):
+        raise ElpError(f"{flag}: {found} {resume.where_it_went(old)}")
     if args.config:
         resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
@@ -138,12 +137,13 @@ def _resumed(plan: Plan) -> Namespace | None:
     checks.machine(old)
     experiment.experiment_folder(old)
     _stock_loop(plan, config)
+    _check_upstream(old)
     if args.mode == "train":
         blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
-        experiment.to_go_on(flag, found, old)
+        experiment.to_go_on(flag, found, old, stock_loop=bool(_variable(plan, "ELP_STOCK_LOOP")))
     args.past_exp = path
     plan.final, plan.config = old, config
-    return old
+    return True
 
 
 def _fresh(plan: Plan) -> None:
@@ -155,6 +155,7 @@ def _fresh(plan: Plan) -> None:
         plan.argv += ["-c", str(path)]  # of two, the last one counts
         args.config = str(path)
     _check_upstream(args)
+    checks.variant(args)
     content = recipes.read(path, args)
     if args.init_ckpt:
         experiment.loadable("-i", checks.checkpoint("-i", args.init_ckpt))
@@ -176,6 +177,11 @@ def _fresh(plan: Plan) -> None:
         plan.notes += [note] if note else []
 
 
+def _variable(plan: Plan, name: str) -> str | None:
+    """An environment variable of this run, whether a flag or the user has set it."""
+    return plan.env.get(name) or os.environ.get(name)
+
+
 def _stock_loop(plan: Plan, config: dict) -> None:
     """Say or refuse what S3PRL's own loop would ignore.
 
@@ -184,7 +190,7 @@ def _stock_loop(plan: Plan, config: dict) -> None:
     """
     block = config.get("runner")
     precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
-    if plan.env.get("ELP_STOCK_LOOP") and precision != "fp32":
+    if _variable(plan, "ELP_STOCK_LOOP") and precision != "fp32":
         if plan.args.mode == "train":
             raise ElpError(
                 f"--stock-loop: S3PRL's loop does not know runner.precision ({precision}); leave one of them out "

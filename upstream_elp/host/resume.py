@@ -1,5 +1,6 @@
 """Flags beside a checkpoint: S3PRL takes the checkpoint's without a word, so a flag that says otherwise is refused."""
 
+import os
 from argparse import Namespace
 from collections.abc import Container
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from upstream_elp.errors import ElpError
 from upstream_elp.host import checks, experiment, recipes
 from upstream_elp.host.override import override, parse
+from upstream_elp.sites import is_remote
 
 _SHORT = {
     "upstream": "-u",
@@ -40,15 +42,18 @@ def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overr
     for key, short in _SHORT.items():
         if key not in given or key in overridden:
             continue
+        if key == "upstream_ckpt" and gone(old):
+            raise ElpError(f"{flag}: {path} {where_it_went(old)}, and leave -k out")
         wanted, had = getattr(given, key), getattr(old, key, None)
         if _same(key, wanted, had, adapters=str(getattr(old, "upstream", "")).startswith("elp_")):
             continue
         there = f"without {short}" if had is None or had is False else f"with {short} {had}"
         here = "with it" if wanted is True else wanted
-        raise ElpError(
-            f"{flag}: {path} was trained {there}, not {here}; leave {short} out, use another experiment folder "
-            f"with -p, or insist with -o args.{key}={wanted}"
-        )
+        ways = [f"leave {short} out", "use another experiment folder with -p"]
+        if key != "downstream_variant":  # a fold that the checkpoint was trained on
+            ways.append(f"insist with -o args.{key}={wanted}")
+        *ways, last = ways
+        raise ElpError(f"{flag}: {path} was trained {there}, not {here}; {', '.join(ways)}, or {last}")
 
 
 def same_folder(flag: str, given: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
@@ -66,12 +71,35 @@ def same_folder(flag: str, given: Namespace, path: Path, *, overridden: Containe
     )
 
 
-def at_home(args: Namespace, path: str | Path) -> Namespace:
+def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -> Namespace:
     """Flags of a checkpoint, with the folder that it lies in as experiment folder.
 
-    The folder that it was saved in may have been moved since, and was perhaps named relative to another directory.
+    The folder that it was saved in may have been moved since, and was perhaps named relative to another directory. The
+    same holds for the backbone: where it is not at its place, another is taken.
+
+    Args:
+        args: the flags.
+        path: the checkpoint.
+        backbone: where the backbone is if it is not at its place; ``$ELP_BACKBONE`` by default.
     """
-    return Namespace(**{**vars(args), "expdir": str(Path(path).parent)})
+    changed = {"expdir": str(Path(path).parent)}
+    if (other := backbone or os.environ.get("ELP_BACKBONE")) and gone(args):
+        changed["upstream_ckpt"] = other
+    return Namespace(**{**vars(args), **changed})
+
+
+def where_it_went(args: Namespace) -> str:
+    """The end of a sentence about a checkpoint whose ``-k`` is gone."""
+    return (
+        f"was trained with -k {args.upstream_ckpt}, which is not there (any more, or seen from this folder): put it "
+        "back, or say with --backbone where the backbone is now"
+    )
+
+
+def gone(args: Namespace) -> bool:
+    """Whether ``-k`` names a file or folder that is not there, seen from here."""
+    place = getattr(args, "upstream_ckpt", None)
+    return bool(place) and checks.takes_path(args.upstream) and not is_remote(place) and not Path(place).exists()
 
 
 def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Path) -> None:

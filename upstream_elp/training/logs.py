@@ -11,7 +11,7 @@ from typing import Any
 
 TRAIN_LOG = "train.jsonl"
 METRICS_LOG = "metrics.jsonl"
-SPLIT_KEYS = ("items", "chance", "protocol", "selected_on")
+SPLIT_KEYS = ("items", "chance", "protocol", "selected_on", "fold")
 """What a line of ``metrics.jsonl`` says of a split as a whole, where the task says it."""
 
 
@@ -101,10 +101,15 @@ def read_logs(folder: Path) -> Logs:
     return logs
 
 
-def summarize(points: dict[int, float | None], name: str) -> dict[str, Any]:
-    """Best and last value of a metric over the steps, with the steps.
+def summarize(points: dict[int, float | None], name: str, *, chosen: int | None = None) -> dict[str, Any]:
+    """Best and last value of a metric over the steps, with the steps, and the value at the best checkpoint.
 
     ``best`` is the first of equal ones; None where no value is finite or the metric's direction is not known.
+
+    Args:
+        points: step -> value.
+        name: of the metric.
+        chosen: the best checkpoint's step.
     """
     final = max(points)
     finite = {step: value for step, value in sorted(points.items()) if value is not None}
@@ -114,6 +119,7 @@ def summarize(points: dict[int, float | None], name: str) -> dict[str, Any]:
     return {
         "best": None if best is None else finite[best],
         "best_step": best,
+        "at_best_checkpoint": points.get(chosen),
         "final": points[final],
         "final_step": final,
         "unit": metric_of(name).unit,

@@ -12,6 +12,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.heads import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
 from upstream_elp.host import checks
+from upstream_elp.host.resume import gone, where_it_went
 from upstream_elp.training import origin
 from upstream_elp.training.precision import name_of
 
@@ -41,6 +42,8 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
 
     checks.name(f"{where}: -u", args.upstream, hub.options())
     place = args.upstream_ckpt
+    if backbone is None and gone(args):
+        raise ElpError(f"{where} {where_it_went(args)}")
     if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
         expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
     else:

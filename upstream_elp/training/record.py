@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +63,7 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
         "Optimizer": state_of(training.optimizer),
         "Step": position.step,
         "Epoch": position.epoch,
-        "Args": training.args,
+        "Args": _found_from_anywhere(training.args),
         "Config": training.config,
         "Position": position.entry(),
         "Random": random,
@@ -78,6 +80,13 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
     if torch.distributed.is_initialized():
         content["WorldSize"] = torch.distributed.get_world_size()
     return content
+
+
+def _found_from_anywhere(args: Namespace) -> Namespace:
+    """With the backbone's whole path, which is otherwise relative to the folder that the run was started in."""
+    place = args.upstream_ckpt
+    here = str(Path(place).absolute()) if place and Path(place).exists() else place
+    return Namespace(**{**vars(args), "upstream_ckpt": here})
 
 
 def ranks() -> int:

@@ -50,19 +50,22 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     if unknown := [key for key in (*REPRODUCE, *(["adapter"] if adapted else [])) if not facts.get(key)]:
         logs.missing.append(f"not recorded: {', '.join(unknown)}")
     config = facts.get("config") or {}
-    weights, checkpoint = _layers(expdir, config, logs)
+    weights, checkpoint, step = _layers(expdir, config, logs)
+    if step is None:
+        step = _best_step(logs)
     results = {
         "format": FORMAT,
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **{key: _plain(facts.get(key)) for key in FACTS},
         "metrics": {
-            split: {name: summarize(points, name) for name, points in values.items()}
+            split: {name: summarize(points, name, chosen=step) for name, points in values.items()}
             for split, values in logs.curves.items()
         },
         "splits": logs.splits,
         "tests": logs.tests,
         "training": _training(logs),
         "best_checkpoint": checkpoint,
+        "best_checkpoint_step": step,
         "layer_weights": [{"layer": name, "weight": weight} for name, weight in weights],
         "missing": logs.missing,
     }
@@ -110,7 +113,8 @@ def table(results: Mapping[str, Any]) -> str:
     for split, values in results["metrics"].items():
         for name, point in values.items():
             if split != "train":
-                rows.append((f"{split} {metric_of(name).title}", _shown(name, point)))
+                shown = _shown(name, point, results["best_checkpoint_step"])
+                rows.append((f"{split} {metric_of(name).title}", shown))
     for line in results["tests"]:
         for name, value in line["metrics"].items():
             step = line.get("checkpoint_step")
@@ -145,18 +149,20 @@ def duration(seconds: float) -> str:
 
 
 def _selection(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Where the best checkpoint is chosen, if that is a matter of the protocol: a test score may rest on the test."""
+    """The fold, and where the best checkpoint is chosen, if that is a matter of the protocol: maybe on the test."""
+    folds = sorted({facts["fold"] for facts in splits.values() if "fold" in facts})
     told = dict.fromkeys(
         (facts.get("protocol"), facts["selected_on"]) for facts in splits.values() if "selected_on" in facts
     )
-    return [("protocol", f"{protocol}: the best checkpoint is chosen on {split}") for protocol, split in told]
+    rows = [("protocol", f"{protocol}: the best checkpoint is chosen on {split}") for protocol, split in told]
+    return [*rows, ("fold", ", ".join(folds))] if folds else rows
 
 
-def _shown(name: str, point: Mapping[str, Any]) -> str:
+def _shown(name: str, point: Mapping[str, Any], step: int | None) -> str:
     last = f"{show(name, point['final'])} at step {point['final_step']:,}"
-    if point["best"] is None or point["best_step"] == point["final_step"]:
+    if point["at_best_checkpoint"] is None or step == point["final_step"]:
         return last
-    return f"{show(name, point['best'])} at step {point['best_step']:,} (last: {last})"
+    return f"{show(name, point['at_best_checkpoint'])} at step {step:,} (last: {last})"
 
 
 def _training(logs: Logs) -> dict[str, Any] | None:
@@ -175,19 +181,31 @@ def _training(logs: Logs) -> dict[str, Any] | None:
     }
 
 
-def _layers(expdir: Path, config: Mapping[str, Any], logs: Logs) -> tuple[list[tuple[str, float]], str | None]:
-    """Layer weights and name of the best checkpoint: that of the first evaluated split, else the latest."""
+def _layers(
+    expdir: Path, config: Mapping[str, Any], logs: Logs
+) -> tuple[list[tuple[str, float]], str | None, int | None]:
+    """Layer weights, name and step of the best checkpoint: that of the first evaluated split, else the latest."""
     splits = (config.get("runner") or {}).get("eval_dataloaders") or []
     best = [expdir / f"{split}-best.ckpt" for split in splits]
     path = next((path for path in [*best, *checkpoints(expdir)] if path.is_file()), None)
     if path is None:
         logs.missing.append("there is no checkpoint to read layer weights from")
-        return [], None
+        return [], None, None
     try:
-        return named_layer_weights(load_states(path)), path.name
+        states = load_states(path)
+        return named_layer_weights(states), path.name, states["Step"]
     except ElpError as error:  # a report at the end of a long run must not fail over one damaged file
         logs.missing.append(str(error))
-        return [], None
+        return [], None, None
+
+
+def _best_step(logs: Logs) -> int | None:
+    """Where the checkpoints are gone: the step at which the first metric of an evaluated split was best."""
+    for split, values in logs.curves.items():
+        for name, points in values.items():
+            if split != "train" and name != "loss" and (step := summarize(points, name)["best_step"]) is not None:
+                return step
+    return None
 
 
 def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequence[tuple[str, float]]) -> None:
