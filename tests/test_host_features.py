@@ -33,6 +33,20 @@ def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreache
     assert any(name.startswith(unreached) and p.grad is None for name, p in parameters.items())
 
 
+def test_it_is_told_of_several_processes_too(caplog):
+    class Wrapped(torch.nn.Module):
+        """As DistributedDataParallel wraps it."""
+
+        def __init__(self):
+            super().__init__()
+            self.module = make_expert(config="le")
+
+    upstream = Wrapped()
+    with caplog.at_level(logging.WARNING), torch.no_grad():
+        warn_unreached(upstream, [torch.randn(4000)], "hidden_states", 0)
+    assert "they stay untrained" in caplog.text and not upstream.module.trained
+
+
 @pytest.mark.parametrize("config", ["e_only", "weighted_sum"])
 def test_nothing_is_said_where_everything_is_reached(config, caplog):
     with caplog.at_level(logging.WARNING), torch.no_grad():

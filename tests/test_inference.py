@@ -170,6 +170,10 @@ def test_half_precision_is_that_of_the_evaluation(world, tmp_path, monkeypatch):
         upstream_elp.load(place, backbone=world.backbone, device="cpu", precision=precision)(files, batch_size=4)
         same = [torch.equal(one, other) for one, other in zip(outputs.rows, there, strict=True)]
         assert all(same) == (precision is None)
+    outputs.rows.clear()
+    run(["-m", "inference", "-t", str(files[0]), "-e", best, "--data", str(world.data), "--device", "cpu"])
+    upstream_elp.load(exp, backbone=world.backbone, device="cpu")(files[:1])
+    assert torch.equal(*outputs.rows)
     with pytest.raises(ElpError, match="precision is 'int8'; choose one of fp32, bf16, fp16"):
         upstream_elp.load(exp, precision="int8")
 

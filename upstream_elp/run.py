@@ -99,6 +99,12 @@ def _one_sentence() -> Iterator[None]:
     except ElpError as error:
         _close_progress_bars()
         raise ElpError(str(error).split(f"{type(error).__name__}: ")[-1].strip()) from error
+    except KeyError as error:
+        told = _key_of_a_stock_task(error)
+        if told is None:
+            raise
+        _close_progress_bars()
+        raise told from error
     except OSError as error:
         told = _told(error)
         if told is None:
@@ -130,6 +136,17 @@ def _close_progress_bars() -> None:
 
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
+
+
+def _key_of_a_stock_task(error: KeyError) -> ElpError | None:
+    """The sentence for a key that one of S3PRL's own tasks looks for, None for anything else."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(last.filename).parent.parent.name != "downstream" or "rc" not in (last.line or ""):
+        return None
+    return ElpError(
+        f"the config lacks the key {error.args[0]!r}, which S3PRL's task {Path(last.filename).parent.name} reads "
+        f"({last.filename}:{last.lineno}: {last.line}); add it with -c or -o"
+    )
 
 
 def _told(error: OSError) -> ElpError | None:

@@ -159,12 +159,15 @@ def no_cuda() -> bool:
 
 
 def quiet_noise() -> None:
-    """Hide the notices of deprecation that S3PRL's calls give on every step, and of a package it does not need."""
+    """Hide deprecations on every step, a package not needed, whole model configurations, and advice on workers."""
     logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
+    for model in ("wavlm.WavLM", "unispeech_sat.UniSpeechSAT"):
+        logging.getLogger(f"s3prl.upstream.{model}").setLevel(logging.WARNING)
     for notice in (
         r".*torchaudio.*deprecat",
         r".*torch\.nn\.utils\.weight_norm.* is deprecated",
         ".*mismatched key_padding_mask and attn_mask",
+        "This DataLoader will create .* worker processes",
     ):
         warnings.filterwarnings("ignore", message=notice)
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.", category=FutureWarning)

@@ -107,6 +107,8 @@ def _rates(logs: Logs) -> dict[str, Points]:
     equal: dict[tuple, list[str]] = {}
     for group, points in rates.items():
         equal.setdefault(tuple(points.items()), []).append(group)
+    if len(equal) == 1:  # also where S3PRL's optimizers do not name their groups
+        return {"all that is trained": dict(next(iter(equal)))}
     return {", ".join(groups): dict(points) for points, groups in equal.items()}
 
 
@@ -122,6 +124,9 @@ def _draw(axis: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
+    if len(values := set(_values(panel.lines))) == 1 and not panel.log:  # matplotlib would magnify nothing
+        (value,) = values
+        axis.set_ylim(*sorted((0, 1.25 * value or 1)))
     axis.set_xlabel("optimizer step")
     axis.set_ylabel(panel.label)
     axis.grid(alpha=0.3, which="both" if panel.log else "major")

@@ -1,0 +1,159 @@
+"""Likely mistakes with `elp run`: each is one sentence that says what to do, before anything is computed."""
+
+import shutil
+
+import pytest
+import yaml
+
+from tests import toy_corpora
+from tests.host_toys import stock_config
+from tests.toys import tiny_backbone
+from tests.training_tools import flags_of, lines_of, resuming, with_settings
+from upstream_elp.errors import ElpError
+from upstream_elp.run import run
+from upstream_elp.training.states import load_states
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "more", "told"),
+    [
+        ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants, only elp_er has"),
+        ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader is 'dev', but our tasks train on 'train'"),
+        (
+            "elp_ic",
+            ["optimizer.groups={e_adapter: 0.1}"],
+            [],
+            "groups: TorchOptim has none; choose .* ELPAdam, ELPAdamW",
+        ),
+        (
+            "elp_ic",
+            ["optimizer.name=ELPAdam"],
+            [],
+            r"torch_optim_name belongs to ELPOptim and TorchOptim, .* -o \"config",
+        ),
+        (
+            "elp_ic",
+            ["runner.precision=bf16"],
+            ["--stock-loop"],
+            r"loop does not know runner\.precision \(bf16\); leave",
+        ),
+        ("elp_ic", [], ["--seed", "-1"], "--seed -1: it must be a whole number from 0 to 4294967295"),
+        ("elp_ic", [], ["--seed", "4294967296"], "--seed 4294967296: it must be"),
+    ],
+)
+def test_flags_and_settings(task, settings, more, told, data, tmp_path):
+    with pytest.raises(ElpError, match=told):
+        run([*with_settings(flags_of(task, data, tmp_path / "exp"), *settings), *more])
+    assert not list(tmp_path.glob("exp/*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("args.seed=abc", "--seed abc: it must be"),
+        ("args.device=foo", "--device foo: no such device; choose cpu, cuda"),
+    ],
+)
+def test_arguments_that_are_set_by_o(setting, told, data, tmp_path):
+    flags = flags_of("elp_ic", data, tmp_path)
+    flags[flags.index("-o") + 1] += f",,{setting}"
+    with pytest.raises(ElpError, match=told):
+        run(flags)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "ours"), [("wavlm_local", "elp_local"), ("wavlm_base_plus", "elp_wavlm_base_plus")]
+)
+def test_a_preset_with_a_stock_upstream(upstream, ours, data, tmp_path):
+    flags = flags_of("elp_ic", data, tmp_path)
+    flags[flags.index("-u") + 1] = upstream
+    with pytest.raises(ElpError, match=rf"-g le is a preset of adapters, but -u {upstream} is .*; give -u {ours}$"):
+        run(flags)
+
+
+def test_another_folds_checkpoint(data, tmp_path):
+    """Its training sessions hold the test session: a score on it would be none."""
+    run(flags_of("elp_er", data, tmp_path, total_steps=4))  # of fold2
+    evaluate = ["-m", "evaluate", "-e", str(tmp_path / "dev-best.ckpt"), "--data", str(data), "--device", "cpu"]
+    with pytest.raises(ElpError, match=r"trained with -v fold2, not fold3; leave -v out, or use another .* with -p$"):
+        run([*evaluate, "-v", "fold3"])
+    before = lines_of(tmp_path / "metrics.jsonl")
+    assert {line["fold"] for line in before} == {"fold2"}
+    told = r"trained on fold2, that is, also on the test session of fold3: use it with its own fold \(-v fold2\)"
+    for setting in (
+        "args.downstream_variant=fold3",
+        "args.downstream_variant=null,,config.downstream_expert.datarc.test_fold=fold3",
+    ):
+        with pytest.raises(ElpError, match=told):
+            run([*evaluate, "-o", setting])
+    assert lines_of(tmp_path / "metrics.jsonl") == before
+    run(evaluate)
+    assert lines_of(tmp_path / "metrics.jsonl")[-1]["checkpoint_step"] == 4
+
+
+def test_the_other_loops_checkpoint(data, tmp_path):
+    ours, stock = tmp_path / "ours", tmp_path / "stock"
+    run(flags_of("elp_ic", data, ours, total_steps=4))
+    run([*flags_of("elp_ic", data, stock, total_steps=4), "--stock-loop"])
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was not trained with --stock-loop; leave it out"):
+        run([*resuming(ours, data, "runner.total_steps=6"), "--stock-loop"])
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was trained by S3PRL's own loop; go on with --stock-loop"):
+        run(resuming(stock, data, "runner.total_steps=6"))
+    run([*resuming(stock, data, "runner.total_steps=6"), "--stock-loop"])
+    assert load_states(stock / "states-6.ckpt")["Step"] == 6
+
+
+def test_a_key_that_a_stock_task_lacks(tmp_path):
+    config = stock_config("emotion", tmp_path)
+    content = yaml.safe_load(config.read_text())
+    del content["downstream_expert"]["datarc"]["pre_load"]
+    config.write_text(yaml.safe_dump(content))
+    words = f"-m train -u wavlm_local -k {tiny_backbone()} -d emotion -c {config} -p {tmp_path}/exp --device cpu"
+    with pytest.raises(ElpError, match=r"lacks the key 'pre_load', which S3PRL's task emotion reads .*add it with -c"):
+        run(words.split())
+
+
+def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
+    """Trained with a relative path; used from another folder; then moved."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_backbone(), "backbone.pt")
+    flags = flags_of("elp_ic", data, "exp", total_steps=4)
+    flags[flags.index("-k") + 1] = "backbone.pt"
+    run(flags)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    evaluate = ["-m", "evaluate", "-e", str(tmp_path / "exp" / "dev-best.ckpt"), "--data", str(data), "--device", "cpu"]
+    run(evaluate)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert lines_of(tmp_path / "exp" / "metrics.jsonl")[-1]["split"] == "test"
+    (tmp_path / "backbone.pt").rename(tmp_path / "moved.pt")
+    gone = r"was trained with -k .*backbone\.pt, which is not there .* say with --backbone where"
+    for more in ([], ["-k", str(tmp_path / "moved.pt")]):
+        with pytest.raises(ElpError, match=gone):
+            run([*evaluate, *more])
+    run([*evaluate, "--backbone", str(tmp_path / "moved.pt")])
+    flags = [*resuming(tmp_path / "exp", data, "runner.total_steps=6"), "--backbone", str(tmp_path / "moved.pt")]
+    run(flags)
+    assert load_states(tmp_path / "exp" / "states-6.ckpt")["Args"].upstream_ckpt == str(tmp_path / "moved.pt")
+
+
+def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):
+    toy_corpora.librispeech(tmp_path)
+    transcript = next((tmp_path / "LibriSpeech" / "train-clean-100").rglob("*.trans.txt"))
+    first, *others = transcript.read_text().splitlines()
+    transcript.write_text("\n".join([first.split()[0], *others]) + "\n")
+    flags = flags_of("elp_asr", tmp_path, tmp_path / "exp")
+    with pytest.raises(ElpError, match="empty transcript") as told:
+        run([*flags, "--skip-bad-files"])
+    assert "skip-bad-files" not in str(told.value)
+    audio = sorted((tmp_path / "LibriSpeech" / "train-clean-100").rglob("*.flac"))
+    audio[-1].write_bytes(b"")
+    with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files passes over 1 of them"):
+        run(flags)
+
+
+def test_a_small_share_of_an_evaluation_is_not_nothing(data, tmp_path):
+    run(flags_of("elp_ic", data, tmp_path, total_steps=4, evaluate_ratio=0.01))
+    assert [line["items"] > 0 for line in lines_of(tmp_path / "metrics.jsonl") if line["split"] == "dev"] == [True]
