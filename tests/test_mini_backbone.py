@@ -1,6 +1,7 @@
 import importlib
 import itertools
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -126,6 +127,20 @@ def test_command_writes_what_the_flags_say(tmp_path):
     config = torch.load(out, weights_only=True)["model_cfg"]
     assert (config["encoder_layers"], config["encoder_embed_dim"], config["encoder_ffn_embed_dim"]) == (2, 64, 256)
     assert (config["layer_norm_first"], config["extractor_mode"]) == (True, "layer_norm")
+
+
+@pytest.mark.parametrize("family", ["wavlm", "hf_wavlm"])
+def test_what_is_there_is_kept_and_may_be_made_again(tmp_path, family):
+    out = tmp_path / "b"
+    flags = [str(out), "--family", family, "--layers", "1", "--dim", "16", "--heads", "2"]
+    run = partial(CliRunner().invoke, mini_backbone)
+    assert run(flags, catch_exceptions=False).exit_code == 0
+    made = _bytes(out)
+    assert run(flags, catch_exceptions=False).exit_code == 0
+    for other in ([*flags, "--seed", "1"], [*flags, "--family", "hubert"], [*flags, "--family", "hf_hubert"]):
+        refused = run(other).exception
+        assert isinstance(refused, ElpError) and f"{out} exists and is not what these options give" in str(refused)
+    assert _bytes(out) == made and [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 @pytest.mark.large

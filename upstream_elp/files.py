@@ -53,10 +53,15 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 def sha256_of(path: str | os.PathLike) -> str:
     """sha256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return sha256_of_rest(file)
+
+
+def sha256_of_rest(file: IO[bytes]) -> str:
+    """sha256 of what an open file holds from where it stands."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import click
 
-from upstream_elp.mini.shape import FAMILIES
+from upstream_elp.mini.shape import FAMILIES, SIZES
 
 
 @click.command("mini-backbone")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--family", default="wavlm", show_default=True, help=f"{', '.join(FAMILIES)}.")
-@click.option("--size", default="mini", show_default=True, help="mini, base or large; the options below override it.")
+@click.option("--family", type=click.Choice(FAMILIES), default="wavlm", show_default=True)
+@click.option(
+    "--size", type=click.Choice(list(SIZES)), default="mini", show_default=True, help="The options below override it."
+)
 @click.option("--layers", type=int, help="Transformer layers.")
 @click.option("--dim", type=int, help="Width of the hidden states.")
 @click.option("--ffn", type=int, help="Inner width of the feed-forward blocks (4 x dim).")
@@ -35,7 +37,7 @@ def mini_backbone(
 
     For the families hf_* OUT is a folder in Hugging Face's format. Use it with `elp run -u elp_local -k OUT`, or with
     S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`, `hf_hubert_custom`, ...). The same options and seed give the
-    same file.
+    same file; an OUT that holds something else is left as it is.
     """
     from upstream_elp.mini.backbone import count_parameters, write_backbone
     from upstream_elp.mini.shape import size_options

@@ -5,11 +5,17 @@ from typing import Any
 
 import click
 
+from upstream_elp.mini.plan import SIZES
+
 
 @click.command("mini-superb")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--size", default="small", show_default=True, help="tiny, small or medium: about 50, 1000, 4000 per task."
+    "--size",
+    type=click.Choice(SIZES),
+    default="small",
+    show_default=True,
+    help="About 50, 1000 or 4000 utterances per task.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--voices", type=int, help="How many synthetic voices take part (all by default).")

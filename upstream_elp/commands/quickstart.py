@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from upstream_elp.errors import ElpError
+from upstream_elp.mini.plan import SIZES
+from upstream_elp.mini.shape import S3PRL_FAMILIES
 from upstream_elp.quickstart.plan import METHODS, TASKS
 
 WIDTH = 192
@@ -17,9 +19,17 @@ WIDTH = 192
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("result/quickstart"), show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: OUT/data, synthesised]")
-@click.option("--size", default="small", show_default=True, help="Size of the synthesised corpora.")
+@click.option(
+    "--size", type=click.Choice(SIZES), default="small", show_default=True, help="Size of the synthesised corpora."
+)
 @click.option("--backbone", type=click.Path(path_type=Path), help="Checkpoint. [default: a small random one in OUT]")
-@click.option("--family", default="wavlm", show_default=True, help="Family of the random backbone.")
+@click.option(
+    "--family",
+    type=click.Choice(S3PRL_FAMILIES),
+    default="wavlm",
+    show_default=True,
+    help="Family of the random backbone.",
+)
 @click.option("--tasks", default=",".join(TASKS), show_default=True)
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
@@ -44,14 +54,12 @@ def quickstart(
     Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
     random weights. Running the command again continues where it stopped.
     """
-    from upstream_elp.mini.shape import S3PRL_FAMILIES, require_choice
     from upstream_elp.quickstart.launch import run_jobs
     from upstream_elp.quickstart.plan import check_names, check_places, make_jobs
     from upstream_elp.quickstart.report import write_report
 
     check_names(_split(tasks), _split(methods))
     check_places(data, backbone)  # before anything is made
-    require_choice("family", family, S3PRL_FAMILIES)
     note = _describe(data, backbone, family, size)
     _make_folder(out)
     plan = make_jobs(

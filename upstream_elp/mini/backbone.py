@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ast
 import os
+import tempfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from upstream_elp.errors import ElpError
-from upstream_elp.files import whole_file, whole_folder
+from upstream_elp.files import sha256_of, sha256_of_rest, whole_file, whole_folder
 from upstream_elp.huggingface import write_hugging_face
 from upstream_elp.mini.families import build_checkpoint, build_hugging_face
 from upstream_elp.mini.shape import HUGGING_FACE_FAMILIES, NARROW_CONV, BackboneShape, ConvLayers
@@ -71,7 +72,7 @@ def write_backbone(
         seed: of all weights.
 
     Raises:
-        ElpError: a value is not possible; the sentence names it.
+        ElpError: a value is not possible, or `path` holds something else already; the sentence names it.
     """
     shape = BackboneShape(
         family=family,
@@ -120,14 +121,37 @@ def parse_conv(text: str) -> tuple[tuple[int, int, int], ...]:
 
 
 def _save_file(shape: BackboneShape, seed: int, path: Path) -> Path:
-    with whole_file(path, "wb") as stream:  # a stream, not a name: the file's name would be part of its bytes
+    if path.exists() and not path.is_file():
+        raise _taken(path)
+    with whole_file(path, "w+b") as stream:  # a stream, not a name: the file's name would be part of its bytes
         torch.save(build_checkpoint(shape, seed=seed), stream)
+        stream.seek(0)
+        if path.exists() and sha256_of_rest(stream) != sha256_of(path):
+            raise _taken(path)
     return path
 
 
 def _save_folder(shape: BackboneShape, seed: int, path: Path) -> Path:
-    if path.exists():
-        raise ElpError(f"{path} exists; name another place for the backbone")
-    with whole_folder(path) as folder:
+    def fill(folder: Path) -> None:
         write_hugging_face(build_hugging_face(shape, seed=seed), folder, normalize=shape.normalize)
+
+    if path.exists() and not path.is_dir():
+        raise _taken(path)
+    if path.is_dir() and any(path.iterdir()):
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as again:
+            fill(Path(again))
+            if _sums(path) != _sums(Path(again)):
+                raise _taken(path)
+        return path
+    with whole_folder(path) as folder:
+        fill(folder)
     return path
+
+
+def _taken(path: Path) -> ElpError:
+    return ElpError(f"{path} exists and is not what these options give; name another place or move it")
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """sha256 by name; a folder inside has none."""
+    return {path.name: sha256_of(path) if path.is_file() else "" for path in folder.iterdir()}

@@ -8,6 +8,8 @@ import numpy as np
 
 from upstream_elp.mini.voices import Speaker
 
+SIZES = ("tiny", "small", "medium")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:

@@ -19,14 +19,13 @@ from upstream_elp.errors import ElpError
 from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
 from upstream_elp.mini.effects import SAMPLE_RATE
 from upstream_elp.mini.espeak import require_loader
-from upstream_elp.mini.plan import Plan, Seeds
+from upstream_elp.mini.plan import SIZES, Plan, Seeds
 from upstream_elp.mini.shards import ShardPool
 from upstream_elp.mini.voices import list_voices
 
 FORMAT = 1  # raise it when the same settings no longer give the same bytes
 MANIFEST = "manifest.json"
 RECORD = "mini_superb.json"  # in each finished corpus
-SIZES = ("tiny", "small", "medium")
 _PLANNERS: dict[str, Callable[..., Plan]] = {
     librispeech.NAME: librispeech.plan_librispeech,
     voxceleb.NAME: voxceleb.plan_voxceleb,
