@@ -153,6 +153,8 @@ def test_adapter_folders_with_the_wrong_company(folder, tmp_path, monkeypatch):
         hubconf.elp_hubert_base(ckpt=str(folder))
     with pytest.raises(ElpError, match="no backbone checkpoint"):
         hubconf.elp_custom(str(folder), backbone=str(tmp_path / "nothing.pt"))
+    with pytest.raises(ElpError, match="is a trained adapter folder and not a backbone; give the checkpoint"):
+        hubconf.elp_custom(str(folder), backbone=str(folder))
 
 
 def test_a_folders_hub_name_is_not_looked_up_blindly(folder, monkeypatch):

@@ -178,6 +178,11 @@ def local_path(location: str, *, refresh: bool = False) -> Path:
 
         return Path(_urls_to_filepaths(location, refresh=refresh))
     path = Path(location)
+    if is_adapter_folder(path):
+        raise ElpError(
+            f"{path} is a trained adapter folder and not a backbone; give the checkpoint of the backbone that it was "
+            "trained on"
+        )
     if path.is_dir():
         raise ElpError(
             f"{path} is a folder without adapter_config.yaml or config.json, so it is neither an adapter folder nor a "
