@@ -56,6 +56,9 @@ BAD_WAVES = {
     "nan": ([torch.zeros(900), torch.full((900,), float("nan"))], "wave 1 of the batch holds samples that are not fin"),
     "infinite": ([torch.full((900,), float("inf"))], "not finite"),
     "none": ([], "the batch holds no waves"),
+    "one": (torch.zeros(4000), r"expected a list of waves, each a tensor .*, got one of the shape \(4000,\)"),
+    "a path": ("a.wav", "expected a list of waves, each a tensor .*, got a str"),
+    "paths": (["a.wav"], "wave 0 of the batch is a str; expected a tensor of shape"),
 }
 
 

@@ -481,6 +481,10 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
         status, out, err = infer(place, *words, *backbone, "--format", "json", monkeypatch=monkeypatch, capsys=capsys)
         assert status == 0, err
         assert {(a["first"], a["second"]): a["score"] for a in json.loads(out)["answers"]} == scores
+    with pytest.raises(
+        ElpError, match=r"as one list: model\(\[first, second\]\), or compare\(first, second\) to compare"
+    ):
+        model("a b.wav", "c.wav")
     words = (place, "c.wav", "broken.wav", "d.wav", "e.wav", *backbone, "--skip-bad-files")
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and out.startswith("d.wav\te.wav\t") and len(out.splitlines()) == 1

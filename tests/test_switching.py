@@ -269,6 +269,8 @@ WRONG = {
     "empty name": (lambda s, f: s.add("", f), "must be a text that is not empty, got ''"),
     "no name": (lambda s, f: s.add(None, f), "must be a text that is not empty, got None"),
     "no folder": (lambda s, f: s.add("sv", f / "nothing"), "there is no adapter folder at .*nothing"),
+    "one wave": (lambda s, f: s(torch.zeros(4000)), r"expected a list of waves.*, got one of the shape \(4000,\)"),
+    "a path": (lambda s, f: s("a.wav"), "expected a list of waves.*, got a str"),
     "training": (lambda s, f: s.requires_grad_(), "are for inference"),
     "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "holds x"),
 }
@@ -354,6 +356,8 @@ def test_the_backbone_has_to_be_named(folders, tmp_path, monkeypatch):
         upstream_elp.load_adapters(folders, backbone=folders["asr"])
     with pytest.raises(ElpError, match="there is no backbone checkpoint"):
         upstream_elp.load_adapters(folders, backbone=tmp_path / "nothing.pt")
+    with pytest.raises(ElpError, match=r"a mapping of names to adapter folders, such as .*, and not \["):
+        upstream_elp.load_adapters([folders["asr"]])
     with pytest.raises(ElpError, match="there is no adapter folder at"):
         upstream_elp.load_adapters({"asr": tmp_path}, backbone=tiny_backbone())
     with pytest.raises(ElpError, match="trained on a wavlm backbone, but hubert_base is a hubert"):

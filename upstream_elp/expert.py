@@ -116,7 +116,7 @@ class ElpExpert(nn.Module):
             states; and S3PRL's ``hidden_state_i`` for each of those.
 
         Raises:
-            ElpError: a wave that is not 1-D, shorter than one frame, or not finite.
+            ElpError: no list of waves, or a wave that is not 1-D, shorter than one frame, or not finite.
         """
         wav_len = self._check_wavs(wavs)
         self._warn_if_untrained()
@@ -148,9 +148,16 @@ class ElpExpert(nn.Module):
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
         """Return the lengths in samples, shape (batch,), on the CPU."""
         shortest = self.injection.min_samples
+        if not isinstance(wavs, list | tuple):
+            given = f"one of the shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
+            raise ElpError(f"expected a list of waves, each a tensor of shape (samples,), got {given}")
         if not wavs:
             raise ElpError("the batch holds no waves")
         for index, wav in enumerate(wavs):
+            if not isinstance(wav, Tensor):
+                raise ElpError(
+                    f"wave {index} of the batch is a {type(wav).__name__}; expected a tensor of shape (samples,)"
+                )
             if wav.dim() != 1:
                 raise ElpError(f"wave {index} of the batch has the shape {tuple(wav.shape)}; expected (samples,)")
             if len(wav) < shortest:

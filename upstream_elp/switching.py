@@ -20,7 +20,7 @@ from upstream_elp import register
 from upstream_elp.build import BACKBONE_VARIABLE, CHECK_VARIABLE, load_backbone
 from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.config import AdapterConfig
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, shown
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
 from upstream_elp.shapes import backbone_names
@@ -34,6 +34,11 @@ def load_adapters(
     folders: Mapping[str, str | os.PathLike], *, backbone: str | os.PathLike | None = None, refresh: bool = False
 ) -> AdapterSwitch:
     """See :func:`upstream_elp.load_adapters`, which is the same and imports this module when it is called."""
+    if not isinstance(folders, Mapping):
+        raise ElpError(
+            f"load_adapters takes a mapping of names to adapter folders, such as {{'asr': 'adapters/asr'}}, and not "
+            f"{shown(folders)}"
+        )
     contents = {name: _read(folder) for name, folder in folders.items()}
     hub_name, location = _backbone_of(contents, backbone)
     register()

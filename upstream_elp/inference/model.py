@@ -56,19 +56,23 @@ class TrainedModel:
         """``elp_asr``, ``elp_sv``, ``elp_er`` or ``elp_ic``."""
         return self.predictor.task
 
-    def __call__(self, files: Item | Sequence[Item], *, batch_size: int = 1) -> Any:
+    def __call__(self, files: Item | Sequence[Item], *more: Item, batch_size: int = 1) -> Any:
         """Answer for one file or wave, or for each of several.
 
         Args:
             files: a path, the samples of a wave, or a list of these.
+            more: refused, since several files are given as one list.
             batch_size: how many are computed at a time.
 
         Returns:
             A ``Transcript``, ``Emotion``, ``Intent`` or ``Voice`` (``downstream_heads/common/answers.py``), or a list.
 
         Raises:
-            ElpError: names the first file that cannot be used.
+            ElpError: names the first file that cannot be used; or several files that are no list.
         """
+        if more:
+            other = ", or compare(first, second) to compare two voices" if hasattr(self.predictor, "compare") else ""
+            raise ElpError(f"several files are given as one list: model([first, second]){other}")
         if isinstance(files, str | os.PathLike | Tensor | np.ndarray):
             return next(self.answers([files]))
         return list(self.answers(files, batch_size=batch_size))
