@@ -437,8 +437,10 @@ def test_other_rates_and_channels_on_request(world, tmp_path):
     both = upstream_elp.load(world.folder["elp_asr"], **load)
     assert model("stereo.wav").text == both("good.wav").text
     assert model("rate.wav").text
-    with pytest.raises(ElpError, match=r"rate\.wav has a sample rate of 44100 Hz"):
+    with pytest.raises(ElpError, match=r"rate\.wav has a sample rate of 44100 Hz .*load the model with resample=True"):
         both("rate.wav")
+    with pytest.raises(ElpError, match=r"stereo\.wav has 2 channels .*load the model with channels='mean'"):
+        both("stereo.wav")
     assert upstream_elp.load(world.folder["elp_er"], **load)("rate.wav").label, "the task's own recipe resamples"
     with pytest.raises(ElpError, match="elp_sv averages channels"):
         upstream_elp.load(world.folder["elp_sv"], channels="first", **load)
@@ -514,15 +516,25 @@ WRONG = {
     "unwritable": (
         "elp_asr",
         ("good.wav", "--json", "none/out.json"),
-        "--json none/out.json: cannot be written (No such",
+        "--json none/out.json: cannot be written (there is no folder none); make it first",
     ),
+    "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json .: is a folder; name a file in it"),
+    "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, but audio files are expected"),
+    "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or give --resample"),
+    "channels": (
+        "elp_asr",
+        ("stereo.wav",),
+        "2 channels instead of 1; convert the file or give --channels mean or --ch",
+    ),
+    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; give a recording with more speech"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys):
     task, words, message = WRONG[case]
-    toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
+    sounds(tmp_path)
+    toy_corpora.write_wav(tmp_path / "silent.wav", np.zeros(32000, dtype=np.float32))
     (tmp_path / "pairs.txt").write_text("good.wav good.wav\n")
     (tmp_path / "wrong.txt").write_text("good.wav good.wav\na b c\n")
     (tmp_path / "empty.txt").write_text("\n")
@@ -530,9 +542,10 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
     words = [str(tiny_backbone(None, "wavlm", seed=9)) if word == "OTHER" else word for word in words]
     if "--backbone" not in words:
         words += ["--backbone", world.backbone]
-    status, _, err = infer(world.folder[task], *words, monkeypatch=monkeypatch, capsys=capsys)
+    status, out, err = infer(world.folder[task], *words, monkeypatch=monkeypatch, capsys=capsys)
     last = err.splitlines()[-1]
     assert status == 2 and last.startswith("elp: error: ") and message in last, err
+    assert not out
 
 
 def test_a_place_without_anything_trained_is_told(tmp_path, monkeypatch, capsys):

@@ -62,6 +62,7 @@ def load_audio(
             raise AudioError(
                 f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling",
                 path,
+                option="resample",
             )
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
     check_samples(mono, path, min_samples)
@@ -157,7 +158,8 @@ def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
         return wav[:, 0]
     if rule == "mean":
         return wav.mean(axis=1)
-    raise AudioError(f"{path} has {count} channels instead of 1; convert the file or allow mean or first", path)
+    sentence = f"{path} has {count} channels instead of 1; convert the file or allow mean or first"
+    raise AudioError(sentence, path, option="channels")
 
 
 def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLES) -> None:

@@ -1,6 +1,9 @@
 """The one exception that a user is meant to read."""
 
+from __future__ import annotations
+
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -17,11 +20,21 @@ class AudioError(ElpError):
     Args:
         sentence: what is wrong, naming the file.
         path: the file; empty where the exception came from another process, which keeps the sentence alone.
+        option: the option of reading that would accept the file (``resample``, ``channels``, ``too_short``); then the
+            sentence ends in ``; `` and what to do, as a training would be told it.
     """
 
-    def __init__(self, sentence: str, path: Any = "") -> None:
+    def __init__(self, sentence: str, path: Any = "", *, option: str = "") -> None:
         super().__init__(sentence)
         self.path = str(path)
+        self.option = option
+
+    def advising(self, advice: Mapping[str, str]) -> AudioError:
+        """The same error with the advice for its option where there is one: how it is set differs by caller."""
+        if self.option not in advice:
+            return self
+        fault = str(self).rpartition("; ")[0]
+        return AudioError(f"{fault}; {advice[self.option]}", self.path, option=self.option)
 
 
 _SHORT = reprlib.Repr()

@@ -93,6 +93,7 @@ def long_enough(
             f"{name} has {wav.shape[1]} samples{after}, fewer than the {least} that backbone and head need; "
             f"remove it from the list{hint}",
             name,
+            option="too_short",
         )
     return wav[0].numpy()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import AudioError, ElpError
 
 if TYPE_CHECKING:
     from upstream_elp.inference import TrainedModel
+
+ADVICE = {
+    "resample": "convert the file or give --resample",
+    "channels": "convert the file or give --channels mean or --channels first",
+}
+"""What to do about a file, by the option of reading that refused it."""
 
 
 @click.command()
@@ -55,14 +62,17 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
     bad: dict[str, str] = {}
 
     def on_bad(name: str, error: ElpError) -> None:
-        bad[name] = str(error)
+        bad[name] = str(error.advising(ADVICE) if isinstance(error, AudioError) else error)
 
     skip = on_bad if options["skip_bad_files"] else None
     told = []
-    for answer in _answers(model, pairs, files, batch_size=options["batch_size"], on_bad=skip):
-        told.append(answer.to_dict())
-        if options["form"] == "text":
-            _tell(_line(answer))
+    try:
+        for answer in _answers(model, pairs, files, batch_size=options["batch_size"], on_bad=skip):
+            told.append(answer.to_dict())
+            if options["form"] == "text":
+                _tell(_line(answer))
+    except AudioError as error:
+        raise error.advising(ADVICE) from None  # which may be the same one
     document = {"task": model.task, "answers": told, "skipped": [{"file": f, "problem": p} for f, p in bad.items()]}
     _finish(document, options, asked=len(files) or len(pairs or []))
 
@@ -79,11 +89,30 @@ def _inputs(files: Sequence[str], options: dict[str, Any]) -> tuple[list[tuple[s
         raise ElpError("no audio file is named; give at least one FILE after PLACE, or --pairs LIST")
     pairs = None if options["pairs"] is None else _read_pairs(Path(options["pairs"]), options["root"])
     named = [*files, *dict.fromkeys(file for pair in pairs or [] for file in pair)]
-    absent = [file for file in named if not Path(file).is_file()]
-    if absent and not options["skip_bad_files"]:
+    if not options["skip_bad_files"]:
+        _check_there(named)
+    if options["out"] is not None:
+        _check_writable(Path(options["out"]))
+    return pairs, list(files)
+
+
+def _check_there(files: Sequence[str]) -> None:
+    if folder := next((file for file in files if Path(file).is_dir()), None):
+        raise ElpError(f"{folder} is a folder, but audio files are expected; name the files in it")
+    absent = [file for file in files if not Path(file).is_file()]
+    if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise ElpError(f"no such file: {', '.join(absent[:5])}{more}")
-    return pairs, list(files)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse before anything is computed what could not be written after it."""
+    if path.is_dir():
+        raise ElpError(f"--json {path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ElpError(f"--json {path}: cannot be written (there is no folder {path.parent}); make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ElpError(f"--json {path}: cannot be written (the folder {path.parent} is not writable)")
 
 
 def _read_pairs(path: Path, root: str | None) -> list[tuple[str, str]]:

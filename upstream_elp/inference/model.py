@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.errors import ElpError, shown
+from upstream_elp.errors import AudioError, ElpError, shown
 from upstream_elp.training.precision import Precision
 
 Item = str | os.PathLike | Tensor | np.ndarray
@@ -19,6 +19,12 @@ OnBad = Callable[[str, ElpError], None]
 """Called with the name of what cannot be used, and why."""
 Progress = Callable[[list], Iterable]
 """Wraps the items while they are gone through, as tqdm does."""
+ADVICE = {
+    "resample": "convert the file, or load the model with resample=True",
+    "channels": "convert the file, or load the model with channels='mean' or channels='first'",
+    "too_short": "give a recording with more speech",
+}
+"""What to do about a file, by the option of reading that refused it."""
 
 
 class Utterance(NamedTuple):
@@ -142,9 +148,12 @@ class TrainedModel:
             yield from self._batch(batch, on_bad)
 
     def _wave(self, item: Item, name: str) -> Tensor:
-        if isinstance(item, str | os.PathLike):
-            return self.predictor.read(item)
-        return self.predictor.prepare(torch.as_tensor(item), name)
+        try:
+            if isinstance(item, str | os.PathLike):
+                return self.predictor.read(item)
+            return self.predictor.prepare(torch.as_tensor(item), name)
+        except AudioError as error:
+            raise error.advising(ADVICE) from None  # which may be the same one
 
     def _batch(self, batch: Sequence[Utterance], on_bad: OnBad | None) -> list[tuple[int, Any]]:
         """Answers of a batch; if something is wrong with it, of each utterance alone, to tell which one it is."""
