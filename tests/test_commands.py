@@ -65,6 +65,7 @@ def test_params_as_json(monkeypatch, capsys):
         (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
+        (("check", "-d", "asr"), "-d asr: only elp_asr, elp_er, elp_ic, elp_sv can be checked; name one of them"),
         (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
         (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),
@@ -96,6 +97,7 @@ def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
     assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
     told = capsys.readouterr().err
     assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
+    assert ".cache/s3prl/download" in told and "give a local copy with -k" not in told
 
 
 @pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])
@@ -110,6 +112,8 @@ def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp
     exp = train("elp_ic", backbone, corpora, tmp_path / "ic", "-g", "elp")
     folder = tmp_path / "shared" / "ic"
     assert elp("export", exp, folder, monkeypatch=monkeypatch) == 0
+    assert elp("export", folder, tmp_path / "again", monkeypatch=monkeypatch) == 2
+    assert f"{folder} is an exported adapter folder already" in capsys.readouterr().err
     trained = load_states(exp / "states-2.ckpt")["Upstream"]
     tensors = load_file(folder / "adapter.safetensors")
     assert tensors and all(torch.equal(tensors[name], trained[name]) for name in tensors)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from upstream_elp.errors import ElpError
 from upstream_elp.prepare.headers import Options
 
 
@@ -45,7 +46,8 @@ def check(
     from upstream_elp.host.data import examine
     from upstream_elp.prepare.files import write_json
 
-    checks.name("-d", task, places.our_tasks())
+    if task not in places.our_tasks():
+        raise ElpError(f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them")
     if data is not None:
         os.environ["ELP_DATA"] = str(checks.folder("--data", data).resolve())
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)

@@ -23,11 +23,16 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     its head (head.safetensors, head_config.yaml) to `elp infer`. Heads of S3PRL's own tasks are left out.
     """
     from upstream_elp.build import adapter_folder_of
-    from upstream_elp.checkpoint import write_adapter_folder
+    from upstream_elp.checkpoint import is_adapter_folder, write_adapter_folder
     from upstream_elp.errors import ElpError
     from upstream_elp.training.rebuild import rebuild, why_no_head
     from upstream_elp.training.states import find_states, load_states
 
+    if is_adapter_folder(expdir):
+        raise ElpError(
+            f"{expdir} is an exported adapter folder already: use or copy it as it is, or name an experiment directory "
+            "or a checkpoint"
+        )
     path = find_states(expdir)
     states = load_states(path)
     reason = "--no-head" if no_head else why_no_head(states)

@@ -28,6 +28,7 @@ def fetch(name: str, refresh: bool) -> None:
     model = architecture(name)
     upstream_elp.register()
     from s3prl import hub
+    from s3prl.util.download import get_dir
 
     try:
         expert = getattr(hub, model.name)(refresh=refresh)
@@ -35,6 +36,9 @@ def fetch(name: str, refresh: bool) -> None:
         address = getattr(getattr(error, "request", None), "url", None)
         reason = " ".join(str(error).split())
         if address and type(error).__name__ == "ConnectionError":  # requests wraps the reason in three others
-            reason = f"no connection to {address}; run this on a machine with a network, or give a local copy with -k"
+            reason = (
+                f"no connection to {address}; run this on a machine with a network and copy its folder {get_dir()} "
+                "here, or download the checkpoint in another way and use it with `elp run -u elp_local -k FILE`"
+            )
         raise ElpError(f"cannot download {model.name}: {reason}") from error
     click.echo(f"{model.name}: sha256 {fingerprint(expert).sha256}")
