@@ -616,6 +616,10 @@ FOLDERS = {
     "one bit": (_bytes(lambda data: data[:-1] + bytes([data[-1] ^ 1])), "head.safetensors is damaged or was changed"),
     "no tensors": (lambda f: (f / TENSOR_FILE).unlink(), "has no head.safetensors; copy or export the adapter again"),
     "no adapter": (lambda f: (f / "adapter.safetensors").unlink(), "has no adapter.safetensors"),
+    "longer adapter": (
+        lambda f: (f / "adapter.safetensors").write_bytes((f / "adapter.safetensors").read_bytes() + b"xx"),
+        "adapter.safetensors is damaged or was changed: its sha256 is not the one in adapter_config.yaml; copy or",
+    ),
     "another adapter": (_adapter, "this head was trained with another adapter than the one beside it"),
     "key": (_config(lambda raw: raw.update(code="x")), "unknown key 'code'; the valid keys are: format_version"),
     "no key": (_config(lambda raw: raw.pop("audio")), "the key 'audio' is missing"),

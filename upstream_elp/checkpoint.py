@@ -23,7 +23,7 @@ from upstream_elp.errors import ElpError, shown
 from upstream_elp.files import whole_folder
 from upstream_elp.fingerprint import Fingerprint
 from upstream_elp.heads import TrainedHead, write_head
-from upstream_elp.tensor_files import read_tensors, write_tensors
+from upstream_elp.tensor_files import check_sha256, read_tensors, write_tensors
 from upstream_elp.yaml_files import read_yaml
 
 FORMAT_VERSION = 1
@@ -113,6 +113,18 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
         family=backbone["family"],
         fingerprint=fingerprint,
     )
+
+
+def adapter_sha256(folder: str | os.PathLike) -> str:
+    """sha256 of a folder's tensor file, which is the one that its configuration states.
+
+    Raises:
+        ElpError: a missing, damaged or changed tensor file, or an unreadable configuration.
+    """
+    folder = Path(folder)
+    stated = _read_config(folder / CONFIG_FILE)["tensors_sha256"]
+    check_sha256(folder / TENSOR_FILE, stated, said_in=CONFIG_FILE)
+    return stated
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
 
+AGAIN = "copy or export the adapter again"
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors (or none at all) and return the file's sha256.
@@ -37,14 +39,27 @@ def read_tensors(path: Path, sha256: str, *, said_in: str) -> dict[str, Tensor]:
     Raises:
         ElpError: missing, truncated, unreadable, or other bytes than were written.
     """
-    again = "copy or export the adapter again"
-    if not path.is_file():
-        raise ElpError(f"{path.parent} has no {path.name}; {again}")
+    _check_there(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ElpError(f"{path} is not a readable safetensors file ({reason}); {again}") from error
-    if sha256_of(path) != sha256:
-        raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {said_in}; {again}")
+        raise ElpError(f"{path} is not a readable safetensors file ({reason}); {AGAIN}") from error
+    check_sha256(path, sha256, said_in=said_in)
     return tensors
+
+
+def check_sha256(path: Path, sha256: str, *, said_in: str) -> None:
+    """Compare a file's bytes with the sum that ``said_in`` states.
+
+    Raises:
+        ElpError: missing, or other bytes than were written.
+    """
+    _check_there(path)
+    if sha256_of(path) != sha256:
+        raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {said_in}; {AGAIN}")
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ElpError(f"{path.parent} has no {path.name}; {AGAIN}")

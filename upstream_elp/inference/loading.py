@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.build import build_upstream
-from upstream_elp.checkpoint import TENSOR_FILE, is_adapter_folder
+from upstream_elp.checkpoint import adapter_sha256, is_adapter_folder
 from upstream_elp.errors import ElpError, shown
-from upstream_elp.files import sha256_of
 from upstream_elp.heads import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
 from upstream_elp.host.features import check_selection
 from upstream_elp.inference.model import TrainedModel
@@ -105,9 +104,7 @@ def _from_folder(folder: Path, backbone: str | os.PathLike | None) -> tuple[nn.M
             f"{folder} holds adapters but no head ({CONFIG_FILE}), so it answers nothing; export it again without "
             "--no-head, or use it with -u elp_local -k to train a head"
         )
-    if not (folder / TENSOR_FILE).is_file():
-        raise ElpError(f"{folder} has no {TENSOR_FILE}; copy or export the adapter again")
-    head = read_head(folder, adapter_sha256=sha256_of(folder / TENSOR_FILE))
+    head = read_head(folder, adapter_sha256=adapter_sha256(folder))
     return build_upstream(None, ckpt=folder, backbone=backbone), head, str(folder / CONFIG_FILE)
 
 
