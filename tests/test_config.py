@@ -108,9 +108,12 @@ def test_order_of_keys_does_not_matter():
 
 
 BAD = [
-    ({"base": "elp", "adapters": {}}, r"unknown key 'adapters'; the valid keys are: .*e_adapter"),
+    ({"base": "elp", "adapters": {}}, r"unknown key 'adapters' \(did you mean .*; the valid keys are: .*e_adapter"),
+    ({"base": "elp", "e_adaptr": {}}, r"unknown key 'e_adaptr' \(did you mean e_adapter\?\); the valid keys are"),
+    ({"base": "elp", "e_adapter": {"layer": 3}}, r"unknown key 'layer' \(did you mean layers\?\)"),
+    ({"base": "lee"}, r"unknown base 'lee' \(did you mean le\?\); the presets are"),
     ({"base": "elp", "methods": {}}, "unknown key 'methods'"),
-    ({"base": "elp", "e_adapter": {"size": 3}}, r"e_adapter: unknown key 'size'; the valid keys are: layers, sites"),
+    ({"base": "elp", "e_adapter": {"size": 3}}, r"e_adapter: unknown key 'size' .*the valid keys are: layers, sites"),
     ({"base": "nope"}, "unknown base 'nope'; the presets are: .*elp"),
     ({"base": ["elp"]}, "unknown base"),
     ({"e_adapter": {}}, "the key 'features' is missing; choose one of l, layers, last"),

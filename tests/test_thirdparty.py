@@ -96,7 +96,7 @@ def test_a_method_of_another_package_is_a_method_like_ours(package):
 
 def test_strictness_holds_for_it_too(package):
     package()
-    with pytest.raises(ElpError, match="unknown key 'layer'; the valid keys are: layers"):
+    with pytest.raises(ElpError, match=r"unknown key 'layer' \(did you mean layers\?\); the valid keys are: layers"):
         load_config({"features": "layers", "scale": {"layer": 1}})
     with pytest.raises(ElpError, match=r"scale\.layers"):
         make_expert(config={"features": "layers", "scale": {"layers": 9}})

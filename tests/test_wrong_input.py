@@ -118,11 +118,11 @@ def training(world, *more):
 
 CONFIGS = {
     "no preset": (None, "no adapter preset or file 'wrong.yaml'; the presets are: adapterbias"),
-    "base": ("base: elpp", "unknown base 'elpp'; the presets are"),
-    "base that climbs": ("base: ../adapters/elp", "unknown base '../adapters/elp'; the presets are"),
+    "base": ("base: elpp", "unknown base 'elpp' (did you mean elp?); the presets are"),
+    "base that climbs": ("base: ../adapters/elp", "unknown base '../adapters/elp' ("),
     "absolute base": ("base: /etc/passwd", "unknown base '/etc/passwd'; the presets are"),
-    "method": ("features: last\nloar: {}", "unknown key 'loar'; the valid keys are"),
-    "key": ("features: last\nlora: {rnak: 3}", "lora: unknown key 'rnak'; the valid keys are: layers, targets, rank"),
+    "method": ("features: last\nloar: {}", "unknown key 'loar' (did you mean lora?); the valid keys are"),
+    "key": ("features: last\nlora: {rnak: 3}", "lora: unknown key 'rnak' (did you mean rank?); the valid"),
     "layers": ('features: last\nlora: {layers: "0-40"}', "lora.layers: '0-40' selects layer"),
     "endless layers": ('features: last\nlora: {layers: "0-99999999999"}', "lora.layers: '0-99999999999' selects layer"),
     "rank": ("features: last\nlora: {rank: 0}", "lora.rank must be at least 1, got 0"),
@@ -257,10 +257,10 @@ FOLDERS = {
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
     "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
-    "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak'; the valid"),
+    "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak' (did you"),
     "adapter base": (
         _config(lambda raw: raw["adapter"].update(base="../elp")),
-        "unknown base '../elp'; the presets are",
+        "unknown base '../elp' (did you mean elp?); the presets are",
     ),
     "layers": (_config(lambda raw: raw["adapter"]["lora"].update(layers="3")), "lora.layers: '3' selects layer 3, but"),
     "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, got 0"),

@@ -146,9 +146,13 @@ def _find(source: str) -> Path:
     with contextlib.suppress(OSError):  # of a name that is too long for a file
         if Path(source).is_file():
             return Path(source)
-    close = get_close_matches(source, preset_names(), n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    hint = _did_you_mean(source, preset_names())
     raise ElpError(f"no adapter preset or file {shown(source)}{hint}; the presets are: {', '.join(preset_names())}")
+
+
+def _did_you_mean(name: Any, valid: list[str]) -> str:
+    close = get_close_matches(name, valid, n=1) if isinstance(name, str) else []
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -165,7 +169,8 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
     if base in seen:
         raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
     if base not in preset_names():
-        raise ElpError(f"{where}: unknown base {shown(base)}; the presets are: {', '.join(preset_names())}")
+        hint = _did_you_mean(base, preset_names())
+        raise ElpError(f"{where}: unknown base {shown(base)}{hint}; the presets are: {', '.join(preset_names())}")
     merged = _merge_base(_read(recipes_dir() / "adapters" / f"{base}.yaml"), where, (*seen, base))
     for key in ("description", "source"):
         merged.pop(key, None)
@@ -178,7 +183,8 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
 def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> None:
     for key in raw:
         if key not in valid:
-            raise ElpError(f"{where}: unknown key {shown(key)}; the valid keys are: {', '.join(valid)}")
+            hint = _did_you_mean(key, valid)
+            raise ElpError(f"{where}: unknown key {shown(key)}{hint}; the valid keys are: {', '.join(valid)}")
 
 
 def _build(cls: type, raw: Any, where: str) -> Any:
