@@ -37,8 +37,8 @@ def fetch(name: str, refresh: bool) -> None:
         reason = " ".join(str(error).split())
         if address and type(error).__name__ == "ConnectionError":  # requests wraps the reason in three others
             reason = (
-                f"no connection to {address}; run this on a machine with a network and copy its folder {get_dir()} "
-                "here, or download the checkpoint in another way and use it with `elp run -u elp_local -k FILE`"
+                f"no connection to {address}; run this on a machine with a network and copy what it downloads into "
+                f"{get_dir()}, or get the checkpoint in another way and use it with `elp run -u elp_local -k FILE`"
             )
         raise ElpError(f"cannot download {model.name}: {reason}") from error
     click.echo(f"{model.name}: sha256 {fingerprint(expert).sha256}")
