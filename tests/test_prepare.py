@@ -224,6 +224,8 @@ def test_skip_broken_leaves_single_files_out_and_nothing_else(libri: Path, tmp_p
     frame = pandas.read_csv(report.tables[0])
     assert len(frame) == 3
     assert not frame["file_path"].str.contains("26-495").any()
+    files = {split.name: split.files for split in report.splits}
+    assert files == {path.stem: len(pandas.read_csv(path)) for path in report.tables}, "what was written is counted"
     # a transcript whose audio is gone means a broken archive, which no omission cures
     (libri / "dev-clean/84/121/84-121-0000.flac").unlink()
     assert librispeech.prepare(libri, tmp_path, options=SKIP).blocked(skip_broken=True)
@@ -254,6 +256,10 @@ def test_librilight_problems(light: Path, tmp_path: Path) -> None:
     shutil.rmtree(top / "9h" / "other")
     shutil.copytree(top / "1h/0/clean/100", top / "1h/1/clean/100")
     assert kinds(librilight.prepare(light, tmp_path, options=QUIET)) == ["duplicate", "layout"]
+    report = librilight.prepare(light, tmp_path, splits=["10min-0", "1h"], options=SKIP)
+    assert {split.name: split.files for split in report.splits} == {
+        path.stem: len(pandas.read_csv(path)) for path in report.tables
+    }
     # what is not asked for is not looked at
     assert kinds(librilight.prepare(light, tmp_path, splits=["10min-0"], options=QUIET)) == []
     with pytest.raises(ElpError, match=r"unknown Libri-light subset 100h; the subsets are: 10min-0, .*10h"):
@@ -380,6 +386,13 @@ def test_all_problems_of_iemocap_in_one_run(emotions: Path, tmp_path: Path) -> N
     assert [kind for kind in kinds(report) if kind != "missing-label"] == expected
     assert kinds(report).count("missing-label") == 1 + 6
     assert report.tables == []
+
+
+def test_iemocap_counts_what_it_writes(emotions: Path, tmp_path: Path) -> None:
+    noise(emotions / "Session3/sentences/wav/Ses03F_impro01/Ses03F_impro01_F000.wav", channels=2)
+    report = iemocap.prepare(emotions, tmp_path / "out", options=SKIP)
+    assert [split.files for split in report.splits] == [len(_rows(tmp_path, fold, "test")) for fold in range(1, 6)]
+    assert report.splits[2].files == sum(report.details["classes"]["Session3"].values()) == 4
 
 
 def test_a_class_that_no_training_part_has(emotions: Path, tmp_path: Path) -> None:

@@ -142,15 +142,15 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     every = [item.path for items in utterances.values() for item in items]
     headers = read_headers(root, every, cache=out / ".iemocap-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
-    for session, items in utterances.items():
+    broken = report.broken() if options.skip_broken else set()
+    kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
+    for session, items in kept.items():
         paths = [item.path for item in items]
         report.splits.append(summarise(session, paths, headers, (speaker_of(stem(path)) for path in paths)))
         counts = Counter(item.label for item in items)
         report.details.setdefault("classes", {})[session] = {label: counts[label] for label in CLASSES}
-    counts = [(f"utterances of {session}", len(items), OFFICIAL[session]) for session, items in utterances.items()]
+    counts = [(f"utterances of {session}", len(items), OFFICIAL[session]) for session, items in kept.items()]
     report.warnings += checks.count_warnings(counts)
-    broken = report.broken() if options.skip_broken else set()
-    kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
     report.problems += _class_problems(kept)
     if not report.blocked(skip_broken=options.skip_broken):
         _write(report, kept)

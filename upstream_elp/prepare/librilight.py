@@ -66,7 +66,9 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
-    tables = {subset: [file for part in SUBSETS[subset] for file in found[part].files] for subset in subsets}
+    broken = report.broken() if options.skip_broken else set()
+    kept = {part: [file for file in chapters.files if file not in broken] for part, chapters in found.items()}
+    tables = {subset: [file for part in SUBSETS[subset] for file in kept[part]] for subset in subsets}
     for subset, members in tables.items():
         report.splits.append(summarise(subset, members, headers, map(speaker_of, members)))
     figures = {split.name: split for split in report.splits}

@@ -159,13 +159,15 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     headers = read_headers(root, every, cache=out / ".librispeech-headers.jsonl", options=options)
     for split, found in chapters.items():
         report.problems += found.problems + missing_audio(found.silent)
-        report.splits.append(summarise(split, found.files, headers, map(speaker_of, found.files)))
         if not found.files:
             report.problems.append(Problem("layout", split, f"{split} holds no .flac file.", False))
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
+    broken = report.broken() if options.skip_broken else set()
+    tables = {split: [file for file in found.files if file not in broken] for split, found in chapters.items()}
+    for split, members in tables.items():
+        report.splits.append(summarise(split, members, headers, map(speaker_of, members)))
     report.warnings = _remarks(report, {split: set(map(speaker_of, found.files)) for split, found in chapters.items()})
-    tables = {split: found.files for split, found in chapters.items()}
     write_tables(report, tables, headers, options=options)
     return report
 
@@ -193,13 +195,12 @@ def write_tables(report: Report, tables: dict[str, list[str]], headers: dict[str
 
     Args:
         report: receives the paths; its problems decide.
-        tables: files per table.
+        tables: files per table, without those that are left out.
         headers: headers of the files.
-        options: ``skip_broken`` leaves files with problems out.
+        options: ``skip_broken`` passes over what leaving files out has cured.
     """
     if report.blocked(skip_broken=options.skip_broken):
         return
-    broken = report.broken()
     for name, members in tables.items():
-        lengths = {file: headers[file].samples for file in members if file not in broken}
+        lengths = {file: headers[file].samples for file in members}
         report.tables.append(files.write_length_table(report.out / "len_for_bucket" / f"{name}.csv", lengths))
