@@ -107,10 +107,10 @@ FAULTS = {
     "sv-empty-file": ("elp_sv", SV, lambda path: path.write_bytes(b""), "unreadable", "no bytes"),
     "sv-cut": ("elp_sv", SV, cut, "unreadable", "it is cut off"),
     "sv-nan": ("elp_sv", SV, float_nan, "unreadable", "not finite"),
-    "sv-trial-audio": ("elp_sv", SV_TEST, Path.unlink, "missing-audio", "trials of voxceleb1_test_v2.txt need it"),
+    "sv-trial-audio": ("elp_sv", SV_TEST, Path.unlink, "missing-audio", "of voxceleb1_test_v2.txt"),
     "sv-trial-label": ("elp_sv", TRIALS, text("1 id", "0 id"), "trial-label", "label contradicts the speakers"),
     "sv-trial-line": ("elp_sv", TRIALS, text("1 id", "same id"), "trial-line", "line 1 is no trial"),
-    "sv-speakers": ("elp_sv", SV, copied, "speakers", "share 1 speakers (such as id10000)"),
+    "sv-speakers": ("elp_sv", SV, copied, "speakers", "share 1 speaker (such as id10000)"),
     "sv-frames": ("elp_sv", SV_TEST, audio(SECOND[:5199]), "head", "fewer than the 5200 that backbone and head need"),
     "sv-silent": ("elp_sv", SV_TEST, audio(np.zeros(30000)), "head", "0 samples after trimming silence"),
     "er-missing": ("elp_er", ER, Path.unlink, "missing-audio", "there is no Ses01F_impro01_F001.wav"),
@@ -128,7 +128,7 @@ FAULTS = {
     "ic-cut": ("elp_ic", IC, cut, "unreadable", "it is cut off"),
     "ic-duplicate": ("elp_ic", IC_DEV, twice, "duplicate", "stands in data/valid_data.csv and again"),
     "ic-class": ("elp_ic", IC_DEV, text("music", "radio"), "slot-value", "object 'radio'"),
-    "ic-speaker": ("elp_ic", IC_DEV, text("validspk,", "trainspk,"), "speakers", "shares 1 speakers"),
+    "ic-speaker": ("elp_ic", IC_DEV, text("validspk,", "trainspk,"), "speakers", "shares 1 speaker with"),
     "ic-no-label": ("elp_ic", IC_DEV, text("lights,kitchen", "lights,"), "missing-value", "has no location"),
     "ic-encoding": ("elp_ic", IC_DEV, lambda path: path.write_bytes(path.read_bytes() + b"\xe9"), "encoding", "UTF-8"),
 }
@@ -182,6 +182,7 @@ def test_a_config_is_read_as_elp_run_reads_it(data):
     assert isinstance(result.exception, ElpError) and "did you mean batch_size" in str(result.exception)
     result = CliRunner().invoke(check, [*flags, "config.downstream_expert.datarc.train=[train-clean-360]"])
     assert result.exit_code == 1 and "train-clean-360 is missing, but train is made of it" in result.output
+    assert "\n1 problem; --json FILE writes the whole list\n" in result.output
     quick = str(PACKAGE.parent / "recipes" / "tasks" / "asr_quick.yaml")
     assert CliRunner().invoke(check, ["-d", "elp_asr", "--data", str(data), "-c", quick]).exit_code == 0
     with pytest.raises(ElpError, match=r"-d elp_asrr: only elp_asr, .* can be checked"):
@@ -219,7 +220,7 @@ def test_ctc_counts_the_frames_that_reach_the_head(data, rate, factor):
 def test_a_ten_minute_file_is_a_remark(data):
     toy_corpora.write_wav(data / IC, np.zeros(600 * 16000, dtype=np.float32))
     found = look("elp_ic", options=QUICK)
-    assert found.problems == [] and "1 files are longer than 60 s" in found.remarks[0]
+    assert found.problems == [] and "1 file is longer than 60 s" in found.remarks[0]
 
 
 def test_a_second_look_reads_only_what_changed(data, monkeypatch):
@@ -262,5 +263,5 @@ def test_a_run_prints_one_line_per_split(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("upstream_elp.run.load_main", lambda script: Main)
     run(flags("elp_ic", data, tmp_path / "exp"))
     printed = capsys.readouterr().err
-    assert "elp: elp_ic train: 8 utterances, 0.00 h, 1 speakers, 4 classes\n" in printed
+    assert "elp: elp_ic train: 8 utterances, 0.00 h, 1 speaker, 4 classes\n" in printed
     assert "elp: elp_ic dev: 4 utterances" in printed and "test:" not in printed  # not used in training

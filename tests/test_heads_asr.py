@@ -227,7 +227,7 @@ def test_an_incomplete_corpus_is_refused(root, tmp_path, split):
     rows = length_table(root, part)
     path = root / rows[-1].path
     path.unlink()
-    with pytest.raises(ElpError, match=rf"1 utterances have a transcript but no \.flac: {part}/.*/{path.stem};"):
+    with pytest.raises(ElpError, match=rf"1 utterance has a transcript but no \.flac: {part}/.*/{path.stem};"):
         make(tmp_path).get_dataloader(split)
     table.mkdir()
     lines = ["file_path,length", *(f"{row.path},{row.length}" for row in rows[:-1])]

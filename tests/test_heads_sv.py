@@ -608,7 +608,7 @@ def test_wrong_trial_lists(tmp_path, corpus):
         (f"1 {one} {two}\nyes {one} {two}\n", "line 2"),
         (f"1 {one} {two}\n", "two speakers"),
         ("", "two speakers"),
-        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"names 1 utterances .* id9/v/00009\.wav"),
+        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"names 1 utterance .* id9/v/00009\.wav"),
     ):
         (tmp_path / "trials.txt").write_text(text)
         with pytest.raises(ElpError, match=message):
@@ -636,7 +636,7 @@ def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch
     make(tmp_path, root=str(root)).get_dataloader("train")
     assert capsys.readouterr().out.count("2 of 16 utterances below") == 1
     toy_corpora.write_wav(paths[1], np.zeros(0, dtype=np.float32))
-    with pytest.raises(ElpError, match=rf"1 files below .* hold 0 samples: .*{paths[1].parent.name}/{paths[1].name};"):
+    with pytest.raises(ElpError, match=rf"1 file holds 0 samples below .*: .*{paths[1].parent.name}/{paths[1].name};"):
         make(tmp_path, root=str(root)).get_dataloader("train")
 
 
@@ -650,7 +650,7 @@ def test_trial_utterances_that_trimming_empties(tmp_path, monkeypatch):
     root = toy_corpora.voxceleb1(tmp_path / "data", train=4, test=2)
     silent = sorted((root / "test" / "wav").glob("*/*/*.wav"))[0]
     toy_corpora.write_wav(silent, np.zeros(30000, dtype=np.float32))
-    with pytest.raises(ElpError, match=rf"1 utterances .*{silent.name} \(0\).*too_short: untrimmed"):
+    with pytest.raises(ElpError, match=rf"1 utterance has .*{silent.name} \(0\).*too_short: untrimmed"):
         make(tmp_path, root=str(root)).get_dataloader("test")
     expert = make(tmp_path, root=str(root), too_short="untrimmed").eval()
     sizes = sorted(len(wav) for wavs, _ in expert.get_dataloader("test") for wav in wavs)

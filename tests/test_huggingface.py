@@ -265,7 +265,7 @@ SPOILT = {
     "cut weights": (_cut, "cannot be loaded"),
     "a missing tensor": (
         _drop_a_tensor,
-        r"lack 1 tensors of the model, such as encoder\.layers\.1\.layer_norm\.weight",
+        r"lack 1 tensor of the model, such as encoder\.layers\.1\.layer_norm\.weight",
     ),
 }
 

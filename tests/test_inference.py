@@ -490,7 +490,7 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
     words = (place, "c.wav", "broken.wav", "d.wav", "e.wav", *backbone, "--skip-bad-files")
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and out.startswith("d.wav\te.wav\t") and len(out.splitlines()) == 1
-    assert "broken.wav" in err and "1 files skipped; 1 of 2 answers given" in err
+    assert "broken.wav" in err and "1 file skipped; 1 of 2 answers given" in err
     status, out, err = infer(place, "c.wav", "--embeddings", *backbone, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0, err
     values = np.array([float(value) for value in out.split("\t")[1].split()])
@@ -498,7 +498,7 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
 
 
 WRONG = {
-    "odd": ("elp_sv", ("good.wav",), "compares pairs, but 1 FILEs were given"),
+    "odd": ("elp_sv", ("good.wav",), "compares pairs, but an odd number of FILEs is named (1): give"),
     "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are for elp_sv"),
     "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are for elp_sv"),
     "three names": ("elp_sv", ("--pairs", "wrong.txt"), "line 2 of --pairs wrong.txt is 'a b c'"),

@@ -323,7 +323,9 @@ def test_the_command_prints_one_and_compares_several(folder, tmp_path):
     assert "adapter" not in second
     out = tmp_path / "all.csv"
     told = CliRunner().invoke(group, ["report", str(folder), str(other), "--format", "csv", "--out", str(out)])
-    assert told.exit_code == 0
+    assert told.exit_code == 0 and f"{out}: 2 experiments\n" in told.output
+    told = CliRunner().invoke(group, ["report", str(folder), "--out", str(tmp_path / "one.md")])
+    assert f"{tmp_path / 'one.md'}: 1 experiment\n" in told.output
     rows = list(csv.DictReader(out.open()))
     assert [row["experiment"] for row in rows] == ["exp", "other"]
     assert float(rows[0]["test-clean WER (%)"]) == 33.0 and rows[1]["test-clean WER (%)"] == ""

@@ -45,3 +45,8 @@ _SHORT.maxlevel = 3
 def shown(value: Any) -> str:
     """What a user wrote, for a sentence; cut short, as an aliased YAML value can be endless."""
     return _SHORT.repr(value)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun, ``1 file`` or ``2 files``; ``many`` where an s alone does not make the plural."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"

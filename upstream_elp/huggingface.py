@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.errors import ElpError, shown
+from upstream_elp.errors import ElpError, counted, shown
 from upstream_elp.safe_load import why_refused
 from upstream_elp.sites import HUB_PREFIX
 
@@ -199,7 +199,8 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
             reason = why_refused(error)
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
-        raise ElpError(f"the weights of {place} lack {len(missing)} tensors of the model, such as {missing[0]}")
+        count = counted(len(missing), "tensor")
+        raise ElpError(f"the weights of {place} lack {count} of the model, such as {missing[0]}")
     model.float()
     for tensor in [*model.parameters(), *model.buffers()]:
         # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from upstream_elp.audio import SAMPLE_RATE
+from upstream_elp.errors import counted
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
 from upstream_elp.prepare.report import Problem, problem_lines
@@ -96,8 +97,10 @@ class Count:
     classes: int
 
     def __str__(self) -> str:
-        classes = f", {self.classes} classes" if self.classes else ""
-        return f"{self.split}: {self.utterances:,} utterances, {self.hours:.2f} h, {self.speakers:,} speakers{classes}"
+        counts = [counted(self.utterances, "utterance"), f"{self.hours:.2f} h", counted(self.speakers, "speaker")]
+        if self.classes:
+            counts.append(counted(self.classes, "class", "classes"))
+        return f"{self.split}: {', '.join(counts)}"
 
 
 @dataclass
@@ -141,9 +144,10 @@ def measure(survey: Survey, options: Options) -> Findings:
         survey.deeper(survey, options.jobs)
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]
     if long:
+        what = counted(len(long), "file is", "files are")
         survey.remarks.append(
-            f"{len(long)} files are longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
-            " a batch is as long as its longest utterance, so they may need much memory"
+            f"{what} longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
+            " a batch is as long as its longest utterance, which may need much memory"
         )
     return Findings(survey, [_count(part, headers) for part in survey.parts])
 

@@ -11,7 +11,7 @@ from downstream_heads.common.options import problem_list
 from downstream_heads.common.skips import SplitSkips
 from downstream_heads.elp_asr.characters import Characters
 from downstream_heads.elp_asr.table import Entry, check_audio, length_table
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.errors import AudioError, ElpError, counted
 from upstream_elp.prepare.files import list_files
 from upstream_elp.prepare.librispeech import read_transcripts as read_table
 from upstream_elp.prepare.librispeech import stem
@@ -92,7 +92,8 @@ def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, s
             absent += [path for name in texts if (path := f"{chapter}/{name}") not in present]
     if absent and skip is None:
         raise ElpError(
-            f"{root} is not complete: {len(absent)} utterances have a transcript but no .flac: {problem_list(absent)}; "
+            f"{root} is not complete: {counted(len(absent), 'utterance has', 'utterances have')} a transcript but no "
+            f".flac: {problem_list(absent)}; "
             "unpack the corpus again, or name the utterances to use in a table (datarc.bucket_file)"
         )
     for path in absent:

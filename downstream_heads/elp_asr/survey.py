@@ -12,7 +12,7 @@ from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters, f
 from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
 from downstream_heads.elp_asr.table import length_table
 from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files, librispeech
 from upstream_elp.prepare.report import Problem
 
@@ -104,11 +104,12 @@ def _compare(found: Survey) -> None:
             continue
         both = sorted(set(train.files) & set(part.files))
         if both:
-            sentence = f"{both[0]} and {len(both) - 1} more files are in train and in {part.name}; that is no test."
+            share = counted(len(both), "file")
+            sentence = f"train and {part.name} share {share} (such as {both[0]}); that is no test."
             found.problems.append(Problem("overlap", both[0], sentence, False))
         shared = sorted(set(train.speakers) & set(part.speakers))
         if shared and not both:
-            found.remarks.append(f"train and {part.name} share {len(shared)} speakers (such as {shared[0]})")
+            found.remarks.append(f"train and {part.name} share {counted(len(shared), 'speaker')} (such as {shared[0]})")
 
 
 def _subsampling(model: Mapping[str, Any], rate: int) -> int:

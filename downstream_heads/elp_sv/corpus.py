@@ -21,7 +21,7 @@ from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA
 from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
 from upstream_elp.audio import audio_length
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.errors import AudioError, ElpError, counted
 
 
 class VoxCeleb:
@@ -78,8 +78,8 @@ class VoxCeleb:
         empty = [name for name in names if not audio_length(self.train_folder / name)]
         if empty and self.skips is None:
             raise ElpError(
-                f"{len(empty)} files below {self.train_folder} hold 0 samples: {problem_list(empty)}; "
-                "unpack or convert them again, or remove them"
+                f"{counted(len(empty), 'file holds', 'files hold')} 0 samples below {self.train_folder}: "
+                f"{problem_list(empty)}; unpack or convert the audio again, or remove it"
             )
         for name in empty:
             file = self.train_folder / name
@@ -136,8 +136,9 @@ class VoxCeleb:
         lengths = trimmed_lengths(folder, names, n_jobs=self.options["n_jobs"]).tolist()
         short = [f"{n} ({length})" for n, length in zip(names, lengths, strict=True) if length < self.least]
         if short:
+            what = counted(len(short), "utterance has", "utterances have")
             raise ElpError(
-                f"{len(short)} utterances of the trials below {folder} have fewer samples after trimming silence than "
-                f"the {self.least} that backbone and head need: {problem_list(short, shown=5)}; "
-                f"set {DATA}.too_short: untrimmed to use them with their pauses, or remove their trials"
+                f"after trimming silence {what} fewer samples than the {self.least} that backbone and head need, in "
+                f"the trials below {folder}: {problem_list(short, shown=5)}; set {DATA}.too_short: untrimmed to use "
+                "what is short with its pauses, or remove these trials"
             )

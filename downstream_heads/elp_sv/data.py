@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.errors import AudioError, ElpError, counted
 from upstream_elp.prepare.files import list_files
 from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES
 from upstream_elp.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
@@ -27,7 +27,7 @@ def list_speakers(folder: Path) -> list[str]:
     speakers = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
     if len(speakers) < 2:
         raise ElpError(
-            f"{folder} holds {len(speakers)} speakers, at least two are needed; it must look like "
+            f"{folder} holds {counted(len(speakers), 'speaker')}, at least two are needed; it must look like "
             "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
         )
     return speakers

@@ -13,7 +13,7 @@ from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
 from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, voxceleb1
 from upstream_elp.prepare.report import Problem, Report
 
@@ -49,7 +49,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found.problems += report.problems
     speakers = {part: {_speaker(file) for file in members} for part, members in audio.items()}
     for _, _, shared in checks.shared_speakers(speakers):
-        sentence = f"dev/wav and test/wav share {len(shared)} speakers (such as {shared[0]}); that is no test."
+        share = counted(len(shared), "speaker")
+        sentence = f"dev/wav and test/wav share {share} (such as {shared[0]}); that is no test."
         found.problems.append(Problem("speakers", "dev/wav", sentence, False))
     apart = _held_out(found, rc, speakers["dev"])
     for split in wanted:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from downstream_heads.common.files import missing_files
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare.voxceleb1 import parse_trial
 
 TRIALS_FILE = "voxceleb1_test_v2.txt"
@@ -64,7 +64,7 @@ def read_trials(path: Path, audio: Path, *, keep_absent: bool = False) -> list[T
     if absent:
         missing = problem_list([str(name.relative_to(audio)) for name in absent], shown=5)
         raise ElpError(
-            f"the trial list {path} names {len(absent)} utterances that are not below {audio}: {missing}; "
+            f"the trial list {path} names {counted(len(absent), 'utterance')} not below {audio}: {missing}; "
             "get the missing audio or another list"
         )
     return trials

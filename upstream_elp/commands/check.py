@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare.headers import Options
 
 
@@ -59,6 +59,6 @@ def check(
         write_json(report, found.to_dict())
     click.echo(found.to_text(shown=shown))
     problems = len(found.survey.problems)
-    where = f"; all of them are in {report}" if report else "; --json FILE writes all of them"
-    click.echo(f"{problems} problems{where}" if problems else "no problems")
+    where = f"; the whole list is in {report}" if report else "; --json FILE writes the whole list"
+    click.echo(f"{counted(problems, 'problem')}{where}" if problems else "no problems")
     sys.exit(1 if problems else 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.errors import AudioError, ElpError, counted
 
 if TYPE_CHECKING:
     from upstream_elp.inference import TrainedModel
@@ -141,8 +141,8 @@ def _read_pairs(path: Path, root: str | None) -> list[tuple[str, str]]:
 def _two_by_two(files: Sequence[str]) -> list[tuple[str, str]]:
     if len(files) % 2:
         raise ElpError(
-            f"speaker verification compares pairs, but {len(files)} FILEs were given: give an even number, --pairs "
-            "LIST, or --embeddings"
+            f"speaker verification compares pairs, but an odd number of FILEs is named ({len(files)}): give an even "
+            "number, --pairs LIST, or --embeddings"
         )
     return list(zip(files[::2], files[1::2], strict=True))
 
@@ -202,7 +202,7 @@ def _finish(document: dict[str, Any], options: dict[str, Any], *, asked: int) ->
         click.echo(f"skipped: {skipped['problem']}", err=True)
     if document["skipped"]:
         done = len(document["answers"])
-        click.echo(f"{len(document['skipped'])} files skipped; {done} of {asked} answers given", err=True)
+        click.echo(f"{counted(len(document['skipped']), 'file')} skipped; {done} of {asked} answers given", err=True)
         if not done:
             raise ElpError("none of the files could be used")
 

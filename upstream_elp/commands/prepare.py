@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import files, fluent, iemocap, librilight, librispeech, voxceleb1
 from upstream_elp.prepare.headers import Options
 from upstream_elp.prepare.report import Report
@@ -87,11 +87,10 @@ def _run(
     if report.blocked(skip_broken=skip_broken):
         helps = can_skip and any(problem.skippable for problem in report.problems)
         more = "; --skip-broken leaves out single files" if helps else ""
-        raise ElpError(
-            f"{root}: {len(report.problems)} problems, no table was written; all of them are in {kept}{more}"
-        )
+        count = counted(len(report.problems), "problem")
+        raise ElpError(f"{root}: {count}, no table was written; the whole list is in {kept}{more}")
     if not as_json and report.problems:
-        click.echo(f"left out {len(report.broken())} files with problems")
+        click.echo(f"left out {counted(len(report.broken()), 'file')} with problems")
 
 
 @prepare.command("librispeech", short_help="Length tables of LibriSpeech's splits.")

@@ -20,6 +20,7 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
     One folder: its table is printed. Several: a table per task that compares them, metrics being those of the best
     checkpoint, with the mean over the folds of emotion recognition; as Markdown or CSV.
     """
+    from upstream_elp.errors import counted
     from upstream_elp.training.compare import compare, to_markdown
     from upstream_elp.training.report import rewrite, table
 
@@ -33,7 +34,7 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     _write(out, text)
-    click.echo(f"{out}: {len(results)} experiments")
+    click.echo(f"{out}: {counted(len(results), 'experiment')}")
 
 
 def _names(expdirs: list[Path]) -> list[str]:

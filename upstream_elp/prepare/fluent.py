@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from upstream_elp.errors import counted
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.headers import Options, read_headers
 from upstream_elp.prepare.report import Problem, Report, summarise
@@ -91,7 +92,8 @@ def slot_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
             counts = Counter(row[slot] for row in tables[split] if row[slot] not in known[slot])
             for value, count in counts.items():
                 sentence = (
-                    f"data/{split}_data.csv has the {slot} {value!r} in {count} rows, but train has no such {slot}."
+                    f"data/{split}_data.csv has the {slot} {value!r} in {counted(count, 'row')}, "
+                    f"but train has no such {slot}."
                 )
                 problems.append(Problem("slot-value", f"data/{split}_data.csv", sentence, False))
     return problems
@@ -104,7 +106,7 @@ def speaker_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
         Problem(
             "speakers",
             f"data/{b}_data.csv",
-            f"data/{b}_data.csv shares {len(shared)} speakers with data/{a}_data.csv (such as {shared[0]}).",
+            f"data/{b}_data.csv shares {counted(len(shared), 'speaker')} with data/{a}_data.csv (such as {shared[0]}).",
             False,
         )
         for a, b, shared in checks.shared_speakers(speakers)

@@ -8,7 +8,7 @@ The archive ``librispeech_finetuning.tgz`` holds six folds of ten minutes, ``1h/
 from collections.abc import Iterable
 from pathlib import Path
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.headers import Options, read_headers
 from upstream_elp.prepare.librispeech import Chapters, scan_chapters, speaker_of, write_tables
@@ -62,7 +62,8 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     silent = sum(len(part.silent) for part in found.values())
     if silent:
         # a chapter may be shared out over folds, so this says nothing about the archive
-        report.warnings.append(f"{silent} transcripts have no audio in their own fold; they are not used.")
+        what = counted(silent, "transcript has", "transcripts have")
+        report.warnings.append(f"{what} no audio in the same fold and will not be used.")
     headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.headers import Header, Options, read_headers
 from upstream_elp.prepare.report import Problem, Report, summarise
@@ -181,9 +181,8 @@ def _remarks(report: Report, speakers: dict[str, set[str]]) -> list[str]:
     counts += [(f"speakers of {split.name}", split.speakers, OFFICIAL_SPEAKERS[split.name]) for split in report.splits]
     remarks = checks.count_warnings(counts)
     for a, b, shared in checks.shared_speakers(speakers):
-        remarks.append(
-            f"{a} and {b} share {len(shared)} speakers (such as {shared[0]}); the official splits share none."
-        )
+        count = counted(len(shared), "speaker")
+        remarks.append(f"{a} and {b} share {count} (such as {shared[0]}); the official splits share none.")
     absent = [split for split in SUPERB_SPLITS if not (report.root / split).is_dir()]
     if absent:
         remarks.append(f"SUPERB's ASR also needs {', '.join(absent)}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.headers import Options, read_headers
 from upstream_elp.prepare.report import Problem, Report, summarise
@@ -102,7 +102,7 @@ def trial_problems(name: str, read: TrialList, *, there: set[str]) -> list[Probl
     ]
     used = Counter(path for trial in read.trials for path in {trial.first, trial.second})
     for path in sorted(set(used) - there):
-        sentence = f"test/wav/{path} is missing, but {used[path]} trials of {name} need it."
+        sentence = f"test/wav/{path} is missing, but needed by {counted(used[path], 'trial')} of {name}."
         problems.append(Problem("missing-audio", f"test/wav/{path}", sentence, False))
     for trial in read.trials:
         same = trial.first.split("/")[0] == trial.second.split("/")[0]
@@ -146,7 +146,7 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
         report.splits.append(summarise(split, members, headers, speakers[split]))
     for _, _, shared in checks.shared_speakers(speakers):
         sentence = (
-            f"dev/wav and test/wav share {len(shared)} speakers (such as {shared[0]}); testing on them is no test."
+            f"dev/wav and test/wav share {counted(len(shared), 'speaker')} (such as {shared[0]}); that is no test."
         )
         report.problems.append(Problem("speakers", "dev/wav", sentence, False))
     there = {file.removeprefix("test/wav/") for file in audio["test"]}
@@ -199,4 +199,4 @@ def _describe(report: Report, name: str, trials: list[Trial]) -> None:
     )
     repeated = len(trials) - len(set(trials))
     if repeated:
-        report.warnings.append(f"{name}: {repeated} trials stand there more than once.")
+        report.warnings.append(f"{name}: {counted(repeated, 'line repeats', 'lines repeat')} an earlier trial.")
