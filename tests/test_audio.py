@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from upstream_elp.audio import audio_length, load_audio, read_samples
 from upstream_elp.errors import ElpError
+from upstream_elp.prepare.headers import read_header
 
 
 def write(path, wav, *, rate=16000, subtype=None):
@@ -100,7 +101,9 @@ def test_corrupted_flac_is_refused(tmp_path):
 def test_truncated_flac_is_refused(tmp_path):
     path = write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 40000))
     path.write_bytes(path.read_bytes()[:20000])
-    refusal(path)
+    assert "it is cut off or damaged (flac decoder lost sync); replace the file" in refusal(path)
+    path.write_bytes(path.read_bytes()[:50])
+    assert "it is cut off or damaged (unknown error in flac decoder)" in read_header(path).error
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
@@ -140,7 +143,7 @@ def test_empty_short_and_non_finite_audio(tmp_path):
     for value in (np.nan, np.inf):
         wav = np.zeros(1000, dtype=np.float32)
         wav[17] = value
-        assert "1 samples that are NaN or infinite" in refusal(write(tmp_path / "nan.wav", wav, subtype="FLOAT"))
+        assert "1 sample that is NaN or infinite" in refusal(write(tmp_path / "nan.wav", wav, subtype="FLOAT"))
 
 
 def test_length_limit_counts_after_resampling(tmp_path):

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 import torch
 
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.errors import AudioError, ElpError, counted
 
 SAMPLE_RATE = 16000
 """Rate in Hz that every backbone of S3PRL expects."""
@@ -24,6 +24,10 @@ MIN_SAMPLES = 400
 """Receptive field, in samples, of one frame of the wav2vec 2.0 front end that all supported backbones share."""
 STREAMED = 0x7FFF_0000
 """Sizes in a wav header from here on mean "unknown": a program that writes to a pipe cannot fill them in later."""
+SYSTEM_ERROR = 2
+"""libsndfile's SF_ERR_SYSTEM."""
+UNKNOWN_FORMAT = (1, 4, 18)
+"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT, SF_ERR_UNSUPPORTED_ENCODING and SFE_UNIMPLEMENTED."""
 CHANNEL_RULES = ("error", "mean", "first")
 
 PathLike = str | os.PathLike[str]
@@ -145,10 +149,19 @@ def _check_exists(path: PathLike) -> None:
 
 
 def _unreadable(path: PathLike, error: Exception) -> AudioError:
+    return AudioError(f"{path} cannot be decoded as audio: {why_unreadable(error)}; replace the file", path)
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file that libsndfile does not read, with the library's own reason in brackets."""
     reason = getattr(error, "error_string", None) or error  # soundfile's whole text repeats the path, as bytes
-    reason = " ".join(str(reason).split()).rstrip(".")
-    sentence = f"{path} cannot be decoded as audio ({reason}); the file is damaged or of another kind: replace it"
-    return AudioError(sentence, path)
+    reason = " ".join(str(reason).split()).removeprefix("Error : ").rstrip(".")
+    code = getattr(error, "code", None)
+    if code == SYSTEM_ERROR or isinstance(error, OSError):
+        return f"it cannot be opened ({reason})"
+    if code in UNKNOWN_FORMAT or isinstance(error, TypeError):
+        return f"it is damaged or of no format that is known here ({reason})"
+    return f"it is cut off or damaged ({reason})"
 
 
 def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
@@ -183,4 +196,5 @@ def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLE
         )
     if not np.isfinite(wav).all():
         bad = int(wav.size - np.isfinite(wav).sum())
-        raise AudioError(f"{path} holds {bad} samples that are NaN or infinite; replace the file", path)
+        count = counted(bad, "sample that is", "samples that are")
+        raise AudioError(f"{path} holds {count} NaN or infinite; replace the file", path)

@@ -16,13 +16,12 @@ import soundfile
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from upstream_elp.audio import wav_is_cut
+from upstream_elp.audio import SYSTEM_ERROR, wav_is_cut, why_unreadable
 from upstream_elp.files import cache_dir
 
 CHUNK = 32  # files between two writes to the cache: what a kill can lose
 STAT_CHUNK = 2048  # files of which one thread asks size and time
 BLOCK = 1 << 16  # samples decoded at a time
-SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,7 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
         error = "it is cut off: its header promises more bytes than there are" if wav_is_cut(path) else ""
         error = error or (_decode_error(path, frames=info.frames) if decode else "")
     except soundfile.LibsndfileError as problem:
-        error = problem.error_string.strip().rstrip(".") or "its format is not recognised"
-        return Header(error=error, passing=problem.code == SYSTEM_ERROR)
+        return Header(error=why_unreadable(problem), passing=problem.code == SYSTEM_ERROR)
     except OSError as problem:
         return Header(error=problem.strerror or str(problem), passing=True)
     return Header(info.frames, info.samplerate, info.channels, decode, error)
