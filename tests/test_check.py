@@ -183,6 +183,10 @@ def test_a_config_is_read_as_elp_run_reads_it(data):
     result = CliRunner().invoke(check, [*flags, "config.downstream_expert.datarc.train=[train-clean-360]"])
     assert result.exit_code == 1 and "train-clean-360 is missing, but train is made of it" in result.output
     assert "\n1 problem; --json FILE writes the whole list\n" in result.output
+    result = CliRunner().invoke(
+        check, ["-d", "elp_ic", "--data", str(data), "--json", str(data / "no" / "report.json")]
+    )
+    assert "there is no folder" in str(result.exception)
     quick = str(PACKAGE.parent / "recipes" / "tasks" / "asr_quick.yaml")
     assert CliRunner().invoke(check, ["-d", "elp_asr", "--data", str(data), "-c", quick]).exit_code == 0
     with pytest.raises(ElpError, match=r"-d elp_asrr: only elp_asr, .* can be checked"):

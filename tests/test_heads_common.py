@@ -168,7 +168,7 @@ def test_report(tmp_path, capsys):
     }
     assert second["step"] == 4
     assert scalars.values["toy/dev-acc"] == (12.5, 3)
-    assert "[toy] dev step 3: acc 12.5 % (chance 25), uacc nan %, loss 0.5\n" in capsys.readouterr().out
+    assert "[toy] dev, step 3: acc 12.5 % (chance 25), uacc nan %, loss 0.5\n" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

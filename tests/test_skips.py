@@ -151,7 +151,7 @@ def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping,
     assert (before["skipped"], without["skipped"], after["skipped"]) == (0, 1, 0)
     lost = 7 if task == "elp_sv" else 1  # trials of that utterance with the seven others
     assert before["items"] - without["items"] == lost and after["items"] == before["items"]
-    assert capsys.readouterr().out.count("WITHOUT 1 files that cannot be used") == 1
+    assert capsys.readouterr().out.count("WITHOUT 1 file that cannot be used") == 1
 
 
 @pytest.mark.parametrize("task", FILES)

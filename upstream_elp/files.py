@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from upstream_elp.errors import ElpError
+
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iterator[IO]:
@@ -49,6 +51,20 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_writable(path: Path, *, flag: str) -> None:
+    """Refuse before anything is computed what could not be written after it.
+
+    Raises:
+        ElpError: naming the flag, and what is in the way.
+    """
+    if path.is_dir():
+        raise ElpError(f"{flag} {path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ElpError(f"{flag} {path}: cannot be written (there is no folder {path.parent}); make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ElpError(f"{flag} {path}: cannot be written (the folder {path.parent} is not writable)")
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -17,7 +17,7 @@ from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
 from downstream_heads.common.skips import Skips, SplitSkips, wanted
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 
 UNITLESS = frozenset({"loss", "min_dcf"})
 
@@ -189,7 +189,7 @@ class TaskExpert(nn.Module):
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
         skipped = self.skips.count(split) if self.skips else 0
         if skipped:
-            told.append(f"WITHOUT {skipped} files that cannot be used ({self.skips.path})")
+            told.append(f"WITHOUT {counted(skipped, 'file')} that cannot be used ({self.skips.path})")
         checkpoint = self.evaluated_checkpoint()
         at = f"{checkpoint} (step {self.evaluated_step})" if checkpoint else f"step {step}"
         tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(told)}")

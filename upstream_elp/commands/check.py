@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from upstream_elp.errors import ElpError, counted
+from upstream_elp.files import check_writable
 from upstream_elp.prepare.headers import Options
 
 
@@ -48,6 +49,8 @@ def check(
 
     if task not in places.our_tasks():
         raise ElpError(f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them")
+    if report is not None:
+        check_writable(report, flag="--json")
     if data is not None:
         os.environ["ELP_DATA"] = str(checks.folder("--data", data).resolve())
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upstream_elp.errors import AudioError, ElpError, counted
+from upstream_elp.files import check_writable
 
 if TYPE_CHECKING:
     from upstream_elp.inference import TrainedModel
@@ -92,7 +92,7 @@ def _inputs(files: Sequence[str], options: dict[str, Any]) -> tuple[list[tuple[s
     if not options["skip_bad_files"]:
         _check_there(named)
     if options["out"] is not None:
-        _check_writable(Path(options["out"]))
+        check_writable(Path(options["out"]), flag="--json")
     return pairs, list(files)
 
 
@@ -103,16 +103,6 @@ def _check_there(files: Sequence[str]) -> None:
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise ElpError(f"no such file: {', '.join(absent[:5])}{more}")
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse before anything is computed what could not be written after it."""
-    if path.is_dir():
-        raise ElpError(f"--json {path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise ElpError(f"--json {path}: cannot be written (there is no folder {path.parent}); make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ElpError(f"--json {path}: cannot be written (the folder {path.parent} is not writable)")
 
 
 def _read_pairs(path: Path, root: str | None) -> list[tuple[str, str]]:
