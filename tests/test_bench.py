@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parents[1] / "recipes" / "bench"
 
 
@@ -26,6 +28,7 @@ def test_an_unknown_preset_is_named():
     assert "unknown preset 'elq'; the presets are: adapterbias, " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_small_run_writes_its_tables(tmp_path):
     tiny = ["--size", "mini", "--batch", "1", "--seconds", "0.5", "--repeats", "1", "--layer-repeats", "1"]
     done = _run(*tiny, "--presets", "lora_qv8", "--out", str(tmp_path / "out"))
@@ -46,6 +49,7 @@ def test_a_small_run_writes_its_tables(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_start_on_a_corpus_is_measured(tmp_path):
     assert "--files" in _run("--help", script="start.py").stdout
     done = _run("--files", "2000", "--folder", str(tmp_path), "--out", str(tmp_path / "rows.json"), script="start.py")
