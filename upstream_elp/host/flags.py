@@ -45,7 +45,11 @@ _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
 
 _OURS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (("--data",), {"metavar": "DIR"}, "folder that holds LibriSpeech, VoxCeleb1, IEMOCAP, … (sets ELP_DATA)"),
-    (("--backbone",), {"metavar": "PATH"}, "where the backbone of a trained adapter folder is (sets ELP_BACKBONE)"),
+    (
+        ("--backbone",),
+        {"metavar": "PATH"},
+        "where the backbone of an adapter folder is, or a checkpoint's if it moved (sets ELP_BACKBONE)",
+    ),
     (("--script",), {"metavar": "FILE"}, "run_downstream.py of your own S3PRL clone, to be used instead of s3prl's"),
     (("--skip-bad-files",), {"action": "store_true"}, "skip and count audio that cannot be used (skipped_files.txt)"),
     (("--no-self-check",), {"action": "store_true"}, "skip the adapters' check at start (sets ELP_SELF_CHECK=0)"),
