@@ -316,6 +316,36 @@ def test_what_a_kill_before_the_first_checkpoint_left_does_not_stay(data, tmp_pa
     assert not list(expdir.glob(".*"))
 
 
+LOADING = """
+import time
+import numpy
+from torch.utils.data import DataLoader
+from upstream_elp.training.batches import Undisturbed
+
+waves = [numpy.zeros(100_000, numpy.float32)] * 50  # one is more than a pipe holds
+loader = DataLoader(waves, batch_size=None, num_workers=2, collate_fn=list, worker_init_fn=Undisturbed(None))
+batches = iter(loader)
+next(batches)
+print(*[worker.pid for worker in batches._workers], flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="asks Linux which processes there are")
+def test_workers_end_with_a_killed_run():
+    """Also those whose last batches nobody takes any more: they would keep their memory for ever."""
+    process = subprocess.Popen([sys.executable, "-c", LOADING], stdout=subprocess.PIPE, text=True)
+    workers = process.stdout.readline().split()
+    assert len(workers) == 2
+    time.sleep(1)  # until they wait for somebody to read
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 30  # torch's workers look every five seconds whether their main process is there
+    while left := [worker for worker in workers if Path("/proc", worker).exists()]:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_killed_twenty_times(data, tmp_path):
     script = Path(__file__).parents[1] / "recipes" / "bench" / "kill.py"

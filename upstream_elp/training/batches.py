@@ -8,6 +8,8 @@ items of each batch from (seed, epoch, batch), in whatever process they are read
 from __future__ import annotations
 
 import inspect
+import multiprocessing.util
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -45,10 +47,20 @@ class SeededItems(Dataset):
         return many(indices) if many else [self.dataset[index] for index in indices]
 
 
+def _leave_an_orphan(parent: int) -> None:
+    """End a worker whose main process was killed: multiprocessing would wait for ever for somebody to take its batches.
+
+    The pipe is full, as our batches are arrays and not handles of shared memory, and the workers hold its other end.
+    """
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 class Undisturbed:
     """Start-up of a worker process: signals to the process group are the main process's business.
 
-    A forked worker is started with them held back; one that is spawned learns it here.
+    A forked worker is started with them held back; one that is spawned learns it here. A worker ends with its main
+    process, whatever ended that.
 
     Args:
         then: the loader's own start-up function.
@@ -60,6 +72,8 @@ class Undisturbed:
     def __call__(self, worker: int) -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        # before the finalizer of the queue (exitpriority -5), which is the one that waits
+        multiprocessing.util.Finalize(None, _leave_an_orphan, args=(os.getppid(),), exitpriority=0)
         if self.then is not None:
             self.then(worker)
 
