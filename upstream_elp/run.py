@@ -99,14 +99,8 @@ def _one_sentence() -> Iterator[None]:
     except ElpError as error:
         _close_progress_bars()
         raise ElpError(str(error).split(f"{type(error).__name__}: ")[-1].strip()) from error
-    except KeyError as error:
-        told = _key_of_a_stock_task(error)
-        if told is None:
-            raise
-        _close_progress_bars()
-        raise told from error
-    except OSError as error:
-        told = _told(error)
+    except (KeyError, OSError) as error:
+        told = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _told(error)
         if told is None:
             raise
         _close_progress_bars()

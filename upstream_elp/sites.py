@@ -64,11 +64,6 @@ class Family:
     """Layer tensors whose gradient is zero by nature: a key bias shifts all scores of a query equally."""
 
 
-def is_remote(place: str) -> bool:
-    """Whether a backbone's place is a URL or a name on Hugging Face's hub, and not a path."""
-    return "://" in place or place.startswith(HUB_PREFIX)
-
-
 HUB_PREFIX = "hf:"
 """Before the name of a model on Hugging Face's hub, where it could be taken for a path or an S3PRL name."""
 LAYER_SITES = (
@@ -156,3 +151,8 @@ FAMILIES: dict[str, Family] = {
         _hugging_face("hf_wavlm", "WavLM (Hugging Face)", "WavLM", attention_kind="hugging_face_wavlm"),
     )
 }
+
+
+def is_remote(place: str) -> bool:
+    """Whether a backbone's place is a URL or a name on Hugging Face's hub, and not a path."""
+    return "://" in place or place.startswith(HUB_PREFIX)

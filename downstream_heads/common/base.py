@@ -71,7 +71,8 @@ class TaskExpert(nn.Module):
         """Step of the checkpoint that ``-m evaluate`` loaded."""
         # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
         # never write one)
-        self.register_buffer("best_score", torch.full((1,), -math.inf if self.higher_is_better else math.inf))
+        self.register_buffer("best_score", torch.empty(1))
+        self.forget_best()
         self.register_load_state_dict_post_hook(_without_memory)
 
     def label_tables(self) -> Any:

@@ -96,9 +96,9 @@ def _runner(block: Mapping[str, Any], *, ours: bool) -> list[str]:
     for key, (_, fits, words) in _RUNNER.items():
         if key in block and not fits(block[key]):
             problems.append(f"runner.{key} is {block[key]!r}, but must be {words}")
-    # S3PRL's own configs may carry keys that nothing reads; there only a likely slip of the pen is refused
     if ours and block.get("train_dataloader", "train") != "train":
         problems.append(f"runner.train_dataloader is {block['train_dataloader']!r}, but our tasks train on 'train'")
+    # S3PRL's own configs may carry keys that nothing reads; there only a likely slip of the pen is refused
     suspect = block if ours else [key for key in block if difflib.get_close_matches(str(key), _RUNNER, n=1, cutoff=0.8)]
     return problems + _unknown("runner.", suspect, _RUNNER)
 

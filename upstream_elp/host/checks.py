@@ -91,8 +91,13 @@ def location(flag: str, place: str) -> None:
     Raises:
         ElpError: if it is missing.
     """
-    if not is_remote(place) and not Path(place).exists():
+    if absent(place):
         raise ElpError(f"{flag} {place}: no such file or folder (on Hugging Face's hub: {HUB_PREFIX}ORGANISATION/NAME)")
+
+
+def absent(place: str) -> bool:
+    """Whether a place of a backbone is a path, and nothing is there."""
+    return not is_remote(place) and not Path(place).exists()
 
 
 def takes_path(upstream: str) -> bool:

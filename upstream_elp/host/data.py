@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.host import experiment, places
 from upstream_elp.prepare.headers import Options
 
@@ -85,7 +85,7 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     if blocking:
         told = "; ".join(problem.text.rstrip(".") for problem in blocking[:SHOWN])
         more = f"; and {len(blocking) - SHOWN} more" if len(blocking) > SHOWN else ""
-        count = "1 problem" if len(blocking) == 1 else f"{len(blocking)} problems"
+        count = counted(len(blocking), "problem")
         passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
         hint = f"; --skip-bad-files passes over {passed_over} of them" if passed_over else ""
         raise ElpError(
@@ -96,7 +96,7 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     passed = len(found.survey.problems)
     if passed:
         first = found.survey.problems[0].text
-        what = "1 problem does" if passed == 1 else f"{passed} problems do"
+        what = counted(passed, "problem does", "problems do")
         notes.append(f"{task}: {what} not keep this run from starting, such as: {first}")
     if plan.fresh and args.mode == "train":
         notes += _of_the_test(task, look)

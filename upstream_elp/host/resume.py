@@ -8,7 +8,6 @@ from pathlib import Path
 from upstream_elp.errors import ElpError
 from upstream_elp.host import checks, experiment, recipes
 from upstream_elp.host.override import override, parse
-from upstream_elp.sites import is_remote
 
 _SHORT = {
     "upstream": "-u",
@@ -99,7 +98,7 @@ def where_it_went(args: Namespace) -> str:
 def gone(args: Namespace) -> bool:
     """Whether ``-k`` names a file or folder that is not there, seen from here."""
     place = getattr(args, "upstream_ckpt", None)
-    return bool(place) and checks.takes_path(args.upstream) and not is_remote(place) and not Path(place).exists()
+    return bool(place) and checks.takes_path(args.upstream) and checks.absent(place)
 
 
 def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Path) -> None:

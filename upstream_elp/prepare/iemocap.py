@@ -142,7 +142,7 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     every = [item.path for items in utterances.values() for item in items]
     headers = read_headers(root, every, cache=out / ".iemocap-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
-    broken = report.broken() if options.skip_broken else set()
+    broken = report.left_out(skip_broken=options.skip_broken)
     kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
     for session, items in kept.items():
         paths = [item.path for item in items]

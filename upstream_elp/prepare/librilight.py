@@ -67,7 +67,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
-    broken = report.broken() if options.skip_broken else set()
+    broken = report.left_out(skip_broken=options.skip_broken)
     kept = {part: [file for file in chapters.files if file not in broken] for part, chapters in found.items()}
     tables = {subset: [file for part in SUBSETS[subset] for file in kept[part]] for subset in subsets}
     for subset, members in tables.items():

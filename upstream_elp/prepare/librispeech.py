@@ -163,7 +163,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
             report.problems.append(Problem("layout", split, f"{split} holds no .flac file.", False))
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
-    broken = report.broken() if options.skip_broken else set()
+    broken = report.left_out(skip_broken=options.skip_broken)
     tables = {split: [file for file in found.files if file not in broken] for split, found in chapters.items()}
     for split, members in tables.items():
         report.splits.append(summarise(split, members, headers, map(speaker_of, members)))

@@ -59,6 +59,10 @@ class Report:
         """Return the files that ``--skip-broken`` leaves out."""
         return {problem.path for problem in self.problems if problem.skippable}
 
+    def left_out(self, *, skip_broken: bool) -> set[str]:
+        """Return the files that tables do without."""
+        return self.broken() if skip_broken else set()
+
     def to_dict(self, *, skip_broken: bool = False) -> dict:
         """Return the report as plain values for JSON."""
         return {

@@ -11,6 +11,8 @@ from upstream_elp.training.logs import metric_of
 
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
+SHARED = ("task", "upstream", "adapter", "seed")
+"""What the folds of one experiment have in common."""
 
 
 def compare(experiments: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -42,16 +44,15 @@ def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     folds: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("fold"):
-            folds.setdefault(tuple(row[key] for key in ("task", "upstream", "adapter", "seed")), []).append(row)
+            folds.setdefault(tuple(row[key] for key in SHARED), []).append(row)
     means = []
-    for group in folds.values():
+    for values, group in folds.items():
         count = len({row["fold"] for row in group})
         if count < 2 or count < len(group):
             continue
-        shared = {key: group[0][key] for key in ("task", "upstream", "adapter", "seed")}
         metrics = [key for key in group[0] if key.endswith("(%)") and all(row.get(key) is not None for row in group)]
-        values = {key: sum(row[key] for row in group) / count for key in metrics}
-        means.append({"experiment": f"mean of {count} folds", **shared, **values})
+        mean = {key: sum(row[key] for row in group) / count for key in metrics}
+        means.append({"experiment": f"mean of {count} folds", **dict(zip(SHARED, values, strict=True)), **mean})
     return [*rows, *means]
 
 

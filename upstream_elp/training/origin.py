@@ -14,7 +14,7 @@ from torch import nn
 from upstream_elp.checkpoint import is_adapter_folder
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
-from upstream_elp.fingerprint import digest, fingerprint
+from upstream_elp.fingerprint import digest
 from upstream_elp.host.experiment import differences
 
 ENTRY = "Origin"
@@ -36,7 +36,7 @@ def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
         None.
     """
     if not hasattr(upstream, "injection"):
-        return {"config": None, "backbone": None if trained else fingerprint(upstream).sha256, "adapter": None}
+        return {"config": None, "backbone": None if trained else digest(upstream.state_dict()), "adapter": None}
     frozen = {} if trained else upstream.injection.parameters(upstream)
     return {
         "config": upstream.config.to_dict(),
