@@ -1,18 +1,19 @@
-"""The benchmark of all methods runs and writes its tables; what it measures is not tested."""
+"""The benchmarks run and write their tables; what they measure is not tested."""
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.programs import call
+
 BENCH = Path(__file__).parents[1] / "recipes" / "bench"
 
 
 def _run(*arguments, script="methods.py"):
-    return subprocess.run([sys.executable, str(BENCH / script), *arguments], capture_output=True, text=True)
+    return call([sys.executable, str(BENCH / script), *arguments], seconds=600)
 
 
 def test_help_names_the_options():
@@ -58,3 +59,25 @@ def test_a_start_on_a_corpus_is_measured(tmp_path):
     assert [row["what"] for row in rows] == ["first start", "second start", "one file changed"] * 2
     assert {row["files"] for row in rows} == {2000} and all(row["together"] > 0 for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"], "the corpora are removed"
+
+
+def test_a_killed_training_keeps_no_lock(tmp_path):
+    """Progress bars have a lock that forked processes share: whoever is killed with it would stop all the others."""
+    code = f"""
+import os, pathlib, runpy, signal
+import upstream_elp.run
+from tqdm import tqdm
+
+def run(flags):
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+upstream_elp.run.run = run
+attempt = runpy.run_path({str(BENCH / "kill.py")!r})["_attempt"]
+with tqdm(total=1) as bar:
+    assert attempt([], pathlib.Path({str(tmp_path / "log.txt")!r})) == -signal.SIGKILL
+    bar.update(1)
+    bar.refresh()
+"""
+    done = call([sys.executable, "-c", code], seconds=60)
+    assert done.returncode == 0, done.stderr

