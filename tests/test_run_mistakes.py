@@ -9,6 +9,7 @@ from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from tests.training_tools import flags_of, lines_of, resuming, with_settings
+from upstream_elp.commands.export import export
 from upstream_elp.errors import ElpError
 from upstream_elp.run import run
 from upstream_elp.training.states import load_states
@@ -137,6 +138,40 @@ def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
     flags = [*resuming(tmp_path / "exp", data, "runner.total_steps=6"), "--backbone", str(tmp_path / "moved.pt")]
     run(flags)
     assert load_states(tmp_path / "exp" / "states-6.ckpt")["Args"].upstream_ckpt == str(tmp_path / "moved.pt")
+
+
+def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd):
+    """The command that a stopped run advises has no --data; what is given again, or set, counts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ELP_DATA", raising=False)
+    shutil.copytree(data, "corpora")
+    run(flags_of("elp_ic", "corpora", tmp_path / "exp", total_steps=2))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    go_on = ["-m", "train", "-a", "-p", str(tmp_path / "exp"), "--device", "cpu", "-o"]
+    capfd.readouterr()
+    run([*go_on, "config.runner.total_steps=4"])
+    told = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
+    assert told in capfd.readouterr().err
+    shutil.rmtree(tmp_path / "corpora")
+    with pytest.raises(ElpError, match=r"no folder for the corpus .*: pass --data DIR"):
+        run([*go_on, "config.runner.total_steps=6"])
+    monkeypatch.setenv("ELP_DATA", str(data))
+    run([*go_on, "config.runner.total_steps=6"])
+    assert "ELP_DATA is" not in capfd.readouterr().err
+    assert load_states(tmp_path / "exp" / "states-6.ckpt")["Args"].elp_data == str(data)
+
+
+def test_the_backbone_of_an_adapter_folder_is_remembered(data, tmp_path, capfd):
+    """An adapter folder does not say where on this machine its backbone is."""
+    run(flags_of("elp_ic", data, tmp_path / "first", total_steps=2))
+    export.main([str(tmp_path / "first"), str(tmp_path / "adapter")], standalone_mode=False)
+    flags = flags_of("elp_ic", data, tmp_path / "exp", total_steps=2)
+    flags[flags.index("-k") + 1] = str(tmp_path / "adapter")
+    del flags[flags.index("-g") : flags.index("-g") + 2]
+    run([*flags, "--backbone", str(tiny_backbone())])
+    run(resuming(tmp_path / "exp", data, "runner.total_steps=4"))
+    assert f"elp: ELP_BACKBONE is {tiny_backbone()}, as for" in capfd.readouterr().err
 
 
 def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):

@@ -14,12 +14,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 
 from upstream_elp.cli import told_in_one_line
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
+
+if TYPE_CHECKING:
+    from upstream_elp.host.plans import Plan
 
 
 def run(argv: Sequence[str]) -> None:
@@ -34,25 +38,33 @@ def run(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         click.echo(flags.help_text())
         return
-    from upstream_elp.host import compat, data, places, plans
+    from upstream_elp.host import plans
     from upstream_elp.training import ending
 
     plan = plans.read(argv)
     with _environment(plan.env), ending.asked(["elp", "run", *argv]):
         plans.complete(plan)
-        if plans.leads():
-            data.forget_skipped(plan)
-            plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
-        main_module = load_main(plan.script)
-        copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
-        for note in [copy, *plan.notes] if plans.leads() else []:
-            click.echo(f"elp: {note}", err=True)
-        try:
-            with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
-                main_module.main()
-        finally:
-            if plan.skip_bad_files and plans.leads() and (warning := data.skipped(plan)):
-                click.echo(f"elp: {warning}", err=True)
+        with _environment(plan.env):  # once more, since a checkpoint may have added to it
+            _carry_out(plan)
+
+
+def _carry_out(plan: "Plan") -> None:
+    """Look at the data, tell what was decided, and call S3PRL."""
+    from upstream_elp.host import compat, data, places, plans
+
+    if plans.leads():
+        data.forget_skipped(plan)
+        plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
+    main_module = load_main(plan.script)
+    copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
+    for note in [copy, *plan.notes] if plans.leads() else []:
+        click.echo(f"elp: {note}", err=True)
+    try:
+        with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
+            main_module.main()
+    finally:
+        if plan.skip_bad_files and plans.leads() and (warning := data.skipped(plan)):
+            click.echo(f"elp: {warning}", err=True)
 
 
 def load_main(script: Path | None) -> ModuleType:

@@ -23,6 +23,8 @@ _SHORT = {
 }
 _SET_BY_TASKS = {"downstream_expert.datarc.frame_shift"}
 """Config keys that a stock task fills in while it is built (diarization/expert.py:68)."""
+REMEMBERED = {"elp_data": "ELP_DATA", "elp_backbone": "ELP_BACKBONE"}
+"""Where a checkpoint's flags hold what ``--data`` and ``--backbone`` set."""
 
 
 def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
@@ -85,6 +87,17 @@ def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -
     if (other := backbone or os.environ.get("ELP_BACKBONE")) and gone(args):
         changed["upstream_ckpt"] = other
     return Namespace(**{**vars(args), **changed})
+
+
+def remembered(args: Namespace, *, known: Container[str]) -> dict[str, str]:
+    """Environment variables that a checkpoint's run had, as far as they still name something that is there.
+
+    Args:
+        args: the checkpoint's flags.
+        known: variables that this run has from elsewhere.
+    """
+    places = {variable: getattr(args, key, None) for key, variable in REMEMBERED.items() if variable not in known}
+    return {variable: place for variable, place in places.items() if place and not checks.absent(place)}
 
 
 def where_it_went(args: Namespace) -> str:

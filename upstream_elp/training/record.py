@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from upstream_elp.host.resume import REMEMBERED
 from upstream_elp.structure import unwrapped
 from upstream_elp.training import saving
 from upstream_elp.training.build import state_of
@@ -83,10 +85,13 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _found_from_anywhere(args: Namespace) -> Namespace:
-    """With the backbone's whole path, which is otherwise relative to the folder that the run was started in."""
-    place = args.upstream_ckpt
-    here = str(Path(place).absolute()) if place and Path(place).exists() else place
-    return Namespace(**{**vars(args), "upstream_ckpt": here})
+    """With whole paths, which are otherwise relative to the folder that the run was started in, and our own flags'."""
+    own = {key: _whole(os.environ.get(variable)) for key, variable in REMEMBERED.items()}
+    return Namespace(**{**vars(args), **own, "upstream_ckpt": _whole(args.upstream_ckpt)})
+
+
+def _whole(place: str | None) -> str | None:
+    return str(Path(place).absolute()) if place and Path(place).exists() else place
 
 
 def ranks() -> int:
