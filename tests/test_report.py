@@ -20,7 +20,7 @@ from upstream_elp.run import run
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
 from upstream_elp.training.facts import FACTS
 from upstream_elp.training.logs import Logs, read_logs, summarize
-from upstream_elp.training.report import duration, rewrite, write_report
+from upstream_elp.training.report import duration, rewrite, table, write_report
 
 GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
 
@@ -241,12 +241,32 @@ def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
     assert results["environment"]["ELP_SELF_CHECK"] == "0" and results["environment"]["PWD"] == str(Path.cwd())
     assert results["backbone"]["name"] is None and len(results["backbone"]["sha256"]) == 64
     assert (results["skipped_steps"], results["skipped_files"]) == (0, 0)
-    assert results["missing"] == ["there is no metrics.jsonl", "not recorded: data"]
+    assert results["missing"] == ["not recorded: data"]
     assert results["training"]["steps"] == 4
     assert set(results["parameters"]) == {"head", "featurizer", "e_adapter", "l_adapter", "layer_norm", "frozen"}
     assert [row["layer"] for row in results["layer_weights"]][:2] == ["L-adapter 1", "L-adapter 2"]
     assert sum(row["weight"] for row in results["layer_weights"]) == pytest.approx(1, abs=1e-5)
     assert {"curves.png", "layer_weights.png"} <= {path.name for path in (tmp_path / "exp").iterdir()}
+
+
+def test_what_a_stock_task_gives_to_tensorboard_is_reported(tmp_path, monkeypatch):
+    """Under its own names, so that its fractions are not taken for our per cents."""
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    run(stock_words("fluent_commands", tmp_path, total_steps=4, eval_step=2, log_step=1))
+    told = [float(line.split(": ")[1]) for line in (tmp_path / "exp" / "log.log").read_text().splitlines()[:6]]
+    lines = [json.loads(line) for line in (tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 2, 2, 3, 4, 4, 4]
+    assert {line["split"]: line["items"] for line in lines} == {"train": 4, "dev": 4, "test": 4}
+    dev = [line["metrics"]["fluent_commands/acc"] for line in lines if line["split"] == "dev"]
+    assert set(dev) <= set(told) and len(dev) == 2
+    results = rewrite(tmp_path / "exp")
+    assert results["metrics"]["dev"]["fluent_commands/acc"]["final"] == dev[-1]
+    (row,) = [row for row in table(results).splitlines() if row.startswith("dev fluent_commands/acc")]
+    assert f"{dev[-1]:.4g} at step 4" in row
+    run(["-m", "evaluate", "-e", str(tmp_path / "exp"), "-t", "test", "--device", "cpu"])
+    (tested,) = json.loads((tmp_path / "exp" / "results.json").read_text())["tests"]
+    assert (tested["checkpoint"], tested["checkpoint_step"], tested["items"]) == ("states-4.ckpt", 4, 4)
+    assert tested["metrics"] == lines[-1]["metrics"], "as it was at that step during training"
 
 
 def test_logs_without_a_checkpoint_and_with_broken_lines(folder):

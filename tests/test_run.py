@@ -169,7 +169,9 @@ AGAIN = NEW.replace("{root}/new", "{exp}")
 
 
 def test_a_second_run_does_not_touch_the_first(trained, tmp_path):
-    with pytest.raises(ElpError, match=r"already holds results \(states-2\.ckpt\).*give -a to continue.*another.* -p"):
+    with pytest.raises(
+        ElpError, match=r"already holds results \(.*states-2\.ckpt\).*give -a to continue.*another.* -p"
+    ):
         plan(AGAIN, **trained)
     (tmp_path / "metrics.jsonl").write_text("{}")
     with pytest.raises(ElpError, match=r"already holds results \(metrics\.jsonl\)"):

@@ -126,16 +126,18 @@ def use_our_loop(runner: ModuleType) -> None:
                 head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
+            from upstream_elp.training import stock_metrics
             from upstream_elp.training.batches import Undisturbed
             from upstream_elp.training.stop import Stopped, held
 
             expert = self.downstream.model
+            scalars = None if stock_metrics.tells(unwrapped(expert)) else stock_metrics.Scalars(logger)
             loader = expert.get_dataloader(split)
             if isinstance(loader, DataLoader):
                 loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
             batches = max(1, round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1))))
             records: dict[str, list] = defaultdict(list)
-            batch_ids = []
+            batch_ids, utterances = [], 0
             with held():
                 items = iter(loader)
             bar = tqdm(items, total=batches, desc=split, dynamic_ncols=True, leave=False)
@@ -148,14 +150,21 @@ def use_our_loop(runner: ModuleType) -> None:
                     wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
                     expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
                     batch_ids.append(batch_id)
+                    utterances += len(wavs)
             names = expert.log_records(
                 split,
                 records=records,
-                logger=logger,
+                logger=scalars or logger,
                 global_step=global_step,
                 batch_ids=batch_ids,
                 total_batch_num=len(loader),
             )
+            if scalars is not None:
+                of = None
+                if self.args.mode != "train":
+                    of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.init_ckpt.get("Step")}
+                folder = Path(self.args.expdir)
+                stock_metrics.append(folder, split, global_step, scalars.values, items=utterances, of=of)
             return names if isinstance(names, list) else []
 
     Runner.__qualname__ = "Runner"

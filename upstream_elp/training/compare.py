@@ -11,6 +11,8 @@ from upstream_elp.training.logs import metric_of
 
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
+LAST = ("trained parameters", "seconds", "peak memory (GiB)")
+"""Columns behind the metrics."""
 SHARED = ("task", "upstream", "adapter", "seed")
 """What the folds of one experiment have in common."""
 
@@ -86,8 +88,7 @@ def _column(split: str, name: str) -> str:
 
 def _first(columns: Sequence[str]) -> list[str]:
     """Names first, then metrics, sizes and times last."""
-    last = ("trained parameters", "seconds", "peak memory (GiB)")
-    return [column for column in columns if column not in last]
+    return [column for column in columns if column not in LAST]
 
 
 def _cell(value: Any, column: str) -> str:
@@ -95,4 +96,6 @@ def _cell(value: Any, column: str) -> str:
         return "-"
     if column in WHOLE:
         return str(value) if column == "seed" else f"{value:,}"
-    return f"{value:.2f}" if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.2f}" if column.endswith("(%)") or column in LAST else f"{value:.4g}"  # minDCF, others' fractions

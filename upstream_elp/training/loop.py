@@ -21,7 +21,7 @@ from tqdm import tqdm
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
 from upstream_elp.structure import unwrapped
-from upstream_elp.training import build, ending, origin, progress, record, saving
+from upstream_elp.training import build, ending, origin, progress, record, saving, stock_metrics
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
@@ -329,14 +329,18 @@ class Training:
         position = self.position
         utterances = int(record.sum_over_ranks(position.utterances, self.device))
         if self.leads:
-            self.runner.downstream.model.log_records(
+            head = self.runner.downstream.model
+            scalars = None if stock_metrics.tells(unwrapped(head)) else stock_metrics.Scalars(self.logger)
+            head.log_records(
                 self.split,
                 records=position.records,
-                logger=self.logger,
+                logger=scalars or self.logger,
                 global_step=position.step,
                 batch_ids=position.batch_ids,
                 total_batch_num=self.batches,
             )
+            if scalars is not None:
+                stock_metrics.append(self.folder, self.split, position.step, scalars.values, items=utterances)
             seconds = time.monotonic() - self._since
             record.append_line(self, loss=self.loss, norm=self._norm, utterances=utterances, seconds=seconds)
             self._since = time.monotonic()
