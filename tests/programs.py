@@ -1,18 +1,25 @@
 """Programs started by tests: none of them, nor a process that it started, can keep a test waiting."""
 
+import contextlib
 import os
 import signal
 import subprocess
+import uuid
 
 import psutil
 import pytest
 
+MARK = "ELP_TEST_PROGRAM"
+"""An environment variable by which a program's processes are found, also those that have lost their parent."""
+
 
 def launch(command: list[str], **env: str) -> subprocess.Popen:
-    """Start a program with one thread per process; what it and its processes print is read together."""
+    """Start a program with one thread per process; :func:`ended` reads what it prints."""
     # PYTHONFAULTHANDLER: every Python process among them tells where it is when `ended` aborts it
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **env}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", MARK: uuid.uuid4().hex, **env}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    process.mark = variables[MARK]
+    return process
 
 
 def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.CompletedProcess:
@@ -23,12 +30,12 @@ def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.Complet
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         for number in (signal.SIGABRT, signal.SIGKILL):
-            for member in family:
-                if member.is_running():
+            members = _members(process.mark)
+            for member in members:
+                with contextlib.suppress(psutil.NoSuchProcess):
                     member.send_signal(number)
-            psutil.wait_procs(family, timeout=10)
+            psutil.wait_procs(members, timeout=10)
         out, err = process.communicate(timeout=60)
         pytest.fail(f"{process.args} did not end within {seconds} s:\n{out[-5000:]}\n{err[-20000:]}")
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -37,3 +44,7 @@ def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.Complet
 def call(command: list[str], *, seconds: float = 300, **env: str) -> subprocess.CompletedProcess:
     """Run a program to its end; see :func:`launch` and :func:`ended`."""
     return ended(launch(command, **env), seconds)
+
+
+def _members(mark: str) -> list[psutil.Process]:
+    return [member for member in psutil.process_iter(["environ"]) if (member.info["environ"] or {}).get(MARK) == mark]

@@ -9,22 +9,27 @@ import pytest
 from tests.programs import call
 
 HANGS = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time\\ndef asleep():\\n    time.sleep(1000)\\nasleep()"])
+import os, subprocess, sys, time
+asleep = "import time\\ndef asleep():\\n    time.sleep(1000)\\nasleep()"
+child = subprocess.Popen([sys.executable, "-c", asleep], start_new_session=True)
 print(child.pid, flush=True)
+if sys.argv[1] == "orphan":
+    os._exit(0)
 time.sleep(1000)
 """
 
 
-def test_a_program_that_hangs_is_ended_with_its_children():
+@pytest.mark.parametrize("child", ["orphan", "child"])
+def test_a_program_that_hangs_is_ended_with_its_children(child):
     """The child holds the pipes too, so that waiting for their end would take as long as the child."""
     began = time.monotonic()
     with pytest.raises(pytest.fail.Exception, match=r"did not end within 3 s") as failure:
-        call([sys.executable, "-c", HANGS], seconds=3)
+        call([sys.executable, "-c", HANGS, child], seconds=3)
     assert time.monotonic() - began < 60
     told = str(failure.value)
     assert "in asleep" in told, told
-    assert not psutil.pid_exists(int(told.splitlines()[1]))
+    number = int(next(line for line in told.splitlines() if line.isdigit()))
+    assert not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_limit_of_every_test_is_on(pytestconfig):
