@@ -4,11 +4,12 @@ import shutil
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
-from tests.training_tools import flags_of, lines_of, resuming, with_settings
+from tests.training_tools import assert_same, flags_of, lines_of, resuming, with_settings
 from upstream_elp.commands.export import export
 from upstream_elp.errors import ElpError
 from upstream_elp.run import run
@@ -172,6 +173,9 @@ def test_the_backbone_of_an_adapter_folder_is_remembered(data, tmp_path, capfd):
     run([*flags, "--backbone", str(tiny_backbone())])
     run(resuming(tmp_path / "exp", data, "runner.total_steps=4"))
     assert f"elp: ELP_BACKBONE is {tiny_backbone()}, as for" in capfd.readouterr().err
+    export.main([str(tmp_path / "exp"), str(tmp_path / "again")], standalone_mode=False)
+    first, again = (load_file(tmp_path / name / "adapter.safetensors") for name in ("adapter", "again"))
+    assert_same(first, again)
 
 
 def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from upstream_elp import register
+from upstream_elp.build import BACKBONE_VARIABLE
 from upstream_elp.checkpoint import is_adapter_folder
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.heads import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
 from upstream_elp.host import checks
-from upstream_elp.host.resume import gone, where_it_went
+from upstream_elp.host.resume import gone, remembered, where_it_went
 from upstream_elp.training import origin
 from upstream_elp.training.precision import name_of
 
@@ -26,7 +28,8 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     Args:
         states: the checkpoint.
         where: its path.
-        backbone: where the backbone is now, if it moved since training.
+        backbone: where the backbone is now, if it moved since training; default ``$ELP_BACKBONE``, then where training
+            found it.
 
     Raises:
         ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
@@ -45,6 +48,7 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     if backbone is None and gone(args):
         raise ElpError(f"{where} {where_it_went(args)}")
     if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
+        backbone = backbone or remembered(args, known=os.environ).get(BACKBONE_VARIABLE)
         expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
     else:
         expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=origin.configuration(states))
