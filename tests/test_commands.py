@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp import cli
+from upstream_elp.build import build_upstream
 from upstream_elp.config import preset_names
 from upstream_elp.run import run
 from upstream_elp.training.states import load_states
@@ -48,6 +49,39 @@ def test_every_preset_is_listed_and_printed(monkeypatch, capsys):
     assert all(f"| {name} " in listed for name in preset_names())
     assert elp("presets", "elp", monkeypatch=monkeypatch) == 0
     assert "p_adapter" in capsys.readouterr().out
+
+
+def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
+    """Of a backbone that has no name; what does not fit it is said below the table."""
+    backbone = tiny_backbone(layers=2)
+    assert elp("params", "-k", backbone, "-g", "le", "--json", monkeypatch=monkeypatch) == 0
+    counts = json.loads(capsys.readouterr().out)
+    expert = build_upstream(None, ckpt=str(backbone), model_config="le")
+    assert counts["trainable"]["total"] == sum(p.numel() for p in expert.parameters() if p.requires_grad)
+    assert set(counts["trainable"]) == {"total", "e_adapter", "l_adapter", "layer_norm"}
+    plain = build_upstream(None, ckpt=str(backbone), model_config="weighted_sum")
+    assert counts["frozen"] == sum(p.numel() for p in plain.parameters())
+    assert elp("params", "-k", backbone, monkeypatch=monkeypatch) == 0
+    told = capsys.readouterr().out
+    assert "| weighted_sum " in told and "| full_finetune " in told and told.startswith(f"{backbone}: ")
+    (tmp_path / "deep.yaml").write_text("base: l_only\nl_adapter: {layers: [7]}\n")
+    assert elp("params", "-k", backbone, "-g", tmp_path / "deep.yaml", monkeypatch=monkeypatch) == 2
+    assert f"deep.yaml does not fit {backbone}: " in capsys.readouterr().err
+    assert elp("params", "-k", backbone, "-u", "wavlm_base", monkeypatch=monkeypatch) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_params_of_a_checkpoint_are_those_of_its_name(tmp_path, monkeypatch, capsys):
+    """Counted from shapes and on the tensors themselves, every preset."""
+    path = tmp_path / "base.pt"
+    assert elp("mini-backbone", path, "--size", "base", monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    found = []
+    for where in (("-k", path), ("-u", "wavlm_base_plus")):
+        assert elp("params", *where, "--json", monkeypatch=monkeypatch) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
 
 
 def test_params_as_json(monkeypatch, capsys):

@@ -1,33 +1,80 @@
-"""``elp params``: count trained and frozen parameters, from shapes alone."""
+"""``elp params``: count trained and frozen parameters, from shapes alone or on a checkpoint."""
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
 import click
 
 from upstream_elp.config import load_config, preset_names
+from upstream_elp.errors import ElpError
 from upstream_elp.shapes import architecture, backbone_names, count_parameters
+
+DEFAULT = "wavlm_base_plus"
 
 
 @click.command()
 @click.option("-g", "--adapter", help="Preset name or YAML file; without it, every preset.")
-@click.option("-u", "--backbone", default="wavlm_base_plus", show_default=True, help="Named backbone.")
+@click.option("-u", "--backbone", help="Named backbone.  [default: wavlm_base_plus]")
+@click.option("-k", "--checkpoint", help="Checkpoint of a backbone instead of a name, such as `elp run -k` takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def params(adapter: str | None, backbone: str, as_json: bool) -> None:
-    """Count the parameters that a preset trains on a named backbone, without its weights.
+def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as_json: bool) -> None:
+    """Count the parameters that a preset trains on a backbone; a named one needs no weights.
 
     The featurizer's layer weights and the head are not counted. "share" is trained parameters in per cent of the
     backbone's, of which 90.1 are the encoder layers that full fine-tuning trains on WavLM Base+.
     """
-    model = architecture(backbone)
-    counts = {name: count_parameters(load_config(name), model) for name in ([adapter] if adapter else preset_names())}
+    if backbone and checkpoint:
+        raise ElpError("-u names a backbone and -k is another one's checkpoint: leave one of them out")
+    names = [adapter] if adapter else preset_names()
+    unfit: dict[str, str] = {}
+    if checkpoint:
+        total, counts, unfit = _on_checkpoint(checkpoint, names)
+        if adapter and unfit:
+            raise ElpError(f"{adapter} does not fit {checkpoint}: {unfit[adapter]}")
+        title = f"{checkpoint}: {total:,} parameters"
+    else:
+        model = architecture(backbone or DEFAULT)
+        total, counts = model.total, {name: count_parameters(load_config(name), model) for name in names}
+        title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones, see -u)"
     if as_json:
         click.echo(json.dumps(counts[adapter] if adapter else counts, indent=2))
         return
-    click.echo(f"{model.name}: {model.total:,} parameters ({len(backbone_names())} named backbones, see -u)")
-    click.echo(_table(counts, model.total))
+    click.echo(title)
+    click.echo(_table(counts, total))
+    for name, reason in unfit.items():
+        click.echo(f"{name} does not fit: {reason}")
+
+
+def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
+    """The backbone's parameters, each fitting configuration's counts, and why others do not fit."""
+    from upstream_elp import register
+    from upstream_elp.build import load_backbone
+    from upstream_elp.checkpoint import is_adapter_folder
+    from upstream_elp.expert import ElpExpert
+
+    if is_adapter_folder(place):
+        raise ElpError(f"-k {place} is a trained adapter folder; give the checkpoint of a backbone")
+    register()
+    stock, _ = load_backbone(None, place, False, None)
+    total = sum(parameter.numel() for parameter in stock.parameters())
+    plain = ElpExpert(stock, load_config("weighted_sum"), check=False)  # which can be copied, as S3PRL's cannot
+    counts, unfit = {}, {}
+    for name in names:
+        config = load_config(name)
+        try:
+            expert = ElpExpert(copy.deepcopy(plain).backbone, config, check=False, known=plain.fingerprint)
+        except ElpError as error:
+            unfit[name] = str(error)
+            continue
+        parts = expert.injection.counts(expert)
+        counts[name] = {
+            "trainable": {"total": sum(parts.values()), **parts},
+            "frozen": total - parts.get("encoder", 0),
+        }
+    return total, counts, unfit
 
 
 def _table(counts: dict[str, dict[str, Any]], total: int) -> str:
