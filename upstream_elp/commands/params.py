@@ -39,13 +39,13 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
         model = architecture(backbone or DEFAULT)
         total, counts = model.total, {name: count_parameters(load_config(name), model) for name in names}
         title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones, see -u)"
+    for name, reason in unfit.items():
+        click.echo(f"elp: {name} does not fit: {reason}", err=True)
     if as_json:
         click.echo(json.dumps(counts[adapter] if adapter else counts, indent=2))
         return
     click.echo(title)
     click.echo(_table(counts, total))
-    for name, reason in unfit.items():
-        click.echo(f"{name} does not fit: {reason}")
 
 
 def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
