@@ -1,7 +1,9 @@
 """The comparison: what is planned, what is kept, what the report says; and the whole of it in small."""
 
 import json
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from tests.programs import call
+from tests.toys import tiny_backbone
 from upstream_elp.errors import ElpError
 from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
 from upstream_elp.quickstart.report import write_report
@@ -88,6 +91,45 @@ def test_another_backbone_or_another_corpus_is_another_run(tmp_path):
     (tmp_path / "data" / "manifest.json").write_text("another seed")
     with pytest.raises(ElpError, match="data_id"):
         finished(plan(tmp_path)[0])
+
+
+def test_an_interrupted_run_of_other_settings_is_not_gone_on_with(tmp_path):
+    """It would be trained partly on one corpus and named after another."""
+    job = plan(tmp_path)[0]
+    Path(job.folder).mkdir(parents=True)
+    job.description.write_text(json.dumps(asdict(job)))
+    (tmp_path / "data" / "manifest.json").write_text("another seed")
+    assert not finished(plan(tmp_path)[0]), "nothing has been trained there yet"
+    (Path(job.folder) / "states-80.ckpt").write_bytes(b"")
+    with pytest.raises(ElpError, match=r"holds a run with data_id .* choose another --out"):
+        finished(plan(tmp_path)[0])
+    (tmp_path / "data" / "manifest.json").unlink()
+    assert not finished(plan(tmp_path)[0]), "the same run goes on"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"methods": ["le", "d/le.yaml"]}, "--methods: le and d/le.yaml would share the folder le"),
+        ({"methods": ["le", "le"]}, "--methods: le and le would share"),
+        ({"tasks": ["elp_er", "elp_ic", "elp_er"]}, "--tasks: elp_er and elp_er would share"),
+        ({"methods": []}, "--methods names nothing to run; give some of .*weighted_sum"),
+        ({"tasks": []}, "--tasks names nothing to run; give some of elp_asr"),
+    ],
+)
+def test_two_runs_in_one_folder_and_none_at_all_are_refused(names, told, tmp_path):
+    with pytest.raises(ElpError, match=told):
+        plan(tmp_path, **names)
+
+
+def test_a_backbone_in_hugging_faces_format(tmp_path):
+    backbone = tiny_backbone(family="hf_wavlm")
+    first = plan(tmp_path, backbone=backbone)[0]
+    assert len(first.backbone_sha256) == 64
+    copy = shutil.copytree(backbone, tmp_path / "copy")
+    assert plan(tmp_path, backbone=copy)[0].settings() == first.settings()
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    assert plan(tmp_path, backbone=copy)[0].settings() != first.settings()
 
 
 @pytest.mark.parametrize("missing", ["data", "backbone"])

@@ -22,7 +22,11 @@ WIDTH = 192
 @click.option(
     "--size", type=click.Choice(SIZES), default="small", show_default=True, help="Size of the synthesised corpora."
 )
-@click.option("--backbone", type=click.Path(path_type=Path), help="Checkpoint. [default: a small random one in OUT]")
+@click.option(
+    "--backbone",
+    type=click.Path(path_type=Path),
+    help="Checkpoint, or folder in Hugging Face's format. [default: a small random one in OUT]",
+)
 @click.option(
     "--family",
     type=click.Choice(S3PRL_FAMILIES),

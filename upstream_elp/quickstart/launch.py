@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from upstream_elp.files import whole_file
 from upstream_elp.quickstart.plan import Job, finished
 
 
@@ -44,13 +45,13 @@ def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
 def _run_one(job: Job, workers: int) -> str:
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    spec = folder / "job.json"
-    spec.write_text(json.dumps(asdict(job), indent=2), encoding="utf-8")
+    with whole_file(job.description, encoding="utf-8") as file:
+        json.dump(asdict(job), file, indent=2)
     env = dict(os.environ, PYTHONWARNINGS="ignore")
     if workers > 1:
         env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = "1"
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        command = [sys.executable, "-m", "upstream_elp.quickstart.job", str(spec)]
+        command = [sys.executable, "-m", "upstream_elp.quickstart.job", str(job.description)]
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, check=False).returncode
     if code == 0:
         return ""

@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from upstream_elp.config import load_config, recipes_dir
+from upstream_elp.config import load_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
+from upstream_elp.host.experiment import states
+from upstream_elp.huggingface import is_hugging_face_folder
 from upstream_elp.training.logs import METRICS
 
 EVALUATIONS = 3
@@ -70,6 +72,11 @@ class Job:
     def result(self) -> Path:
         """Where the finished run's result is written."""
         return Path(self.folder) / "result.json"
+
+    @property
+    def description(self) -> Path:
+        """Where a run that has begun says what it is."""
+        return Path(self.folder) / "job.json"
 
     @property
     def train_argv(self) -> list[str]:
@@ -133,14 +140,24 @@ def make_jobs(
     data_id = sha256_of(manifest) if manifest.is_file() else str(data.resolve())
     shared = {
         "seed": seed, "data": str(data), "data_id": data_id, "backbone": str(backbone),
-        "backbone_sha256": sha256_of(backbone), "device": device,
+        "backbone_sha256": _sha256_of_all(backbone), "device": device,
     }  # fmt: skip
     order = [*METHODS[::-1], *methods]
     return [_job(name, method, out, steps, shared) for method in sorted(methods, key=order.index) for name in tasks]
 
 
 def check_names(tasks: list[str], methods: list[str]) -> None:
-    """Raise an :class:`ElpError` for an unknown task or preset."""
+    """Raise an :class:`ElpError` for an unknown task or preset, none at all, or two whose runs would share a folder."""
+    for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
+        if not names:
+            raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
+        folders: dict[str, str] = {}
+        for name in names:
+            if (other := folders.setdefault(_folder(name), name)) != name or names.count(name) > 1:
+                raise ElpError(
+                    f"{flag}: {other} and {name} would share the folder {_folder(name)}; name each one once, and give "
+                    "files other names than presets and each other"
+                )
     for name in tasks:
         if name not in TASKS:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
@@ -148,12 +165,24 @@ def check_names(tasks: list[str], methods: list[str]) -> None:
         load_config(method)
 
 
+def _folder(method: str) -> str:
+    return Path(method).stem
+
+
 def check_places(data: Path | None, backbone: Path | None) -> None:
     """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
     if data is not None and not data.is_dir():
         raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
-    if backbone is not None and not backbone.is_file():
-        raise ElpError(f"--backbone {backbone}: there is no such checkpoint")
+    if backbone is not None and not (backbone.is_file() or is_hugging_face_folder(backbone)):
+        raise ElpError(f"--backbone {backbone}: there is no such checkpoint or folder in Hugging Face's format")
+
+
+def _sha256_of_all(backbone: Path) -> str:
+    """Of a file, or of the names and sums of a folder's files."""
+    if backbone.is_file():
+        return sha256_of(backbone)
+    sums = {path.name: sha256_of(path) for path in sorted(backbone.iterdir()) if path.is_file()}
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
 
 def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
@@ -165,7 +194,7 @@ def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str,
         task=name,
         method=method,
         steps=steps or int(config["runner"]["total_steps"]),
-        folder=str(out / "runs" / name / Path(method).stem),
+        folder=str(out / "runs" / name / _folder(method)),
         config=str(path),
         config_sha256=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
@@ -175,16 +204,18 @@ def finished(job: Job) -> bool:
     """Whether the run's result is on disk.
 
     Raises:
-        ElpError: if the folder holds the result of other settings.
+        ElpError: if the folder holds a run of other settings, whether it was finished or interrupted.
     """
-    if not job.result.is_file():
+    if job.result.is_file():
+        known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
+    elif job.description.is_file() and states(Path(job.folder)):
+        known = json.loads(job.description.read_text(encoding="utf-8"))
+    else:
         return False
-    known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
-    wanted = job.settings()
-    for key, value in wanted.items():
+    for key, value in job.settings().items():
         if known.get(key) != value:
             raise ElpError(
                 f"{job.folder} holds a run with {key} {known.get(key)!r} instead of {value!r}; "
                 "choose another --out, or remove that folder"
             )
-    return True
+    return job.result.is_file()
