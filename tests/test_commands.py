@@ -71,6 +71,31 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
     assert "leave one of them out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-k", ""), "is a folder without"),
+        (("-g", ""), "no adapter preset"),
+        (("-u", ""), "unknown backbone ''"),
+        (("-k", "http://localhost:1/x.pt"), "cannot download http://localhost:1/x.pt: no connection; run `elp fetch"),
+    ],
+)
+def test_params_of_nothing(words, told, monkeypatch, capsys):
+    assert elp("params", *words, monkeypatch=monkeypatch) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_backbone_that_cannot_be_downloaded(corpora, tmp_path, monkeypatch, capsys):
+    exp = train("elp_ic", tiny_backbone(), corpora, tmp_path / "ic")
+    assert elp("export", exp, tmp_path / "out", monkeypatch=monkeypatch) == 0
+    nowhere = ("--backbone", "http://localhost:1/x.pt")
+    wav = next(corpora.rglob("*.wav"))
+    for words in (("export", exp, tmp_path / "o"), ("infer", tmp_path / "out", wav), ("merge", exp, tmp_path / "m")):
+        capsys.readouterr()
+        assert elp(*words, *nowhere, monkeypatch=monkeypatch) == 2
+        assert "elp: error: cannot download http://localhost:1/x.pt: no connection" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_params_of_a_checkpoint_are_those_of_its_name(tmp_path, monkeypatch, capsys):
     """Counted from shapes and on the tensors themselves, every preset."""

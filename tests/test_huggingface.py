@@ -279,6 +279,13 @@ def test_spoilt_models_are_one_sentence(kind, model):
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_is_not_looked_for_on_the_hub():
+    with pytest.raises(
+        ElpError, match=r"is a file, but a model in Hugging Face's format is a folder; use -u elp_local"
+    ):
+        hubconf.elp_hf_wavlm_custom(str(tiny_backbone()))
+
+
 def test_names_that_the_hub_does_not_know_are_one_sentence(monkeypatch):
     import huggingface_hub
 

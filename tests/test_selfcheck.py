@@ -153,3 +153,11 @@ def test_everything_is_restored_after_another_error(probe):
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[2], random.getstate()) == states[1:]
     assert not changed(expert, before) and expert.enabled
+
+
+def test_a_backbone_that_gives_nan_is_not_called_our_fault():
+    stock = stock_expert("wavlm-base")
+    with torch.no_grad():
+        next(p for name, p in stock.named_parameters() if name.endswith("fc1.weight"))[0, 0] = float("nan")
+    with pytest.raises(ElpError, match=r"hidden states that are not finite .*its checkpoint is damaged"):
+        Probe(stock)

@@ -14,6 +14,7 @@ from torch import nn
 from upstream_elp import register
 from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.config import load_config
+from upstream_elp.downloads import downloading
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
@@ -142,7 +143,8 @@ def load_backbone(
             needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
             how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
-        return getattr(hub, name)(refresh=refresh), name
+        with downloading():
+            return getattr(hub, name)(refresh=refresh), name
     if name in HUGGING_FACE or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
         return _load_hugging_face(str(location), refresh, wanted or (folder.family if folder else None))
     path = local_path(str(location), refresh=refresh)
@@ -171,12 +173,13 @@ def local_path(location: str, *, refresh: bool = False) -> Path:
     """The file at a path, or a URL's file in S3PRL's cache.
 
     Raises:
-        ElpError: nothing there, or a folder.
+        ElpError: nothing there, or a folder, or no connection.
     """
     if location.startswith(("http://", "https://")):
         from s3prl.util.download import _urls_to_filepaths
 
-        return Path(_urls_to_filepaths(location, refresh=refresh))
+        with downloading():
+            return Path(_urls_to_filepaths(location, refresh=refresh))
     path = Path(location)
     if is_adapter_folder(path):
         raise ElpError(

@@ -93,8 +93,13 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None) -> Adapter
     """
     if isinstance(source, Mapping):
         return parse_config(source, where="adapter configuration")
-    path = _find(str(source or DEFAULT_PRESET))
+    path = _find(_named(source))
     return parse_config(_read(path), where=str(path), name=path.stem)
+
+
+def _named(source: str | Path | None) -> str:
+    """An empty name, as of a shell variable that is not set, is none of ours."""
+    return DEFAULT_PRESET if source is None else str(source)
 
 
 def lineage(source: str | None = None) -> list[str]:
@@ -104,9 +109,7 @@ def lineage(source: str | None = None) -> list[str]:
         ElpError: as :func:`load_config`.
     """
     name = load_config(source).name
-    base = (
-        _read(path).get("base") if (path := _find(str(source or DEFAULT_PRESET))).stem not in preset_names() else None
-    )
+    base = _read(path).get("base") if (path := _find(_named(source))).stem not in preset_names() else None
     return [name] if base is None else [name, base]
 
 

@@ -159,6 +159,8 @@ def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
     place = place.removeprefix(HUB_PREFIX)
     if Path(place).is_dir():
         path = Path(place) / name
+    elif Path(place).exists():
+        raise ElpError(f"{place} is a file, but a model in Hugging Face's format is a folder; use -u elp_local for it")
     else:
         from huggingface_hub import hf_hub_download
 

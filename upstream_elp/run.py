@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from upstream_elp.cli import told_in_one_line
+from upstream_elp.downloads import failed_download
 from upstream_elp.errors import ElpError
 from upstream_elp.host import flags
 
@@ -157,12 +158,8 @@ def _key_of_a_stock_task(error: KeyError) -> ElpError | None:
 
 def _told(error: OSError) -> ElpError | None:
     """The sentence for a missing file, a full disk or a failed download, None for anything else."""
-    address = getattr(getattr(error, "request", None), "url", None)
-    if address:
-        return ElpError(
-            f"cannot download {address}: no connection; run `elp fetch NAME` on a machine with a network first, "
-            "or give a local copy with -k"
-        )
+    if (told := failed_download(error)) is not None:
+        return told
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ElpError(f"{error.strerror}: make room, then go on from the last checkpoint with -a")
     if error.filename is None or not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):

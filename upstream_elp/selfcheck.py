@@ -28,6 +28,9 @@ class Probe:
 
     Args:
         backbone: S3PRL's stock expert before injection, frozen and in eval mode.
+
+    Raises:
+        ElpError: states that are not finite.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -35,6 +38,11 @@ class Probe:
         generator = torch.Generator().manual_seed(0)
         self.wavs = [0.1 * torch.randn(n, generator=generator).to(self.device) for n in PROBE_SAMPLES]
         self.states = self.run(backbone)
+        if not all(state.isfinite().all() for state in self.states):
+            raise ElpError(
+                "the backbone gives hidden states that are not finite for a wave of noise, without any adapter: "
+                "its checkpoint is damaged, get it again"
+            )
 
     def run(self, module: nn.Module, key: str = "hidden_states") -> list[Tensor]:
         """The module's states for the probe, without gradients."""

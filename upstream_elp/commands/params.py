@@ -26,23 +26,23 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
     The featurizer's layer weights and the head are not counted. "share" is trained parameters in per cent of the
     backbone's, of which 90.1 are the encoder layers that full fine-tuning trains on WavLM Base+.
     """
-    if backbone and checkpoint:
+    if backbone is not None and checkpoint is not None:
         raise ElpError("-u names a backbone and -k is another one's checkpoint: leave one of them out")
-    names = [adapter] if adapter else preset_names()
+    names = preset_names() if adapter is None else [adapter]
     unfit: dict[str, str] = {}
-    if checkpoint:
+    if checkpoint is not None:
         total, counts, unfit = _on_checkpoint(checkpoint, names)
-        if adapter and unfit:
+        if adapter is not None and unfit:
             raise ElpError(f"{adapter} does not fit {checkpoint}: {unfit[adapter]}")
         title = f"{checkpoint}: {total:,} parameters"
     else:
-        model = architecture(backbone or DEFAULT)
+        model = architecture(DEFAULT if backbone is None else backbone)
         total, counts = model.total, {name: count_parameters(load_config(name), model) for name in names}
         title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones, see -u)"
     for name, reason in unfit.items():
         click.echo(f"elp: {name} does not fit: {reason}", err=True)
     if as_json:
-        click.echo(json.dumps(counts[adapter] if adapter else counts, indent=2))
+        click.echo(json.dumps(counts if adapter is None else counts[adapter], indent=2))
         return
     click.echo(title)
     click.echo(_table(counts, total))

@@ -44,7 +44,7 @@ def file(flag: str, path: str | os.PathLike) -> Path:
         ElpError: if it is missing.
     """
     if not Path(path).is_file():
-        raise ElpError(f"{flag} {path}: no such file")
+        raise ElpError(f"{flag} {path}: {'a folder, and no file' if Path(path).is_dir() else 'no such file'}")
     return Path(path)
 
 
