@@ -280,10 +280,8 @@ def test_spoilt_models_are_one_sentence(kind, model):
 
 
 def test_a_file_is_not_looked_for_on_the_hub():
-    with pytest.raises(
-        ElpError, match=r"is a file, but a model in Hugging Face's format is a folder; use -u elp_local"
-    ):
-        hubconf.elp_hf_wavlm_custom(str(tiny_backbone()))
+    with pytest.raises(ElpError, match=r"is a file, but a model in Hugging Face's format is a folder; use -u elp_l"):
+        hubconf.elp_hf_wavlm_custom(str(backbone_path("wavlm-base")))
 
 
 def test_names_that_the_hub_does_not_know_are_one_sentence(monkeypatch):

@@ -117,6 +117,27 @@ def test_a_frozen_adapter_that_was_exported_again_is_refused(data, tmp_path, mon
             use()
 
 
+def test_an_adapter_folder_that_moved(data, tmp_path, monkeypatch):
+    """No backbone stands in for it; the sentence says what does."""
+    monkeypatch.setenv("ELP_BACKBONE", str(tiny_backbone()))
+    first, folder, moved, expdir = (tmp_path / name for name in ("first", "adapter", "moved", "exp"))
+    run(flags_of("elp_er", data, first, total_steps=4))
+    assert cli("export", str(first), str(folder)).exit_code == 0
+    flags = flags_of("elp_ic", data, expdir, total_steps=4)
+    flags[flags.index("-k") + 1] = str(folder)
+    del flags[flags.index("-g") : flags.index("-g") + 2]
+    run(flags)
+    folder.rename(moved)
+    evaluate = ["-m", "evaluate", "-e", str(expdir / "dev-best.ckpt"), "--data", str(data), "--device", "cpu"]
+    places = ([], ["--backbone", str(tiny_backbone())], ["--backbone", str(moved)])
+    for use in (*(lambda more=more: run([*evaluate, *more]) for more in places), lambda: upstream_elp.load(expdir)):
+        with pytest.raises(
+            ElpError, match=r"adapter folder -k .*adapter, which is not there .*-o args\.upstream_ckpt="
+        ):
+            use()
+    run([*evaluate, "-o", f"args.upstream_ckpt={moved}"])
+
+
 def test_checkpoints_without_the_entry_are_used_as_before(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path, total_steps=2))
     path = tmp_path / "states-2.ckpt"

@@ -287,7 +287,7 @@ def test_ranks_come_from_torchrun(trained, monkeypatch):
 
 def test_going_on_with_another_number_of_ranks_is_refused(trained, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ElpError, match="trained by 1 processes, not by 2; go on with elp run"):
+    with pytest.raises(ElpError, match="was trained by 1 process, not by 2; go on with elp run"):
         plan("-m train -e {exp}", **trained)
     assert plan("-m evaluate -e {exp}", **trained).args.mode == "evaluate"
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests import toy_corpora
 from tests.host_toys import stock_config
+from tests.test_run_stock import stock_words
 from tests.toys import tiny_backbone
 from tests.training_tools import assert_same, flags_of, lines_of, resuming, with_settings
 from upstream_elp.commands.export import export
@@ -196,3 +197,38 @@ def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):
 def test_a_small_share_of_an_evaluation_is_not_nothing(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path, total_steps=4, evaluate_ratio=0.01))
     assert [line["items"] > 0 for line in lines_of(tmp_path / "metrics.jsonl") if line["split"] == "dev"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--skip-bad-files"], "--skip-bad-files: S3PRL's own task fluent_commands reads its files itself"),
+        (["-o", "config.runner.eval_dataloaders=[dev,tset]"], "no split 'tset'; it has: dev, test, train"),
+        (["-o", "config.runner.train_dataloader=trian"], "no split 'trian'; it has: dev, test, train"),
+    ],
+)
+def test_what_a_stock_task_does_not_have(more, told, tmp_path):
+    with pytest.raises(ElpError, match=told):
+        run([*stock_words("fluent_commands", tmp_path), *more])
+    assert not list((tmp_path / "exp").glob("*.ckpt"))
+
+
+def test_what_a_stock_tasks_checkpoint_does_not_do(tmp_path):
+    run(stock_words("fluent_commands", tmp_path, total_steps=2))
+    states = ["-e", str(tmp_path / "exp" / "states-2.ckpt"), "--device", "cpu", "-t"]
+    with pytest.raises(ElpError, match="no split 'nix'; it has: dev, test, train"):
+        run(["-m", "evaluate", *states, "nix"])
+    wav = next(tmp_path.rglob("*.wav"))
+    with pytest.raises(ElpError, match="-m inference: the task fluent_commands has none; use -m evaluate"):
+        run(["-m", "inference", *states, str(wav)])
+
+
+def test_the_same_adapter_yaml_from_another_directory(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: le\n")
+    run(flags_of("elp_ic", data, "exp", preset="mine.yaml", total_steps=2))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = resuming("../exp", data, "runner.total_steps=4")
+    run([*again, "-g", "../mine.yaml"])
+    assert load_states(tmp_path / "exp" / "states-4.ckpt")["Args"].upstream_model_config == str(tmp_path / "mine.yaml")

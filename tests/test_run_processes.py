@@ -265,6 +265,7 @@ def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
         os.kill(number, signal.SIGTERM)
     told = ended(job, 60).stderr
     assert told.count("stopped by SIGTERM after step") == 1, told[-3000:]
+    assert f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {tmp_path}/exp`" in told
     assert len(list((tmp_path / "exp").glob("states-*.ckpt"))) == 1
     assert _processes(tmp_path) == []
 
@@ -318,6 +319,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
     words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path}"
     done = call([*TORCHRUN, str(tmp_path / "start.py"), *words.split(), "--device", "cpu", "-o", steps], FAULT=fault)
     assert done.returncode == 1 and f"elp: error: {told}" in done.stderr, done.stderr[-3000:]
+    assert "Connection closed by peer" not in done.stderr
     assert (tmp_path / "exp" / "states-4.ckpt").is_file() == (fault == "nan")
 
 
@@ -325,7 +327,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
 def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     """With dropout, uneven batches and accumulation: each rank's random states are kept."""
     from tests import toy_corpora
-    from tests.training_tools import assert_same_run
+    from tests.training_tools import assert_same_run, lines_of
 
     toy_corpora.write_all(tmp_path / "data")
     values = {
@@ -353,6 +355,10 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
     done = call([*TORCHRUN, "-m", "upstream_elp.run", *best])
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "exp" / "metrics.jsonl").read_text().count('"dev-best.ckpt"') == 1, "one rank writes"
+    assert lines_of(tmp_path / "exp" / "metrics.jsonl")[-1]["checkpoint_step"] in (4, 8)
+    wav = next((tmp_path / "data").rglob("*.wav"))
+    done = call([*TORCHRUN, "-m", "upstream_elp.run", "-m", "inference", *best[2:], "-t", str(wav)])
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -236,6 +236,25 @@ def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evalu
     assert_same_run(straight, expdir)
 
 
+def test_an_evaluation_that_fails_loses_no_step(in_evaluation, data, tmp_path):
+    """The steps before are saved, also where none was to be saved; the resumed run makes the evaluation."""
+
+    def fail():
+        raise ElpError("valid-000.wav holds samples that are not finite")
+
+    straight, expdir = tmp_path / "straight", tmp_path / "exp"
+    flags = flags_of("elp_ic", data, straight, eval_dataloaders="['dev', 'test']", save_step=3)
+    run(flags)
+    flags[flags.index("-p") + 1] = str(expdir)
+    for start, undisturbed, pending in ((flags, 1, ["test"]), (resuming(expdir, data), 0, ["test"])):
+        in_evaluation[:] = [*[lambda: None] * undisturbed, fail]
+        with pytest.raises(ElpError, match=r"valid-000\.wav holds"):
+            run(start)
+        assert load_states(expdir / "states-4.ckpt")["Position"]["pending"] == pending
+    run(resuming(expdir, data))
+    assert_same_run(straight, expdir)
+
+
 def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_path):
     def signal_workers():
         workers = multiprocessing.active_children()

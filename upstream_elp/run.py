@@ -118,6 +118,18 @@ def _one_sentence() -> Iterator[None]:
             raise
         _close_progress_bars()
         raise told from error
+    except RuntimeError as error:
+        if not _lost_rank(error):
+            raise
+        _close_progress_bars()
+        raise ElpError("another rank has ended, and this one with it; what that one printed says why") from error
+
+
+def _lost_rank(error: RuntimeError) -> bool:
+    """Whether gloo or NCCL tells that a partner is gone."""
+    import torch
+
+    return torch.distributed.is_initialized() and any(word in str(error) for word in ("gloo", "NCCL"))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, counted
 from upstream_elp.host import flags
 from upstream_elp.safe_load import load_safely
 
@@ -100,16 +100,27 @@ def loadable(flag: str, path: Path) -> None:
         raise ElpError(f"{flag} {path}: no checkpoint of run_downstream; it would hold {', '.join(_ENTRIES)}")
 
 
-def same_ranks(path: Path, had: int) -> None:
+def starter(ranks: int) -> str:
+    """How a run of so many processes is started."""
+    return f"torchrun --nproc_per_node {ranks} -m upstream_elp.run" if ranks > 1 else "elp run"
+
+
+def same_ranks(flag: str, path: Path, had: int) -> None:
     """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        path: the checkpoint.
+        had: the number of ranks that trained it.
 
     Raises:
         ElpError: naming both numbers.
     """
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks != had:
-        start = f"torchrun --nproc_per_node {had} -m upstream_elp.run" if had > 1 else "elp run, without torchrun"
-        raise ElpError(f"-e {path}: trained by {had} processes, not by {ranks}; go on with {start}")
+        start = starter(had) + ("" if had > 1 else ", without torchrun")
+        trained = counted(had, "process", "processes")
+        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {ranks}; go on with {start}")
 
 
 def experiment_folder(args: Namespace) -> Path:

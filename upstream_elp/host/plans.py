@@ -87,6 +87,11 @@ def complete(plan: Plan) -> None:
     _place(plan)
     if not _resumed(plan):
         _fresh(plan)
+    if plan.skip_bad_files and plan.final.downstream not in places.our_tasks():
+        raise ElpError(
+            f"--skip-bad-files: S3PRL's own task {plan.final.downstream} reads its files itself, so that none can be "
+            f"passed over; leave the flag out, or use {', '.join(places.our_tasks())}"
+        )
     if plan.args.mode == "inference":
         checks.file("-t", plan.args.evaluate_split)
     if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
@@ -136,7 +141,7 @@ def _resumed(plan: Plan) -> bool:
     if args.config:
         resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
-        experiment.same_ranks(found, ranks)
+        experiment.same_ranks(flag, found, ranks)
     checks.overridden(args.override, old, config)
     checks.machine(old)
     experiment.experiment_folder(old)

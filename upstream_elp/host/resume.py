@@ -25,6 +25,8 @@ _SET_BY_TASKS = {"downstream_expert.datarc.frame_shift"}
 """Config keys that a stock task fills in while it is built (diarization/expert.py:68)."""
 REMEMBERED = {"elp_data": "ELP_DATA", "elp_backbone": "ELP_BACKBONE"}
 """Where a checkpoint's flags hold what ``--data`` and ``--backbone`` set."""
+ADAPTED = "elp_adapter_folder"
+"""Where they hold whether ``-k`` named an adapter folder."""
 
 
 def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
@@ -76,7 +78,8 @@ def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -
     """Flags of a checkpoint, with the folder that it lies in as experiment folder.
 
     The folder that it was saved in may have been moved since, and was perhaps named relative to another directory. The
-    same holds for the backbone: where it is not at its place, another is taken.
+    same holds for the backbone: where it is not at its place, another is taken. No backbone stands in for an adapter
+    folder.
 
     Args:
         args: the flags.
@@ -84,7 +87,7 @@ def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -
         backbone: where the backbone is if it is not at its place; ``$ELP_BACKBONE`` by default.
     """
     changed = {"expdir": str(Path(path).parent)}
-    if (other := backbone or os.environ.get("ELP_BACKBONE")) and gone(args):
+    if (other := backbone or os.environ.get("ELP_BACKBONE")) and gone(args) and not adapted(args):
         changed["upstream_ckpt"] = other
     return Namespace(**{**vars(args), **changed})
 
@@ -102,10 +105,20 @@ def remembered(args: Namespace, *, known: Container[str]) -> dict[str, str]:
 
 def where_it_went(args: Namespace) -> str:
     """The end of a sentence about a checkpoint whose ``-k`` is gone."""
+    if adapted(args):
+        return (
+            f"was trained with the adapter folder -k {args.upstream_ckpt}, which is not there (any more): put it back, "
+            "or tell `elp run` with -o args.upstream_ckpt=FOLDER where it is now"
+        )
     return (
         f"was trained with -k {args.upstream_ckpt}, which is not there (any more, or seen from this folder): put it "
         "back, or say with --backbone where the backbone is now"
     )
+
+
+def adapted(args: Namespace) -> bool:
+    """Whether ``-k`` named a trained adapter folder, as far as the checkpoint says."""
+    return bool(getattr(args, ADAPTED, False))
 
 
 def gone(args: Namespace) -> bool:

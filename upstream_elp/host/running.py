@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from upstream_elp.errors import ElpError
 from upstream_elp.host.mend import follows
 from upstream_elp.structure import unwrapped
 
@@ -97,7 +98,7 @@ def use_our_loop(runner: ModuleType) -> None:
             if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
                 return []
             if logger is None:
-                self.downstream.model.evaluated_step = self.init_ckpt.get("Step")
+                unwrapped(self.downstream.model).evaluated_step = self.init_ckpt.get("Step")
             if os.environ.get(STOCK_VARIABLE):
                 return super().evaluate(split, logger, global_step)
             from upstream_elp import randomness
@@ -120,17 +121,20 @@ def use_our_loop(runner: ModuleType) -> None:
             if os.environ.get(STOCK_VARIABLE):
                 super().inference()
                 return
-            head, path = self.downstream.model, Path(self.args.evaluate_split)
+            head, path = unwrapped(self.downstream.model), Path(self.args.evaluate_split)
+            if not hasattr(head, "inference"):
+                raise ElpError(f"-m inference: the task {self.args.downstream} has none; use -m evaluate")
             wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
             with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
                 head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
 
         def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
             from upstream_elp.training import stock_metrics
-            from upstream_elp.training.batches import Undisturbed
+            from upstream_elp.training.batches import Undisturbed, check_split
             from upstream_elp.training.stop import Stopped, held
 
             expert = self.downstream.model
+            check_split(unwrapped(expert), split)
             scalars = None if stock_metrics.tells(unwrapped(expert)) else stock_metrics.Scalars(logger)
             loader = expert.get_dataloader(split)
             if isinstance(loader, DataLoader):
@@ -177,8 +181,6 @@ def checkpoint_layers(upstream: torch.nn.Module) -> None:
     Raises:
         ElpError: if the upstream is none of ours, whose layers are known.
     """
-    from upstream_elp.errors import ElpError
-
     model = unwrapped(upstream)
     if not hasattr(model, "injection"):
         raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
@@ -189,8 +191,6 @@ def _load_audio(path: Path) -> torch.Tensor:
     """A file for a task that does not say how it reads them, as S3PRL has it: 16 kHz alone."""
     import torchaudio
     from s3prl.upstream.interfaces import SAMPLE_RATE
-
-    from upstream_elp.errors import ElpError
 
     wav, rate = torchaudio.load(str(path))
     if rate != SAMPLE_RATE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import multiprocessing.util
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -18,6 +19,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from upstream_elp import randomness
+from upstream_elp.errors import ElpError
 from upstream_elp.training.stop import SIGNALS, held
 
 
@@ -108,6 +110,17 @@ class Epoch:
                 except StopIteration:
                     return
             yield batch
+
+
+def check_split(head: Any, split: str) -> None:
+    """Refuse a split for which one of S3PRL's tasks has no loader; ours and some others tell their splits themselves.
+
+    Raises:
+        ElpError: naming those that there are.
+    """
+    names = [found.group(1) for name in dir(type(head)) if (found := re.fullmatch("get_(.+)_dataloader", name))]
+    if names and split not in names:
+        raise ElpError(f"the task has no split {split!r}; it has: {', '.join(sorted(names))}")
 
 
 def _loader(expert: Any, split: str, epoch: int) -> DataLoader:

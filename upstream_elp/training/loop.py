@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
+from upstream_elp.host.experiment import starter
 from upstream_elp.structure import unwrapped
 from upstream_elp.training import build, ending, origin, progress, record, saving, stock_metrics
-from upstream_elp.training.batches import Epoch
+from upstream_elp.training.batches import Epoch, check_split
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
 from upstream_elp.training.position import Position
@@ -58,6 +59,8 @@ class Training:
         self._since = time.monotonic()
         """The last line of the log, or the start."""
         self._looked = False
+        self._failure: Exception | None = None
+        """What ended an evaluation; it is raised when the state has been saved."""
         self.origin = origin.origin(unwrapped(runner.upstream.model), trained=runner.upstream.trainable)
 
     @property
@@ -113,6 +116,8 @@ class Training:
         self.total = int(self.block["total_steps"])
         self.accumulate = int(self.block["gradient_accumulate_steps"])
         self.split = self.block.get("train_dataloader", "train")
+        for split in (self.split, *self.block["eval_dataloaders"]):
+            check_split(unwrapped(self.runner.downstream.model), split)
         self.optimizer = build.build_optimizer(self.runner, [Trainable(model) for model in trained])
         self.scheduler = build.build_schedule(self.runner, self.optimizer)
         self.specaug = self._specaug()
@@ -167,6 +172,7 @@ class Training:
         splits, self.position.pending = self.position.pending, []
         names = self._evaluated(splits)
         self._save([*names, f"states-{self.position.step}.ckpt"], random=self._random)
+        self._raise_failure()
         if request.agreed(self.device):
             raise self._stopped(request)
 
@@ -304,10 +310,11 @@ class Training:
             self._log()
         self.loss = 0.0
         names = self._evaluated(block["eval_dataloaders"]) if self._due("eval_step") else []
-        if self._due("save_step"):
+        if self._due("save_step") or self._failure is not None:
             names.append(f"states-{position.step}.ckpt")
         if self._due("save_step") or self._due("eval_step"):
             self._save(names)
+        self._raise_failure()
 
     def _due(self, key: str) -> bool:
         """Whether this step evaluates or saves; the last one is always saved."""
@@ -315,15 +322,23 @@ class Training:
         return last or self.position.step % self.block[key] == 0
 
     def _evaluated(self, splits: list[str]) -> list[str]:
-        """Evaluate, the leader alone; returns the names under which the state shall be saved."""
+        """Evaluate, the leader alone; returns the names under which the state shall be saved.
+
+        What ends an evaluation, such as a bad file, must not take the steps before with it: the resumed run makes it.
+        """
         names: list[str] = []
         for number, split in enumerate(splits if self.leads else []):
             try:
                 names += self.runner.evaluate(split, self.logger, self.position.step)
-            except Stopped:
+            except Exception as error:
                 self.position.pending = splits[number:]
+                self._failure = None if isinstance(error, Stopped) else error
                 break
         return names
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _log(self) -> None:
         position = self.position
@@ -340,7 +355,7 @@ class Training:
                 total_batch_num=self.batches,
             )
             if scalars is not None:
-                stock_metrics.append(self.folder, self.split, position.step, scalars.values, items=utterances)
+                stock_metrics.append(self.folder, self.split, position.step, scalars.values, items=position.utterances)
             seconds = time.monotonic() - self._since
             record.append_line(self, loss=self.loss, norm=self._norm, utterances=utterances, seconds=seconds)
             self._since = time.monotonic()
@@ -365,7 +380,7 @@ class Training:
         if self.leads:
             self.bar.write(
                 f"elp: stopped by {request.name} after step {self.position.step} of {self.total}; go on with "
-                f"`elp run -m train -a -p {self.folder}`",
+                f"`{starter(record.ranks())} -m train -a -p {self.folder}`",
                 file=sys.stderr,
             )
         return SystemExit(STOPPED)

@@ -14,7 +14,7 @@ from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.heads import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
 from upstream_elp.host import checks
-from upstream_elp.host.resume import gone, remembered, where_it_went
+from upstream_elp.host.resume import adapted, gone, remembered, where_it_went
 from upstream_elp.training import origin
 from upstream_elp.training.precision import name_of
 
@@ -45,7 +45,7 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
 
     checks.name(f"{where}: -u", args.upstream, hub.options())
     place = args.upstream_ckpt
-    if backbone is None and gone(args):
+    if gone(args) and (backbone is None or adapted(args)):
         raise ElpError(f"{where} {where_it_went(args)}")
     if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
         backbone = backbone or remembered(args, known=os.environ).get(BACKBONE_VARIABLE)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from upstream_elp.host.resume import REMEMBERED
+from upstream_elp.checkpoint import is_adapter_folder
+from upstream_elp.config import preset_names
+from upstream_elp.host.resume import ADAPTED, REMEMBERED
 from upstream_elp.structure import unwrapped
 from upstream_elp.training import saving
 from upstream_elp.training.build import state_of
@@ -87,7 +89,10 @@ def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
 def _found_from_anywhere(args: Namespace) -> Namespace:
     """With whole paths, which are otherwise relative to the folder that the run was started in, and our own flags'."""
     own = {key: _whole(os.environ.get(variable)) for key, variable in REMEMBERED.items()}
-    return Namespace(**{**vars(args), **own, "upstream_ckpt": _whole(args.upstream_ckpt)})
+    place, config = args.upstream_ckpt, args.upstream_model_config
+    own[ADAPTED] = bool(place) and is_adapter_folder(place)
+    config = config if config in preset_names() else _whole(config)
+    return Namespace(**{**vars(args), **own, "upstream_ckpt": _whole(place), "upstream_model_config": config})
 
 
 def _whole(place: str | None) -> str | None:
