@@ -13,8 +13,6 @@ import yaml
 from upstream_elp.config import load_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
-from upstream_elp.host.experiment import states
-from upstream_elp.huggingface import is_hugging_face_folder
 from upstream_elp.training.logs import METRICS
 
 EVALUATIONS = 3
@@ -171,6 +169,8 @@ def _folder(method: str) -> str:
 
 def check_places(data: Path | None, backbone: Path | None) -> None:
     """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
+    from upstream_elp.huggingface import is_hugging_face_folder  # imports torch, which --help can do without
+
     if data is not None and not data.is_dir():
         raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
     if backbone is not None and not (backbone.is_file() or is_hugging_face_folder(backbone)):
@@ -206,6 +206,8 @@ def finished(job: Job) -> bool:
     Raises:
         ElpError: if the folder holds a run of other settings, whether it was finished or interrupted.
     """
+    from upstream_elp.host.experiment import states
+
     if job.result.is_file():
         known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
     elif job.description.is_file() and states(Path(job.folder)):
