@@ -11,7 +11,6 @@ import click
 
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.files import check_writable
-from upstream_elp.prepare.headers import Options
 
 
 @click.command()
@@ -46,6 +45,7 @@ def check(
     from upstream_elp.host import checks, places, recipes
     from upstream_elp.host.data import examine
     from upstream_elp.prepare.files import write_json
+    from upstream_elp.prepare.headers import Options
 
     if task not in places.our_tasks():
         raise ElpError(f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them")
