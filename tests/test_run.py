@@ -169,9 +169,8 @@ AGAIN = NEW.replace("{root}/new", "{exp}")
 
 
 def test_a_second_run_does_not_touch_the_first(trained, tmp_path):
-    with pytest.raises(
-        ElpError, match=r"already holds results \(.*states-2\.ckpt\).*give -a to continue.*another.* -p"
-    ):
+    found = r"\(metrics\.jsonl, states-2\.ckpt\)"
+    with pytest.raises(ElpError, match=rf"already holds results {found}.*give -a to continue.*another.* -p"):
         plan(AGAIN, **trained)
     (tmp_path / "metrics.jsonl").write_text("{}")
     with pytest.raises(ElpError, match=r"already holds results \(metrics\.jsonl\)"):

@@ -67,6 +67,18 @@ def check_writable(path: Path, *, flag: str) -> None:
         raise ElpError(f"{flag} {path}: cannot be written (the folder {path.parent} is not writable)")
 
 
+def append_line(path: Path | str, line: str) -> None:
+    """Append one line with a single write, so that lines of several processes do not mix."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
+    try:
+        os.write(handle, (line.rstrip("\n") + "\n").encode())
+    finally:
+        os.close(handle)
+
+
 def sha256_of(path: str | os.PathLike) -> str:
     """sha256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:

@@ -43,10 +43,9 @@ def run(argv: Sequence[str]) -> None:
     from upstream_elp.training import ending
 
     plan = plans.read(argv)
+    plans.complete(plan)  # which may add to the environment what a checkpoint remembers
     with _environment(plan.env), ending.asked(["elp", "run", *argv]):
-        plans.complete(plan)
-        with _environment(plan.env):  # once more, since a checkpoint may have added to it
-            _carry_out(plan)
+        _carry_out(plan)
 
 
 def _carry_out(plan: "Plan") -> None:

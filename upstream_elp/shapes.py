@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -166,7 +167,12 @@ def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str,
     """
     config.check(layers=backbone.layers, dim=backbone.dim)
     components = {name: options.count(backbone) for name, options in config.methods.items()}
+    return summary(components, backbone.total)
+
+
+def summary(components: Mapping[str, int], backbone: int) -> dict[str, Any]:
+    """What :func:`count_parameters` returns, from what is trained per component and the backbone's parameters."""
     return {
         "trainable": {"total": sum(components.values()), **components},
-        "frozen": backbone.total - components.get("encoder", 0),
+        "frozen": backbone - components.get("encoder", 0),
     }

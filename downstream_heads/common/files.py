@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from upstream_elp.errors import ElpError
-from upstream_elp.files import cache_dir, whole_file
+from upstream_elp.files import append_line, cache_dir, whole_file
 
 __all__ = ["append_line", "cache_dir", "digest", "missing_files", "write_text"]
 
@@ -28,18 +28,6 @@ def write_text(path: Path | str, text: str) -> None:
         except OSError as error:
             raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
         file.write(text)
-
-
-def append_line(path: Path | str, line: str) -> None:
-    """Append one line with a single write, so that lines of several processes do not mix."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
-    try:
-        os.write(handle, (line.rstrip("\n") + "\n").encode())
-    finally:
-        os.close(handle)
 
 
 def missing_files(paths: Iterable[Path]) -> list[Path]:

@@ -10,14 +10,14 @@ import click
 
 from upstream_elp.config import load_config, preset_names
 from upstream_elp.errors import ElpError
-from upstream_elp.shapes import architecture, backbone_names, count_parameters
+from upstream_elp.shapes import architecture, backbone_names, count_parameters, summary
 
 DEFAULT = "wavlm_base_plus"
 
 
 @click.command()
 @click.option("-g", "--adapter", help="Preset name or YAML file; without it, every preset.")
-@click.option("-u", "--backbone", help="Named backbone.  [default: wavlm_base_plus]")
+@click.option("-u", "--backbone", help=f"Named backbone.  [default: {DEFAULT}]")
 @click.option("-k", "--checkpoint", help="Checkpoint of a backbone instead of a name, such as `elp run -k` takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as_json: bool) -> None:
@@ -69,11 +69,7 @@ def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[st
         except ElpError as error:
             unfit[name] = str(error)
             continue
-        parts = expert.injection.counts(expert)
-        counts[name] = {
-            "trainable": {"total": sum(parts.values()), **parts},
-            "frozen": total - parts.get("encoder", 0),
-        }
+        counts[name] = summary(expert.injection.counts(expert), total)
     return total, counts, unfit
 
 

@@ -130,8 +130,7 @@ def _resumed(plan: Plan) -> bool:
     overridden = resume.overridden(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, found, overridden=overridden)
-    known = {variable for variable in resume.REMEMBERED.values() if _variable(plan, variable)}
-    again = resume.remembered(old, known=known)
+    again = resume.remembered(old, known={**os.environ, **plan.env})
     plan.env |= again
     plan.notes += [f"{variable} is {place}, as for {found}" for variable, place in again.items()]
     old = resume.at_home(old, found, backbone=_variable(plan, "ELP_BACKBONE"))

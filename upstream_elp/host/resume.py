@@ -2,7 +2,7 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
@@ -92,14 +92,14 @@ def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -
     return Namespace(**{**vars(args), **changed})
 
 
-def remembered(args: Namespace, *, known: Container[str]) -> dict[str, str]:
+def remembered(args: Namespace, *, known: Mapping[str, str]) -> dict[str, str]:
     """Environment variables that a checkpoint's run had, as far as they still name something that is there.
 
     Args:
         args: the checkpoint's flags.
-        known: variables that this run has from elsewhere.
+        known: the environment of this run, which counts.
     """
-    places = {variable: getattr(args, key, None) for key, variable in REMEMBERED.items() if variable not in known}
+    places = {variable: getattr(args, key, None) for key, variable in REMEMBERED.items() if not known.get(variable)}
     return {variable: place for variable, place in places.items() if place and not checks.absent(place)}
 
 

@@ -135,7 +135,6 @@ def use_our_loop(runner: ModuleType) -> None:
 
             expert = self.downstream.model
             check_split(unwrapped(expert), split)
-            scalars = None if stock_metrics.tells(unwrapped(expert)) else stock_metrics.Scalars(logger)
             loader = expert.get_dataloader(split)
             if isinstance(loader, DataLoader):
                 loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
@@ -155,20 +154,21 @@ def use_our_loop(runner: ModuleType) -> None:
                     expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
                     batch_ids.append(batch_id)
                     utterances += len(wavs)
-            names = expert.log_records(
+            of = None
+            if self.args.mode != "train":
+                of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.init_ckpt.get("Step")}
+            names = stock_metrics.log_records(
+                unwrapped(expert),
                 split,
+                folder=Path(self.args.expdir),
+                items=utterances,
+                of=of,
                 records=records,
-                logger=scalars or logger,
+                logger=logger,
                 global_step=global_step,
                 batch_ids=batch_ids,
                 total_batch_num=len(loader),
             )
-            if scalars is not None:
-                of = None
-                if self.args.mode != "train":
-                    of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.init_ckpt.get("Step")}
-                folder = Path(self.args.expdir)
-                stock_metrics.append(folder, split, global_step, scalars.values, items=utterances, of=of)
             return names if isinstance(names, list) else []
 
     Runner.__qualname__ = "Runner"
@@ -212,10 +212,10 @@ def _eval_mode(models: list[torch.nn.Module]) -> Any:
 
 @contextlib.contextmanager
 def _throwaway_logger() -> Any:
-    from tensorboardX import SummaryWriter
+    from upstream_elp.training.progress import Writer
 
     folder = tempfile.mkdtemp()
-    writer = SummaryWriter(folder)
+    writer = Writer(folder)
     try:
         yield writer
     finally:

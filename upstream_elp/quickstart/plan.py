@@ -149,12 +149,12 @@ def check_names(tasks: list[str], methods: list[str]) -> None:
     for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
         if not names:
             raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
-        folders: dict[str, str] = {}
         for name in names:
-            if (other := folders.setdefault(_folder(name), name)) != name or names.count(name) > 1:
+            twins = [other for other in names if _folder(other) == _folder(name)]
+            if len(twins) > 1:
                 raise ElpError(
-                    f"{flag}: {other} and {name} would share the folder {_folder(name)}; name each one once, and give "
-                    "files other names than presets and each other"
+                    f"{flag}: {' and '.join(twins)} would share the folder {_folder(name)}; name each one once, and "
+                    "give files other names than presets and each other"
                 )
     for name in tasks:
         if name not in TASKS:

@@ -96,7 +96,7 @@ def read_logs(folder: Path) -> Logs:
         if split != "train":  # whose lines count the items since the last one
             logs.splits[split] = {key: line[key] for key in SPLIT_KEYS if key in line}
         for name, value in values.items():
-            logs.curves.setdefault(split, {}).setdefault(name, {})[step] = _finite(value)
+            logs.curves.setdefault(split, {}).setdefault(name, {})[step] = finite(value)
     logs.tests = list(tests.values())
     return logs
 
@@ -144,6 +144,7 @@ def _lines(path: Path, logs: Logs) -> Iterator[dict[str, Any]]:
         logs.missing.append(f"{broken} broken lines of {path.name} are left out")
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """JSON knows no nan: null stands for it."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good else None

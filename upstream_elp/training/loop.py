@@ -344,18 +344,17 @@ class Training:
         position = self.position
         utterances = int(record.sum_over_ranks(position.utterances, self.device))
         if self.leads:
-            head = self.runner.downstream.model
-            scalars = None if stock_metrics.tells(unwrapped(head)) else stock_metrics.Scalars(self.logger)
-            head.log_records(
+            stock_metrics.log_records(
+                unwrapped(self.runner.downstream.model),
                 self.split,
+                folder=self.folder,
+                items=position.utterances,
                 records=position.records,
-                logger=scalars or self.logger,
+                logger=self.logger,
                 global_step=position.step,
                 batch_ids=position.batch_ids,
                 total_batch_num=self.batches,
             )
-            if scalars is not None:
-                stock_metrics.append(self.folder, self.split, position.step, scalars.values, items=position.utterances)
             seconds = time.monotonic() - self._since
             record.append_line(self, loss=self.loss, norm=self._norm, utterances=utterances, seconds=seconds)
             self._since = time.monotonic()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tensorboardX import SummaryWriter
@@ -22,7 +23,7 @@ NAMED = 3
 class Writer(SummaryWriter):
     """TensorBoard's writer; it remembers the last value of every scalar."""
 
-    def __init__(self, folder: str, *, purge_step: int) -> None:
+    def __init__(self, folder: str, *, purge_step: int | None = None) -> None:
         super().__init__(folder, purge_step=purge_step)
         self.latest: dict[str, float] = {}
 
@@ -30,6 +31,15 @@ class Writer(SummaryWriter):
         """Write a value; see tensorboardX."""
         self.latest[tag] = float(scalar_value)
         super().add_scalar(tag, scalar_value, *args, **kwargs)
+
+    @contextmanager
+    def collected(self) -> Iterator[dict[str, float]]:
+        """The scalars that are written within this context."""
+        before, self.latest = self.latest, {}
+        try:
+            yield self.latest
+        finally:
+            self.latest = {**before, **self.latest}
 
 
 def figures(training: Training) -> dict[str, str]:

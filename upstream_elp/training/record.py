@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from upstream_elp import files
 from upstream_elp.checkpoint import is_adapter_folder
 from upstream_elp.config import preset_names
 from upstream_elp.host.resume import ADAPTED, REMEMBERED
 from upstream_elp.structure import unwrapped
-from upstream_elp.training import saving
+from upstream_elp.training import logs, saving
 from upstream_elp.training.build import state_of
-from upstream_elp.training.logs import TRAIN_LOG
 from upstream_elp.training.origin import ENTRY as ORIGIN
 
 if TYPE_CHECKING:
@@ -43,16 +42,15 @@ def append_line(training: Training, *, loss: float, norm: float, utterances: int
     line = {
         "step": training.position.step,
         "epoch": training.position.epoch,
-        "loss": _finite(loss),
-        "grad_norm": _finite(norm),
+        "loss": logs.finite(loss),
+        "grad_norm": logs.finite(norm),
         "lr": training.rates,
         "skipped": training.position.skipped,
         "overflows": training.position.overflows,
         "utterances": utterances,
         "seconds": round(seconds, 3),
     }
-    with (training.folder / TRAIN_LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    files.append_line(training.folder / logs.TRAIN_LOG, json.dumps(line))
 
 
 def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
@@ -120,8 +118,3 @@ def gathered(value: Any) -> list[Any]:
     values = [None] * ranks()
     torch.distributed.all_gather_object(values, value)
     return values
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no nan: null stands for it."""
-    return value if math.isfinite(value) else None

@@ -3,62 +3,52 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.training.logs import METRICS_LOG
+from upstream_elp.files import append_line
+from upstream_elp.training.logs import METRICS_LOG, finite
+from upstream_elp.training.progress import Writer
 
 
-class Scalars:
-    """A logger that hands everything on and keeps the scalars.
-
-    Args:
-        logger: TensorBoard's writer.
-    """
-
-    def __init__(self, logger: Any) -> None:
-        self.logger = logger
-        self.values: dict[str, float] = {}
-
-    def add_scalar(self, tag: str, scalar_value: Any, *args: Any, **kwargs: Any) -> None:
-        """Write a value; see tensorboardX."""
-        self.values[tag] = float(scalar_value)
-        self.logger.add_scalar(tag, scalar_value, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.logger, name)
-
-
-def tells(head: Any) -> bool:
-    """Whether a head writes ``metrics.jsonl`` itself, as ours do."""
-    return hasattr(head, "evaluated_checkpoint")
-
-
-def append(
-    folder: Path, split: str, step: int, values: dict[str, float], *, items: int, of: dict[str, Any] | None = None
-) -> None:
-    """Append a line with the values that a task wrote for a split; none if it wrote none.
+def log_records(
+    head: Any,
+    split: str,
+    *,
+    logger: Writer,
+    global_step: int,
+    folder: Path,
+    items: int,
+    of: dict[str, Any] | None = None,
+    **others: Any,
+) -> Any:
+    """Let a head log what it recorded; for one that writes no line itself, append one with what it gave to TensorBoard.
 
     Names and units are the task's own (an accuracy may be a fraction): ``fluent_commands/dev-acc`` is the metric
     ``fluent_commands/acc`` of ``dev``, which no metric of our tasks is mistaken for. The loss is ``loss``.
 
     Args:
-        folder: the experiment directory.
+        head: S3PRL's downstream expert.
         split: such as ``dev``.
-        step: of the training, 0 for an evaluation from the command line.
-        values: TensorBoard's tags and values.
-        items: how many utterances they rest on.
-        of: more keys, such as the evaluated checkpoint.
+        logger: TensorBoard's writer.
+        global_step: of the training, 0 for an evaluation from the command line.
+        folder: the experiment directory.
+        items: how many utterances the values rest on.
+        of: more keys of the line, such as the evaluated checkpoint.
+        others: what else S3PRL gives to ``log_records``.
+
+    Returns:
+        What the head returns: names under which the state shall be saved.
     """
-    metrics = {_name(tag, split): value if math.isfinite(value) else None for tag, value in values.items()}
-    if not metrics:
-        return
-    line = {"split": split, "step": step, "items": items, "metrics": metrics, **(of or {})}
-    line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with (folder / METRICS_LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with logger.collected() as values:
+        names = head.log_records(split, logger=logger, global_step=global_step, **others)
+    if values and not hasattr(head, "evaluated_checkpoint"):  # ours tell more themselves
+        metrics = {_name(tag, split): finite(value) for tag, value in values.items()}
+        line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
+        line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        append_line(folder / METRICS_LOG, json.dumps(line))
+    return names
 
 
 def _name(tag: str, split: str) -> str:
