@@ -1,6 +1,7 @@
 """``elp doctor``: everything that a bug report needs."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def output(*flags: str) -> str:
 def test_json_tells_versions_patches_devices_names_and_places():
     facts = json.loads(output("--json"))
     assert facts["problem"] is None
-    assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert facts["versions"]["torch"] == version("torch")
     assert [patch["name"] for patch in facts["patches"]] == [item.name for item in table.ITEMS]
     assert facts["devices"]["default"] == ("cuda" if torch.cuda.is_available() else "cpu")
     assert "elp_custom" in facts["names"]["upstreams"]

@@ -101,7 +101,8 @@ def _lines(facts: dict, *, names: bool) -> list[str]:
     lines += ["", "devices"] + [f"  {name:18} {_text(value)}" for name, value in facts["devices"].items()]
     lines += ["", "patches (in memory, while S3PRL is imported)"]
     for patch in facts["patches"]:
-        lines += [f"  {patch['state']:11} {patch['name']}: {patch['why']}; unnecessary with {patch['until']}"]
+        found = f" (here: {patch['found']})" if patch["found"] else ""
+        lines += [f"  {patch['state']:11} {patch['name']}: {patch['why']}{found}; unnecessary with {patch['until']}"]
     shown = {key: value for key, value in facts["names"].items() if names or not key.startswith("stock")}
     lines += ["", "names"] + [f"  {name:18} {_text(value)}" for name, value in shown.items()]
     lines += ["", f"problem: {facts['problem']}" if facts["problem"] else "S3PRL is usable."]

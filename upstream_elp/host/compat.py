@@ -43,8 +43,14 @@ def check_version() -> str:
 
 
 def report() -> list[dict[str, str]]:
-    """One row per item: name, state (applied, not needed, not installed), why, until."""
+    """One row per item: name, state (applied, not needed, not installed), why, what was found here, until."""
     return [
-        {"name": item.name, "state": _STATE.get(item.name, "not installed"), "why": item.why, "until": item.until}
+        {
+            "name": item.name,
+            "state": _STATE.get(item.name, "not installed"),
+            "why": item.why,
+            "found": item.found(),
+            "until": item.until,
+        }
         for item in ITEMS
     ]

@@ -1,12 +1,12 @@
 """The table of what is mended so that S3PRL 0.4.18 runs on today's stack; :mod:`upstream_elp.host.compat` applies it.
 
-torch/torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x. ``elp doctor`` prints the table.
+torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x. ``elp doctor`` prints the table.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import features, loading, mend, resume, running, stack
+from upstream_elp.host import extension, features, loading, mend, resume, running, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
@@ -25,6 +25,7 @@ class Item:
         until: what makes it unnecessary.
         apply: mends it, now or when the module in question is imported.
         needed: whether this process needs it.
+        found: what was seen in this process, in words; empty where there is nothing to add.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Item:
     until: str
     apply: Callable[[], None]
     needed: Callable[[], bool] = lambda: True
+    found: Callable[[], str] = str
 
 
 def _edit(module: str, *edits: Edit) -> Callable[[], None]:
@@ -62,6 +64,15 @@ def _map_checkpoints() -> None:
 
 
 ITEMS = (
+    Item(
+        "torchaudio's compiled extension",
+        "it loads only beside the torch, and the CUDA build, that it was made for; S3PRL needs nothing of it, so that "
+        "torchaudio is imported without it where it does not load",
+        "a torchaudio made for the installed torch",
+        extension.stand_in,
+        extension.does_not_load,
+        extension.reason,
+    ),
     Item(
         "torchaudio.set_audio_backend",
         "removed in torchaudio 2.9, without effect on 2.8; s3prl.hub and run_downstream call it",

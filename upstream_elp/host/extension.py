@@ -1,0 +1,109 @@
+"""torchaudio without its compiled extension, where that does not load.
+
+The extension ties a torchaudio to one torch, and to one build of it: torchaudio 2.11.1 loads neither beside torch 2.11.0
+nor beside a CPU build of torch 2.13. S3PRL needs nothing of it: transforms, functional and compliance.kaldi are
+written in Python, and files are read by :mod:`upstream_elp.host.sound`.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+from upstream_elp.errors import ElpError
+
+_NAME = "torchaudio._extension"
+_FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
+_found: list[str] = []
+
+
+def does_not_load() -> bool:
+    """Whether this torchaudio fails to import as it is; where it imports, it stays as it is.
+
+    Raises:
+        ElpError: torchaudio is missing, or its import has begun elsewhere and is not complete.
+    """
+    if "torchaudio" in sys.modules:
+        if not hasattr(sys.modules["torchaudio"], "functional"):
+            raise ElpError(
+                "torchaudio was imported before upstream_elp.register(), and is incomplete; call "
+                "upstream_elp.register() first, before anything imports torchaudio"
+            )
+        return False
+    if importlib.util.find_spec("torchaudio") is None:
+        raise ElpError("torchaudio is not installed; install torchaudio 2.8 to 2.11")
+    try:
+        importlib.import_module("torchaudio")
+    except _FAILURES as error:
+        _found[:] = [" ".join(f"{type(error).__name__}: {error}".split())]
+        return True
+    return False
+
+
+def reason() -> str:
+    """What torchaudio's own import ended with in this process; empty where it did not fail."""
+    return _found[0] if _found else ""
+
+
+def stand_in() -> None:
+    """Import torchaudio with a module in the extension's place that says that there is none.
+
+    Raises:
+        ElpError: torchaudio does not import without its extension either.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+        del sys.modules[name]  # what the failed import left behind
+    sys.modules[_NAME] = _module()
+    try:
+        importlib.import_module("torchaudio")
+    except _FAILURES as error:
+        del sys.modules[_NAME]
+        version = importlib.metadata.version
+        raise ElpError(
+            f"torchaudio {version('torchaudio')} does not import beside torch {version('torch')}: {reason()}, and "
+            f"without its compiled extension {type(error).__name__}: {error}; install torchaudio 2.8 to 2.11"
+        ) from error
+
+
+def _module() -> ModuleType:
+    module = ModuleType(_NAME, "Stands in for torchaudio's compiled extension, which does not load here.")
+    module.__path__ = []
+    module._IS_TORCHAUDIO_EXT_AVAILABLE = False
+    module._IS_ALIGN_AVAILABLE = False
+    module._IS_RIR_AVAILABLE = False
+    module._check_cuda_version = _nothing
+    module._load_lib = _load_nothing
+    module.lazy_import_sox_ext = _NoSox
+    module.fail_if_no_align = module.fail_if_no_rir = _refusing
+    return module
+
+
+def _nothing() -> None:
+    """There is no CUDA version to compare."""
+
+
+def _load_nothing(library: str) -> bool:
+    """Whether a library was loaded: none is."""
+    return False
+
+
+def _refusing(function: Callable) -> Callable:
+    """Decorate a function that needs the extension: it raises when it is called."""
+
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(f"torchaudio's {function.__name__} needs its compiled extension, which does not load here")
+
+    return refuse
+
+
+class _NoSox:
+    """What torchaudio 2.8 asks whether there is a SoX."""
+
+    def is_available(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: torchaudio's SoX is part of its compiled extension, which does not load here")
