@@ -1,7 +1,7 @@
 """torchaudio without its compiled extension, where that does not load.
 
-The extension ties a torchaudio to one torch, and to one build of it: torchaudio 2.11.1 loads neither beside torch 2.11.0
-nor beside a CPU build of torch 2.13. S3PRL needs nothing of it: transforms, functional and compliance.kaldi are
+The extension ties a torchaudio to one torch, and to one build of it: that of torchaudio 2.11.1 loads neither with torch
+2.11.0 nor with a CPU build of torch 2.13. S3PRL needs nothing of it: transforms, functional and compliance.kaldi are
 written in Python, and files are read by :mod:`upstream_elp.host.sound`.
 """
 

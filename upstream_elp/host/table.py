@@ -1,6 +1,7 @@
 """The table of what is mended so that S3PRL 0.4.18 runs on today's stack; :mod:`upstream_elp.host.compat` applies it.
 
-torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x. ``elp doctor`` prints the table.
+torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x.
+``elp doctor`` prints the table.
 """
 
 from collections.abc import Callable
