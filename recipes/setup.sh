@@ -1,29 +1,51 @@
-# Sourced by recipes/quickstart.sh and tests/run.sh: makes .venv once, and again when pyproject.toml changes.
-# PYTHON chooses the interpreter (3.10 to 3.12), VENV the folder.
+# Sourced by recipes/quickstart.sh and tests/run.sh: installs the tested versions into .venv, once, and again when
+# pyproject.toml or the lock (recipes/constraints.txt) changes. PYTHON chooses the interpreter (3.10 to 3.14), VENV the folder.
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
+LOCK="$ROOT/recipes/constraints.txt"
 
 find_python() {
-  for candidate in ${PYTHON:-} python3.11 python3.12 python3.10 python3; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.10 python3.14 python3; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  echo "error: Python 3.10, 3.11 or 3.12 is needed; name one with PYTHON=/path/to/python3" >&2
+  echo "error: no Python 3.10 to 3.14 was found; name one with PYTHON=/path/to/python3" >&2
   return 1
 }
 
-setup() { # setup EXTRA
-  local stamp="$VENV/.installed-$1" wanted
-  wanted="$(cksum <"$ROOT/pyproject.toml")"
-  if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
-    local python
-    python="$(find_python)"
-    echo "Installing into $VENV (PyTorch's CUDA build is large: a few GB, about two minutes)" >&2
-    [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$ROOT[$1]"
-    echo "$wanted" >"$stamp"
+check_disk() { # PyTorch's CPU build and all other packages take 1.6 GB, its CUDA build 6 GB, and as much in pip's cache
+  local folder free
+  folder="$(dirname "$VENV")"
+  free="$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')"
+  if [ "$free" -lt 3 ]; then
+    echo "error: $folder has $free GB of free disk, and the installation needs 3 GB; make room, or name another place with VENV=/path" >&2
+    return 1
   fi
+  if [ "$free" -lt 12 ]; then
+    echo "warning: $folder has $free GB of free disk; PyTorch's CUDA build, if pip chooses it, needs 12 GB" >&2
+  fi
+}
+
+setup() { # setup EXTRA
+  local stamp="$VENV/.installed-$1" wanted python
+  wanted="$(cat "$ROOT/pyproject.toml" "$LOCK" | cksum)"
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    return
+  fi
+  python="$(find_python)"
+  check_disk
+  echo "Installing the versions of recipes/constraints.txt into $VENV" >&2
+  [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
+  pip_install hatchling editables
+  pip_install --no-build-isolation --editable "$ROOT[$1]"
+  "$VENV/bin/elp" doctor --check
+  echo "Installed $("$VENV/bin/elp" doctor --versions) into $VENV ($(du -sh "$VENV" | cut -f1))" >&2
+  echo "$wanted" >"$stamp"
+}
+
+pip_install() {
+  "$VENV/bin/python" -m pip install --disable-pip-version-check --constraint "$LOCK" "$@"
 }

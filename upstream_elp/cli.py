@@ -10,6 +10,7 @@ import click
 
 from upstream_elp import __version__
 from upstream_elp.errors import ElpError, shown
+from upstream_elp.installed import imported
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
@@ -60,7 +61,8 @@ class LazyGroup(click.Group):
 def told_in_one_line() -> Iterator[None]:
     """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
     try:
-        yield
+        with imported():
+            yield
     except ElpError as error:
         sentence = str(error)
     except click.ClickException as error:

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from upstream_elp.errors import ElpError
+from upstream_elp.installed import FAILURES
 from upstream_elp.options import METHODS
 
 GROUP = "upstream_elp.adapters"
@@ -46,7 +47,7 @@ def method_options(name: str) -> type:
     entry = _entries()[name]
     try:
         options = entry.load()
-    except (ImportError, AttributeError) as error:
+    except FAILURES as error:
         raise ElpError(f"the adapter method {name!r} cannot be imported from {entry.value}: {error}") from error
     if lacking := [part for part in ("check", "count", "inject") if not callable(getattr(options, part, None))]:
         raise ElpError(f"the adapter method {name!r} ({entry.value}) has no {', '.join(lacking)}")

@@ -1,29 +1,37 @@
 """``elp doctor``: versions, what was mended and why, devices, registered names, and where everything comes from."""
 
 import contextlib
-import importlib.metadata
 import io
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
 import click
 
 from upstream_elp import __file__ as our_file
-from upstream_elp import __version__
+from upstream_elp import installed
 from upstream_elp.errors import ElpError
 
-PACKAGES = ("torch", "torchaudio", "s3prl", "transformers", "huggingface_hub", "numpy", "soundfile", "safetensors")
 VARIABLES = ("ELP_DATA", "ELP_CACHE", "ELP_BACKBONE", "ELP_SELF_CHECK")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--names", is_flag=True, help="List all of S3PRL's upstreams and tasks too.")
-def doctor(as_json: bool, names: bool) -> None:
-    """Print versions, patches, devices and registered names."""
+@click.option("--check", is_flag=True, help="Print nothing but what is wrong, with exit status 2.")
+@click.option("--versions", is_flag=True, help="Print only the versions, in one line.")
+def doctor(as_json: bool, names: bool, check: bool, versions: bool) -> None:
+    """Print versions, patches, devices and registered names.
+
+    Example: elp doctor --json > doctor.json
+    """
+    if versions:
+        click.echo(installed.in_words())
+        return
+    if check:
+        _register_quietly()
+        return
     facts = examine()
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -34,47 +42,47 @@ def doctor(as_json: bool, names: bool) -> None:
 
 def examine() -> dict:
     """Collect everything as plain data; ``problem`` holds the sentence why S3PRL cannot be used, or null."""
-    from upstream_elp.host import compat
-
-    with contextlib.redirect_stdout(io.StringIO()):  # S3PRL prints while it is imported
-        problem, registered = _register()
+    problem, registered = _register()
     return {
-        "versions": {"s3prl-elp": __version__, "python": platform.python_version(), **_versions()},
+        "versions": installed.versions((*installed.PACKAGES, "soundfile", "safetensors")),
         "places": {"python": sys.executable, "upstream_elp": str(Path(our_file).parent), **_places()},
         "environment": {name: os.environ.get(name) for name in VARIABLES},
-        "devices": _devices(),
-        "patches": compat.report(),
+        "devices": {} if problem else _devices(),
+        "patches": [] if problem else _patches(),
         "names": registered,
         "problem": problem,
     }
 
 
-def _register() -> tuple[str | None, dict[str, list[str]]]:
-    from upstream_elp.host import places, register
+def _register_quietly() -> None:
+    from upstream_elp import host
 
+    with contextlib.redirect_stdout(io.StringIO()):  # S3PRL prints while it is imported
+        host.register()
+
+
+def _register() -> tuple[str | None, dict[str, list[str]]]:
     registered: dict[str, list[str]] = {}
     try:
-        register()
-        from s3prl import hub
+        _register_quietly()
+    except ElpError as error:
+        return str(error), registered
+    from s3prl import hub
 
-        everything = sorted(hub.options())
-        registered["upstreams"] = [name for name in everything if name.startswith("elp_")]
-        registered["tasks"] = places.our_tasks()
-        registered["stock upstreams"] = [name for name in everything if not name.startswith("elp_")]
-        registered["stock tasks"] = places.stock_tasks()
-    except (ElpError, ImportError, OSError, RuntimeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}", registered
+    from upstream_elp.host import places
+
+    everything = sorted(hub.options())
+    registered["upstreams"] = [name for name in everything if name.startswith("elp_")]
+    registered["tasks"] = places.our_tasks()
+    registered["stock upstreams"] = [name for name in everything if not name.startswith("elp_")]
+    registered["stock tasks"] = places.stock_tasks()
     return None, registered
 
 
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
+def _patches() -> list[dict[str, str]]:
+    from upstream_elp.host import compat
+
+    return compat.report()
 
 
 def _places() -> dict[str, str]:

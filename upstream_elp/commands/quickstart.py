@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+import upstream_elp
 from upstream_elp.errors import ElpError
 from upstream_elp.mini.plan import SIZES
 from upstream_elp.mini.shape import S3PRL_FAMILIES
@@ -63,6 +64,7 @@ def quickstart(
     from upstream_elp.quickstart.report import write_report
 
     check_names(_split(tasks), _split(methods))
+    upstream_elp.register()  # packages that do not import are reported here, once, and not by every run
     check_places(data, backbone)  # before anything is made
     note = _describe(data, backbone, family, size)
     _make_folder(out)

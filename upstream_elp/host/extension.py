@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from upstream_elp.errors import ElpError
+from upstream_elp.installed import FAILURES
 
 _NAME = "torchaudio._extension"
-_FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
 _found: list[str] = []
 
 
@@ -37,7 +37,7 @@ def does_not_load() -> bool:
         raise ElpError("torchaudio is not installed; install torchaudio 2.8 to 2.11")
     try:
         importlib.import_module("torchaudio")
-    except _FAILURES as error:
+    except FAILURES as error:
         _found[:] = [" ".join(f"{type(error).__name__}: {error}".split())]
         return True
     return False
@@ -59,7 +59,7 @@ def stand_in() -> None:
     sys.modules[_NAME] = _module()
     try:
         importlib.import_module("torchaudio")
-    except _FAILURES as error:
+    except FAILURES as error:
         del sys.modules[_NAME]
         version = importlib.metadata.version
         raise ElpError(

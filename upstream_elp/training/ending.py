@@ -10,20 +10,19 @@ import platform
 import resource
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from upstream_elp import installed
 from upstream_elp.structure import unwrapped
 from upstream_elp.training.logs import TRAIN_LOG
 
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
 
-PACKAGES = ("s3prl-elp", "s3prl", "torch", "torchaudio", "transformers", "numpy")
 VARIABLES = ("WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 """Environment variables that decide over results beside our own, which all begin with ``ELP_``."""
 _asked: list[list[str]] = []
@@ -44,17 +43,6 @@ def environment() -> dict[str, str]:
     """The variables that decide over results, and the folder that relative paths start from."""
     found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("ELP_") or name in VARIABLES}
     return {**found, "PWD": str(Path.cwd())}
-
-
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide over results."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def parameters(entries: list[Any]) -> dict[str, int]:
@@ -105,7 +93,7 @@ def report(training: Training) -> str:
     facts = {
         "command": _asked[-1] if _asked else sys.argv,
         "environment": environment(),
-        "versions": versions(),
+        "versions": {name: found for name, found in installed.versions().items() if found},
         "config": training.config,
         "args": vars(training.args),
         "adapter": upstream.config.to_dict() if adapted else None,
