@@ -19,13 +19,14 @@ find_python() {
 check_disk() { # PyTorch's CPU build and all other packages take 1.6 GB, its CUDA build 6 GB, and as much in pip's cache
   local folder free
   folder="$(dirname "$VENV")"
+  mkdir -p "$folder"
   free="$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')"
   if [ "$free" -lt 3 ]; then
-    echo "error: $folder has $free GB of free disk, and the installation needs 3 GB; make room, or name another place with VENV=/path" >&2
+    echo "error: $folder has $free GB of free disk, but the installation needs 3 GB; make room, or choose another folder with VENV=/path/.venv" >&2
     return 1
   fi
   if [ "$free" -lt 12 ]; then
-    echo "warning: $folder has $free GB of free disk; PyTorch's CUDA build, if pip chooses it, needs 12 GB" >&2
+    echo "warning: $folder has $free GB of free disk; if pip chooses PyTorch's CUDA build, the installation needs 12 GB" >&2
   fi
 }
 
@@ -39,13 +40,13 @@ setup() { # setup EXTRA
   check_disk
   echo "Installing the versions of recipes/constraints.txt into $VENV" >&2
   [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
-  pip_install hatchling editables
-  pip_install --no-build-isolation --editable "$ROOT[$1]"
+  pip_install --editable "$ROOT[$1]"
   "$VENV/bin/elp" doctor --check
   echo "Installed $("$VENV/bin/elp" doctor --versions) into $VENV ($(du -sh "$VENV" | cut -f1))" >&2
   echo "$wanted" >"$stamp"
 }
 
-pip_install() {
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --constraint "$LOCK" "$@"
+pip_install() { # newer pips take the versions of what a package is built with from the second variable
+  PIP_CONSTRAINT="$LOCK" PIP_BUILD_CONSTRAINT="$LOCK" \
+    "$VENV/bin/python" -m pip install --disable-pip-version-check "$@"
 }

@@ -160,3 +160,23 @@ def test_versions_in_words_name_what_is_missing(monkeypatch):
     assert f"torch {version('torch')}" in installed.in_words()
     monkeypatch.setattr(installed, "PACKAGES", ("torch", "not-there"))
     assert installed.in_words().endswith("not-there missing")
+
+
+@pytest.mark.parametrize(
+    ("free", "code", "message"),
+    [
+        (1, 1, "error: .* has 1 GB of free disk, but the installation needs 3 GB"),
+        (5, 0, "warning: .*12 GB"),
+        (50, 0, ""),
+    ],
+)
+def test_the_installation_looks_at_the_free_disk_first(tmp_path, free, code, message):
+    fake = tmp_path / "df"
+    fake.write_text(f"#!/bin/sh\necho header\necho disk 0 0 {free * 1024 * 1024 + 1} 0% /\n")
+    fake.chmod(0o755)
+    command = ["bash", "-c", f"source {ROOT}/recipes/setup.sh; check_disk"]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path / "new" / ".venv")}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == code
+    assert re.match(f"^{message}", done.stderr)
+    assert bool(done.stderr) == bool(message)
