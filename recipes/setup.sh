@@ -22,7 +22,7 @@ check_disk() { # PyTorch's CPU build and all other packages take 1.6 GB, its CUD
   mkdir -p "$folder"
   free="$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')"
   if [ "$free" -lt 3 ]; then
-    echo "error: $folder has $free GB of free disk, but it needs 3 GB; make room, or choose another folder with VENV=/path/.venv" >&2
+    echo "error: $folder has $free GB of free disk, but the installation needs 3 GB; make room, or choose another folder with VENV=/path/.venv" >&2
     return 1
   fi
   if [ "$free" -lt 12 ]; then
