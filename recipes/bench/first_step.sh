@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Seconds from `git clone` to the end of the quickstart's installation, and to its first training step.
+# Clones this repository into a temporary folder with an environment of its own, and removes both again.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+folder="$(mktemp -d)"
+trap 'kill "${run:-$$}" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
+unset VENV
+SECONDS=0
+git clone --quiet "$here" "$folder/clone"
+cd "$folder/clone"
+bash recipes/quickstart.sh >"$folder/log.txt" 2>&1 &
+run=$!
+
+seconds_until() { # seconds_until COMMAND…: when it succeeds
+  until "$@"; do
+    kill -0 "$run" 2>/dev/null || { tail -n 5 "$folder/log.txt" >&2; return 1; }
+    sleep 0.2
+  done
+  echo "$SECONDS s"
+}
+trained() { grep -rqsE 'train: .* [1-9][0-9]*/[0-9]+ \[' --include=log.txt result/quickstart/runs; }
+
+echo "installed after $(seconds_until grep -q '^Installed ' "$folder/log.txt")"
+echo "first training step after $(seconds_until trained)"
