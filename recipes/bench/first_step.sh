@@ -4,7 +4,9 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 folder="$(mktemp -d)"
-trap 'kill "${run:-$$}" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
+run=
+trap '[ -z "$run" ] || kill -- "-$run" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
+set -m # the quickstart becomes a process group, which ends with its runs
 unset VENV
 SECONDS=0
 git clone --quiet "$here" "$folder/clone"
