@@ -133,6 +133,22 @@ def test_a_required_line_that_is_gone_is_refused(tmp_path, monkeypatch):
         import toy_changed  # noqa: F401
 
 
+@pytest.mark.parametrize("name", ["BertAdam_with_schedule", "AdamW_with_schedule", "Lamb_with_schedule"])
+@pytest.mark.filterwarnings("error:.*overload of add")
+def test_s3prls_optimizers_step_without_deprecated_overloads(name):
+    """The first step of an Adam moves every parameter against its gradient's sign."""
+    upstream_elp.register()
+    from s3prl.optimizers import get_optimizer
+
+    layer = torch.nn.Linear(3, 2)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    optimizer = get_optimizer([layer], 10, {"name": name, "lr": 1e-2, "warmup_proportion": 0.5})
+    for _ in range(2):
+        layer(torch.ones(4, 3)).sum().backward()
+        optimizer.step()
+    assert all((old > new).all() for old, new in zip(before, layer.parameters(), strict=True))
+
+
 def test_isinstance_stays_the_builtin():
     upstream_elp.register()
     from s3prl.utility import helper

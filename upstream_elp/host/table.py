@@ -128,6 +128,22 @@ ITEMS = (
         stack.quiet_noise,
     ),
     Item(
+        "overloads of add_ and addcmul_",
+        "S3PRL's BertAdam and Lamb put the number before the tensor, which torch deprecates and will remove",
+        "s3prl that writes alpha= and value=",
+        _edit(
+            "s3prl.optimizers",
+            Edit("add_(1 - beta1, grad)", "add_(grad, alpha=1 - beta1)", required=False),
+            Edit("addcmul_(1 - beta2, grad, grad)", "addcmul_(grad, grad, value=1 - beta2)", required=False),
+            Edit("add_(group['weight_decay'], p.data)", "add_(p.data, alpha=group['weight_decay'])", required=False),
+            Edit(
+                "add_(-lr_scheduled * trust_ratio, adam_step)",
+                "add_(adam_step, alpha=-lr_scheduled * trust_ratio)",
+                required=False,
+            ),
+        ),
+    ),
+    Item(
         "hack_isinstance",
         "replaces builtins.isinstance in the whole process, for torch below 1.8",
         "s3prl without the call",
