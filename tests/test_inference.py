@@ -220,7 +220,7 @@ def test_a_wave_is_answered_as_its_file(task, world):
     assert not any(p.requires_grad for m in (model.upstream, model.featurizer, model.predictor) for p in m.parameters())
     for problem, wave in {
         "(1, 40000)": samples[None, :],
-        "torch.int16": (samples * 1000).astype(np.int16),
+        "int16": (samples * 1000).astype(np.int16),
         "only 100 samples": samples[:100],
         "NaN or infinite": samples * np.float32("nan"),
     }.items():

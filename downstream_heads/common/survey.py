@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from upstream_elp.audio import SAMPLE_RATE
 from upstream_elp.errors import counted
+from upstream_elp.levels import told
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
 from upstream_elp.prepare.report import Problem, problem_lines
@@ -60,6 +61,7 @@ class Survey:
         parts: the splits.
         problems: what is wrong, each in one sentence that names the file.
         remarks: what is worth knowing.
+        warnings: what a training would not fail at, but learn from.
         needs: files of which the head needs more samples than a backbone does.
         resample: whether other sample rates are converted.
         mix: whether several channels are accepted.
@@ -73,6 +75,7 @@ class Survey:
     parts: list[Part] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     needs: dict[str, Need] = field(default_factory=dict)
     resample: bool = False
     mix: bool = False
@@ -120,11 +123,13 @@ class Findings:
             "splits": [asdict(count) for count in self.counts],
             "problems": [{"kind": one.kind, "path": one.path, "text": one.text} for one in found.problems],
             "remarks": found.remarks,
+            "warnings": found.warnings,
         }
 
     def to_text(self, *, shown: int) -> str:
-        """For a reader: problems by kind, remarks, and the table of the splits at the end."""
+        """For a reader: problems by kind, warnings, remarks, and the table of the splits at the end."""
         lines = list(problem_lines(self.survey.problems, shown=shown))
+        lines += [f"WARNING: {text}" for text in self.survey.warnings]
         lines += [f"note: {text}" for text in self.survey.remarks]
         rows = [(one.split, one.utterances, f"{one.hours:.3f}", one.speakers, one.classes or "") for one in self.counts]
         table = tabulate(rows, headers=["split", "utterances", "hours", "speakers", "classes"], disable_numparse=True)
@@ -142,6 +147,8 @@ def measure(survey: Survey, options: Options) -> Findings:
         survey.problems += _audio_problems(survey, file, headers[file])
     if options.decode and survey.deeper is not None:
         survey.deeper(survey, options.jobs)
+    if loud := {file: headers[file].peak for file in every if headers[file].peak}:
+        survey.warnings.append(told(loud))
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]
     if long:
         what = counted(len(long), "file is", "files are")
