@@ -53,3 +53,11 @@ def recognised(path: str | bytes | os.PathLike) -> Foreign | None:
     except OSError:
         return None
     return next((kind for fits, kind in _KINDS if fits(head)), None)
+
+
+def recognised_in(folder: str | os.PathLike, *endings: str) -> str:
+    """The same for the first such file of a folder, named; empty if there is none."""
+    for path in sorted(Path(folder).glob("*")):
+        if path.name.endswith(endings) and (found := recognised(path)):
+            return f"{path.name}: {found}"
+    return ""
