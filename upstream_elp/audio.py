@@ -84,7 +84,7 @@ def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarra
         ElpError: the file is missing, cannot be decoded, or ends before its header says.
     """
     with _opened(path) as file:
-        wav, rate = file.whole(dtype), file.samplerate
+        wav, rate = file.samples(dtype), file.samplerate
     LEVELS.note(wav, path)
     return wav, rate
 

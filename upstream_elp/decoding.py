@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from upstream_elp.foreign import recognised
+from upstream_elp.mpeg import SLACK, samples_of_frames
 from upstream_elp.wav_sizes import is_cut, true_sizes
 
 RULES = 2
@@ -31,6 +32,7 @@ SYSTEM_ERROR = 2
 UNKNOWN_FORMAT = (1, 4, 18)
 """libsndfile's SF_ERR_UNRECOGNISED_FORMAT, SF_ERR_UNSUPPORTED_ENCODING and SFE_UNIMPLEMENTED."""
 CUT = "it is cut off: its header announces more samples than it holds"
+CONVERT = "convert it to wav or flac"
 FLOATS = ("FLOAT", "DOUBLE")
 """Codings that can hold any number, and not only what lies between -1 and 1."""
 _COUNTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
@@ -92,16 +94,28 @@ class Decoder(soundfile.SoundFile):
             if len(block) < asked:
                 break
 
-    def whole(self, dtype: Dtype = "float32") -> np.ndarray:
-        """Decode everything, shape (samples, channels).
+    def samples(self, dtype: Dtype = "float32", *, start: int = 0, count: int | None = None) -> np.ndarray:
+        """Decode everything, or a part of it, shape (samples, channels).
+
+        For a part everything is decoded too where seeking is not exact.
+
+        Args:
+            dtype: of the samples.
+            start: the first one.
+            count: how many at most; None for all that follow.
 
         Raises:
             Undecodable: the file ends before its header says.
         """
-        wav = joined(self.blocks(dtype), self.channels, dtype)
-        if self.ends_early(len(wav)):
+        end = None if count is None else start + count
+        if start and self.counted:
+            self.seek(min(start, self.frames))
+        blocks = list(self.blocks(dtype, count if self.counted else None))
+        wav = np.concatenate(blocks) if blocks else np.zeros((0, self.channels), dtype=dtype)
+        total = len(wav) + (start if self.counted else 0)
+        if (end is None or total < end) and self.ends_early(total):
             raise Undecodable(CUT)
-        return wav
+        return wav if self.counted else wav[start:end]
 
     def length(self) -> int:
         """Samples per channel; a file whose header cannot be trusted is decoded.
@@ -115,20 +129,6 @@ class Decoder(soundfile.SoundFile):
         if self.ends_early(total):
             raise Undecodable(CUT)
         return total
-
-    def skip(self, samples: int) -> None:
-        """Go forward, not beyond the end."""
-        if self.counted and samples:
-            self.seek(min(samples, self.frames))
-        else:
-            for _ in self.blocks(limit=samples):
-                pass
-
-
-def joined(blocks: Iterator[np.ndarray], channels: int, dtype: Dtype) -> np.ndarray:
-    """Blocks as one array, of no samples where there is no block."""
-    parts = list(blocks)
-    return np.concatenate(parts) if parts else np.zeros((0, channels), dtype=dtype)
 
 
 @contextlib.contextmanager
@@ -145,7 +145,7 @@ def decoding(source: Any) -> Iterator[Decoder]:
         try:
             # of file objects libsndfile refuses some mp3
             place = _copied(source, stack) if hasattr(source, "read") else source
-            yield stack.enter_context(_open(place, stack))
+            yield _open(place, stack)
         except (soundfile.SoundFileError, OSError) as error:
             raise _undecodable(place, error) from error
 
@@ -157,9 +157,22 @@ def _open(place: Any, stack: contextlib.ExitStack) -> Decoder:
         if sizes := true_sizes(file):
             place = _copied(file, stack, sizes)
     try:
-        return Decoder(_name(place))
+        decoder = stack.enter_context(Decoder(_name(place)))
     except TypeError as error:  # a name that ends in .raw: soundfile asks for the format
         raise Undecodable("it is of no format that is known here: a .raw file does not say what it holds") from error
+    if (decoder.format, decoder.subtype) == ("PAF", "PCM_24"):
+        raise Undecodable("libsndfile loses samples of a PAF of 24 bits", advice=CONVERT)
+    if decoder.format == "MP3":
+        _check_mp3(place, decoder.frames)
+    return decoder
+
+
+def _check_mp3(place: Any, announced: int) -> None:
+    with open(_name(place), "rb") as file:  # noqa: PTH123 - takes bytes
+        held = samples_of_frames(file)
+    if held > announced + SLACK:
+        reason = f"its header does not say how long it is: only {announced:,} of about {held:,} samples can be decoded"
+        raise Undecodable(reason, advice=CONVERT)
 
 
 def _copied(file: IO[bytes], stack: contextlib.ExitStack, changes: Mapping[int, bytes] | None = None) -> Path:

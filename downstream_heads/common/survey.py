@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tabulate import tabulate
 
 from upstream_elp.audio import SAMPLE_RATE
 from upstream_elp.errors import counted
-from upstream_elp.levels import told
+from upstream_elp.levels import LevelWarning, told
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
 from upstream_elp.prepare.report import Problem, problem_lines
@@ -146,7 +147,9 @@ def measure(survey: Survey, options: Options) -> Findings:
     for file in every:
         survey.problems += _audio_problems(survey, file, headers[file])
     if options.decode and survey.deeper is not None:
-        survey.deeper(survey, options.jobs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LevelWarning)  # said already
+            survey.deeper(survey, options.jobs)
     if loud := {file: headers[file].peak for file in every if headers[file].peak}:
         survey.warnings.append(told(loud))
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]

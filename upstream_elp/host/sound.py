@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from upstream_elp.decoding import CUT, Decoder, Dtype, Undecodable, decoding, joined
+from upstream_elp.decoding import Undecodable, decoding
 from upstream_elp.errors import AudioError
 from upstream_elp.levels import LEVELS
 
@@ -53,21 +53,14 @@ def load(
     try:
         with decoding(uri) as file:
             dtype = "float32" if normalize else _STORED.get(file.subtype, "float32")
-            samples, rate = _part(file, dtype, frame_offset, num_frames), file.samplerate  # (samples, channels)
+            count = None if num_frames < 0 else num_frames
+            samples = file.samples(dtype, start=max(frame_offset, 0), count=count)  # (samples, channels)
+            rate = file.samplerate
     except Undecodable as error:
         raise _unreadable(uri, error) from error
     LEVELS.note(samples, uri)
     wav = torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples))
     return wav, rate
-
-
-def _part(file: Decoder, dtype: Dtype, offset: int, count: int) -> np.ndarray:
-    offset = max(offset, 0)
-    file.skip(offset)
-    wav = joined(file.blocks(dtype, None if count < 0 else count), file.channels, dtype)
-    if (count < 0 or len(wav) < count) and file.ends_early(offset + len(wav)):
-        raise Undecodable(CUT)
-    return wav
 
 
 def info(uri: Any, format: str | None = None, buffer_size: int = 4096, backend: str | None = None) -> AudioMetaData:
