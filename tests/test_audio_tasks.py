@@ -13,6 +13,7 @@ from tests.task_tools import make_expert
 from tests.test_audio_formats import of_unknown_length, with_sizes, written
 from tests.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # noqa: F401 - data is a fixture
 from upstream_elp.commands.check import check
+from upstream_elp.host import sound
 from upstream_elp.levels import LEVELS, LevelWarning
 from upstream_elp.prepare.headers import HeaderCache, read_header
 from upstream_elp.run import run
@@ -113,6 +114,16 @@ def test_one_sample_suffices_and_a_look_at_headers_sees_the_first_second(tmp_pat
     soundfile.write(tmp_path / "a.wav", wav, 16000, subtype="FLOAT")
     assert read_header(tmp_path / "a.wav").peak == 0
     assert read_header(tmp_path / "a.wav", decode=True).peak == 5
+
+
+def test_torchaudio_warns_of_the_first_file_of_a_process(tmp_path):
+    LEVELS.take()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.full(400, 9.0), 16000, subtype="FLOAT")
+    with pytest.warns(LevelWarning, match=r"a\.wav \(up to 9\); samples must lie between -1 and 1") as told:
+        assert float(sound.load(tmp_path / "a.wav")[0].max()) == 9
+        sound.load(tmp_path / "b.wav")
+    assert len(told) == 1 and len(LEVELS.take()) == 2
 
 
 def test_what_other_rules_of_reading_found_is_not_used(tmp_path):

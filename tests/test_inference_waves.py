@@ -125,7 +125,7 @@ def test_any_layout_is_the_plain_array(model, layout, samples, seed):
 
 
 WAVE = (np.random.default_rng(0).integers(-32768, 32768, 1000) / 32768).astype(np.float32)
-#: what cannot be taken as a wave, and part of the sentence
+#: what is refused, and part of the sentence
 REFUSED = {
     "int16": ((WAVE * 32768).astype(np.int16), "int16.*divide them by 32768"),
     "big-endian int16": ((WAVE * 32768).astype(">i2"), "int16.*divide them by 32768"),
@@ -144,7 +144,7 @@ REFUSED = {
     "masked": (np.ma.masked_less(WAVE, 0), "masked"),
     "none": (None, "no floating-point numbers .NoneType"),
     "number": (0.5, r"has the shape \(\)"),
-    "ragged": ([[0.1, 0.2], [0.3]], "no array of numbers"),
+    "ragged": ([[0.1, 0.2], [0.3]], "not an array of numbers"),
     "channels first": (np.stack([WAVE, WAVE]), r"has the shape \(2, 1000\)"),
     "channels last": (np.asfortranarray(np.stack([WAVE, WAVE], axis=1)), r"has the shape \(1000, 2\)"),
     "one channel": (torch.from_numpy(WAVE)[None], r"has the shape \(1, 1000\)"),
@@ -159,7 +159,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_wave_is_one_sentence(model, kind):
+def test_anything_else_is_refused_in_one_sentence(model, kind):
     given, sentence = REFUSED[kind]
     for ask in (lambda: model([WAVE, given]), lambda: model.compare(WAVE, given)):
         with warnings.catch_warnings(), pytest.raises(ElpError, match=sentence) as caught:
@@ -170,7 +170,7 @@ def test_what_is_no_wave_is_one_sentence(model, kind):
 
 @pytest.mark.parametrize("thing", [None, 5, 0.5])
 def test_what_is_neither_a_file_nor_a_wave_nor_a_list(model, thing):
-    with pytest.raises(ElpError, match="is no audio file; give a path"):
+    with pytest.raises(ElpError, match="is not an audio file; give a path"):
         model(thing)
 
 

@@ -143,7 +143,7 @@ def decoding(source: Any) -> Iterator[Decoder]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            # of file objects libsndfile refuses some mp3
+            # from file objects libsndfile does not read every mp3
             place = _copied(source, stack) if hasattr(source, "read") else source
             yield _open(place, stack)
         except (soundfile.SoundFileError, OSError) as error:
@@ -159,7 +159,7 @@ def _open(place: Any, stack: contextlib.ExitStack) -> Decoder:
     try:
         decoder = stack.enter_context(Decoder(_name(place)))
     except TypeError as error:  # a name that ends in .raw: soundfile asks for the format
-        raise Undecodable("it is of no format that is known here: a .raw file does not say what it holds") from error
+        raise Undecodable("its format is not known, as a .raw file does not say what it holds") from error
     if (decoder.format, decoder.subtype) == ("PAF", "PCM_24"):
         raise Undecodable("libsndfile loses samples of a PAF of 24 bits", advice=CONVERT)
     if decoder.format == "MP3":
@@ -189,7 +189,7 @@ def _copied(file: IO[bytes], stack: contextlib.ExitStack, changes: Mapping[int, 
 
 
 def _name(path: Any) -> str | bytes:
-    """What soundfile opens; by itself it encodes a name strictly, and refuses one that is no valid UTF-8."""
+    """What soundfile opens; by itself it encodes a name strictly, and refuses one that is not valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 

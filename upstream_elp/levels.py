@@ -35,7 +35,7 @@ class Levels:
         """Look at the samples of a file or wave; the first one that is too loud is a Python warning."""
         if level := excess(wav):
             if not self.peaks:
-                warnings.warn(told({str(name): level}), LevelWarning, stacklevel=2)
+                warnings.warn(sentence({str(name): level}), LevelWarning, stacklevel=2)
             self.peaks[str(name)] = level
 
     def take(self) -> dict[str, float]:
@@ -56,7 +56,7 @@ def excess(wav: np.ndarray) -> float:
     return peak if LOUDEST < peak < np.inf else 0.0
 
 
-def told(peaks: Mapping[str, float], *, shown: int = _SHOWN) -> str:
+def sentence(peaks: Mapping[str, float], *, shown: int = _SHOWN) -> str:
     """One sentence that names the files; empty where there is none."""
     if not peaks:
         return ""

@@ -22,7 +22,7 @@ SLACK = 8 * 1152
 
 
 def samples_of_frames(file: IO[bytes]) -> int:
-    """Samples per channel of the frames that follow each other from the start of a file, tags before them left out."""
+    """Samples per channel of the frames at the start of a file, after its tags."""
     file.seek(0)
     content = file.read()
     place, total = _after_tag(content), 0

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from upstream_elp.audio import SAMPLE_RATE
 from upstream_elp.errors import counted
-from upstream_elp.levels import LevelWarning, told
+from upstream_elp.levels import LevelWarning, sentence
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
 from upstream_elp.prepare.report import Problem, problem_lines
@@ -151,7 +151,7 @@ def measure(survey: Survey, options: Options) -> Findings:
             warnings.simplefilter("ignore", LevelWarning)  # said already
             survey.deeper(survey, options.jobs)
     if loud := {file: headers[file].peak for file in every if headers[file].peak}:
-        survey.warnings.append(told(loud))
+        survey.warnings.append(sentence(loud))
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]
     if long:
         what = counted(len(long), "file is", "files are")
@@ -172,8 +172,8 @@ def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
         found = [problem for problem in found if problem.kind != "channels"]
     need = survey.needs.get(file)
     if not found and need is not None and header.samples < need.samples:
-        sentence = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
-        found.append(Problem(need.kind, file, sentence))
+        fault = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
+        found.append(Problem(need.kind, file, fault))
     return found
 
 

@@ -82,14 +82,14 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
 @contextlib.contextmanager
 def _levels_told() -> Iterator[None]:
     """Say once, after the answers, which files were far too loud, and not at each of them."""
-    from upstream_elp.levels import LEVELS, LevelWarning, told
+    from upstream_elp.levels import LEVELS, LevelWarning, sentence
 
     LEVELS.take()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LevelWarning)
         yield
-    if sentence := told(LEVELS.take()):
-        click.echo(f"WARNING: {sentence}", err=True)
+    if loud := LEVELS.take():
+        click.echo(f"WARNING: {sentence(loud)}", err=True)
 
 
 def _inputs(files: Sequence[str], options: dict[str, Any]) -> tuple[list[tuple[str, str]] | None, list[str]]:

@@ -83,7 +83,7 @@ class TrainedModel:
         if isinstance(files, str | os.PathLike | Tensor | np.ndarray):
             return next(self.answers([files]))
         if not isinstance(files, Iterable):
-            raise ElpError(f"{shown(files)} is no audio file; give a path, the samples of a wave, or a list of these")
+            raise ElpError(f"{shown(files)} is not an audio file; give a path, samples, or a list of these")
         return list(self.answers(files, batch_size=batch_size))
 
     def answers(self, files: Iterable[Item], *, batch_size: int = 1, on_bad: OnBad | None = None) -> Iterator[Any]:

@@ -46,7 +46,9 @@ def _of_array(item: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(item)
     except (ValueError, TypeError, RuntimeError) as error:  # lists of lists of several lengths, foreign arrays
-        raise AudioError(f"{name} is no array of numbers ({' '.join(str(error).split())}); {_WANTED}", name) from error
+        raise AudioError(
+            f"{name} is not an array of numbers ({' '.join(str(error).split())}); {_WANTED}", name
+        ) from error
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
         raise AudioError(f"{name} is an array of which some samples are masked; fill or remove them", name)
     if array.dtype.kind != "f":
