@@ -58,6 +58,9 @@ BAD_WAVES = {
     "none": ([], "the batch holds no waves"),
     "one": (torch.zeros(4000), r"expected a list of waves, each a tensor .*, got one of the shape \(4000,\)"),
     "a path": ("a.wav", "expected a list of waves, each a tensor .*, got a str"),
+    "float64": ([torch.zeros(900).double()], "wave 0 of the batch has the type torch.float64; expected torch.float32"),
+    "float16": ([torch.zeros(900).half()], "wave 0 of the batch has the type torch.float16; expected torch.float32"),
+    "integers": ([torch.zeros(900).short()], "wave 0 of the batch has the type torch.int16; expected torch.float32"),
     "paths": (["a.wav"], "wave 0 of the batch is a str; expected a tensor of shape"),
 }
 

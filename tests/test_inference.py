@@ -22,6 +22,7 @@ from downstream_heads.common.scorer import UtteranceScorer
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_sv.embedding import Embedder
 from tests import toy_corpora
+from tests.test_audio_formats import of_unknown_length, with_sizes, written
 from tests.test_commands import elp
 from tests.test_wrong_input import MARK, OBJECT, Bomb
 from tests.toys import tiny_backbone
@@ -220,7 +221,7 @@ def test_a_wave_is_answered_as_its_file(task, world):
     assert not any(p.requires_grad for m in (model.upstream, model.featurizer, model.predictor) for p in m.parameters())
     for problem, wave in {
         "(1, 40000)": samples[None, :],
-        "torch.int16": (samples * 1000).astype(np.int16),
+        "int16": (samples * 1000).astype(np.int16),
         "only 100 samples": samples[:100],
         "NaN or infinite": samples * np.float32("nan"),
     }.items():
@@ -414,6 +415,34 @@ def test_a_bad_file_stops_with_its_path_or_is_skipped_and_listed(world, tmp_path
     assert f"{len(problems)} files skipped; 2 of {len(problems) + 2} answers given" in err
     status, out, err = infer(place, "cut.wav", *backbone, "--skip-bad-files", monkeypatch=monkeypatch, capsys=capsys)
     assert status == 2 and "none of the files could be used" in err and not out
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_headers_as_pipes_write_them_and_codings_that_cannot_seek(task, world, tmp_path, monkeypatch, capsys):
+    wav = (toy_corpora.tone(seconds=2.5) * 32768).astype(np.int16)
+    (tmp_path / "plain.flac").write_bytes(written(wav, "FLAC", "PCM_16"))
+    (tmp_path / "pipe.flac").write_bytes(of_unknown_length(written(wav, "FLAC", "PCM_16")))
+    (tmp_path / "crash.wav").write_bytes(with_sizes(written(wav, "WAV", "PCM_16"), riff=0, data=0))
+    (tmp_path / "gsm.wav").write_bytes(written(wav, "WAV", "GSM610"))
+    names = ("plain.flac", "pipe.flac", "crash.wav", "gsm.wav")
+    words = (world.folder[task], *names, "--backbone", world.backbone, "--format", "json")
+    words += ("--embeddings",) if task == "elp_sv" else ()
+    status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 0, err
+    plain, *others = json.loads(out)["answers"]
+    assert {**others[0], "file": ""} == {**others[1], "file": ""} == {**plain, "file": ""}
+    assert others[2]["file"] == "gsm.wav"
+
+
+@pytest.mark.parametrize("task", ["elp_ic", "elp_sv"])
+def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, monkeypatch, capsys):
+    for name in ("a.wav", "b.wav"):
+        wav = toy_corpora.tone(seconds=2.5) * 32768
+        soundfile.write(tmp_path / name, wav, 16000, subtype="FLOAT")
+    words = (world.folder[task], "a.wav", "b.wav", "--backbone", world.backbone)
+    status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 0 and "a.wav" in out
+    assert err.count("beyond ±2") == 1 and "WARNING: 2 files hold samples beyond ±2: a.wav (up to " in err
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):

@@ -19,6 +19,7 @@ from upstream_elp.sox import (
     read_int32,
     run_chain,
     superb_sv_effects,
+    tensor_to_int32,
 )
 
 RATE = 16000
@@ -244,3 +245,9 @@ def test_float_files_are_read_as_sox_reads_them(tmp_path, subtype):
     command = ["sox", "-V1", str(path), "-t", "s32", "-"]
     expected = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.int32)
     assert np.array_equal(read_int32(path)[0][0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_floats_of_any_precision_are_taken(dtype):
+    wav = (torch.arange(-64, 64) / 64).repeat(8)  # exact in eight bits
+    assert np.array_equal(tensor_to_int32(wav.to(dtype).requires_grad_()), tensor_to_int32(wav))

@@ -1,33 +1,30 @@
 """Reads one audio file into a tensor, and says in one sentence what is wrong with it when that fails.
 
-Decoding is libsndfile's (wav, flac and what else it knows), resampling is soxr's. A frozen backbone needs at least one
+Decoding is libsndfile's (see :mod:`upstream_elp.decoding`), resampling is soxr's. A frozen backbone needs at least one
 frame of its convolutional front end, hence the smallest length of 400 samples (25 ms at 16 kHz): a shorter utterance
 passes silently inside a batch, with a wrong padding mask, so it is refused here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
+from upstream_elp.decoding import Decoder, Dtype, Undecodable, decoding
 from upstream_elp.errors import AudioError, ElpError, counted
+from upstream_elp.levels import LEVELS
 
 SAMPLE_RATE = 16000
 """Rate in Hz that every backbone of S3PRL expects."""
 MIN_SAMPLES = 400
 """Receptive field, in samples, of one frame of the wav2vec 2.0 front end that all supported backbones share."""
-STREAMED = 0x7FFF_0000
-"""Sizes in a wav header from here on mean "unknown": a program that writes to a pipe cannot fill them in later."""
-SYSTEM_ERROR = 2
-"""libsndfile's SF_ERR_SYSTEM."""
-UNKNOWN_FORMAT = (1, 4, 18)
-"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT, SF_ERR_UNSUPPORTED_ENCODING and SFE_UNIMPLEMENTED."""
 CHANNEL_RULES = ("error", "mean", "first")
 
 PathLike = str | os.PathLike[str]
@@ -73,9 +70,7 @@ def load_audio(
     return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
 
 
-def read_samples(
-    path: PathLike, *, dtype: Literal["float32", "float64", "int32"] = "float32"
-) -> tuple[np.ndarray, int]:
+def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarray, int]:
     """Decodes a whole file without any conversion.
 
     Args:
@@ -88,80 +83,38 @@ def read_samples(
     Raises:
         ElpError: the file is missing, cannot be decoded, or ends before its header says.
     """
-    try:
-        _check_exists(path)
-        with soundfile.SoundFile(_name(path)) as file:
-            wav, rate, announced = file.read(dtype=dtype, always_2d=True), file.samplerate, file.frames
-            exact = file.format != "MP3"  # whose length may be an estimate
-        if wav_is_cut(path) or (exact and len(wav) < announced):
-            raise AudioError(
-                f"{path} is cut off: its header announces more samples than it holds; replace the file", path
-            )
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw needs parameters
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        wav, rate = file.samples(dtype), file.samplerate
+    LEVELS.note(wav, path)
     return wav, rate
 
 
-def wav_is_cut(path: PathLike) -> bool:
-    """Whether a wav file holds less audio than its header announces; libsndfile silently reads what is there."""
-    with Path(path).open("rb") as file:
-        start = file.read(12)
-        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
-            return False
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                return os.fstat(file.fileno()).st_size < file.tell() + size < file.tell() + STREAMED
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return False
-
-
 def audio_length(path: PathLike) -> int:
-    """Number of samples per channel, from the header alone.
+    """Number of samples per channel that `read_samples` gives: from the header where it can be trusted, else counted.
 
     Raises:
         ElpError: the file is missing or is no audio file.
     """
-    return int(_info(path).frames)
+    with _opened(path) as file:
+        return file.length()
 
 
 def audio_subtype(path: PathLike) -> str:
     """How the samples are coded, in libsndfile's words (`PCM_16`, `FLOAT`, …), from the header alone."""
-    return _info(path).subtype
+    with _opened(path) as file:
+        return file.subtype
 
 
-def _info(path: PathLike) -> Any:
-    try:
-        _check_exists(path)
-        return soundfile.info(_name(path))
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _name(path: PathLike) -> str | bytes:
-    """What soundfile opens; by itself it encodes a name strictly, and refuses one that is no valid UTF-8."""
-    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
-
-
-def _check_exists(path: PathLike) -> None:
+@contextlib.contextmanager
+def _opened(path: PathLike) -> Iterator[Decoder]:
     if not Path(path).is_file():
         raise AudioError(f"{path} is not a file; check the corpus root and the list that names this audio file", path)
-
-
-def _unreadable(path: PathLike, error: Exception) -> AudioError:
-    return AudioError(f"{path} cannot be decoded as audio: {why_unreadable(error)}; replace the file", path)
-
-
-def why_unreadable(error: Exception) -> str:
-    """What is wrong with a file that libsndfile does not read, with the library's own reason in brackets."""
-    reason = getattr(error, "error_string", None) or error  # soundfile's whole text repeats the path, as bytes
-    reason = " ".join(str(reason).split()).removeprefix("Error : ").rstrip(".")
-    code = getattr(error, "code", None)
-    if code == SYSTEM_ERROR or isinstance(error, OSError):
-        return f"it cannot be opened ({reason})"
-    if code in UNKNOWN_FORMAT or isinstance(error, TypeError):
-        return f"it is damaged or of no format that is known here ({reason})"
-    return f"it is cut off or damaged ({reason})"
+    try:
+        with decoding(path) as file:
+            yield file
+    except Undecodable as error:
+        sentence = f"{path} cannot be decoded as audio: {error.with_advice('replace the file')}"
+        raise AudioError(sentence, path) from error
 
 
 def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:

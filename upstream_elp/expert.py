@@ -147,28 +147,32 @@ class ElpExpert(nn.Module):
 
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
         """Return the lengths in samples, shape (batch,), on the CPU."""
-        shortest = self.injection.min_samples
         if not isinstance(wavs, list | tuple):
             given = f"one of the shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
             raise ElpError(f"expected a list of waves, each a tensor of shape (samples,), got {given}")
         if not wavs:
             raise ElpError("the batch holds no waves")
         for index, wav in enumerate(wavs):
-            if not isinstance(wav, Tensor):
-                raise ElpError(
-                    f"wave {index} of the batch is a {type(wav).__name__}; expected a tensor of shape (samples,)"
-                )
-            if wav.dim() != 1:
-                raise ElpError(f"wave {index} of the batch has the shape {tuple(wav.shape)}; expected (samples,)")
-            if len(wav) < shortest:
-                raise ElpError(
-                    f"wave {index} of the batch has {len(wav)} samples; the backbone needs at least {shortest}"
-                )
+            if problem := self._problem(wav):
+                raise ElpError(f"wave {index} of the batch {problem}")
         finite = torch.stack([torch.isfinite(wav).all() for wav in wavs])
         if not bool(finite.all()):
             index = int((~finite).nonzero()[0])
             raise ElpError(f"wave {index} of the batch holds samples that are not finite numbers (NaN or infinity)")
         return torch.tensor([len(wav) for wav in wavs])
+
+    def _problem(self, wav: Any) -> str:
+        """What is wrong with one wave, to be said of it; empty if nothing is."""
+        if not isinstance(wav, Tensor):
+            return f"is a {type(wav).__name__}; expected a tensor of shape (samples,)"
+        if wav.dim() != 1:
+            return f"has the shape {tuple(wav.shape)}; expected (samples,)"
+        if len(wav) < self.injection.min_samples:
+            return f"has {len(wav)} samples; the backbone needs at least {self.injection.min_samples}"
+        weights = next(self.backbone.parameters()).dtype
+        if wav.dtype != weights and not (wav.is_floating_point() and torch.is_autocast_enabled(wav.device.type)):
+            return f"has the type {wav.dtype}; expected {weights} samples in [-1, 1]"
+        return ""
 
     def _warn_if_untrained(self) -> None:
         """Say once that untrained adapters are used without gradients, after the host's own probe pass."""

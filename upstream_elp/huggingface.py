@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from upstream_elp.errors import ElpError, counted, shown
+from upstream_elp.foreign import recognised, recognised_in
 from upstream_elp.safe_load import why_refused
 from upstream_elp.sites import HUB_PREFIX
 
@@ -176,7 +177,8 @@ def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ElpError(f"{path} is not a readable JSON file ({' '.join(str(error).split())[:100]})") from error
+        reason = recognised(path) or f"{' '.join(str(error).split())[:100]}"
+        raise ElpError(f"{path} is not a readable JSON file: {reason}") from error
     if not isinstance(found, dict):
         raise ElpError(f"{path} must hold a JSON object")
     return found
@@ -199,6 +201,7 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if isinstance(error, pickle.UnpicklingError):
             reason = why_refused(error)
+        reason = recognised_in(place.removeprefix(HUB_PREFIX), ".safetensors", ".bin") or reason
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
         count = counted(len(missing), "tensor")

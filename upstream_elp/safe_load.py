@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from upstream_elp.errors import ElpError, shown
+from upstream_elp.foreign import recognised
 
 
 def load_safely(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") -> Any:
@@ -30,7 +31,9 @@ def load_safely(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") 
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except Exception as error:  # read as a pickle, a text file raises IndexError, KeyError, struct.error and others
-        problem = f"{path} is not a checkpoint that can be loaded safely: {why_refused(error)}"
+        found = recognised(path)
+        reason, hint = found or (why_refused(error), hint)
+        problem = f"{path} is not a checkpoint that can be loaded safely: {reason}"
         raise ElpError(f"{problem}; {hint}" if hint else problem) from error
 
 

@@ -143,16 +143,17 @@ def read_int32(path: PathLike) -> Audio:
 
 def tensor_to_int32(wav: torch.Tensor) -> np.ndarray:
     """float in [-1, 1], int16 or int32 -> int32 of the same shape."""
-    samples = wav.detach().cpu().numpy()
+    floats = wav.is_floating_point()  # of any precision, bfloat16 too, which NumPy does not know
+    samples = (wav.double() if floats else wav).detach().cpu().numpy()
     if samples.dtype == np.int32:
         return samples
     if samples.dtype == np.int16:
         return samples.astype(np.int32) << 16
-    if samples.dtype.kind != "f":
+    if not floats:
         raise ElpError(f"SoX effects take float, int16 or int32 samples, not {wav.dtype}; convert the tensor")
     if not np.isfinite(samples).all():
         raise ElpError("SoX effects got samples that are NaN or infinite; check the audio")
-    return _clip(samples.astype(np.float64) * FULL)
+    return _clip(samples * FULL)
 
 
 def int32_to_float32(wav: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
+from upstream_elp.foreign import recognised
 
 AGAIN = "copy or export the adapter again"
 
@@ -43,6 +44,8 @@ def read_tensors(path: Path, sha256: str, *, said_in: str) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
+        if found := recognised(path):
+            raise ElpError(f"{path} is not a readable safetensors file: {found}") from error
         reason = " ".join(str(error).split())
         raise ElpError(f"{path} is not a readable safetensors file ({reason}); {AGAIN}") from error
     check_sha256(path, sha256, said_in=said_in)
@@ -57,6 +60,8 @@ def check_sha256(path: Path, sha256: str, *, said_in: str) -> None:
     """
     _check_there(path)
     if sha256_of(path) != sha256:
+        if found := recognised(path):
+            raise ElpError(f"{path} is not a readable safetensors file: {found}")
         raise ElpError(f"{path} is damaged or was changed: its sha256 is not the one in {said_in}; {AGAIN}")
 
 

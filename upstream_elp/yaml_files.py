@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from upstream_elp.errors import ElpError
+from upstream_elp.foreign import recognised
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,6 +39,8 @@ def read_yaml(path: str | os.PathLike, *, name: str | None = None) -> Any:
     Raises:
         ElpError: a file that cannot be read, is no YAML, asks for a Python object, or states a key twice.
     """
+    if found := recognised(path):  # a Git LFS pointer is a text, and YAML
+        raise ElpError(f"{name or path} is not a readable YAML file: {found}")
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and numbers raise ValueError

@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tabulate import tabulate
 
 from upstream_elp.audio import SAMPLE_RATE
 from upstream_elp.errors import counted
+from upstream_elp.levels import LevelWarning, sentence
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
 from upstream_elp.prepare.report import Problem, problem_lines
@@ -60,6 +62,7 @@ class Survey:
         parts: the splits.
         problems: what is wrong, each in one sentence that names the file.
         remarks: what is worth knowing.
+        warnings: what a training would not fail at, but learn from.
         needs: files of which the head needs more samples than a backbone does.
         resample: whether other sample rates are converted.
         mix: whether several channels are accepted.
@@ -73,6 +76,7 @@ class Survey:
     parts: list[Part] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     needs: dict[str, Need] = field(default_factory=dict)
     resample: bool = False
     mix: bool = False
@@ -120,11 +124,13 @@ class Findings:
             "splits": [asdict(count) for count in self.counts],
             "problems": [{"kind": one.kind, "path": one.path, "text": one.text} for one in found.problems],
             "remarks": found.remarks,
+            "warnings": found.warnings,
         }
 
     def to_text(self, *, shown: int) -> str:
-        """For a reader: problems by kind, remarks, and the table of the splits at the end."""
+        """For a reader: problems by kind, warnings, remarks, and the table of the splits at the end."""
         lines = list(problem_lines(self.survey.problems, shown=shown))
+        lines += [f"WARNING: {text}" for text in self.survey.warnings]
         lines += [f"note: {text}" for text in self.survey.remarks]
         rows = [(one.split, one.utterances, f"{one.hours:.3f}", one.speakers, one.classes or "") for one in self.counts]
         table = tabulate(rows, headers=["split", "utterances", "hours", "speakers", "classes"], disable_numparse=True)
@@ -141,7 +147,11 @@ def measure(survey: Survey, options: Options) -> Findings:
     for file in every:
         survey.problems += _audio_problems(survey, file, headers[file])
     if options.decode and survey.deeper is not None:
-        survey.deeper(survey, options.jobs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LevelWarning)  # said already
+            survey.deeper(survey, options.jobs)
+    if loud := {file: headers[file].peak for file in every if headers[file].peak}:
+        survey.warnings.append(sentence(loud))
     long = [file for file in every if headers[file].seconds > LONG_SECONDS]
     if long:
         what = counted(len(long), "file is", "files are")
@@ -162,8 +172,8 @@ def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
         found = [problem for problem in found if problem.kind != "channels"]
     need = survey.needs.get(file)
     if not found and need is not None and header.samples < need.samples:
-        sentence = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
-        found.append(Problem(need.kind, file, sentence))
+        fault = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
+        found.append(Problem(need.kind, file, fault))
     return found
 
 

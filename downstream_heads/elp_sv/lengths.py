@@ -21,6 +21,7 @@ from tqdm import tqdm
 from downstream_heads.common.files import cache_dir, digest
 from downstream_heads.common.options import problem_list
 from downstream_heads.common.skips import SplitSkips
+from upstream_elp.decoding import RULES
 from upstream_elp.errors import AudioError, ElpError
 from upstream_elp.files import whole_file
 from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
@@ -58,7 +59,7 @@ def trimmed_lengths(
         ElpError: files are missing or unreadable; the first ones are listed.
     """
     states = _states(root, names, allow_missing=skip is not None)
-    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS)}.npz"
+    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS, RULES)}.npz"
     lengths = _known(states, _read(path))
     problems: dict[str, str] = {}
     if None in lengths.values():

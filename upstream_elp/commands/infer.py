@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,15 +67,29 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
 
     skip = on_bad if options["skip_bad_files"] else None
     told = []
-    try:
-        for answer in _answers(model, pairs, files, batch_size=options["batch_size"], on_bad=skip):
-            told.append(answer.to_dict())
-            if options["form"] == "text":
-                _tell(_line(answer))
-    except AudioError as error:
-        raise error.advising(ADVICE) from None  # which may be the same one
+    with _levels_told():
+        try:
+            for answer in _answers(model, pairs, files, batch_size=options["batch_size"], on_bad=skip):
+                told.append(answer.to_dict())
+                if options["form"] == "text":
+                    _tell(_line(answer))
+        except AudioError as error:
+            raise error.advising(ADVICE) from None  # which may be the same one
     document = {"task": model.task, "answers": told, "skipped": [{"file": f, "problem": p} for f, p in bad.items()]}
     _finish(document, options, asked=len(files) or len(pairs or []))
+
+
+@contextlib.contextmanager
+def _levels_told() -> Iterator[None]:
+    """Say once, after the answers, which files were far too loud, and not at each of them."""
+    from upstream_elp.levels import LEVELS, LevelWarning, sentence
+
+    LEVELS.take()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LevelWarning)
+        yield
+    if loud := LEVELS.take():
+        click.echo(f"WARNING: {sentence(loud)}", err=True)
 
 
 def _inputs(files: Sequence[str], options: dict[str, Any]) -> tuple[list[tuple[str, str]] | None, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.host import experiment, places
+from upstream_elp.levels import LevelWarning
 from upstream_elp.prepare.headers import Options
 
 if TYPE_CHECKING:
@@ -98,6 +100,9 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
         first = found.survey.problems[0].text
         what = counted(passed, "problem does", "problems do")
         notes.append(f"{task}: {what} not keep this run from starting, such as: {first}")
+    if found.survey.warnings:
+        notes += [f"WARNING: {text}" for text in found.survey.warnings]
+        warnings.simplefilter("ignore", LevelWarning)  # which each process that reads would add
     if plan.fresh and args.mode == "train":
         notes += _of_the_test(task, look)
     return notes

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
-from upstream_elp.errors import ElpError
+from upstream_elp.decoding import Undecodable, decoding
+from upstream_elp.errors import AudioError
+from upstream_elp.levels import LEVELS
 
 _STORED = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "DOUBLE": "float64"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
@@ -50,13 +51,14 @@ def load(
         ElpError: if the file is missing or is no readable audio.
     """
     try:
-        with soundfile.SoundFile(_handle(uri)) as file:
+        with decoding(uri) as file:
             dtype = "float32" if normalize else _STORED.get(file.subtype, "float32")
-            file.seek(min(max(frame_offset, 0), file.frames))
-            samples = file.read(num_frames, dtype=dtype, always_2d=True)  # (samples, channels)
+            count = None if num_frames < 0 else num_frames
+            samples = file.samples(dtype, start=max(frame_offset, 0), count=count)  # (samples, channels)
             rate = file.samplerate
-    except (OSError, soundfile.SoundFileError) as error:
+    except Undecodable as error:
         raise _unreadable(uri, error) from error
+    LEVELS.note(samples, uri)
     wav = torch.from_numpy(np.ascontiguousarray(samples.T if channels_first else samples))
     return wav, rate
 
@@ -68,20 +70,16 @@ def info(uri: Any, format: str | None = None, buffer_size: int = 4096, backend: 
         ElpError: if the file is missing or is no readable audio.
     """
     try:
-        head = soundfile.info(_handle(uri))
-    except (OSError, soundfile.SoundFileError) as error:
+        with decoding(uri) as file:
+            encoding = "FLAC" if file.format == "FLAC" else _encoding(file.subtype)
+            bits = _BITS.get(file.subtype, 0)
+            return AudioMetaData(file.samplerate, file.length(), file.channels, bits, encoding)
+    except Undecodable as error:
         raise _unreadable(uri, error) from error
-    encoding = "FLAC" if head.format == "FLAC" else _encoding(head.subtype)
-    return AudioMetaData(head.samplerate, head.frames, head.channels, _BITS.get(head.subtype, 0), encoding)
 
 
-def _unreadable(uri: Any, error: Exception) -> ElpError:
-    reason = getattr(error, "error_string", None) or error  # soundfile's whole text repeats the path
-    return ElpError(f"cannot read audio file {uri}: {str(reason).strip().rstrip('.')}; replace or remove the file")
-
-
-def _handle(uri: Any) -> Any:
-    return uri if hasattr(uri, "read") else str(uri)
+def _unreadable(uri: Any, error: Undecodable) -> AudioError:
+    return AudioError(f"cannot read audio file {uri}: {error.with_advice('replace or remove the file')}", uri)
 
 
 def _encoding(subtype: str) -> str:

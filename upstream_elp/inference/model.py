@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.errors import AudioError, ElpError, shown
+from upstream_elp.inference.waves import as_wave
 from upstream_elp.training.precision import Precision
 
-Item = str | os.PathLike | Tensor | np.ndarray
-"""An audio file, or its samples at 16 kHz of shape ``(samples,)``, floating-point in [-1, 1]."""
+Item = str | os.PathLike | Tensor | np.ndarray | Sequence[float]
+"""An audio file, or its samples at 16 kHz of shape ``(samples,)``, floating-point in [-1, 1]; see ``waves.py``."""
 OnBad = Callable[[str, ElpError], None]
 """Called with the name of what cannot be used, and why."""
 Progress = Callable[[list], Iterable]
@@ -81,6 +82,8 @@ class TrainedModel:
             raise ElpError(f"several files are given as one list: model([first, second]){other}")
         if isinstance(files, str | os.PathLike | Tensor | np.ndarray):
             return next(self.answers([files]))
+        if not isinstance(files, Iterable):
+            raise ElpError(f"{shown(files)} is not an audio file; give a path, samples, or a list of these")
         return list(self.answers(files, batch_size=batch_size))
 
     def answers(self, files: Iterable[Item], *, batch_size: int = 1, on_bad: OnBad | None = None) -> Iterator[Any]:
@@ -151,7 +154,7 @@ class TrainedModel:
         try:
             if isinstance(item, str | os.PathLike):
                 return self.predictor.read(item)
-            return self.predictor.prepare(torch.as_tensor(item), name)
+            return self.predictor.prepare(as_wave(item, name), name)
         except AudioError as error:
             raise error.advising(ADVICE) from None  # which may be the same one
 

@@ -6,22 +6,21 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import soundfile
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from upstream_elp.audio import SYSTEM_ERROR, wav_is_cut, why_unreadable
+from upstream_elp.decoding import CUT, FLOATS, RULES, Decoder, Undecodable, decoding
 from upstream_elp.files import cache_dir
+from upstream_elp.levels import excess
 
 CHUNK = 32  # files between two writes to the cache: what a kill can lose
 STAT_CHUNK = 2048  # files of which one thread asks size and time
-BLOCK = 1 << 16  # samples decoded at a time
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Header:
         channels: number of channels.
         decoded: whether every sample was decoded, not the header alone.
         error: why the file cannot be used; empty where it can.
+        peak: the largest magnitude where that is far beyond full scale, as far as the file was decoded; 0 elsewhere.
         passing: whether that is the file system's fault, which may pass, and not the file's.
     """
 
@@ -42,6 +42,7 @@ class Header:
     channels: int = 0
     decoded: bool = False
     error: str = ""
+    peak: float = 0.0
     passing: bool = False
 
     @property
@@ -78,13 +79,15 @@ class _Record:
 
     def dump(self) -> str:
         known = self.header
-        row = [self.path, self.size, self.mtime, known.samples, known.rate, known.channels, known.decoded]
-        return json.dumps([*row, known.error] if known.error else row) + "\n"
+        row = [RULES, self.path, self.size, self.mtime, known.samples, known.rate, known.channels, known.decoded]
+        return json.dumps([*row, known.error, known.peak] if known.error or known.peak else row) + "\n"
 
     @classmethod
     def parse(cls, row: list) -> "_Record":
-        path, size, mtime, samples, rate, channels, decoded, *error = row
-        return cls(path, size, mtime, Header(samples, rate, channels, decoded, *error))
+        rules, path, size, mtime, samples, rate, channels, decoded, *rest = row
+        if rules != RULES:
+            raise ValueError(f"what rules {rules} found is not used")
+        return cls(path, size, mtime, Header(samples, rate, channels, decoded, *rest))
 
 
 @lru_cache(maxsize=4)  # one start asks for every split of a corpus
@@ -149,7 +152,9 @@ def index_path(root: Path) -> Path:
 
 
 def read_header(path: Path, *, decode: bool = False) -> Header:
-    """Read one file's header, or every sample of it. A wav file that is cut off is found in both cases.
+    """Read one file's header, or every sample of it, as also where the header cannot be trusted.
+
+    A wav file that is cut off is found in both cases.
 
     Args:
         path: audio file of a format that libsndfile knows.
@@ -161,23 +166,30 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
     try:
         if not path.stat().st_size:
             return Header(error="the file has no bytes")
-        info = soundfile.info(str(path))
-        error = "it is cut off: its header promises more bytes than there are" if wav_is_cut(path) else ""
-        error = error or (_decode_error(path, frames=info.frames) if decode else "")
-    except soundfile.LibsndfileError as problem:
-        return Header(error=why_unreadable(problem), passing=problem.code == SYSTEM_ERROR)
+        with decoding(path) as file:
+            return _decoded(file) if decode or not file.counted else _announced(file)
+    except Undecodable as problem:
+        error = f"{problem}; {problem.advice}" if problem.advice else str(problem)
+        return Header(error=error, passing=problem.passing)
     except OSError as problem:
         return Header(error=problem.strerror or str(problem), passing=True)
-    return Header(info.frames, info.samplerate, info.channels, decode, error)
 
 
-def _decode_error(path: Path, *, frames: int) -> str:
-    total = 0
-    for block in soundfile.blocks(str(path), blocksize=BLOCK, dtype="float32"):
-        total += len(block)
-        if not np.isfinite(block).all():
-            return "it holds samples that are not finite"
-    return "" if total == frames else f"it is cut off: its header promises {frames} samples, {total} can be decoded"
+def _announced(file: Decoder) -> Header:
+    """What the header says; of floating-point audio the first second is looked at, which costs little."""
+    header = Header(int(file.frames), file.samplerate, file.channels)
+    if file.subtype not in FLOATS:
+        return header
+    return replace(header, peak=max(map(excess, file.blocks(limit=file.samplerate)), default=0.0))
+
+
+def _decoded(file: Decoder) -> Header:
+    total, peak, finite = 0, 0.0, True
+    for block in file.blocks():
+        total, peak = total + len(block), max(peak, excess(block))
+        finite = finite and bool(np.isfinite(block).all())
+    error = "" if finite else "it holds samples that are not finite"
+    return Header(total, file.samplerate, file.channels, True, CUT if file.ends_early(total) else error, peak)
 
 
 def read_headers(
