@@ -1,6 +1,7 @@
 """The experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
 import os
+import shlex
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -27,7 +28,7 @@ _SAME = (
 
 def states(folder: Path) -> list[Path]:
     """The ``states-N.ckpt`` of a folder by rising step."""
-    found = [path for path in folder.glob("states-*.ckpt") if path.stem.split("-")[-1].isdigit()]
+    found = [path for path in folder.glob("states-*.ckpt") if path.stem.split("-")[-1].isdecimal() and path.is_file()]
     return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
 
 
@@ -103,6 +104,12 @@ def loadable(flag: str, path: Path) -> None:
 def starter(ranks: int) -> str:
     """How a run of so many processes is started."""
     return f"torchrun --nproc_per_node {ranks} -m upstream_elp.run" if ranks > 1 else "elp run"
+
+
+def going_on(folder: Path, ranks: int) -> str:
+    """The command that goes on with an experiment, for a shell."""
+    place = shlex.quote(str(folder))
+    return f"`{starter(ranks)} -m train -a {f'--expdir={place}' if str(folder).startswith('-') else f'-p {place}'}`"
 
 
 def same_ranks(flag: str, path: Path, had: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 from typing import Any, NoReturn
 
 from upstream_elp.errors import ElpError
@@ -78,6 +79,13 @@ def s3prl(*, defaults: bool = True) -> Parser:
     for action in parser._actions:
         action.default = action.default if defaults else argparse.SUPPRESS
     return parser
+
+
+@functools.cache
+def texts() -> frozenset[str]:
+    """Names of S3PRL's arguments whose value is taken as it is written, such as a folder's name."""
+    actions = (action for action in s3prl()._actions if action.type is None and action.nargs is None)
+    return frozenset(action.dest for action in actions if isinstance(action.default, str | None))
 
 
 def help_text() -> str:

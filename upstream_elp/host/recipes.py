@@ -90,7 +90,7 @@ def adapter_names(args: Namespace) -> Sequence[str]:
         return []
     trained = Path(args.upstream_ckpt, ADAPTER_FILE) if args.upstream_ckpt else None
     if trained is not None and trained.is_file():
-        described = read_yaml(trained)
+        described = read_yaml(trained, by_hand=False)
         adapter = described.get("adapter") if isinstance(described, dict) else None
         return [str(adapter["name"])] if isinstance(adapter, dict) and "name" in adapter else [str(trained.parent)]
     return lineage(args.upstream_model_config)

@@ -96,8 +96,7 @@ class Job:
     def test_argv(self, checkpoint: Path) -> list[str]:
         """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
         split = TASKS[self.task].test
-        flags = ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
-        return [*flags, "-o", f"args.expdir={self.folder}"]
+        return ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
 
     def settings(self) -> dict[str, object]:
         """What must be equal for a result on disk to count as this run's; places and devices do not matter."""

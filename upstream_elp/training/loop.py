@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
-from upstream_elp.host.experiment import starter
+from upstream_elp.host.experiment import going_on
 from upstream_elp.structure import unwrapped
 from upstream_elp.training import build, ending, origin, progress, record, saving, stock_metrics
 from upstream_elp.training.batches import Epoch, check_split
@@ -379,7 +379,7 @@ class Training:
         if self.leads:
             self.bar.write(
                 f"elp: stopped by {request.name} after step {self.position.step} of {self.total}; go on with "
-                f"`{starter(record.ranks())} -m train -a -p {self.folder}`",
+                f"{going_on(self.folder, record.ranks())}",
                 file=sys.stderr,
             )
         return SystemExit(STOPPED)
