@@ -13,7 +13,11 @@ MODES = ("train", "evaluate", "inference")
 _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (("-m", "--mode"), {"choices": MODES, "required": True}, "what to do"),
     (("-u", "--upstream"), {"metavar": "NAME"}, "upstream; elp_* are ours, `elp doctor` lists them"),
-    (("-d", "--downstream"), {"metavar": "TASK"}, "task; elp_asr, elp_sv, elp_er, elp_ic or one of S3PRL's"),
+    (
+        ("-d", "--downstream"),
+        {"metavar": "TASK"},
+        "elp_asr, elp_sv (or sv), elp_er (er), elp_ic (ic) or S3PRL's",
+    ),
     (("-n", "--expname"), {"metavar": "NAME"}, "save in result/downstream/NAME"),
     (("-p", "--expdir"), {"metavar": "DIR"}, "save in DIR"),
     (("-f", "--upstream_trainable"), {"action": "store_true"}, "train the upstream (elp_*: its adapters)"),

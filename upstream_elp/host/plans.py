@@ -85,6 +85,7 @@ def complete(plan: Plan) -> None:
         ElpError: naming the flag that is wrong.
     """
     _use_clone(plan.script)
+    _name_task(plan)
     _place(plan)
     if not _resumed(plan):
         _fresh(plan)
@@ -99,6 +100,15 @@ def complete(plan: Plan) -> None:
         raise ElpError(
             f"-m {plan.args.mode} needs a trained checkpoint; give it with -e, or with -i beside -u, -d and -c"
         )
+
+
+def _name_task(plan: Plan) -> None:
+    """Give one of our tasks its whole name."""
+    given = plan.args.downstream
+    name = places.task_name(given, others=places.stock_tasks())
+    if name != given:
+        plan.argv += ["-d", name]  # of two, the last one counts
+        plan.args.downstream = plan.given.downstream = name
 
 
 def _place(plan: Plan) -> None:

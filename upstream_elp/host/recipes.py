@@ -1,7 +1,7 @@
 """Task configurations that state only what differs.
 
-``base`` names what a file starts from: a packaged task (``elp_asr``), a recipe of ``recipes/tasks`` (``asr_reference``)
-or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is another one (of an
+``base`` names what a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe of ``recipes/tasks``
+(``asr_reference``) or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is another one (of an
 optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what differs by adapter
 preset, such as the learning rates; the entry of the run's own adapter is merged last.
 """
@@ -131,4 +131,6 @@ def _find(base: Any, path: Path) -> Path:
         return known[base]
     if isinstance(base, str) and (path.parent / base).is_file():
         return path.parent / base
+    if isinstance(base, str) and (task := places.task_name(base)) in known:
+        return known[task]
     raise ElpError(f"-c {path}: unknown base {shown(base)}; name one of {', '.join(known)}, or a file")
