@@ -20,7 +20,7 @@ import click
 
 from upstream_elp.cli import told_in_one_line
 from upstream_elp.downloads import failed_download
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, sentence_of
 from upstream_elp.host import flags
 from upstream_elp.ranks import ranks
 
@@ -112,7 +112,7 @@ def _one_sentence() -> Iterator[None]:
         yield
     except ElpError as error:
         _close_progress_bars()
-        raise ElpError(str(error).split(f"{type(error).__name__}: ")[-1].strip()) from error
+        raise ElpError(sentence_of(error)) from error
     except (KeyError, OSError) as error:
         told = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _told(error)
         if told is None:

@@ -1,9 +1,9 @@
 """Task configurations that state only what differs.
 
 ``base`` names what a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe of ``recipes/tasks``
-(``asr_reference``) or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is another one (of an
-optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what differs by adapter
-preset, such as the learning rates; the entry of the run's own adapter is merged last.
+(``asr_reference``) or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is
+another one (of an optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what
+differs by adapter preset, such as the learning rates; the entry of the run's own adapter is merged last.
 """
 
 from __future__ import annotations
