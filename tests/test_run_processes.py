@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -321,6 +322,41 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
     assert done.returncode == 1 and f"elp: error: {told}" in done.stderr, done.stderr[-3000:]
     assert "Connection closed by peer" not in done.stderr
     assert (tmp_path / "exp" / "states-4.ckpt").is_file() == (fault == "nan")
+
+
+@pytest.mark.slow
+def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_saved(tmp_path):
+    """Whichever rank it is; the run that goes on equals one that had the good file from the start."""
+    from tests import toy_corpora
+    from tests.test_skips import break_late
+    from tests.training_tools import assert_same
+
+    root = toy_corpora.fluent_speech_commands(tmp_path / "data")
+    steps = "config.runner.total_steps=6,,config.runner.save_step=50,,config.runner.eval_step=50"
+    steps += ",,config.runner.gradient_accumulate_steps=1,,config.downstream_expert.datarc.num_workers=0"
+    steps += ",,config.downstream_expert.datarc.train_batch_size=1"
+    words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic --device cpu".split()
+    start = [*TORCHRUN, "-m", "upstream_elp.run", *words, "--data", str(tmp_path / "data"), "-a", "-o", steps]
+    straight = call([*start, "-p", str(tmp_path / "straight")])
+    assert straight.returncode == 0, straight.stderr[-3000:]
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    expected = torch.load(tmp_path / "straight" / "states-6.ckpt")
+    for number in (0, 5):
+        bad, exp = sorted(root.rglob("train-*.wav"))[number], tmp_path / f"exp{number}"
+        good = bad.read_bytes()
+        break_late(bad)
+        done = call([*start, "-p", str(exp)], seconds=120)
+        assert done.returncode == 1 and "Connection closed by peer" not in done.stderr, done.stderr[-3000:]
+        (saved,) = exp.glob("states-*.ckpt")
+        again = f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {exp}`"
+        told = f"elp: error: {bad} .*; {saved.name} is saved, from which {again} goes on"
+        assert re.search(told, done.stderr), done.stderr[-3000:]
+        bad.write_bytes(good)
+        done = call([*start, "-p", str(exp)])
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = torch.load(exp / "states-6.ckpt")
+        for key in ("Upstream", "Featurizer", "Downstream", "Optimizer", "Random"):
+            assert_same(expected[key], found[key], key)
 
 
 @pytest.mark.slow
