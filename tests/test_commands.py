@@ -124,7 +124,7 @@ def test_params_as_json(monkeypatch, capsys):
         (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
-        (("check", "-d", "asr"), "-d asr: only elp_asr, elp_er, elp_ic, elp_sv can be checked; name one of them"),
+        (("check", "-d", "ks"), "-d ks: only elp_asr, elp_er, elp_ic, elp_sv can be checked; name one of them"),
         (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
         (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),

@@ -187,10 +187,26 @@ def test_override_sets_arguments_and_nested_keys():
     assert config == {"runner": {"total_steps": 7}, "a": {"b": {"c": [1, 2]}}}
 
 
+@pytest.mark.parametrize("folder", ["exp/[12]", "[12]", "{a,b}", "2024", "1e3", "007", "None!", "(a)", "a=b", "true"])
+def test_a_folder_in_an_override_is_what_it_is_called(folder):
+    args = argparse.Namespace(expdir="a", upstream_ckpt="b", upstream_layer_selection=None)
+    override(f"args.upstream_layer_selection=3,,args.expdir={folder},,args.upstream_ckpt=None", args, {})
+    assert vars(args) == {"expdir": folder, "upstream_ckpt": None, "upstream_layer_selection": 3}
+
+
+def test_quotes_keep_what_separates_assignments():
+    args, config = argparse.Namespace(expdir="a"), {}
+    override("args.expdir='x,,y=1',,config.a=\"p,,q\",,config.b={c: 'r,,s'},,config.d=it's,,config.e=1", args, config)
+    assert args.expdir == "x,,y=1"
+    assert config == {"a": "p,,q", "b": {"c": "r,,s"}, "d": "it's", "e": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("config.runner", "is no assignment"),
+        ("args.expdir=x,,y", "'y' is no assignment; .*a value that holds ,, in quotes"),
+        ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML takes for a text; write -0\.5"),
         ("runner.total_steps=1", "is no assignment"),
         ("args=1", "is no assignment"),
         ("args.expdri=1", "did you mean expdir"),

@@ -277,15 +277,65 @@ def test_another_preset_beside_a_checkpoint_is_refused(trained, adapted):
         assert plan(f"{words} {same}", **trained).args.past_exp == adapted
 
 
+TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+def set_ranks(monkeypatch, **changes):
+    """The variables that torchrun sets, with changes; None is not set."""
+    for name, value in {**TORCHRUN, **changes}.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"RANK": None}, "WORLD_SIZE is 2, but RANK is not set; start with `torchrun .*; .* unset WORLD_SIZE"),
+        ({"WORLD_SIZE": None}, "RANK is 1, but WORLD_SIZE is not set; start with `torchrun .*; .* unset RANK"),
+        ({"WORLD_SIZE": None, "RANK": "0"}, "RANK is 0, but WORLD_SIZE is not set"),
+        ({"RANK": "2"}, "RANK is 2, but WORLD_SIZE is 2: the ranks of 2 processes count from 0"),
+        ({"WORLD_SIZE": "1"}, "RANK is 1, but WORLD_SIZE is 1: the ranks of 1 process count from 0"),
+        *(({name: None}, f"WORLD_SIZE is 2 and RANK is 1, but {name} is not set") for name in [*TORCHRUN][2:]),
+        *(({name: ""}, f"but {name} is not set") for name in TORCHRUN),
+        *(
+            ({name: value}, f"{name} is '{value}', but must be a whole number (of at least|from 1 to 65535)")
+            for name in TORCHRUN
+            for value in ("two", "-1", "1.0", "1e1", "0x1")
+            if name != "MASTER_ADDR"
+        ),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', but must be a whole number of at least 1"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT is '65536', but must be a whole number from 1 to 65535"),
+    ],
+)
+def test_ranks_that_do_not_fit_together_are_one_sentence(changes, message, trained, monkeypatch):
+    set_ranks(monkeypatch, **changes)
+    with pytest.raises(ElpError, match=message) as caught:
+        plan(f"{NEW.replace('new', 'never')} --device cpu", **trained)
+    assert "\n" not in str(caught.value)
+    assert not Path(trained["root"], "never").exists()
+
+
+def test_a_local_rank_needs_the_others(trained, monkeypatch):
+    set_ranks(monkeypatch, **dict.fromkeys(TORCHRUN))
+    with pytest.raises(ElpError, match=r"--local_rank is 0, but WORLD_SIZE is not set; .* leave --local_rank out"):
+        plan(f"{NEW} --device cpu --local_rank 0", **trained)
+    set_ranks(monkeypatch, LOCAL_RANK=None)
+    assert plan(f"{NEW} --device cpu --local_rank 0", **trained).args.local_rank == 0
+
+
+@pytest.mark.parametrize("changes", [{"WORLD_SIZE": "1", "RANK": None}, {"WORLD_SIZE": "1", "RANK": "0"}])
+def test_one_process_needs_no_others(changes, trained, monkeypatch):
+    set_ranks(monkeypatch, **{**dict.fromkeys(TORCHRUN), **changes})
+    assert plan(f"{NEW} --device cpu", **trained).args.local_rank is None
+
+
 def test_ranks_come_from_torchrun(trained, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    set_ranks(monkeypatch)
     assert plan(f"{NEW} --device cpu", **trained).argv[-4:] == ["--local_rank", "1", "--backend", "gloo"]
     assert "--local_rank=1" in plan(f"{NEW} --local-rank=1", **trained).argv
 
 
 def test_going_on_with_another_number_of_ranks_is_refused(trained, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    set_ranks(monkeypatch)
     with pytest.raises(ElpError, match="was trained by 1 process, not by 2; go on with elp run"):
         plan("-m train -e {exp}", **trained)
     assert plan("-m evaluate -e {exp}", **trained).args.mode == "evaluate"

@@ -128,7 +128,7 @@ def adapter_sha256(folder: str | os.PathLike) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    raw = read_yaml(path)
+    raw = read_yaml(path, by_hand=False)
     if not isinstance(raw, Mapping):
         raise ElpError(f"{path} must hold a mapping; export the adapter again")
     known = ["format_version", "made_with", "backbone", "adapter", "tensors_sha256"]

@@ -37,6 +37,11 @@ class AudioError(ElpError):
         return AudioError(f"{fault}; {advice[self.option]}", self.path, option=self.option)
 
 
+def sentence_of(error: ElpError) -> str:
+    """Its sentence, without the traceback that torch puts before it where it comes from a data-loading process."""
+    return str(error).split(f"{type(error).__name__}: ")[-1].strip()
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxlevel = 3

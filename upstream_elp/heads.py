@@ -132,7 +132,7 @@ def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    raw = read_yaml(path)
+    raw = read_yaml(path, by_hand=False)
     if not isinstance(raw, Mapping):
         raise ElpError(f"{path} must hold a mapping; export the adapter again")
     for key in raw:

@@ -25,6 +25,11 @@ def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.6) 
     return figure, [list(row) for row in axes]
 
 
+def as_written(name: str) -> str:
+    """A name for a title or legend; matplotlib takes what stands between two dollar signs for a formula."""
+    return name.replace("$", r"\$")
+
+
 def legend_below(figure: Figure, axis: Axes) -> None:
     """One legend for all panels, from the lines of one of them."""
     handles, labels = axis.get_legend_handles_labels()

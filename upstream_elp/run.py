@@ -20,8 +20,9 @@ import click
 
 from upstream_elp.cli import told_in_one_line
 from upstream_elp.downloads import failed_download
-from upstream_elp.errors import ElpError
+from upstream_elp.errors import ElpError, sentence_of
 from upstream_elp.host import flags
+from upstream_elp.ranks import ranks
 
 if TYPE_CHECKING:
     from upstream_elp.host.plans import Plan
@@ -50,20 +51,21 @@ def run(argv: Sequence[str]) -> None:
 
 def _carry_out(plan: "Plan") -> None:
     """Look at the data, tell what was decided, and call S3PRL."""
-    from upstream_elp.host import compat, data, places, plans
+    from upstream_elp.host import compat, data, places
 
-    if plans.leads():
+    leads = ranks(plan.args.local_rank).leads
+    if leads:
         data.forget_skipped(plan)
         plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
     main_module = load_main(plan.script)
     copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
-    for note in [copy, *plan.notes] if plans.leads() else []:
+    for note in [copy, *plan.notes] if leads else []:
         click.echo(f"elp: {note}", err=True)
     try:
         with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
             main_module.main()
     finally:
-        if plan.skip_bad_files and plans.leads() and (warning := data.skipped(plan)):
+        if plan.skip_bad_files and leads and (warning := data.skipped(plan)):
             click.echo(f"elp: {warning}", err=True)
 
 
@@ -110,7 +112,7 @@ def _one_sentence() -> Iterator[None]:
         yield
     except ElpError as error:
         _close_progress_bars()
-        raise ElpError(str(error).split(f"{type(error).__name__}: ")[-1].strip()) from error
+        raise ElpError(sentence_of(error)) from error
     except (KeyError, OSError) as error:
         told = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _told(error)
         if told is None:

@@ -216,7 +216,9 @@ def _cell(row: dict[str, Any], column: str) -> str:
 
 
 def _named(names: str, valid: tuple[str, ...]) -> list[str]:
-    chosen = names.split(",")
+    from upstream_elp.host.places import task_name
+
+    chosen = [task_name(name) for name in names.split(",")]
     if unknown := [name for name in chosen if name not in valid]:
         raise click.UsageError(f"unknown {unknown[0]!r}; choose from {', '.join(valid)}")
     return chosen

@@ -14,7 +14,9 @@ from upstream_elp.files import check_writable
 
 
 @click.command()
-@click.option("-d", "--downstream", "task", required=True, metavar="TASK", help="elp_asr, elp_sv, elp_er or elp_ic.")
+@click.option(
+    "-d", "--downstream", "task", required=True, metavar="TASK", help="asr, sv, er or ic; elp_asr … is the same."
+)
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Task config. [default: the task's own]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: $ELP_DATA]")
 @click.option("-v", "--variant", help="Variant of the task, such as fold3 of elp_er.")
@@ -47,6 +49,7 @@ def check(
     from upstream_elp.prepare.files import write_json
     from upstream_elp.prepare.headers import Options
 
+    task = places.task_name(task)
     if task not in places.our_tasks():
         raise ElpError(f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them")
     if report is not None:

@@ -35,7 +35,7 @@ WIDTH = 192
     show_default=True,
     help="Family of the random backbone.",
 )
-@click.option("--tasks", default=",".join(TASKS), show_default=True)
+@click.option("--tasks", default=",".join(TASKS), show_default=True, help="Also as asr, sv, er, ic.")
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
 @click.option("--seed", default=0, show_default=True, help="Of training, corpora and backbone.")

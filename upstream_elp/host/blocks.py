@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from upstream_elp.errors import ElpError
+from upstream_elp.yaml_files import number_of
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
@@ -35,8 +36,9 @@ def check(content: Mapping[str, Any], *, where: str, ours: bool) -> None:
     problems = _top_level(content, ours=ours)
     if isinstance(content.get("runner"), Mapping):
         problems += _runner(content["runner"], ours=ours)
+    texts = [text for block in ("optimizer", "scheduler", "specaug") for text in _texts(block, content.get(block))]
     if isinstance(content.get("optimizer"), Mapping):
-        problems += _trained_by(content)
+        problems += texts or _trained_by(content)
     if isinstance(content.get("specaug"), Mapping):
         specaug = importlib.import_module("s3prl.downstream.specaug").SpecAug
         problems += _keys("specaug", content["specaug"], _options(specaug), required=())
@@ -70,7 +72,7 @@ _COUNT = (_count, "a whole number of at least 1")
 # what downstream/runner.py reads: whether it must be there, a test, and the test in words
 _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "total_steps": (True, *_COUNT),
-    "gradient_clipping": (True, _positive, "a number above 0 (1.0e+3, not 1e3)"),
+    "gradient_clipping": (True, _positive, "a number above 0"),
     "gradient_accumulate_steps": (True, *_COUNT),
     "log_step": (True, *_COUNT),
     "eval_step": (True, *_COUNT),
@@ -151,7 +153,7 @@ def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
         options = {**_options(classes[chosen]), **_options(factories[name])}
         problems = _keys("optimizer", block, {**options, "name": True})
     if "lr" in block and not _positive(block["lr"]):
-        problems.append(f"optimizer.lr is {block['lr']!r}, but must be a number above 0 (1.0e-4, not 1e-4)")
+        problems.append(f"optimizer.lr is {block['lr']!r}, but must be a number above 0")
     return problems
 
 
@@ -178,6 +180,16 @@ def _options(function: Callable) -> dict[str, bool]:
         for name, parameter in inspect.signature(function).parameters.items()
         if name not in given and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
+
+
+def _texts(where: str, value: Any) -> list[str]:
+    """Numbers in quotes, which would end in a traceback of the optimizer."""
+    if isinstance(value, Mapping):
+        return [text for key, item in value.items() for text in _texts(f"{where}.{key}", item)]
+    if isinstance(value, list | tuple):
+        return [text for index, item in enumerate(value) for text in _texts(f"{where}[{index}]", item)]
+    number = number_of(value) if isinstance(value, str) else None
+    return [f"{where} is {value!r}, but must be a number; write {number}, without quotes"] if number else []
 
 
 # messages ----------------------------------------------------------------------------------------------------------

@@ -159,10 +159,11 @@ def config(args: Namespace, script: Path | None) -> Path:
 
 
 def _same_task(args: Namespace, path: Path) -> None:
-    """Refuse a recipe of another task of ours: some have no key that the task lacks, and would train on."""
-    if recipes.names().get(args.config) != path or args.downstream not in places.our_tasks():
+    """Refuse a recipe of another task: some of ours have no key that the task lacks, and would train on."""
+    named = places.task_name(args.config)
+    if recipes.names().get(named) != path:
         return
-    task = args.config if args.config in places.our_tasks() else f"elp_{args.config.split('_')[0]}"
+    task = named if named in places.our_tasks() else places.task_name(named.split("_")[0])
     if task != args.downstream:
         raise ElpError(f"-c {args.config} is a recipe of -d {task}, not of -d {args.downstream}")
 
@@ -174,8 +175,8 @@ def recipe(flag: str, name: str) -> Path:
         ElpError: if there is none.
     """
     path, known = Path(name), recipes.names()
-    if not path.is_file() and name in known:
-        return known[name]
+    if not path.is_file() and (named := places.task_name(name)) in known:
+        return known[named]
     if not path.is_file():
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean the recipe {close[0]}?" if close else ""

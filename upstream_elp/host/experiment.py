@@ -1,6 +1,6 @@
 """The experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
-import os
+import shlex
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -27,7 +27,7 @@ _SAME = (
 
 def states(folder: Path) -> list[Path]:
     """The ``states-N.ckpt`` of a folder by rising step."""
-    found = [path for path in folder.glob("states-*.ckpt") if path.stem.split("-")[-1].isdigit()]
+    found = [path for path in folder.glob("states-*.ckpt") if path.stem.split("-")[-1].isdecimal() and path.is_file()]
     return sorted(found, key=lambda path: int(path.stem.split("-")[-1]))
 
 
@@ -105,22 +105,28 @@ def starter(ranks: int) -> str:
     return f"torchrun --nproc_per_node {ranks} -m upstream_elp.run" if ranks > 1 else "elp run"
 
 
-def same_ranks(flag: str, path: Path, had: int) -> None:
+def going_on(folder: Path, ranks: int) -> str:
+    """The command that goes on with an experiment, for a shell."""
+    place = shlex.quote(str(folder))
+    return f"`{starter(ranks)} -m train -a {f'--expdir={place}' if str(folder).startswith('-') else f'-p {place}'}`"
+
+
+def same_ranks(flag: str, path: Path, had: int, now: int) -> None:
     """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
 
     Args:
         flag: ``-a`` or ``-e``, for messages.
         path: the checkpoint.
         had: the number of ranks that trained it.
+        now: that of this run.
 
     Raises:
         ElpError: naming both numbers.
     """
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks != had:
+    if now != had:
         start = starter(had) + ("" if had > 1 else ", without torchrun")
         trained = counted(had, "process", "processes")
-        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {ranks}; go on with {start}")
+        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {now}; go on with {start}")
 
 
 def experiment_folder(args: Namespace) -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 from typing import Any, NoReturn
 
 from upstream_elp.errors import ElpError
@@ -12,7 +13,11 @@ MODES = ("train", "evaluate", "inference")
 _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (("-m", "--mode"), {"choices": MODES, "required": True}, "what to do"),
     (("-u", "--upstream"), {"metavar": "NAME"}, "upstream; elp_* are ours, `elp doctor` lists them"),
-    (("-d", "--downstream"), {"metavar": "TASK"}, "task; elp_asr, elp_sv, elp_er, elp_ic or one of S3PRL's"),
+    (
+        ("-d", "--downstream"),
+        {"metavar": "TASK"},
+        "elp_asr, elp_sv (or sv), elp_er (er), elp_ic (ic) or S3PRL's",
+    ),
     (("-n", "--expname"), {"metavar": "NAME"}, "save in result/downstream/NAME"),
     (("-p", "--expdir"), {"metavar": "DIR"}, "save in DIR"),
     (("-f", "--upstream_trainable"), {"action": "store_true"}, "train the upstream (elp_*: its adapters)"),
@@ -78,6 +83,13 @@ def s3prl(*, defaults: bool = True) -> Parser:
     for action in parser._actions:
         action.default = action.default if defaults else argparse.SUPPRESS
     return parser
+
+
+@functools.cache
+def texts() -> frozenset[str]:
+    """Names of S3PRL's arguments whose value is taken as it is written, such as a folder's name."""
+    actions = (action for action in s3prl()._actions if action.type is None and action.nargs is None)
+    return frozenset(action.dest for action in actions if isinstance(action.default, str | None))
 
 
 def help_text() -> str:

@@ -1,7 +1,8 @@
 """S3PRL's ``-o`` option, with literals instead of evaluated Python.
 
 ``args.NAME=VALUE,,config.PATH.TO.KEY=VALUE``: values are Python or YAML literals (numbers, quoted strings, lists,
-mappings, ``true``, ``null``), anything else is a string. Only the first ``=`` of an assignment separates.
+mappings, ``true``, ``null``), anything else is a string. Only the first ``=`` of an assignment separates, and no ``,,``
+in quotes does. An argument that S3PRL takes as it is written, such as a folder, stays so: ``[12]`` is no list there.
 """
 
 import ast
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 
 from upstream_elp.errors import ElpError
+from upstream_elp.host import flags
+from upstream_elp.yaml_files import parse_yaml
 
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
@@ -36,20 +39,59 @@ def parse(string: str) -> list[tuple[list[str], Any]]:
         ElpError: if an assignment has no ``=``, or does not begin with ``args.`` or ``config.``.
     """
     pairs = []
-    for assignment in filter(None, (part.strip() for part in string.split(",,"))):
+    for assignment in _assignments(string):
         key, equals, text = assignment.partition("=")
         keys = key.strip().split(".")
         if not equals or keys[0] not in ("args", "config") or len(keys) < 2 or not all(keys):
             raise ElpError(
                 f"-o: {assignment!r} is no assignment; write args.NAME=VALUE or config.PATH.TO.KEY=VALUE, "
-                "several of them joined by ,,"
+                "several of them joined by ,, and a value that holds ,, in quotes"
             )
-        pairs.append((keys, literal(text.strip())))
+        pairs.append((keys, _value(key.strip(), text.strip())))
     return pairs
 
 
-def literal(text: str) -> Any:
-    """Read a value: a Python literal, a YAML list or mapping, a YAML word, otherwise the text itself."""
+def _assignments(string: str) -> list[str]:
+    """Split at each ``,,`` that is not inside a value in quotes or brackets."""
+    parts, found = string.split(",,"), []
+    while parts:
+        heads = (",,".join(parts[:count]).strip() for count in range(1, len(parts) + 1))
+        taken = next((count for count, head in enumerate(heads, start=1) if _whole(head.partition("=")[2].strip())), 1)
+        found.append(",,".join(parts[:taken]).strip())
+        del parts[:taken]
+    return [assignment for assignment in found if assignment]
+
+
+def _whole(text: str) -> bool:
+    """Whether no quote or bracket with which a value begins is still open."""
+    if text[:1] not in ("'", '"', "[", "{"):
+        return True
+    try:
+        return literal(text) != text
+    except ElpError:
+        return False
+
+
+def _value(key: str, text: str) -> Any:
+    if key.removeprefix("args.") not in flags.texts() or not key.startswith("args."):
+        return literal(text, where=key)
+    try:
+        value = literal(text)
+    except ElpError:
+        return text
+    return value if value is None or isinstance(value, str) else text
+
+
+def literal(text: str, *, where: str = "") -> Any:
+    """Read a value: a Python literal, a YAML list or mapping, a YAML word, otherwise the text itself.
+
+    Args:
+        text: as it was written.
+        where: dotted key of the value, for messages.
+
+    Raises:
+        ElpError: a list or mapping that cannot be read, or with a number that YAML takes for something else.
+    """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -58,9 +100,12 @@ def literal(text: str) -> Any:
         return _WORDS[text.lower()]
     if text[:1] in ("[", "{"):
         try:
-            return yaml.safe_load(text)
+            value, misread = parse_yaml(text, where=where)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates raise ValueError
             raise ElpError(f"-o: cannot read the value {text!r}: unbalanced brackets or quotes") from error
+        if misread:
+            raise ElpError(f"-o: {'; '.join(misread)}")
+        return value
     return text
 
 

@@ -2,11 +2,14 @@
 
 import importlib.util
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
 
 OUR_TASKS = "downstream_heads"
+PREFIX = "elp_"
+"""What the name of each of our tasks begins with."""
 
 
 def s3prl_folder() -> Path:
@@ -38,6 +41,17 @@ def our_tasks_folder() -> Path:
 def our_tasks() -> list[str]:
     """The names of our downstream tasks."""
     return _experts(our_tasks_folder())
+
+
+def task_name(name: str, *, others: Container[str] = ()) -> str:
+    """The whole name of a task of ours, which may be given without ``elp_``; any other name as it is.
+
+    Args:
+        name: what a user wrote.
+        others: names that mean something else there: ``-d asr`` of ``elp run`` is S3PRL's own task.
+    """
+    whole = f"{PREFIX}{name}"
+    return whole if name not in others and whole in our_tasks() else name
 
 
 def stock_tasks() -> list[str]:

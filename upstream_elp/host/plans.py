@@ -13,6 +13,7 @@ import torch
 
 from upstream_elp.errors import ElpError
 from upstream_elp.host import blocks, checks, experiment, flags, places, recipes, register, resume
+from upstream_elp.ranks import ranks
 
 ADAPTER_FILE = "adapter_config.yaml"
 
@@ -84,6 +85,7 @@ def complete(plan: Plan) -> None:
         ElpError: naming the flag that is wrong.
     """
     _use_clone(plan.script)
+    _name_task(plan)
     _place(plan)
     if not _resumed(plan):
         _fresh(plan)
@@ -100,6 +102,15 @@ def complete(plan: Plan) -> None:
         )
 
 
+def _name_task(plan: Plan) -> None:
+    """Give one of our tasks its whole name."""
+    given = plan.args.downstream
+    name = places.task_name(given, others=places.stock_tasks())
+    if name != given:
+        plan.argv += ["-d", name]  # of two, the last one counts
+        plan.args.downstream = plan.given.downstream = name
+
+
 def _place(plan: Plan) -> None:
     """Choose device, rank and backend by what the machine has."""
     args = plan.args
@@ -107,9 +118,10 @@ def _place(plan: Plan) -> None:
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
         plan.argv += ["--device", args.device]
     kind = checks.device(args.device).type
-    if args.local_rank is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        args.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        plan.argv += ["--local_rank", str(args.local_rank)]
+    here = ranks(args.local_rank).local
+    if args.local_rank is None and here is not None:
+        args.local_rank = here
+        plan.argv += ["--local_rank", str(here)]
     if args.backend is None and args.local_rank is not None and kind == "cpu":
         plan.argv += ["--backend", "gloo"]
 
@@ -125,7 +137,7 @@ def _resumed(plan: Plan) -> bool:
         return False
     register()
     found = checks.checkpoint(flag, path)
-    old, config, ranks = experiment.saved(found)
+    old, config, had = experiment.saved(found)
     checks.name(f"{flag} {found}: -d", old.downstream, [*places.our_tasks(), *places.stock_tasks()])
     overridden = resume.overridden(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
@@ -140,7 +152,7 @@ def _resumed(plan: Plan) -> bool:
     if args.config:
         resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
-        experiment.same_ranks(flag, found, ranks)
+        experiment.same_ranks(flag, found, had, ranks(args.local_rank).world)
     checks.overridden(args.override, old, config)
     checks.machine(old)
     experiment.experiment_folder(old)
@@ -180,7 +192,7 @@ def _fresh(plan: Plan) -> None:
     if recipes.differs(path):
         args.config = str(recipes.write(folder, path, args))
         plan.argv += ["-c", args.config]
-    if args.mode == "train" and leads():
+    if args.mode == "train" and ranks(args.local_rank).leads:
         note = experiment.other_experiment(folder, final, content)
         plan.notes += [note] if note else []
 
@@ -263,7 +275,3 @@ def _use_clone(script: Path | None) -> None:
         raise ElpError(
             f"--script {script}: another s3prl, {places.s3prl_folder()}, is already imported in this process"
         )
-
-
-def leads() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0

@@ -1,9 +1,9 @@
 """Task configurations that state only what differs.
 
-``base`` names what a file starts from: a packaged task (``elp_asr``), a recipe of ``recipes/tasks`` (``asr_reference``)
-or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is another one (of an
-optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what differs by adapter
-preset, such as the learning rates; the entry of the run's own adapter is merged last.
+``base`` names what a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe of ``recipes/tasks``
+(``asr_reference``) or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is
+another one (of an optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what
+differs by adapter preset, such as the learning rates; the entry of the run's own adapter is merged last.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def adapter_names(args: Namespace) -> Sequence[str]:
         return []
     trained = Path(args.upstream_ckpt, ADAPTER_FILE) if args.upstream_ckpt else None
     if trained is not None and trained.is_file():
-        described = read_yaml(trained)
+        described = read_yaml(trained, by_hand=False)
         adapter = described.get("adapter") if isinstance(described, dict) else None
         return [str(adapter["name"])] if isinstance(adapter, dict) and "name" in adapter else [str(trained.parent)]
     return lineage(args.upstream_model_config)
@@ -131,4 +131,6 @@ def _find(base: Any, path: Path) -> Path:
         return known[base]
     if isinstance(base, str) and (path.parent / base).is_file():
         return path.parent / base
+    if isinstance(base, str) and (task := places.task_name(base)) in known:
+        return known[task]
     raise ElpError(f"-c {path}: unknown base {shown(base)}; name one of {', '.join(known)}, or a file")

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 
 from upstream_elp.errors import ElpError
 from upstream_elp.host import sound
+from upstream_elp.host.edits import Edit, edit
 
 _HUB_NAMES = ("HfFolder", "Repository")
 
@@ -34,6 +35,19 @@ class Later:
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(getattr(importlib.import_module("transformers"), self._name), attribute)
+
+
+def import_transformers_later() -> None:
+    for module, model in (("hf_hubert", "HubertModel"), ("hf_wav2vec2", "Wav2Vec2Model")):
+        names = sorted([model, "Wav2Vec2FeatureExtractor"])
+        later = ", ".join(f"_elp_later({name!r})" for name in names)
+        line = Edit(
+            f"from transformers import {', '.join(names)}",
+            f"{', '.join(names)} = {later}",
+            {"_elp_later": Later},
+            required=False,
+        )
+        edit(f"s3prl.upstream.{module}.expert", line)
 
 
 # torchaudio --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingfac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import extension, features, loading, mend, resume, running, stack
+from upstream_elp.host import extension, features, literal, loading, mend, resume, running, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
@@ -43,19 +43,6 @@ def _edit(module: str, *edits: Edit) -> Callable[[], None]:
 
 def _after(module: str, hook: Callable) -> Callable[[], None]:
     return lambda: after(module, hook)
-
-
-def _import_transformers_later() -> None:
-    for module, model in (("hf_hubert", "HubertModel"), ("hf_wav2vec2", "Wav2Vec2Model")):
-        names = sorted([model, "Wav2Vec2FeatureExtractor"])
-        later = ", ".join(f"_elp_later({name!r})" for name in names)
-        line = Edit(
-            f"from transformers import {', '.join(names)}",
-            f"{', '.join(names)} = {later}",
-            {"_elp_later": stack.Later},
-            required=False,
-        )
-        edit(f"s3prl.upstream.{module}.expert", line)
 
 
 def _map_checkpoints() -> None:
@@ -98,7 +85,7 @@ ITEMS = (
         "transformers at every start",
         "s3prl.hub imports two of its models, which takes longer than all the rest; they are imported when used",
         "s3prl that imports them when they are used",
-        _import_transformers_later,
+        stack.import_transformers_later,
     ),
     Item(
         "huggingface_hub.HfFolder and Repository",
@@ -245,6 +232,13 @@ ITEMS = (
                 required=False,
             ),
         ),
+    ),
+    Item(
+        "names of folders",
+        "checkpoints and SV's audio are looked for with glob, for which run[12] stands for run1 and run2: -a starts "
+        "anew, or goes on in another experiment",
+        "s3prl that escapes them",
+        literal.mend,
     ),
     Item(
         "time limit between ranks",

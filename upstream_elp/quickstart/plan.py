@@ -13,6 +13,7 @@ import yaml
 from upstream_elp.config import load_config, preset_names, recipes_dir
 from upstream_elp.errors import ElpError
 from upstream_elp.files import sha256_of
+from upstream_elp.host.places import task_name
 from upstream_elp.training.logs import METRICS
 
 EVALUATIONS = 3
@@ -96,8 +97,7 @@ class Job:
     def test_argv(self, checkpoint: Path) -> list[str]:
         """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
         split = TASKS[self.task].test
-        flags = ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
-        return [*flags, "-o", f"args.expdir={self.folder}"]
+        return ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
 
     def settings(self) -> dict[str, object]:
         """What must be equal for a result on disk to count as this run's; places and devices do not matter."""
@@ -123,7 +123,7 @@ def make_jobs(
         out: folder of the whole quickstart.
         data: folder that holds the corpora.
         backbone: checkpoint of the frozen model.
-        tasks: names of :data:`TASKS`.
+        tasks: names of :data:`TASKS`, with or without ``elp_``.
         methods: adapter presets.
         steps: optimizer steps per run, None for what the task's file says.
         seed: S3PRL's ``--seed``.
@@ -132,7 +132,7 @@ def make_jobs(
     Raises:
         ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
     """
-    check_names(tasks, methods)
+    tasks = check_names(tasks, methods)
     check_places(data, backbone)
     manifest = data / "manifest.json"
     data_id = sha256_of(manifest) if manifest.is_file() else str(data.resolve())
@@ -144,8 +144,13 @@ def make_jobs(
     return [_job(name, method, out, steps, shared) for method in sorted(methods, key=order.index) for name in tasks]
 
 
-def check_names(tasks: list[str], methods: list[str]) -> None:
-    """Raise an :class:`ElpError` for an unknown task or preset, none at all, or two whose runs would share a folder."""
+def check_names(tasks: list[str], methods: list[str]) -> list[str]:
+    """The tasks' whole names.
+
+    Raises:
+        ElpError: an unknown task or preset, none at all, or two whose runs would share a folder.
+    """
+    tasks = [task_name(name) for name in tasks]
     for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
         if not names:
             raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
@@ -161,6 +166,7 @@ def check_names(tasks: list[str], methods: list[str]) -> None:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
     for method in methods:
         load_config(method)
+    return tasks
 
 
 def _folder(method: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from upstream_elp.pictures import legend_below, panels, save
+from upstream_elp.pictures import as_written, legend_below, panels, save
 from upstream_elp.quickstart.plan import TASKS
 
 
@@ -25,7 +25,9 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
             axis = axes[row][column]
             shown = of_task[(of_task["what"] == "train loss") == is_loss]
             for method, line in shown.groupby("method", sort=False):
-                axis.plot(line["step"], line["value"], marker="" if is_loss else "o", markersize=4, label=method)
+                axis.plot(
+                    line["step"], line["value"], marker="" if is_loss else "o", markersize=4, label=as_written(method)
+                )
             axis.set_title(TASKS[task].title if is_loss else "")
             axis.set_ylabel(shown["what"].iloc[0] if len(shown) else "")
             axis.set_xlabel("" if is_loss else "optimizer step")
@@ -47,7 +49,9 @@ def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
         groups = list(weights[weights["task"] == task].groupby("method", sort=False))
         width = 0.8 / len(groups)
         for index, (method, bars) in enumerate(groups):
-            axis.bar(bars["layer"] + (index - (len(groups) - 1) / 2) * width, bars["weight"], width, label=method)
+            axis.bar(
+                bars["layer"] + (index - (len(groups) - 1) / 2) * width, bars["weight"], width, label=as_written(method)
+            )
         axis.set_title(TASKS[task].title)
         axis.set_xlabel("encoder layer (0: its input)")
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from upstream_elp.pictures import Axes, panels, save
+from upstream_elp.pictures import Axes, as_written, panels, save
 from upstream_elp.training.logs import Logs, metric_of
 
 Points = Mapping[int, float | None]
@@ -74,7 +74,7 @@ def plot_layer_weights(weights: Sequence[tuple[str, float]], path: Path, *, titl
         "encoder layer of the L-adapter" if kind == "L-adapter" else f"{kind} (0: input of the first layer)"
     )
     axis.set_ylabel("softmax weight")
-    axis.set_title(title, fontsize=9)
+    axis.set_title(as_written(title), fontsize=9)
     axis.tick_params(axis="x", labelsize=8)
     axis.set_ylim(0, 1.25 * max(weight for _, weight in weights))
     axis.legend(fontsize=8, loc="upper right")

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from tqdm import tqdm
 
 from upstream_elp import randomness
 from upstream_elp.errors import ElpError
-from upstream_elp.host.experiment import starter
+from upstream_elp.host.experiment import going_on
 from upstream_elp.structure import unwrapped
-from upstream_elp.training import build, ending, origin, progress, record, saving, stock_metrics
+from upstream_elp.training import build, ending, origin, progress, record, rescue, saving, stock_metrics
 from upstream_elp.training.batches import Epoch, check_split
 from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training.optim import Trainable
@@ -60,7 +61,14 @@ class Training:
         """The last line of the log, or the start."""
         self._looked = False
         self._failure: Exception | None = None
-        """What ended an evaluation; it is raised when the state has been saved."""
+        """What ended an evaluation or a log line; it is raised when the state has been saved."""
+        self.began = 0
+        """The step at which this process took the training up."""
+        self.saved: int | None = None
+        """The step of the last checkpoint to go on from that this process has written."""
+        self.mark: rescue.Mark | None = None
+        """Where the training can go back to if something ends it now; None while a step changes what is trained."""
+        self.in_step = False
         self.origin = origin.origin(unwrapped(runner.upstream.model), trained=runner.upstream.trainable)
 
     @property
@@ -85,9 +93,11 @@ class Training:
                 return
             with noted() as request, self._logger() as self.logger, self._bar() as self.bar:
                 self.runner.request = request
-                self._catch_up(request)
-                while self.position.step < self.total:
-                    self._epoch(request)
+                self.began, self.mark = self.position.step, rescue.Mark.of(self)
+                with rescue.kept(self, request):
+                    self._catch_up(request)
+                    while self.position.step < self.total:
+                        self._epoch(request)
             if self.leads:
                 tqdm.write(ending.report(self))
 
@@ -171,7 +181,7 @@ class Training:
             return
         splits, self.position.pending = self.position.pending, []
         names = self._evaluated(splits)
-        self._save([*names, f"states-{self.position.step}.ckpt"], random=self._random)
+        self.save([*names, f"states-{self.position.step}.ckpt"], random=self._random)
         self._raise_failure()
         if request.agreed(self.device):
             raise self._stopped(request)
@@ -187,18 +197,14 @@ class Training:
         if self._random is not None:  # only now, since building models and loaders draws random numbers
             randomness.restore(self._random[_rank()], self.device)
             self._random = None
-        for batch in epoch:
-            self._group.append(batch)
-            position.batch_ids.append(position.batch)
-            position.batch += 1
-            if len(self._group) < self.accumulate:
-                continue
-            group, self._group = self._group, []
+        batches = iter(epoch)
+        while group := self._read(batches):
+            request.agreed(self.device)  # that every rank has its batches, before they wait for each other's gradients
             self._step(group)
             self._after_step()
             if request.agreed(self.device):
                 if not self._due("save_step"):
-                    self._save([f"states-{position.step}.ckpt"])
+                    self.save([f"states-{position.step}.ckpt"])
                 raise self._stopped(request)
             if position.step >= self.total:
                 return
@@ -207,10 +213,23 @@ class Training:
         position.epoch += 1  # what is left over goes into the next epoch's first step
         position.batch = 0
 
+    def _read(self, batches: Iterator[Any]) -> list[Any]:
+        """The batches of one step; none if the epoch ends before."""
+        position = self.position
+        for batch in batches:
+            self._group.append(batch)
+            position.batch_ids.append(position.batch)
+            position.batch += 1
+            if len(self._group) == self.accumulate:
+                group, self._group = self._group, []
+                return group
+        return []
+
     def _step(self, group: list[Any]) -> None:
         """One optimizer step over the batches of a group; left out if it is not finite or does not fit."""
         position = self.position
         position.step += 1
+        self.in_step = True
         kept = self._statistics()
         outcome = Outcome(made=False)
         try:
@@ -228,10 +247,12 @@ class Training:
                     "smaller batches or runner.gradient_checkpointing"
                 ) from error
             torch.cuda.empty_cache()
-        if not outcome.made:
-            with torch.no_grad():
-                for buffer, value in kept:
-                    buffer.copy_(value)
+        finally:
+            if not outcome.made:
+                with torch.no_grad():
+                    for buffer, value in kept:
+                        buffer.copy_(value)
+        self.mark, self.in_step = None, False
         self.optimizer.zero_grad(set_to_none=True)
         self.rates = record.rates(self.optimizer)
         if self.scheduler is not None:
@@ -266,6 +287,7 @@ class Training:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.block["gradient_clipping"])
         self._norm = float(norm)
         self.loss = record.sum_over_ranks(self.loss, self.device) / record.ranks()
+        self.mark = None
         return self.precision.step(self.optimizer, loss=self.loss, norm=self._norm)
 
     def _note(self, outcome: Outcome) -> None:
@@ -282,7 +304,7 @@ class Training:
             self.bar.write(f"elp: {told}", file=sys.stderr)
         if position.in_a_row >= allowed:
             name = f"states-{position.step}.ckpt"
-            self._save([name])
+            self.save([name])
             raise ElpError(
                 f"{allowed} steps in a row could not be made, the last one since {problem}; {self.folder / name} is "
                 "what there is. Try a lower learning rate or smaller batches, look at the data, or raise "
@@ -313,8 +335,9 @@ class Training:
         if self._due("save_step") or self._failure is not None:
             names.append(f"states-{position.step}.ckpt")
         if self._due("save_step") or self._due("eval_step"):
-            self._save(names)
+            self.save(names)
         self._raise_failure()
+        self.mark = rescue.Mark.of(self)
 
     def _due(self, key: str) -> bool:
         """Whether this step evaluates or saves; the last one is always saved."""
@@ -327,6 +350,9 @@ class Training:
         What ends an evaluation, such as a bad file, must not take the steps before with it: the resumed run makes it.
         """
         names: list[str] = []
+        if self._failure is not None:
+            self.position.pending = [*splits]
+            return names
         for number, split in enumerate(splits if self.leads else []):
             try:
                 names += self.runner.evaluate(split, self.logger, self.position.step)
@@ -338,11 +364,22 @@ class Training:
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
+            self.mark = rescue.Mark.of(self)
             raise self._failure
 
     def _log(self) -> None:
+        """Write a line; if that fails, what it would have told goes into the resumed run's next one."""
         position = self.position
         utterances = int(record.sum_over_ranks(position.utterances, self.device))
+        try:
+            self._write_line(utterances)
+        except Exception as error:
+            self._failure = error
+            return
+        position.records, position.batch_ids, position.utterances = defaultdict(list), [], 0
+
+    def _write_line(self, utterances: int) -> None:
+        position = self.position
         if self.leads:
             stock_metrics.log_records(
                 unwrapped(self.runner.downstream.model),
@@ -358,9 +395,8 @@ class Training:
             seconds = time.monotonic() - self._since
             record.append_line(self, loss=self.loss, norm=self._norm, utterances=utterances, seconds=seconds)
             self._since = time.monotonic()
-        position.records, position.batch_ids, position.utterances = defaultdict(list), [], 0
 
-    def _save(self, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
+    def save(self, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
         """Write the checkpoints; every rank must call it, since each one's random states are kept.
 
         Args:
@@ -373,13 +409,14 @@ class Training:
             return
         states = record.states(self, random)
         written = saving.write(states, self.folder, names, max_keep=int(self.block["max_keep"]))
+        self.saved = self.position.step if any(name.startswith("states-") for name in names) else self.saved
         self.bar.write(f"elp: saved {', '.join(path.name for path in written)} in {self.folder}", file=sys.stderr)
 
     def _stopped(self, request: StopRequest) -> SystemExit:
         if self.leads:
             self.bar.write(
                 f"elp: stopped by {request.name} after step {self.position.step} of {self.total}; go on with "
-                f"`{starter(record.ranks())} -m train -a -p {self.folder}`",
+                f"{going_on(self.folder, record.ranks())}",
                 file=sys.stderr,
             )
         return SystemExit(STOPPED)

@@ -36,6 +36,18 @@ class Position:
         values = {name: getattr(self, name) for name in _KEPT}
         return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
 
+    def mark(self) -> dict[str, Any]:
+        """Where this is now, to come :meth:`back` to."""
+        lengths = {key: len(values) for key, values in self.records.items()}
+        return {**self.entry(), "step": self.step, "epoch": self.epoch, "records": lengths}
+
+    def back(self, mark: Mapping[str, Any]) -> None:
+        """Go back to where :meth:`mark` was called; what has been recorded since is forgotten."""
+        kept = {key: self.records[key][:length] for key, length in mark["records"].items()}
+        for name, value in mark.items():
+            setattr(self, name, value)
+        self.records = defaultdict(list, kept)
+
     @classmethod
     def of(cls, states: Mapping[str, Any]) -> Position:
         """The position in a checkpoint; S3PRL's own know the step and the epoch alone."""

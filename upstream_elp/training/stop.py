@@ -11,6 +11,8 @@ from types import FrameType
 
 import torch
 
+from upstream_elp.errors import ElpError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What batch systems and people send; SLURM's ``--signal=USR1@60`` comes ahead of the time limit."""
 IMPATIENCE = 2.0
@@ -19,6 +21,10 @@ IMPATIENCE = 2.0
 
 class Stopped(Exception):
     """An evaluation was broken off, since the run has been asked to stop."""
+
+
+class EndedElsewhere(ElpError):
+    """Another rank has met an error, so that this one ends with it."""
 
 
 class StopRequest:
@@ -45,12 +51,23 @@ class StopRequest:
         """Of the signal that asked."""
         return signal.Signals(self.signal).name if self.signal is not None else "another rank's signal"
 
-    def agreed(self, device: torch.device) -> bool:
-        """Whether this rank or another has been asked; every rank must call it at the same step."""
+    def agreed(self, device: torch.device, *, failed: bool = False) -> bool:
+        """Whether this rank or another has been asked; every rank must call it at the same step.
+
+        Args:
+            device: of the training.
+            failed: whether this rank has met an error.
+
+        Raises:
+            EndedElsewhere: if another rank has met one, and this one has not.
+        """
         if not torch.distributed.is_initialized():
             return self.signal is not None
-        asked = torch.tensor(float(self.signal is not None), device=device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        flags = torch.tensor([float(self.signal is not None), float(failed)], device=device)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        asked, ended = flags.tolist()
+        if ended and not failed:
+            raise EndedElsewhere("another rank has ended, and this one with it; what that one printed says why")
         return bool(asked)
 
 
