@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from upstream_elp import texts
 from upstream_elp.errors import ElpError
 
 
@@ -38,17 +38,19 @@ def read_yaml(path: str | os.PathLike, *, name: str | None = None) -> Any:
     Raises:
         ElpError: a file that cannot be read, is no YAML, asks for a Python object, or states a key twice.
     """
+    text, fault = texts.read(path)
+    if fault:
+        it = "" if fault.startswith("line ") else "it "
+        raise ElpError(f"{name or path} is not a readable YAML file: {it}{fault}")
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and numbers raise ValueError
+        return yaml.load(text, Loader=_Loader)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # dates and numbers raise ValueError
         raise ElpError(f"{name or path} is not a readable YAML file: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}, {' '.join(str(error.problem).split())}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"it is no text in UTF-8 ({error.reason} at byte {error.start})"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+    return " ".join(str(error).split())

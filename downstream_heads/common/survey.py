@@ -18,10 +18,10 @@ from upstream_elp.audio import SAMPLE_RATE
 from upstream_elp.errors import counted
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
-from upstream_elp.prepare.report import Problem, problem_lines
+from upstream_elp.prepare.problems import AUDIO, Problem, cause_lines, problem_lines
 
 LONG_SECONDS = 60
-AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "head"})
+AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})
 """Kinds of problems that concern single audio files: what ``--skip-bad-files`` may leave out."""
 
 
@@ -105,10 +105,11 @@ class Count:
 
 @dataclass
 class Findings:
-    """A survey after its audio was looked at."""
+    """A survey after its audio was looked at; ``audio`` is the number of files."""
 
     survey: Survey
     counts: list[Count]
+    audio: int = 0
 
     def to_dict(self) -> dict:
         """Everything as plain values for JSON."""
@@ -122,9 +123,10 @@ class Findings:
             "remarks": found.remarks,
         }
 
-    def to_text(self, *, shown: int) -> str:
-        """For a reader: problems by kind, remarks, and the table of the splits at the end."""
-        lines = list(problem_lines(self.survey.problems, shown=shown))
+    def to_text(self, *, shown: int, rest: str = "") -> str:
+        """For a reader: causes, problems by kind, remarks, and the table of the splits; ``rest`` says where more is."""
+        lines = cause_lines(self.survey.problems, audio=self.audio)
+        lines += problem_lines(self.survey.problems, shown=shown, rest=rest)
         lines += [f"note: {text}" for text in self.survey.remarks]
         rows = [(one.split, one.utterances, f"{one.hours:.3f}", one.speakers, one.classes or "") for one in self.counts]
         table = tabulate(rows, headers=["split", "utterances", "hours", "speakers", "classes"], disable_numparse=True)
@@ -149,7 +151,7 @@ def measure(survey: Survey, options: Options) -> Findings:
             f"{what} longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
             " a batch is as long as its longest utterance, which may need much memory"
         )
-    return Findings(survey, [_count(part, headers) for part in survey.parts])
+    return Findings(survey, [_count(part, headers) for part in survey.parts], audio=len(every))
 
 
 def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
@@ -163,7 +165,7 @@ def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
     need = survey.needs.get(file)
     if not found and need is not None and header.samples < need.samples:
         sentence = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
-        found.append(Problem(need.kind, file, sentence))
+        found.append(Problem(need.kind, file, sentence, cause=f"{AUDIO} have fewer samples than the head needs"))
     return found
 
 
