@@ -174,12 +174,13 @@ def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
             ) from error
     try:
         text, fault = texts.decode(path.read_bytes())
+        if fault:
+            raise ValueError(fault)
         found = json.loads(text)
     except FileNotFoundError as error:
         raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = fault if isinstance(error, ValueError) and fault else " ".join(str(error).split())[:100]
-        raise ElpError(f"{path} is not a readable JSON file ({reason})") from error
+        raise ElpError(f"{path} is not a readable JSON file ({' '.join(str(error).split())[:100]})") from error
     if not isinstance(found, dict):
         raise ElpError(f"{path} must hold a JSON object")
     return found
