@@ -101,22 +101,20 @@ def read_session(root: Path, session: str) -> Session:
     depth = f"{session}/dialog/EmoEvaluation/".count("/")
     tables = [file for file in evaluations.files if file.count("/") == depth]  # what lies deeper is of another form
     labels = _read_tables(found, root, tables)
-    for folder, tree, there, ending in (
-        ("sentences/wav", audio, wavs, ".wav"),
-        ("dialog/EmoEvaluation", evaluations, tables, ".txt"),
-    ):
-        if not there:
-            found.problems += _empty(f"{session}/{folder}", tree, ending)
     for name, (label, _) in labels.items():
         if label not in CLASSES:
             continue
         place = f"{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
         row = Utterance(wavs.get(name, place), label, name.split("_")[0])
         (found.rows if name in wavs else found.absent).append(row)
-    if wavs:
-        found.problems += _absent(root, found.absent, labels)
+    absent = _absent(root, found.absent, labels)
+    # where there is nothing at all, that is said once and not of every utterance
+    others = [problem for problem in absent if problem.kind == "format"]
+    found.problems += absent if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
     if tables:
         found.problems += [_unlabelled(wavs[name], session) for name in sorted(wavs.keys() - labels.keys())]
+    else:
+        found.problems += _empty(f"{session}/dialog/EmoEvaluation", evaluations, ".txt")
     found.rows.sort(key=lambda row: row.path)
     return found
 
