@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from tests import toy_corpora
 from tests.corpus_tools import PREPARE, QUICK, ROOTS, expert, items, survey, write_small
 from tests.toys import tiny_backbone
+from upstream_elp import cli
 from upstream_elp.commands.check import check
 from upstream_elp.errors import ElpError
 from upstream_elp.folders import list_files, look
@@ -205,3 +206,17 @@ def test_the_stock_tasks_cache_of_lengths(data, monkeypatch):
     close(top / "id10001", monkeypatch, really=False)
     with pytest.raises(ElpError, match=r"id10001 cannot be listed"):
         length_cache(top, "dev")
+
+
+def test_a_place_that_may_not_be_looked_at_is_one_sentence(monkeypatch, capsys, data):
+    """Such as a folder of corpora that belongs to somebody else."""
+
+    def closed(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    with pytest.raises(SystemExit) as caught, cli.told_in_one_line():
+        Path("/corpora/LibriSpeech").is_dir()
+    assert caught.value.code == 2
+    told = "elp: error: /corpora/LibriSpeech cannot be opened (Permission denied); check its permissions"
+    assert capsys.readouterr().err.startswith(told)

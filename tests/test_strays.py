@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests import toy_corpora
@@ -87,8 +87,12 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", ROOTS)
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(done=st.lists(deeds, min_size=1, max_size=3))
+@example(done=[("deeper", 0, "a")])
+@example(done=[("table", 2, 0, "notes.trans.txt")])
+@example(done=[("copy", 0, 2, "", "notes", ".flac")])
+@example(done=[("copy", 0, 0, "a/b", "x y", ".wav")])
 def test_what_check_passes_the_task_reads(task, done, whole, tmp_path, monkeypatch):
     """Also what a run would start with; `elp prepare` refuses what `elp check` refuses."""
     root = tmp_path / "data" / ROOTS[task]
@@ -192,7 +196,7 @@ def test_one_speaker_of_another_format_stops_the_run(corpora, tmp_path):
 CAUSES = {
     "rate": (
         "elp_ic",
-        "all 16 audio files have 44100 samples a second instead of 16000; convert them, such as: ffmpeg",
+        "all 16 audio files have 44100 samples a second instead of 16000; convert them (ffmpeg",
     ),
     "transcripts": ("elp_asr", "all 13 audio files have no transcript"),
     "copies": ("elp_asr", "7 of 20 audio files repeat the utterance of another one"),

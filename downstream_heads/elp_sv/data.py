@@ -31,7 +31,7 @@ def list_utterances(root: Path, part: str) -> list[str]:
         how = command("IN.m4a", "OUT.wav")
         raise ElpError(
             f"{folder} holds no {' or '.join(AUDIO_SUFFIXES)} files at <speaker>/<video>/<utterance>; where "
-            f"VoxCeleb came as m4a, convert it, such as: {how}"
+            f"VoxCeleb came as m4a, convert it ({how})"
         )
     return [file.removeprefix(f"{part}/wav/") for file in found.files]
 

@@ -78,6 +78,10 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
         if short := int((lengths <= rc["min_samples"]).sum()):
             sentence = f"{short} of {len(names)} training utterances are left out: after trimming silence they have no "
             found.remarks.append(f"{sentence}more than {DATA}.min_samples {rc['min_samples']} samples")
+        usable = zip(sorted(everyone), lengths > rc["min_samples"], strict=True)
+        if none := sorted({_speaker(file) for file in everyone} - {_speaker(file) for file, long in usable if long}):
+            what = counted(len(none), "speaker has", "speakers have")
+            found.remarks.append(f"{what} no longer utterance, so that a class has no data (such as {none[0]})")
     if rc["too_short"] == "untrimmed":
         return
     tested = next((part.files for part in found.parts if part.name == "test"), [])

@@ -34,10 +34,10 @@ def audio_problems(
 
     if header.rate != sample_rate:
         rate = f"{header.rate} samples a second instead of {sample_rate}; convert"
-        add("rate", f"{rate} it", f"{rate} them, such as: {command('IN', 'OUT')}")
+        add("rate", f"{rate} it", f"{rate} them ({command('IN', 'OUT')})")
     if header.channels != 1:
         channels = f"{header.channels} channels instead of one; mix"
-        add("channels", f"{channels} it down", f"{channels} them down, such as: {command('IN', 'OUT')}")
+        add("channels", f"{channels} it down", f"{channels} them down ({command('IN', 'OUT')})")
     if header.samples < min_samples:
         need = f"than the {min_samples} that a backbone needs"
         kind = "short" if header.samples else "empty"

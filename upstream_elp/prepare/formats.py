@@ -24,9 +24,9 @@ def format_problem(file: str, *, wanted: str) -> Problem:
     """
     ending = "." + file.rpartition(".")[2]
     how = command(f"IN{ending}", f"OUT{wanted}")
-    sentence = f"{file} is not read, as it is {ending} and not {wanted}; convert it, such as: {how}."
-    cause = f"{ending} files are there, none of which can be read here; convert them, such as: {how}"
-    return Problem("format", file, sentence, cause=cause)
+    sentence = f"{file} is not read, as it is {ending} and not {wanted}; convert it ({how})."
+    cause = f"{ending} files are there, none of which can be read here; convert them ({how})"
+    return Problem("format", file, sentence, False, cause)
 
 
 def absent_problems(root: Path, absent: Mapping[str, Problem]) -> list[Problem]:

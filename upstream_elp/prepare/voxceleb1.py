@@ -267,14 +267,21 @@ def scan_split(report: Report, split: str) -> list[str]:
     if not (found.files or found.others or found.tree.closed):
         sentence = f"{top} is missing or holds no .wav file; unpack the {split} archive into {split}/."
         report.problems.append(Problem("layout", top, sentence, False))
-    told = {"/".join(name.split("/")[:3]) for name in (*found.tree.closed, *found.tree.again, *found.others)}
-    for name in found.tree.folders:
-        if name not in found.speakers and f"{top}/{name}" not in told:
-            sentence = f"{top}/{name} holds no .wav file at <video>/<number>.wav, so it is not a speaker here, but "
-            sentence += f"S3PRL's own task would count it as one; complete its audio or move it out of {top}."
-            cause = f"folders in {top} hold no .wav file at <video>/<number>.wav"
-            report.problems.append(Problem("empty-speaker", f"{top}/{name}", sentence, False, cause))
+    if split == "dev":
+        report.problems += _empty_speakers(found, top)
     return found.files
+
+
+def _empty_speakers(found: Part, top: str) -> list[Problem]:
+    """Folders among the speakers without an utterance, unless something else was said of them."""
+    tree, problems = found.tree, []
+    told = {name.split("/")[2] for name in (*tree.closed, *tree.again, *found.others) if name.count("/") > 1}
+    for name in sorted(set(tree.folders) - told - set(found.speakers)):
+        sentence = f"{top}/{name} holds no .wav file at <video>/<number>.wav, so it is not a speaker here, but "
+        sentence += f"S3PRL's own task would count it as one; complete its audio or move it out of {top}."
+        cause = f"folders in {top} hold no .wav file at <video>/<number>.wav"
+        problems.append(Problem("empty-speaker", f"{top}/{name}", sentence, False, cause))
+    return problems
 
 
 def _describe(report: Report, name: str, trials: list[Trial]) -> None:
