@@ -128,7 +128,7 @@ def test_incomplete_corpora(root, tmp_path):
     content = wav.read_bytes()
 
     wav.unlink()
-    with pytest.raises(ElpError, match="labels Ses02F_impro01_F001, but there is no Ses02F"):
+    with pytest.raises(ElpError, match="labels Ses02F_impro01_F001, but its session lacks Ses02F"):
         make(tmp_path).dataset("train")
     assert len(make(tmp_path, datarc={"missing": "skip"}).parts().train) == 23
     wav.write_bytes(content)

@@ -202,7 +202,7 @@ CAUSES = {
     "copies": ("elp_asr", "7 of 20 audio files repeat the utterance of another one"),
     "cut": ("elp_sv", "16 of 24 audio files cannot be read: the file has no bytes"),
     "gone": ("elp_ic", "8 files that data/train_data.csv lists are missing"),
-    "silent": ("elp_asr", "7 utterances have a transcript, but no .flac file beside it"),
+    "silent": ("elp_asr", "7 utterances have a transcript, but their folders lack the .flac file"),
     "speakers": ("elp_sv", "3 folders in dev/wav hold no .wav file"),
 }
 

@@ -126,7 +126,7 @@ def _trials(found: Survey, rc: Mapping[str, Any], members: list[str]) -> list[st
         sentence = f"the trial list {path} is missing; get it from {TRIALS_SOURCE} or set {DATA}.trials."
         found.problems.append(Problem("layout", str(path), sentence, False))
         return members
-    read = voxceleb1.place_trials(found.root, voxceleb1.read_trials(path), closed={})  # the walk has told of such
+    read = voxceleb1.place_trials(found.root, voxceleb1.read_trials(path), closed={})  # they are problems already
     there = {file.removeprefix("test/wav/") for file in members}
     found.problems += voxceleb1.trial_problems(path.name, read, root=found.root, there=there)
     used = set(read.utterances)

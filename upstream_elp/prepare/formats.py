@@ -50,7 +50,7 @@ def absent_problems(root: Path, absent: Mapping[str, Problem]) -> list[Problem]:
 
 
 def only_other_formats(files: list[str], others: list[str], *, wanted: str) -> list[Problem]:
-    """The problems of audio in other formats, without files that were converted beside them.
+    """The problems of audio in other formats, without originals whose converted file is in the same folder.
 
     Args:
         files: audio that is read.

@@ -19,7 +19,7 @@ CLASSES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 MERGED = {"exc": "hap"}
 # the other labels of the corpus; they are known, and not used
 OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
-# kinds of problems of an incomplete copy, which a task may be told to pass over
+# kinds of problems of an incomplete copy, which a task can be set to pass over
 PARTLY = ("missing-label", "missing-audio")
 # test utterances of SUPERB's folds 1 to 5, 5,531 in all
 OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
@@ -108,7 +108,7 @@ def read_session(root: Path, session: str) -> Session:
         row = Utterance(wavs.get(name, place), label, name.split("_")[0])
         (found.rows if name in wavs else found.absent).append(row)
     absent = _absent(root, found.absent, labels)
-    # where there is nothing at all, that is said once and not of every utterance
+    # where nothing is there, one sentence says so, not one for every utterance
     others = [problem for problem in absent if problem.kind == "format"]
     found.problems += absent if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
     if tables:
@@ -152,7 +152,7 @@ def _absent(root: Path, rows: list[Utterance], labels: dict[str, tuple[str, str]
     absent = {}
     for row in rows:
         where = labels[row.name][1]
-        sentence = f"{where} labels {row.name}, but there is no {row.name}.wav in its session."
+        sentence = f"{where} labels {row.name}, but its session lacks {row.name}.wav."
         cause = "labelled utterances have no .wav file; unpack the corpus again"
         absent[row.path] = Problem("missing-audio", where, sentence, False, cause)
     return absent_problems(root, absent)

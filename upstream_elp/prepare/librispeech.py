@@ -167,8 +167,8 @@ def missing_audio(root: Path, silent: Iterable[tuple[str, str]]) -> list[Problem
     """Turn transcripts without audio into problems: the archive was not unpacked whole, or is of another format."""
     absent = {}
     for item, where in silent:
-        sentence = f"{where} has a transcript of {item}, but {item}.flac is not beside it."
-        cause = "utterances have a transcript, but no .flac file beside it; unpack the corpus again"
+        sentence = f"{where} has a transcript of {item}, but {item}.flac is not in its folder."
+        cause = "utterances have a transcript, but their folders lack the .flac file; unpack the corpus again"
         absent[f"{where.rpartition('/')[0]}/{item}{SUFFIX}"] = Problem("missing-audio", where, sentence, False, cause)
     return absent_problems(root, absent)
 

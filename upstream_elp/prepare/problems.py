@@ -1,4 +1,4 @@
-"""What can be wrong with a corpus, and how a long list of it is told: the common cause first, then the details."""
+"""What can be wrong with a corpus, and how a long list of it is shown: the common cause first, then the details."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ SHOWN_PER_KIND = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, told in one sentence.
+    """One thing that is wrong, in one sentence.
 
     Attributes:
         kind: short name of the sort of problem, for grouping (``rate``, ``missing-audio``, ...).
@@ -72,11 +72,11 @@ def problem_lines(problems: Iterable[Problem], *, shown: int = SHOWN_PER_KIND, r
 
 def in_one_line(problems: list[Problem], *, audio: int, shown: int) -> str:
     """The first problems for one sentence: those of a common cause once, with an example."""
-    told = []
+    parts = []
     groups = by_cause(problems)
     for group in groups[:shown]:
         first = group[0].text.rstrip(".")
         cause = common_cause(group, audio=audio)
-        told += [f"{cause} (such as: {first})"] if cause else [problem.text.rstrip(".") for problem in group]
+        parts += [f"{cause} (such as: {first})"] if cause else [problem.text.rstrip(".") for problem in group]
     left = sum(map(len, groups[shown:]))
-    return "; ".join(told) + (f"; and {left} more" if left else "")
+    return "; ".join(parts) + (f"; and {left} more" if left else "")

@@ -160,7 +160,7 @@ def trial_problems(name: str, read: TrialList, *, root: Path, there: set[str]) -
         there: files of the test set as ``speaker/video/file.wav``.
     """
     problems = [Problem("encoding", name, f"{name} {read.fault}.", False)] if read.fault else []
-    lines = "lines are no trials (label, path, path)"
+    lines = "lines are not trials (label, path, path)"
     for number, text in read.bad_lines:
         sentence = f"{name} line {number} is no trial (label, path, path): {text[:80]!r}."
         problems.append(Problem("trial-line", name, sentence, False, f"{lines} in {name}"))
