@@ -75,8 +75,7 @@ def in_one_line(problems: list[Problem], *, audio: int, shown: int) -> str:
     parts = []
     groups = by_cause(problems)
     for group in groups[:shown]:
-        first = group[0].text.rstrip(".")
         cause = common_cause(group, audio=audio)
-        parts += [f"{cause} (such as: {first})"] if cause else [problem.text.rstrip(".") for problem in group]
+        parts += [f"{cause}, such as {group[0].path}"] if cause else [problem.text.rstrip(".") for problem in group]
     left = sum(map(len, groups[shown:]))
     return "; ".join(parts) + (f"; and {left} more" if left else "")
