@@ -113,7 +113,7 @@ FAULTS = {
     "sv-speakers": ("elp_sv", SV, copied, "speakers", "share 1 speaker (such as id10000)"),
     "sv-frames": ("elp_sv", SV_TEST, audio(SECOND[:5199]), "head", "fewer than the 5200 that backbone and head need"),
     "sv-silent": ("elp_sv", SV_TEST, audio(np.zeros(30000)), "head", "0 samples after trimming silence"),
-    "er-missing": ("elp_er", ER, Path.unlink, "missing-audio", "there is no Ses01F_impro01_F001.wav"),
+    "er-missing": ("elp_er", ER, Path.unlink, "missing-audio", "lacks Ses01F_impro01_F001.wav"),
     "er-empty": ("elp_er", ER, audio(SECOND[:0]), "empty", "has 0 samples"),
     "er-stereo": ("elp_er", ER, audio(np.zeros((9000, 2))), "channels", "2 channels"),
     "er-label": ("elp_er", ER_LABELS, text("\tfru\t", "\tbored\t"), "label", "unknown label 'bored'"),

@@ -104,12 +104,6 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert files.cache_dir() == tmp_path / "s3prl-elp"
 
 
-def test_missing_files(tmp_path):
-    (tmp_path / "a").touch()
-    wanted = [tmp_path / "a", tmp_path / "b", tmp_path / "no" / "c"]
-    assert files.missing_files(wanted) == wanted[1:]
-
-
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
     monkeypatch.delenv("ELP_DATA", raising=False)

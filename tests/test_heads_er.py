@@ -11,6 +11,7 @@ from downstream_heads.elp_er.data import split_dev
 from downstream_heads.elp_er.task import choose_fold
 from tests import toy_corpora
 from tests.task_tools import make_expert, run_split
+from upstream_elp import folders
 from upstream_elp.errors import ElpError
 
 FOLDS = [f"fold{number}" for number in range(1, 6)]
@@ -68,11 +69,9 @@ def test_split_seed_moves_dev_but_not_test(root, tmp_path):
 
 
 def test_order_of_files_on_disk_does_not_matter(root, tmp_path, monkeypatch):
-    from pathlib import Path
-
     before = [row.name for row in make(tmp_path).dataset("dev").rows]
-    glob = Path.glob
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: reversed(list(glob(self, pattern))))
+    entries = folders._entries
+    monkeypatch.setattr(folders, "_entries", lambda folder: entries(folder)[::-1])
     assert before == [row.name for row in make(tmp_path).dataset("dev").rows]
 
 
@@ -129,22 +128,22 @@ def test_incomplete_corpora(root, tmp_path):
     content = wav.read_bytes()
 
     wav.unlink()
-    with pytest.raises(ElpError, match="Ses02F_impro01_F001 has a label but no audio"):
+    with pytest.raises(ElpError, match="labels Ses02F_impro01_F001, but its session lacks Ses02F"):
         make(tmp_path).dataset("train")
     assert len(make(tmp_path, datarc={"missing": "skip"}).parts().train) == 23
     wav.write_bytes(content)
 
     table.write_text("\n".join(line for line in text.splitlines() if "F001" not in line))
-    with pytest.raises(ElpError, match="Ses02F_impro01_F001 has audio but no label"):
+    with pytest.raises(ElpError, match=r"Ses02F_impro01_F001\.wav has no label in Session2"):
         make(tmp_path).dataset("train")
 
     table.write_text(text.replace("F001\t", "F001\t\t[2.5]\t", 1).replace("\tfru\t", "\tbored\t"))
-    with pytest.raises(ElpError, match="without a known label") as caught:
+    with pytest.raises(ElpError, match="the unknown label") as caught:
         make(tmp_path).dataset("train")
     assert "bored" in str(caught.value)
 
     table.unlink()
-    with pytest.raises(ElpError, match=r"Session2 holds no dialog/EmoEvaluation/\*\.txt"):
+    with pytest.raises(ElpError, match=r"Session2/dialog/EmoEvaluation is missing or holds no \.txt file"):
         make(tmp_path).dataset("train")
 
     shutil.rmtree(root / "Session2")

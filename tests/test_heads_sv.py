@@ -618,7 +618,7 @@ def test_wrong_trial_lists(tmp_path, corpus):
 def test_corpus_without_speakers_or_audio(tmp_path):
     root = tmp_path / "VoxCeleb1"
     (root / "dev" / "wav").mkdir(parents=True)
-    with pytest.raises(ElpError, match="holds 0 speakers"):
+    with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
         make(tmp_path, root=str(root))
     for number in range(4):
         (root / "dev" / "wav" / f"id{number}").mkdir()

@@ -72,6 +72,8 @@ def told_in_one_line() -> Iterator[None]:
         context = getattr(error, "ctx", None)
         hint = f"; `{context.command_path} --help` lists what it takes" if context else ""
         sentence = f"{error.format_message().rstrip('.')}{hint}"
+    except PermissionError as error:
+        sentence = f"{error.filename} cannot be opened ({error.strerror}); check its permissions and its folders'"
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from upstream_elp import texts
 from upstream_elp.errors import ElpError, counted, shown
 from upstream_elp.foreign import recognised, recognised_in
 from upstream_elp.safe_load import why_refused
@@ -173,7 +174,10 @@ def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text, fault = texts.decode(path.read_bytes())
+        if fault:
+            raise ValueError(fault)
+        found = json.loads(text)
     except FileNotFoundError as error:
         raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from upstream_elp import texts
 from upstream_elp.errors import ElpError
 from upstream_elp.foreign import recognised
 
@@ -51,9 +51,13 @@ def read_yaml(path: str | os.PathLike, *, name: str | None = None, by_hand: bool
     """
     if found := recognised(path):  # a Git LFS pointer is a text, and YAML
         raise ElpError(f"{name or path} is not a readable YAML file: {found}")
+    text, fault = texts.read(path)
+    if fault:
+        it = "" if fault.startswith("line ") else "it "
+        raise ElpError(f"{name or path} is not a readable YAML file: {it}{fault}")
     try:
-        content, misread = parse_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # dates and numbers raise ValueError
+        content, misread = parse_yaml(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # dates and numbers raise ValueError
         raise ElpError(f"{name or path} is not a readable YAML file: {_reason(error)}") from error
     if misread and by_hand:
         raise ElpError(f"{name or path}: {'; '.join(misread)}")
@@ -121,8 +125,6 @@ def _told(text: str, tag: str) -> str | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}, {' '.join(str(error.problem).split())}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"it is no text in UTF-8 ({error.reason} at byte {error.start})"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+    return " ".join(str(error).split())

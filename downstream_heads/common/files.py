@@ -3,15 +3,13 @@
 import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from upstream_elp.errors import ElpError
 from upstream_elp.files import append_line, cache_dir, whole_file
 
-__all__ = ["append_line", "cache_dir", "digest", "missing_files", "write_text"]
+__all__ = ["append_line", "cache_dir", "digest", "write_text"]
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -28,19 +26,6 @@ def write_text(path: Path | str, text: str) -> None:
         except OSError as error:
             raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
         file.write(text)
-
-
-def missing_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of ``paths`` that do not exist; every folder is listed once, which is faster than a look at every file."""
-    listed: dict[Path, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder = path.parent
-        if folder not in listed:
-            listed[folder] = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-        if path.name not in listed[folder]:
-            missing.append(path)
-    return missing
 
 
 def digest(*parts: Any) -> str:

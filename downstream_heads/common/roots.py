@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from upstream_elp.errors import ElpError
+from upstream_elp.folders import matches, refuse_closed
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def corpus_root(datarc: Mapping[str, Any], name: str) -> Path:
         )
     if not root.is_dir():
         raise ElpError(f"the corpus {name} is not at {root} (from {origin}): no such folder; {help_text}")
-    if not any(_matches(root, sign) for sign in corpus.signs):
+    closed: dict[str, str] = {}
+    if not any(matches(root, sign, closed=closed) for sign in corpus.signs):
+        refuse_closed(closed, root)
         expected = " or ".join(corpus.signs)
         raise ElpError(f"{root} (from {origin}) does not look like {name}: it has no {expected}; {help_text}")
     return root
@@ -96,7 +99,3 @@ def _candidate(datarc: Mapping[str, Any], corpus: Corpus) -> tuple[Path | None, 
     if data:
         return Path(data).expanduser() / corpus.folder, "ELP_DATA"
     return None, ""
-
-
-def _matches(root: Path, pattern: str) -> bool:
-    return next(root.glob(pattern), None) is not None

@@ -20,10 +20,10 @@ from upstream_elp.errors import counted
 from upstream_elp.levels import LevelWarning, sentence
 from upstream_elp.prepare import checks
 from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
-from upstream_elp.prepare.report import Problem, problem_lines
+from upstream_elp.prepare.problems import AUDIO, Problem, cause_lines, problem_lines
 
 LONG_SECONDS = 60
-AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "head"})
+AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})
 """Kinds of problems that concern single audio files: what ``--skip-bad-files`` may leave out."""
 
 
@@ -109,10 +109,11 @@ class Count:
 
 @dataclass
 class Findings:
-    """A survey after its audio was looked at."""
+    """A survey after its audio was looked at; ``audio`` is the number of files."""
 
     survey: Survey
     counts: list[Count]
+    audio: int = 0
 
     def to_dict(self) -> dict:
         """Everything as plain values for JSON."""
@@ -127,9 +128,15 @@ class Findings:
             "warnings": found.warnings,
         }
 
-    def to_text(self, *, shown: int) -> str:
-        """For a reader: problems by kind, warnings, remarks, and the table of the splits at the end."""
-        lines = list(problem_lines(self.survey.problems, shown=shown))
+    def to_text(self, *, shown: int, rest: str = "") -> str:
+        """For a reader: causes, problems by kind, warnings, remarks, and the table of the splits.
+
+        Args:
+            shown: how many problems of a kind.
+            rest: where the others are listed.
+        """
+        lines = cause_lines(self.survey.problems, audio=self.audio)
+        lines += problem_lines(self.survey.problems, shown=shown, rest=rest)
         lines += [f"WARNING: {text}" for text in self.survey.warnings]
         lines += [f"note: {text}" for text in self.survey.remarks]
         rows = [(one.split, one.utterances, f"{one.hours:.3f}", one.speakers, one.classes or "") for one in self.counts]
@@ -159,7 +166,7 @@ def measure(survey: Survey, options: Options) -> Findings:
             f"{what} longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
             " a batch is as long as its longest utterance, which may need much memory"
         )
-    return Findings(survey, [_count(part, headers) for part in survey.parts])
+    return Findings(survey, [_count(part, headers) for part in survey.parts], audio=len(every))
 
 
 def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
@@ -173,7 +180,7 @@ def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
     need = survey.needs.get(file)
     if not found and need is not None and header.samples < need.samples:
         fault = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
-        found.append(Problem(need.kind, file, fault))
+        found.append(Problem(need.kind, file, fault, cause=f"{AUDIO} have fewer samples than the head needs"))
     return found
 
 

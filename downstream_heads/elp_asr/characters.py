@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
+from upstream_elp.texts import lines, read_text
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's order; "<s>" serves as the CTC blank
 WORD_END = "|"
@@ -29,8 +30,8 @@ class Characters:
             raise ElpError(
                 f"character dictionary {path} does not exist; leave datarc.dict_path empty for the packaged one"
             )
-        lines = path.read_text(encoding="utf-8").splitlines()
-        self._number([*SPECIAL, *(line.split()[0] for line in lines if line.strip())], where=str(path))
+        found = lines(read_text(path, name=f"character dictionary {path}"))
+        self._number([*SPECIAL, *(line.split()[0] for line in found if line.strip())], where=str(path))
 
     @classmethod
     def of(cls, symbols: Sequence[str], *, where: str) -> "Characters":

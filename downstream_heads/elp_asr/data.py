@@ -1,6 +1,6 @@
 """LibriSpeech as S3PRL batches it: sorted by length, so that a batch wastes little padding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,9 @@ from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
 from downstream_heads.common.skips import SplitSkips
 from downstream_heads.elp_asr.characters import Characters
-from downstream_heads.elp_asr.table import Entry, check_audio, length_table
+from downstream_heads.elp_asr.table import Entry, check_audio, length_table, read_part
 from upstream_elp.errors import AudioError, ElpError, counted
-from upstream_elp.prepare.files import list_files
-from upstream_elp.prepare.librispeech import read_transcripts as read_table
-from upstream_elp.prepare.librispeech import stem
+from upstream_elp.prepare.librispeech import Table, read_tables, stem
 
 HALVING_LENGTH = 2000
 
@@ -39,57 +37,47 @@ def make_batches(entries: Sequence[Entry], batch_size: int, *, superb: bool, tra
     return batches
 
 
-def read_transcripts(root: Path, paths: Sequence[str], characters: Characters) -> dict[str, str]:
-    """Transcripts by utterance name, from the ``<speaker>-<chapter>.trans.txt`` beside the audio.
+def check_transcripts(
+    root: Path, paths: Sequence[str], tables: Mapping[str, Table], characters: Characters
+) -> dict[str, str]:
+    """Transcripts by utterance name, from the tables of the utterances' own folders.
 
     Raises:
         ElpError: an utterance without transcript, an empty one, or a character that the dictionary lacks; all are told.
     """
     found: dict[str, str] = {}
-    problems, untold = [], set()
-    for folder in map(Path, sorted({path.rpartition("/")[0] for path in paths})):
-        table = root / folder / f"{folder.parent.name}-{folder.name}.trans.txt"
-        if table.is_file():
-            texts, _, fault = read_table(table)
-            found.update(texts)
-            problems += [f"{folder / table.name} {fault}"] if fault else []
-        else:
-            problems.append(f"{folder / table.name} is missing")
-            untold.add(folder.as_posix())
+    used = [tables[folder] for folder in sorted({path.rpartition("/")[0] for path in paths})]
+    problems = [f"{table.path} {table.fault or 'is missing'}" for table in used if table.fault or not table.there]
     for path in paths:
-        name = stem(path)
-        if untold and path.rpartition("/")[0] in untold:
+        name, table = stem(path), tables[path.rpartition("/")[0]]
+        text = table.texts.get(name)
+        if not table.there:
             continue
-        if name not in found:
+        if text is None:
             problems.append(f"{name} has no transcript")
-        elif not found[name]:
+        elif not text:
             problems.append(f"{name} has an empty transcript")
-        elif unknown := characters.unknown_characters(found[name]):
+        elif unknown := characters.unknown_characters(text):
             problems.append(f"{name} has characters that the dictionary lacks: {unknown}")
+        else:
+            found[name] = text
     if problems:
         raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
-    return {name: found[name] for name in map(stem, paths)}
+    return found
 
 
-def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, skip: SplitSkips | None = None) -> None:
+def require_audio(root: Path, silent: Sequence[tuple[str, str]], *, skip: SplitSkips | None = None) -> None:
     """Refuse parts of the corpus whose transcripts name utterances without audio: a score would be of something else.
 
     Args:
         root: corpus root.
-        folders: parts of the corpus that are used as a whole.
-        paths: the audio that is there.
-        skip: takes files that are not; None makes them an error.
+        silent: utterances without audio, and their tables.
+        skip: takes files that are not there; None makes them an error.
 
     Raises:
         ElpError: names the first ten and the number of the others.
     """
-    present = {path.rpartition(".")[0] for path in paths}
-    absent = []
-    for folder in folders:
-        for table in list_files(root / folder, suffix=".trans.txt", root=root):
-            chapter = table.rpartition("/")[0]
-            texts, *_ = read_table(root / table)
-            absent += [path for name in texts if (path := f"{chapter}/{name}") not in present]
+    absent = [f"{table.rpartition('/')[0]}/{name}" for name, table in silent]
     if absent and skip is None:
         raise ElpError(
             f"{root} is not complete: {counted(len(absent), 'utterance has', 'utterances have')} a transcript but no "
@@ -98,8 +86,7 @@ def require_audio(root: Path, folders: Sequence[str], paths: Sequence[str], *, s
         )
     for path in absent:
         audio = root / f"{path}.flac"
-        if not audio.is_file():  # one that is there was noted when its length was asked for
-            skip.note(AudioError(f"{audio} is missing, but there is a transcript of it", audio), lasting=True)
+        skip.note(AudioError(f"{audio} is missing, but there is a transcript of it", audio), lasting=True)
 
 
 class LibriSpeech(Dataset):
@@ -133,16 +120,20 @@ class LibriSpeech(Dataset):
         skip: SplitSkips | None = None,
     ) -> None:
         self.root, self.audio, self.skip = root, audio, skip
+        # a given table may select some of the utterances
+        parts = {} if bucket_file else {folder: read_part(root, folder) for folder in folders}
         entries: list[Entry] = []
         for folder in folders:
-            part = length_table(root, folder, bucket_file=bucket_file, skip=skip)
+            part = length_table(root, folder, bucket_file=bucket_file, skip=skip, chapters=parts.get(folder))
             if skip is None:
                 check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
             entries += part
         entries.sort(key=lambda entry: (-entry.length, entry.path))
-        if not bucket_file:  # a given table may select a part
-            require_audio(root, folders, [entry.path for entry in entries], skip=skip)
-        texts = read_transcripts(root, [entry.path for entry in entries], characters)
+        paths = [entry.path for entry in entries]
+        require_audio(root, [item for part in parts.values() for item in part.silent], skip=skip)
+        tables = {folder: table for part in parts.values() for folder, table in part.tables.items()}
+        tables = tables or read_tables(root, sorted({path.rpartition("/")[0] for path in paths}))
+        texts = check_transcripts(root, paths, tables, characters)
         self.labels = {name: characters.encode(text, superb=superb) for name, text in texts.items()}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
         if not self.batches:

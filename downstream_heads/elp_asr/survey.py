@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from downstream_heads.common.options import mapping
@@ -13,8 +12,9 @@ from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, fold
 from downstream_heads.elp_asr.table import length_table
 from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError, counted
-from upstream_elp.prepare import checks, files, librispeech
-from upstream_elp.prepare.report import Problem
+from upstream_elp.folders import subfolders
+from upstream_elp.prepare import checks, librispeech
+from upstream_elp.prepare.problems import Problem
 
 __all__ = ["ALIASES", "SPLITS", "survey"]
 
@@ -61,16 +61,17 @@ def _folder(found: Survey, part: Part, folder: str, characters: Characters, tabl
     if tables:
         return _given(found, part, folder, letters, tables)
     if not (found.root / folder).is_dir():
-        there = ", ".join(sorted(path.name for path in found.root.iterdir() if path.is_dir()))
+        there = ", ".join(subfolders(found.root))
         sentence = f"{folder} is missing, but {part.name} is made of it; there are {there or 'no folders'}."
         found.problems.append(Problem("layout", folder, sentence, False))
         return {}
     chapters = librispeech.scan_chapters(found.root, found.root / folder, characters=letters)
-    found.problems += chapters.problems + librispeech.missing_audio(chapters.silent)
-    part.files += [file for file in chapters.files if file.count("/") == folder.count("/") + 3]
-    if not chapters.files:
+    found.problems += chapters.problems + librispeech.missing_audio(found.root, chapters.silent)
+    found.remarks += chapters.remarks
+    part.files += chapters.files
+    if not (chapters.files or chapters.closed or chapters.silent):
         found.problems.append(Problem("layout", folder, f"{folder} holds no .flac file.", False))
-    return chapters.texts
+    return {name: text for table in chapters.tables.values() for name, text in table.texts.items()}
 
 
 def _given(found: Survey, part: Part, folder: str, letters: frozenset[str], tables: str) -> dict[str, str]:
@@ -80,18 +81,19 @@ def _given(found: Survey, part: Part, folder: str, letters: frozenset[str], tabl
     except ElpError as error:
         found.problems.append(Problem("table", folder, f"{error}.", False))
         return {}
+    closed: dict[str, str] = {}
+    chapters = librispeech.read_tables(found.root, sorted({row.path.rpartition("/")[0] for row in rows}), closed=closed)
+    found.problems += checks.closed_problems(closed)
+    for table in chapters.values():
+        found.problems += (
+            [Problem("encoding", table.path, f"{table.path} {table.fault}.", False)] if table.fault else []
+        )
     texts: dict[str, str] = {}
-    for chapter in sorted({Path(row.path).parent for row in rows}):
-        table = found.root / chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-        if table.is_file():
-            read, _, fault = librispeech.read_transcripts(table)
-            texts.update(read)
-            where = files.relative(table, found.root)
-            found.problems += [Problem("encoding", where, f"{where} {fault}.", False)] if fault else []
     for row in rows:
-        where = Path(row.path).parent.as_posix()
-        text = texts.get(librispeech.stem(row.path))
-        found.problems += checks.transcript_problems(row.path, text, where=where, characters=letters)
+        table = chapters[row.path.rpartition("/")[0]]
+        if text := table.texts.get(librispeech.stem(row.path)):
+            texts[librispeech.stem(row.path)] = text
+        found.problems += checks.transcript_problems(row.path, text, where=table.path, characters=letters)
     part.files += [row.path for row in rows]
     return texts
 

@@ -10,8 +10,10 @@ from downstream_heads.common.options import problem_list
 from downstream_heads.common.skips import SplitSkips
 from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
 from upstream_elp.errors import AudioError, ElpError
-from upstream_elp.prepare.files import list_files, relative
+from upstream_elp.folders import refuse_closed, subfolders
 from upstream_elp.prepare.headers import Options, index_path, read_headers
+from upstream_elp.prepare.librispeech import Chapters, scan_chapters
+from upstream_elp.texts import read_text
 
 COLUMNS = ("file_path", "length", "rate", "channels")
 
@@ -34,7 +36,12 @@ class Entry:
 
 
 def length_table(
-    root: Path, folder: str, *, bucket_file: str | Path | None = None, skip: SplitSkips | None = None
+    root: Path,
+    folder: str,
+    *,
+    bucket_file: str | Path | None = None,
+    skip: SplitSkips | None = None,
+    chapters: Chapters | None = None,
 ) -> list[Entry]:
     """The utterances of one part of the corpus, longest first (equal lengths by path).
 
@@ -43,12 +50,31 @@ def length_table(
         folder: a part of it, such as ``train-clean-100``.
         bucket_file: folder of S3PRL's length tables, which hold ``<part>.csv`` with the columns file_path and length.
         skip: takes files that cannot be read; None makes them an error.
+        chapters: what :func:`read_part` found, where it was asked.
 
     Raises:
         ElpError: the part or its table is missing, empty, or holds files that cannot be read.
     """
-    entries = _given_table(Path(bucket_file), folder) if bucket_file else _measured_table(root, folder, skip)
+    if bucket_file:
+        entries = _given_table(Path(bucket_file), folder)
+    else:
+        entries = _measured_table(root, folder, (chapters or read_part(root, folder)).files, skip)
     return sorted(entries, key=lambda entry: (-entry.length, entry.path))
+
+
+def read_part(root: Path, folder: str) -> Chapters:
+    """What a part of the corpus holds.
+
+    Raises:
+        ElpError: it is not there, or folders cannot be listed.
+    """
+    base = root / folder
+    if not base.is_dir():
+        present = ", ".join(subfolders(root)) or "none"
+        raise ElpError(f"{base} does not exist: {root} lacks the part {folder}; parts that are there: {present}")
+    chapters = scan_chapters(root, base)
+    refuse_closed(chapters.closed, root)
+    return chapters
 
 
 def check_audio(entries: Iterable[Entry], *, resample: bool, channels: str, where: str) -> None:
@@ -75,19 +101,14 @@ def _given_table(bucket_file: Path, folder: str) -> list[Entry]:
         raise ElpError(
             f"length table {path} does not exist; make it with elp prepare, or leave datarc.bucket_file empty"
         )
-    rows = _read_csv(path.read_text(encoding="utf-8"), str(path))
+    rows = _read_csv(read_text(path, name=f"length table {path}"), str(path))
     if not rows:
         raise ElpError(f"length table {path} holds no utterance")
     return rows
 
 
-def _measured_table(root: Path, folder: str, skip: SplitSkips | None) -> list[Entry]:
+def _measured_table(root: Path, folder: str, names: list[str], skip: SplitSkips | None) -> list[Entry]:
     base = root / folder
-    if not base.is_dir():
-        present = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "none"
-        raise ElpError(f"{base} does not exist: {root} lacks the part {folder}; parts that are there: {present}")
-    depth = relative(base, root).count("/") + 3
-    names = [name for name in list_files(base, suffix=".flac", root=root) if name.count("/") == depth]
     if not names:
         raise ElpError(f"{base} holds no <speaker>/<chapter>/*.flac")
     headers = read_headers(root, names, cache=index_path(root), options=Options(), description=f"lengths of {folder}")
@@ -105,7 +126,7 @@ def _measured_table(root: Path, folder: str, skip: SplitSkips | None) -> list[En
 
 
 def _read_csv(text: str, where: str) -> list[Entry]:
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or [])]
     if missing:
         raise ElpError(f"length table {where} has no column {missing[0]}; it needs file_path and length")

@@ -2,39 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from downstream_heads.common.files import missing_files
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
+from upstream_elp.folders import locate
 from upstream_elp.prepare.iemocap import CLASSES as LABELS
-from upstream_elp.prepare.iemocap import MERGED, OTHERS, SESSIONS, read_labels
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One labelled utterance.
-
-    Attributes:
-        path: below the corpus root.
-        label: a class name.
-        speaker: as S3PRL writes it, such as ``Ses01F`` (the dialog's lead, not always who speaks).
-    """
-
-    path: str
-    label: str
-    speaker: str
-
-    @property
-    def name(self) -> str:
-        """The file name without its ending."""
-        return Path(self.path).stem
+from upstream_elp.prepare.iemocap import PARTLY, SESSIONS, Utterance, read_session
+from upstream_elp.texts import read_text
 
 
 @dataclass(frozen=True)
@@ -73,68 +54,32 @@ def read_fold(
         test, test_labels = read_meta(folder / "test_meta_data.json")
         if labels != test_labels:
             raise ElpError(f"the metadata files in {folder} number their labels differently")
-        if not keep_absent:
-            _require_audio(root, [*train, *test])
+        train, test = (on_disk(root, rows, keep_absent=keep_absent) for rows in (train, test))
         return Fold(train, test, labels)
     absent = [name for name in SESSIONS if not (root / name).is_dir()]
     if absent:
         raise ElpError(f"{root} lacks {', '.join(absent)}; leave-one-session-out needs Session1 to Session5")
-    rows = {name: read_session(root, name, missing=missing, keep_absent=keep_absent) for name in SESSIONS}
+    rows = {name: usable(root, name, missing=missing, keep_absent=keep_absent) for name in SESSIONS}
     train = [row for name in SESSIONS if name != session for row in rows[name]]
     return Fold(train, rows[session], dict(LABELS))
 
 
-def read_session(root: Path, session: str, *, missing: str = "error", keep_absent: bool = False) -> list[Utterance]:
+def usable(root: Path, session: str, *, missing: str = "error", keep_absent: bool = False) -> list[Utterance]:
     """The usable utterances of one session, sorted by path. Excited counts as happy.
 
     Raises:
         ElpError: a dialog without evaluation file, audio without label or a label without audio (unless skipped), a
             malformed line, or no usable utterance.
     """
-    folder = root / session / "sentences" / "wav"
-    wavs = {path.stem: path for path in _visible(folder, "*/*.wav")}
-    tables = _visible(root / session / "dialog" / "EmoEvaluation", "*.txt")
-    if not wavs or not tables:
-        what = "sentences/wav/<dialog>/*.wav" if not wavs else "dialog/EmoEvaluation/*.txt"
-        raise ElpError(f"{root / session} holds no {what}")
-    labels: dict[str, str] = {}
-    problems: list[str] = []
-    for table in tables:
-        _read_evaluation(table, labels, problems)
-    if keep_absent:
-        expected = {name: folder / name.rpartition("_")[0] / f"{name}.wav" for name in labels}
-        wavs = {**{name: path for name, path in expected.items() if labels[name] in LABELS}, **wavs}
-    if missing == "error":
-        problems += [f"{name} has audio but no label" for name in sorted(wavs.keys() - labels.keys())]
-        wanted = (name for name, label in labels.items() if label in LABELS)
-        problems += [f"{name} has a label but no audio" for name in sorted(set(wanted) - wavs.keys())]
+    found = read_session(root, session)
+    passed = set(PARTLY) if missing == "skip" else {PARTLY[1]} if keep_absent else set()
+    problems = [problem.text.rstrip(".") for problem in found.problems if problem.kind not in passed]
     if problems:
         raise ElpError(f"{root / session} is not complete: {problem_list(problems)}")
-    rows = [
-        Utterance(path.relative_to(root).as_posix(), labels[name], name.split("_")[0])
-        for name, path in wavs.items()
-        if labels.get(name) in LABELS
-    ]
+    rows = [*found.rows, *(found.absent if keep_absent else [])]
     if not rows:
         raise ElpError(f"{root / session} has no utterance labelled {', '.join(LABELS)} or exc")
     return sorted(rows, key=lambda row: row.path)
-
-
-def _visible(folder: Path, pattern: str) -> list[Path]:
-    # the official archive carries macOS's "._" files
-    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
-
-
-def _read_evaluation(table: Path, labels: dict[str, str], problems: list[str]) -> None:
-    """Read the labels of one dialog; excited becomes happy."""
-    found, bad = read_labels(table)
-    for name, word in found:
-        label = MERGED.get(word, word)
-        if label in LABELS or label in OTHERS:
-            labels[name] = label
-        else:
-            bad.append(f"{name} {word}")
-    problems += [f"{table.name} has a line without a known label: {line.strip()[:80]}" for line in bad]
 
 
 def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
@@ -146,9 +91,11 @@ def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
     if not path.is_file():
         raise ElpError(f"metadata file {path} does not exist; leave datarc.meta_data empty to read the corpus itself")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, name=f"metadata file {path}"))
         labels = {str(name): int(index) for name, index in content["labels"].items()}
         rows = [Utterance(row["path"], row["label"], row.get("speaker", "")) for row in content["meta_data"]]
+    except ElpError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElpError(
             f"metadata file {path} is not S3PRL's {{labels, meta_data: [path, label]}}: {error!r}"
@@ -161,10 +108,17 @@ def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
     return rows, labels
 
 
-def _require_audio(root: Path, rows: Sequence[Utterance]) -> None:
-    absent = missing_files(root / row.path for row in rows)
-    if absent:
-        raise ElpError(f"{root} lacks audio named by the metadata: {problem_list([str(path) for path in absent])}")
+def on_disk(root: Path, rows: Sequence[Utterance], *, keep_absent: bool) -> list[Utterance]:
+    """The same utterances with the names that their files have on disk.
+
+    Raises:
+        ElpError: folders cannot be listed, or audio is missing and not to be kept.
+    """
+    found = locate(root, (row.path for row in rows))
+    absent = [str(root / name) for name, there in found.items() if there is None]
+    if absent and not keep_absent:
+        raise ElpError(f"{root} lacks audio named by the metadata: {problem_list(absent)}")
+    return [replace(row, path=found[row.path] or row.path) for row in rows]
 
 
 def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[list[Utterance], list[Utterance]]:

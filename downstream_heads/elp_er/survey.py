@@ -1,6 +1,7 @@
 """What ER finds in IEMOCAP before it trains."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ from downstream_heads.common.options import mapping
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
-from downstream_heads.elp_er.data import Utterance, read_meta, split_dev
+from downstream_heads.elp_er.data import read_meta, split_dev
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.errors import ElpError
-from upstream_elp.prepare import iemocap
+from upstream_elp.folders import locate
+from upstream_elp.prepare import checks, iemocap
+from upstream_elp.prepare.formats import absent_problems
+from upstream_elp.prepare.iemocap import Utterance
 from upstream_elp.prepare.librispeech import stem
-from upstream_elp.prepare.report import Problem, Report
+from upstream_elp.prepare.problems import Problem
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
@@ -57,11 +61,13 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
 
 
 def _from_corpus(found: Survey, session: str, *, skip: bool) -> tuple[list, list]:
-    report = Report("iemocap", found.root, found.root)
-    rows = {name: iemocap.scan_session(report, name) for name in iemocap.SESSIONS}
-    passed = {"missing-label", "missing-audio"} if skip else set()
-    found.problems += [problem for problem in report.problems if problem.kind not in passed]
-    return [row for name, some in rows.items() if name != session for row in some], rows[session]
+    sessions = {name: iemocap.read_session(found.root, name) for name in iemocap.SESSIONS}
+    passed = iemocap.PARTLY if skip else ()
+    for one in sessions.values():
+        found.problems += [problem for problem in one.problems if problem.kind not in passed]
+        found.remarks += one.remarks
+    train = [row for name, one in sessions.items() if name != session for row in one.rows]
+    return train, sessions[session].rows
 
 
 def _from_tables(found: Survey, folder: Path) -> tuple[list[Utterance], list[Utterance]]:
@@ -79,6 +85,21 @@ def _from_tables(found: Survey, folder: Path) -> tuple[list[Utterance], list[Utt
     if len(numbers) == 2 and numbers[0] != numbers[1]:
         sentence = f"the metadata files in {folder} number their labels differently."
         found.problems.append(Problem("table", str(folder), sentence, False))
+    rows = _on_disk(found, rows)
     for path in sorted({row.path for row in rows["train"]} & {row.path for row in rows["test"]}):
         found.problems.append(Problem("overlap", path, f"{path} is in the training and in the test metadata.", False))
     return rows["train"], rows["test"]
+
+
+def _on_disk(found: Survey, rows: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+    """The utterances with the names that their files have on disk; what is missing is a problem."""
+    closed: dict[str, str] = {}
+    there = locate(found.root, (row.path for some in rows.values() for row in some), closed=closed)
+    found.missing = {path for path, name in there.items() if name is None or path.rpartition("/")[0] in closed}
+    cause = "files that the metadata name are missing"
+    absent = {
+        path: Problem("missing-audio", path, f"{path} is missing, but the metadata name it.", cause=cause)
+        for path in found.missing
+    }
+    found.problems += checks.closed_problems(closed) + absent_problems(found.root, absent)
+    return {part: [replace(row, path=there[row.path] or row.path) for row in some] for part, some in rows.items()}

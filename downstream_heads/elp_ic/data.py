@@ -1,16 +1,16 @@
 """Fluent Speech Commands: three slots per utterance, from the corpus's own csv files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from downstream_heads.common.files import missing_files
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError
+from upstream_elp.folders import locate
 from upstream_elp.prepare.fluent import SLOTS, parse_table
 
 FILES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
@@ -84,10 +84,12 @@ class Commands(Dataset):
         skip_missing: bool = False,
     ) -> None:
         self.root, self.audio = root, audio
-        self.rows = read_commands(root, split)
+        rows = read_commands(root, split)
+        found = locate(root, (row.path for row in rows))
+        self.rows = [replace(row, path=found[row.path] or row.path) for row in rows]
         self.index = [{value: index for index, value in enumerate(column)} for column in values]
-        missing = [] if skip_missing else missing_files(root / row.path for row in self.rows)
-        problems = [f"{path} is missing" for path in missing]
+        missing = [] if skip_missing else [path for path, there in found.items() if there is None]
+        problems = [f"{root / path} is missing" for path in missing]
         problems += [
             f"{row.name} has the {slot} {value!r}, which no training utterance has"
             for row in self.rows

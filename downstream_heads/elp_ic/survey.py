@@ -35,9 +35,10 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         name = f"data/{TABLES[split]}_data.csv"
         tables[TABLES[split]], problems = fluent.read_table(root / name, name=name)
         found.problems += problems
-    found.problems += fluent.path_problems(root, tables) + fluent.speaker_problems(tables)
+    placed = fluent.place_audio(root, tables)
+    tables, found.missing = placed.tables, placed.gone
+    found.problems += placed.problems + fluent.speaker_problems(tables)
     found.problems += fluent.slot_problems(tables) if tables["train"] else []
-    found.missing = {problem.path for problem in found.problems if problem.kind == "missing-audio"}
     for split in splits:
         rows = tables[TABLES[split]]
         classes = ["/".join(row[slot] for slot in fluent.SLOTS) for row in rows]

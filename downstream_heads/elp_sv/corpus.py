@@ -14,8 +14,8 @@ from downstream_heads.elp_sv.data import (
     TrainUtterances,
     TrialUtterances,
     draw_cohort,
-    list_speakers,
     list_utterances,
+    speakers_of,
 )
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA
@@ -42,7 +42,8 @@ class VoxCeleb:
         self.skips = skips
         self.root, self.options, self.least = root, options, least
         self.train_folder, self.test_folder = root / "dev" / "wav", root / "test" / "wav"
-        everyone = list_speakers(self.train_folder)
+        self._everything = list_utterances(root, "dev")
+        everyone = speakers_of(self._everything, self.train_folder)
         self.held_out: list[str] = []
         if options["protocol"] == "dev":
             self.held_out = hold_out(everyone, options["held_out"], seed=options["split_seed"])
@@ -53,7 +54,7 @@ class VoxCeleb:
         """Utterances, longer than `min_samples` after trimming, of the held-out or of the training speakers."""
         least = self.options["min_samples"]
         if self._long is None:
-            names = list_utterances(self.train_folder, [*self.speakers, *self.held_out])
+            names = self._everything
             skip = self.skips.of("train") if self.skips else None
             jobs = self.options["n_jobs"]
             lengths = trimmed_lengths(self.train_folder, names, n_jobs=jobs, skip=skip).tolist()

@@ -13,44 +13,42 @@ from torch.utils.data import Dataset
 from downstream_heads.elp_sv.trials import utterance_name
 from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import AudioError, ElpError, counted
-from upstream_elp.prepare.files import list_files
-from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES
+from upstream_elp.folders import refuse_closed
+from upstream_elp.prepare.formats import command
+from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES, read_part
 from upstream_elp.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
 
 
-def list_speakers(folder: Path) -> list[str]:
-    """The speakers' folders, sorted.
+def list_utterances(root: Path, part: str) -> list[str]:
+    """Paths `speaker/video/utterance` of all audio files of `dev` or `test`, relative to the part's `wav` and sorted.
 
     Raises:
-        ElpError: no folder, or fewer than two speakers.
+        ElpError: there is none, or folders cannot be listed.
     """
-    speakers = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    found, folder = read_part(root, part), root / part / "wav"
+    refuse_closed(found.tree.closed, root)
+    if not found.files:
+        how = command("IN.m4a", "OUT.wav")
+        raise ElpError(
+            f"{folder} holds no {' or '.join(AUDIO_SUFFIXES)} files at <speaker>/<video>/<utterance>; where "
+            f"VoxCeleb came as m4a, convert it ({how})"
+        )
+    return [file.removeprefix(f"{part}/wav/") for file in found.files]
+
+
+def speakers_of(names: Sequence[str], folder: Path) -> list[str]:
+    """The speakers of utterances, sorted: a folder without any is not one.
+
+    Raises:
+        ElpError: fewer than two.
+    """
+    speakers = sorted({name.partition("/")[0] for name in names})
     if len(speakers) < 2:
         raise ElpError(
             f"{folder} holds {counted(len(speakers), 'speaker')}, at least two are needed; it must look like "
             "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
         )
     return speakers
-
-
-def list_utterances(folder: Path, speakers: Sequence[str]) -> list[str]:
-    """Paths `speaker/video/utterance` of all audio files of some speakers, relative to `folder` and sorted.
-
-    Raises:
-        ElpError: there is none.
-    """
-    wanted, endings = set(speakers), (*AUDIO_SUFFIXES, *(suffix.upper() for suffix in AUDIO_SUFFIXES))
-    found = [
-        name
-        for name in list_files(folder, suffix=endings, root=folder)
-        if name.count("/") == 2 and name.partition("/")[0] in wanted
-    ]
-    if not found:
-        raise ElpError(
-            f"{folder} holds no {' or '.join(AUDIO_SUFFIXES)} files at <speaker>/<video>/<utterance>; where "
-            "VoxCeleb came as m4a, convert it to 16 kHz wav"
-        )
-    return sorted(found)
 
 
 def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = False) -> np.ndarray:

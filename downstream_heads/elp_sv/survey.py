@@ -15,7 +15,8 @@ from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
 from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, voxceleb1
-from upstream_elp.prepare.report import Problem, Report
+from upstream_elp.prepare.problems import Problem
+from upstream_elp.prepare.report import Report
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
@@ -37,6 +38,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     head, _ = head_options(mapping(block.get("modelrc"), key="downstream_expert.modelrc"))
     root = corpus_root(rc, "VoxCeleb1")
     found = Survey("elp_sv", root, resample=True, mix=True)  # SUPERB's effects convert and mix
+    found.tolerated |= {"empty-speaker"}  # which counts for S3PRL's own task only
     frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
     _check_crop(found, rc, frames, rate)
     report = Report("voxceleb1", root, root)
@@ -45,8 +47,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     wanted = list(dict.fromkeys(wanted))
     audio = {"dev": voxceleb1.scan_split(report, "dev") if {"train", "dev"} & set(wanted) else []}
     audio["test"] = voxceleb1.scan_split(report, "test") if "test" in wanted else []
-    audio = {part: [file for file in members if file.count("/") == 4] for part, members in audio.items()}
     found.problems += report.problems
+    found.remarks += report.warnings
     speakers = {part: {_speaker(file) for file in members} for part, members in audio.items()}
     for _, _, shared in checks.shared_speakers(speakers):
         share = counted(len(shared), "speaker")
@@ -76,6 +78,10 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
         if short := int((lengths <= rc["min_samples"]).sum()):
             sentence = f"{short} of {len(names)} training utterances are left out: after trimming silence they have no "
             found.remarks.append(f"{sentence}more than {DATA}.min_samples {rc['min_samples']} samples")
+        usable = zip(sorted(everyone), lengths > rc["min_samples"], strict=True)
+        if none := sorted({_speaker(file) for file in everyone} - {_speaker(file) for file, long in usable if long}):
+            what = counted(len(none), "speaker has", "speakers have")
+            found.remarks.append(f"{what} no longer utterance, so that a class has no data (such as {none[0]})")
     if rc["too_short"] == "untrimmed":
         return
     tested = next((part.files for part in found.parts if part.name == "test"), [])
@@ -120,9 +126,9 @@ def _trials(found: Survey, rc: Mapping[str, Any], members: list[str]) -> list[st
         sentence = f"the trial list {path} is missing; get it from {TRIALS_SOURCE} or set {DATA}.trials."
         found.problems.append(Problem("layout", str(path), sentence, False))
         return members
-    read = voxceleb1.read_trials(path)
+    read = voxceleb1.place_trials(found.root, voxceleb1.read_trials(path), closed={})  # they are problems already
     there = {file.removeprefix("test/wav/") for file in members}
-    found.problems += voxceleb1.trial_problems(path.name, read, there=there)
-    used = {name for trial in read.trials for name in (trial.first, trial.second)}
+    found.problems += voxceleb1.trial_problems(path.name, read, root=found.root, there=there)
+    used = set(read.utterances)
     found.remarks.append(f"{path.name}: {len(read.trials):,} trials of {len(used):,} files")
     return [f"test/wav/{name}" for name in sorted(used & there)]

@@ -10,10 +10,11 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from downstream_heads.common.files import missing_files
 from downstream_heads.common.options import problem_list
 from upstream_elp.errors import ElpError, counted
+from upstream_elp.folders import locate
 from upstream_elp.prepare.voxceleb1 import parse_trial
+from upstream_elp.texts import lines, read_text
 
 TRIALS_FILE = "voxceleb1_test_v2.txt"
 TRIALS_SOURCE = "https://www.openslr.org/resources/49/voxceleb1_test_v2.txt"
@@ -53,21 +54,19 @@ def read_trials(path: Path, audio: Path, *, keep_absent: bool = False) -> list[T
             f"the trial list {path} does not exist; put {TRIALS_FILE} (from {TRIALS_SOURCE}) into the root of "
             "VoxCeleb1 or set downstream_expert.datarc.trials"
         )
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ElpError(f"the trial list {path} cannot be read as text ({error}); replace it") from error
-    trials = [_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    content = read_text(path, name=f"the trial list {path}")
+    trials = [_parse(line, path, number) for number, line in enumerate(lines(content), start=1) if line.strip()]
     if {trial.label for trial in trials} != {0, 1}:
         raise ElpError(f"the trial list {path} needs trials of the same speaker (1) and of two speakers (0)")
-    absent = [] if keep_absent else missing_files(audio / name for name in utterances(trials))
+    found = locate(audio, utterances(trials))
+    absent = [] if keep_absent else [name for name, there in found.items() if there is None]
     if absent:
-        missing = problem_list([str(name.relative_to(audio)) for name in absent], shown=5)
         raise ElpError(
-            f"the trial list {path} names {counted(len(absent), 'utterance')} not below {audio}: {missing}; "
-            "get the missing audio or another list"
+            f"the trial list {path} names {counted(len(absent), 'utterance')} not below {audio}: "
+            f"{problem_list(absent, shown=5)}; get the missing audio or another list"
         )
-    return trials
+    names = {name: there or name for name, there in found.items()}
+    return [Trial(label, names[first], names[second]) for label, first, second in trials]
 
 
 def utterances(trials: Sequence[Trial]) -> list[str]:

@@ -51,7 +51,10 @@ def check(
 
     task = places.task_name(task)
     if task not in places.our_tasks():
-        raise ElpError(f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them")
+        corpora = "elp prepare checks the corpora of S3PRL's own tasks"
+        raise ElpError(
+            f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them, or {corpora}"
+        )
     if report is not None:
         check_writable(report, flag="--json")
     if data is not None:
@@ -63,8 +66,8 @@ def check(
     found = examine(task, content, splits=splits, variant=variant, options=Options(jobs=jobs, decode=not quick))
     if report is not None:
         write_json(report, found.to_dict())
-    click.echo(found.to_text(shown=shown))
-    problems = len(found.survey.problems)
     where = f"; the whole list is in {report}" if report else "; --json FILE writes the whole list"
+    click.echo(found.to_text(shown=shown, rest=where))
+    problems = len(found.survey.problems)
     click.echo(f"{counted(problems, 'problem')}{where}" if problems else "no problems")
     sys.exit(1 if problems else 0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upstream_elp import texts
 from upstream_elp.errors import AudioError, ElpError, counted
 from upstream_elp.files import check_writable
 
@@ -122,14 +123,9 @@ def _check_there(files: Sequence[str]) -> None:
 
 def _read_pairs(path: Path, root: str | None) -> list[tuple[str, str]]:
     """Lines ``FILE FILE``, or ``LABEL FILE FILE`` as in VoxCeleb's trials, whose label is not looked at."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ElpError(
-            f"--pairs {path} cannot be read as text ({getattr(error, 'strerror', None) or error})"
-        ) from error
+    content = texts.read_text(path, name=f"--pairs {path}")
     pairs = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(texts.lines(content), start=1):
         fields = line.split("\t") if "\t" in line else line.split()
         if not line.strip():
             continue

@@ -13,6 +13,7 @@ from upstream_elp.errors import ElpError, counted
 from upstream_elp.host import experiment, places
 from upstream_elp.levels import LevelWarning
 from upstream_elp.prepare.headers import Options
+from upstream_elp.prepare.problems import in_one_line
 
 if TYPE_CHECKING:
     from downstream_heads.common.survey import Findings
@@ -85,13 +86,12 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     found = look(splits=splits)
     blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
     if blocking:
-        told = "; ".join(problem.text.rstrip(".") for problem in blocking[:SHOWN])
-        more = f"; and {len(blocking) - SHOWN} more" if len(blocking) > SHOWN else ""
+        told = in_one_line(blocking, audio=found.audio, shown=SHOWN)
         count = counted(len(blocking), "problem")
         passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
         hint = f"; --skip-bad-files passes over {passed_over} of them" if passed_over else ""
         raise ElpError(
-            f"-d {task}: {count} in {found.survey.root}: {told}{more} (`elp check -d {task}` lists all and decodes "
+            f"-d {task}: {count} in {found.survey.root}: {told} (`elp check -d {task}` lists all and decodes "
             f"the audio{hint})"
         )
     notes = [f"{task} {count}" for count in found.counts]

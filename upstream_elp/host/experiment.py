@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from upstream_elp import texts
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.host import flags
 from upstream_elp.safe_load import load_safely
@@ -190,8 +191,8 @@ def _latest(path: Path, stem: str) -> dict | None:
     files = sorted(path.glob(f"{stem}_????-??-??-??-??-??.yaml"))
     for file in reversed(files):
         try:
-            content = yaml.safe_load(file.read_text())
-        except (yaml.YAMLError, OSError):
+            content = yaml.safe_load(texts.read(file)[0])
+        except yaml.YAMLError:
             continue
         if isinstance(content, dict) and content.get("mode", "train") == "train":
             return content

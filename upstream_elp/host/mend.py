@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from upstream_elp.errors import ElpError
 from upstream_elp.files import cache_dir, whole_file
+from upstream_elp.folders import list_files
 from upstream_elp.host.override import override
 
 FEW_FILES = 500
@@ -99,17 +100,14 @@ def length_cache(root: str | os.PathLike, name: str) -> Path:
     """Where the trimmed lengths of this very corpus are kept: keyed by its path and its files' names and sizes.
 
     Raises:
-        ElpError: if the corpus folder is missing.
+        ElpError: if the corpus folder is missing, or a folder in it cannot be listed.
     """
     root = Path(root).expanduser().resolve()
     if not root.is_dir():
         raise ElpError(f"no VoxCeleb1 folder {root}; set config.downstream_expert.datarc.file_path to the corpus root")
     digest = hashlib.sha256(str(root).encode())
-    for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
-        for file in sorted(files):
-            path = Path(folder, file)
-            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
+    for file in list_files(root, root=root, suffix=""):
+        digest.update(f"{file}\0{(root / file).stat().st_size}\n".encode())
     cache = cache_dir() / "sv_lengths"
     cache.mkdir(parents=True, exist_ok=True)
     return cache / f"{name}-{digest.hexdigest()[:16]}.pt"

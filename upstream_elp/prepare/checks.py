@@ -1,11 +1,13 @@
 """Pure checks that more than one corpus needs; each returns problems and touches no file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+from upstream_elp.errors import counted
+from upstream_elp.folders import ADVICE
+from upstream_elp.prepare.formats import SAMPLE_RATE, command
 from upstream_elp.prepare.headers import Header
-from upstream_elp.prepare.report import Problem
+from upstream_elp.prepare.problems import AUDIO, Problem
 
-SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one frame of the backbones' convolutional front end: 25 ms
 # letters of SUPERB's ASR dictionary; the space is its word boundary "|"
 CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ")
@@ -23,19 +25,50 @@ def audio_problems(
         min_samples: smallest number of samples that a backbone takes.
     """
     if header.error:
-        return [Problem("unreadable", file, f"{file} cannot be read: {header.error}.")]
+        cause = f"{AUDIO} cannot be read: {header.error}"
+        return [Problem("unreadable", file, f"{file} cannot be read: {header.error}.", cause=cause)]
     problems = []
+
+    def add(kind: str, fault: str, many: str) -> None:
+        problems.append(Problem(kind, file, f"{file} has {fault}.", cause=f"{AUDIO} have {many}"))
+
     if header.rate != sample_rate:
-        text = f"{file} has {header.rate} samples a second instead of {sample_rate}; convert it."
-        problems.append(Problem("rate", file, text))
+        rate = f"{header.rate} samples a second instead of {sample_rate}; convert"
+        add("rate", f"{rate} it", f"{rate} them ({command('IN', 'OUT')})")
     if header.channels != 1:
-        problems.append(
-            Problem("channels", file, f"{file} has {header.channels} channels instead of one; mix it down.")
-        )
+        channels = f"{header.channels} channels instead of one; mix"
+        add("channels", f"{channels} it down", f"{channels} them down ({command('IN', 'OUT')})")
     if header.samples < min_samples:
-        text = f"{file} has {header.samples} samples, fewer than the {min_samples} that a backbone needs."
-        problems.append(Problem("short" if header.samples else "empty", file, text))
+        need = f"than the {min_samples} that a backbone needs"
+        kind = "short" if header.samples else "empty"
+        add(kind, f"{header.samples} samples, fewer {need}", f"fewer samples {need}")
     return problems
+
+
+def closed_problems(closed: Mapping[str, str]) -> list[Problem]:
+    """Report folders that cannot be listed.
+
+    Args:
+        closed: the folders, and why.
+    """
+    return [
+        Problem(
+            "closed-folder",
+            folder,
+            f"{folder} cannot be listed ({why}); {ADVICE}.",
+            False,
+            f"folders cannot be listed ({why}); their files would be missing from the data",
+        )
+        for folder, why in closed.items()
+    ]
+
+
+def again_remarks(again: Sequence[str]) -> list[str]:
+    """Return one remark, or none, on links to folders that are read under another name."""
+    if not again:
+        return []
+    links = counted(len(again), "link leads", "links lead")
+    return [f"{links} to a folder that is read under another name, and is passed over (such as {again[0]})."]
 
 
 def transcript_problems(
@@ -50,16 +83,19 @@ def transcript_problems(
         characters: the dictionary, upper case.
     """
     if text is None:
-        return [Problem("missing-transcript", file, f"{file} has no transcript in {where}.")]
+        sentence = f"{file} has no transcript in {where}."
+        return [Problem("missing-transcript", file, sentence, cause=f"{AUDIO} have no transcript")]
     if not text.strip():
-        return [Problem("empty-transcript", file, f"{file} has an empty transcript in {where}.")]
+        sentence = f"{file} has an empty transcript in {where}."
+        return [Problem("empty-transcript", file, sentence, cause=f"{AUDIO} have an empty transcript")]
     strange = sorted(set(text.upper()) - characters)
     if not strange:
         return []
     shown = " ".join(repr(character) for character in strange)
     letters = "A-Z, ' and space" if characters == CHARACTERS else f"{len(characters)} symbols"
     sentence = f"{file} has characters outside the dictionary ({letters}) in its transcript in {where}: {shown}."
-    return [Problem("characters", file, sentence)]
+    cause = f"{AUDIO} have characters outside the dictionary in their transcripts"
+    return [Problem("characters", file, sentence, cause=cause)]
 
 
 def duplicate_problems(files: Iterable[str], *, name: str = "utterance") -> list[Problem]:
@@ -74,9 +110,8 @@ def duplicate_problems(files: Iterable[str], *, name: str = "utterance") -> list
     for file in files:
         stem = file.rsplit("/", 1)[-1].rsplit(".", 1)[0]
         if stem in first:
-            problems.append(
-                Problem("duplicate", file, f"{file} is the same {name} as {first[stem]}; remove one of them.")
-            )
+            sentence = f"{file} is the same {name} as {first[stem]}; remove one of them."
+            problems.append(Problem("duplicate", file, sentence, cause=f"{AUDIO} repeat the {name} of another one"))
         else:
             first[stem] = file
     return problems

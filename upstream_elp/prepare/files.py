@@ -1,11 +1,11 @@
-"""Folders and files: where tables go, atomic writing, listing of audio."""
+"""Folders and files: where tables go, and writing them whole or not at all."""
 
 import csv
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from upstream_elp.errors import ElpError
@@ -57,49 +57,6 @@ def check_root(root: Path, *, holds: Iterable[str], unpacked: str) -> None:
     inner = [folder for folder in (root / unpacked, root / f"{unpacked}_full_release") if folder.is_dir()]
     hint = f"; did you mean {inner[0]}?" if inner else ""
     raise ElpError(f"{root}: holds none of {', '.join(names)}, so it is not the corpus' top folder{hint}")
-
-
-def walk_files(folder: Path, *, suffix: str | tuple[str, ...]) -> Iterator[Path]:
-    """Yield the files below ``folder`` that end in ``suffix`` (or in one of several), sorted.
-
-    Links are followed, hidden files left out.
-    """
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if name.endswith(suffix) and not name.startswith("."))
-
-
-def list_files(folder: Path, *, suffix: str | tuple[str, ...], root: Path) -> list[str]:
-    """The same files relative to ``root``, as text: pathlib takes many times as long on a large corpus.
-
-    Args:
-        folder: ``root`` or a folder below it.
-        suffix: ending of the files, or several.
-        root: the corpus.
-    """
-    top, found = relative(folder, root), []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = parent[len(str(folder)) :].replace(os.sep, "/")
-        place = f"{top}{inner}/" if top != "." else f"{inner.lstrip('/')}/".lstrip("/")
-        found += [place + name for name in sorted(names) if name.endswith(suffix) and not name.startswith(".")]
-    return found
-
-
-def read_text(path: Path) -> tuple[str, str]:
-    """Read a table that must be UTF-8; a byte order mark at its start is passed over.
-
-    Returns:
-        The text, with a replacement character for every byte that cannot be read; and what is wrong with the coding,
-        empty where nothing is.
-    """
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig"), ""
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        fault = f"line {line} is not UTF-8 text (byte 0x{content[error.start]:02x}); save the file as UTF-8"
-        return content.decode("utf-8-sig", errors="replace"), fault
 
 
 def relative(path: Path, root: Path) -> str:

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from upstream_elp import texts
 from upstream_elp.errors import counted
+from upstream_elp.folders import locate
 from upstream_elp.prepare import checks, files
+from upstream_elp.prepare.formats import absent_problems
 from upstream_elp.prepare.headers import Options, read_headers
-from upstream_elp.prepare.report import Problem, Report, summarise
+from upstream_elp.prepare.problems import Problem
+from upstream_elp.prepare.report import Report, summarise
 
 SPLITS = ("train", "valid", "test")
 SLOTS = ("action", "object", "location")
@@ -39,15 +43,19 @@ class Table:
 def parse_table(path: Path, *, columns: Iterable[str] = COLUMNS) -> Table:
     """Read ``data/<split>_data.csv``, of which some columns are needed."""
     columns = list(columns)
-    content, fault = files.read_text(path)
+    content, fault = texts.read(path)
     reader = csv.DictReader(io.StringIO(content, newline=""))
-    table = Table(absent=[column for column in columns if column not in (reader.fieldnames or ())], fault=fault)
-    for row in [] if table.absent else reader:
-        lacking = [column for column in columns if not (row[column] or "").strip()]
-        if lacking:
-            table.gaps.append((reader.line_num, lacking))
-        else:
-            table.rows.append({column: row[column].strip() for column in columns})
+    table = Table(fault=fault)
+    try:
+        table.absent = [column for column in columns if column not in (reader.fieldnames or ())]
+        for row in [] if table.absent else reader:
+            lacking = [column for column in columns if not (row[column] or "").strip()]
+            if lacking:
+                table.gaps.append((reader.line_num, lacking))
+            else:
+                table.rows.append({column: row[column].strip() for column in columns})
+    except csv.Error as error:
+        table.fault = fault or f"line {reader.line_num} cannot be read as CSV ({error}); save the table again"
     return table
 
 
@@ -67,10 +75,12 @@ def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Pro
     problems = [Problem("encoding", name, f"{name} {table.fault}.", False)] if table.fault else []
     if table.absent:
         sentence = f"{name} lacks the columns {', '.join(table.absent)}; it must have {', '.join(COLUMNS)}."
-        return [], [*problems, Problem("columns", name, sentence, False)]
+        return [], problems or [Problem("columns", name, sentence, False)]
     for line, lacking in table.gaps:
-        problems.append(Problem("missing-value", name, f"{name} line {line} has no {', '.join(lacking)}.", False))
-    if not table.rows and not table.gaps:
+        sentence = f"{name} line {line} has no {', '.join(lacking)}."
+        cause = f"lines of {name} have no {', '.join(lacking)}"
+        problems.append(Problem("missing-value", name, sentence, False, cause))
+    if not table.rows and not problems:
         problems.append(Problem("layout", name, f"{name} has no rows.", False))
     return table.rows, problems
 
@@ -113,19 +123,50 @@ def speaker_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
     ]
 
 
-def path_problems(root: Path, tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
-    """Report audio that is missing or listed twice."""
-    problems, first = [], {}
-    for split, rows in tables.items():
+@dataclass
+class Placed:
+    """Tables whose audio was looked for.
+
+    Attributes:
+        tables: the rows of each split, each ``path`` as the file is called on disk.
+        gone: the paths of files that are not there, or in folders that cannot be listed.
+        problems: what is missing, listed twice, or in such folders.
+    """
+
+    tables: dict[str, list[dict[str, str]]]
+    gone: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def place_audio(root: Path, tables: dict[str, list[dict[str, str]]]) -> Placed:
+    """Look for the audio of the tables.
+
+    Args:
+        root: the corpus.
+        tables: the rows of each split.
+    """
+    closed: dict[str, str] = {}
+    found = locate(root, (row["path"] for rows in tables.values() for row in rows), closed=closed)
+    placed = Placed({split: [_on_disk(row, found) for row in rows] for split, rows in tables.items()})
+    placed.gone = {path for path, there in found.items() if there is None or path.rpartition("/")[0] in closed}
+    first: dict[str, str] = {}
+    absent = {}
+    for split, rows in placed.tables.items():
         name = f"data/{split}_data.csv"
         for path in (row["path"] for row in rows):
             if path in first:
                 sentence = f"{path} stands in {first[path]} and again in {name}."
-                problems.append(Problem("duplicate", path, sentence, False))
-            elif not (root / path).is_file():
-                problems.append(Problem("missing-audio", path, f"{path} is missing, but {name} lists it.", False))
+                placed.problems.append(Problem("duplicate", path, sentence, False, "files are listed twice"))
+            elif path in placed.gone:
+                sentence, cause = f"{path} is missing, but {name} lists it.", f"files that {name} lists are missing"
+                absent[path] = Problem("missing-audio", path, sentence, False, cause)
             first.setdefault(path, name)
-    return problems
+    placed.problems += checks.closed_problems(closed) + absent_problems(root, absent)
+    return placed
+
+
+def _on_disk(row: dict[str, str], found: dict[str, str | None]) -> dict[str, str]:
+    return {**row, "path": found[row["path"]] or row["path"]}
 
 
 def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
@@ -147,9 +188,12 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
         name = f"data/{split}_data.csv"
         tables[split], problems = read_table(root / name, name=name)
         report.problems += problems
-    report.problems += path_problems(root, tables) + speaker_problems(tables) + slot_problems(tables)
-    missing = {problem.path for problem in report.problems if problem.kind == "missing-audio"}
-    every = list(dict.fromkeys(row["path"] for rows in tables.values() for row in rows if row["path"] not in missing))
+    placed = place_audio(root, tables)
+    tables = placed.tables
+    report.problems += placed.problems + speaker_problems(tables) + slot_problems(tables)
+    paths = dict.fromkeys(row["path"] for rows in tables.values() for row in rows)
+    every = [path for path in paths if path not in placed.gone]
+    report.audio = len(every)
     headers = read_headers(root, every, cache=out / ".fluent-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     for split, rows in tables.items():

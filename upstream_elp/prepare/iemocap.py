@@ -1,13 +1,17 @@
 """IEMOCAP: labels of four emotions and the metadata of the five folds (leave one session out)."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from upstream_elp import texts
+from upstream_elp.folders import Tree, look
 from upstream_elp.prepare import checks, files
+from upstream_elp.prepare.formats import absent_problems
 from upstream_elp.prepare.headers import Options, read_headers
 from upstream_elp.prepare.librispeech import stem
-from upstream_elp.prepare.report import Problem, Report, summarise
+from upstream_elp.prepare.problems import AUDIO, Problem
+from upstream_elp.prepare.report import Report, summarise
 
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 # the four classes with stock S3PRL's indices; excited counts as happy (downstream/emotion/IEMOCAP_preprocess.py:43-53)
@@ -15,6 +19,8 @@ CLASSES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 MERGED = {"exc": "hap"}
 # the other labels of the corpus; they are known, and not used
 OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
+# kinds of problems of an incomplete copy, which a task can be set to pass over
+PARTLY = ("missing-label", "missing-audio")
 # test utterances of SUPERB's folds 1 to 5, 5,531 in all
 OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
 
@@ -27,6 +33,28 @@ class Utterance:
     label: str
     speaker: str
 
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return stem(self.path)
+
+
+@dataclass
+class Session:
+    """What lies below one session's folder.
+
+    Attributes:
+        rows: the utterances of the four classes that have audio, sorted by path.
+        absent: those without, at the place where it should be.
+        problems: what is wrong.
+        remarks: what is worth knowing.
+    """
+
+    rows: list[Utterance] = field(default_factory=list)
+    absent: list[Utterance] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
 
 def speaker_of(utterance: str) -> str:
     """Return who speaks: the session and the last part's letter (``Ses01F_impro01_M000`` is ``Ses01M``).
@@ -36,76 +64,103 @@ def speaker_of(utterance: str) -> str:
     return utterance[:5] + utterance.rsplit("_", 1)[-1][:1]
 
 
-def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str]]:
+def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:
     """Read an ``EmoEvaluation/<dialog>.txt``: lines of ``[start - end]``, utterance, label, ``[...]`` between tabs.
 
     Returns:
-        (utterance, label) of each such line, and the lines in brackets that are not of this form.
+        (utterance, label) of each such line, the lines in brackets that are not of this form, and what is wrong with
+        the file's coding, empty where nothing is; the evaluators' remarks may be of any coding.
     """
     labels, bad = [], []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("["):
-            continue
+    content, fault = texts.read(path)
+    lines = [line for line in texts.lines(content) if line.startswith("[")]
+    for line in lines:
         fields = [part.strip() for part in line.split("\t") if part.strip()]
         if len(fields) >= 3:
             labels.append((fields[1], fields[2]))
         else:
             bad.append(line)
-    return labels, bad
+    elsewhere = "\ufffd" in content and not any("\ufffd" in line for line in lines)
+    return labels, bad, "" if elsewhere else fault
 
 
-def scan_session(report: Report, session: str) -> list[Utterance]:
-    """Return a session's utterances of the four classes, sorted by path; problems go to the report."""
-    root = report.root
-    wavs = {stem(file): file for file in _list(report, root / session / "sentences" / "wav", ".wav")}
-    tables = [root / file for file in _list(report, root / session / "dialog" / "EmoEvaluation", ".txt", deep=False)]
-    seen: dict[str, str] = {}
-    found = []
-    for table in tables:
-        where = files.relative(table, root)
-        labels, bad = read_labels(table)
-        report.problems += [
-            Problem("label-line", where, f"{where} has a line without utterance and label: {line[:60]!r}.", False)
-            for line in bad
-        ]
-        for name, label in labels:
-            problem = _label_problem(name, label, where=where, seen=seen, wavs=wavs)
-            if problem:
-                report.problems.append(problem)
-            elif MERGED.get(label, label) in CLASSES:
-                found.append(Utterance(wavs[name], MERGED.get(label, label), name.split("_")[0]))
-            seen.setdefault(name, where)
-    unlabelled = sorted(set(wavs) - set(seen))
-    if unlabelled:
-        report.problems += [
-            Problem("missing-label", wavs[name], f"{wavs[name]} has no label in {session}/dialog/EmoEvaluation.")
-            for name in unlabelled
-        ]
-    return sorted(found, key=lambda utterance: utterance.path)
+def read_session(root: Path, session: str) -> Session:
+    """Read a session's audio and labels: the one reader of this corpus, for every command and task.
+
+    Args:
+        root: the corpus.
+        session: ``Session1`` to ``Session5``.
+    """
+    found, top = Session(), root / session
+    audio = look(top / "sentences" / "wav", root=root, suffix=".wav")
+    evaluations = look(top / "dialog" / "EmoEvaluation", root=root, suffix=".txt")
+    closed = {**audio.closed, **evaluations.closed}
+    found.problems += checks.closed_problems(closed) + checks.duplicate_problems(audio.files)
+    found.remarks += checks.again_remarks([*audio.again, *evaluations.again])
+    wavs = {stem(file): file for file in reversed(audio.files)}
+    depth = f"{session}/dialog/EmoEvaluation/".count("/")
+    tables = [file for file in evaluations.files if file.count("/") == depth]  # what lies deeper is of another form
+    labels = _read_tables(found, root, tables)
+    for name, (label, _) in labels.items():
+        if label not in CLASSES:
+            continue
+        place = f"{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
+        row = Utterance(wavs.get(name, place), label, name.split("_")[0])
+        (found.rows if name in wavs else found.absent).append(row)
+    absent = _absent(root, found.absent, labels)
+    # where nothing is there, one sentence says so, not one for every utterance
+    others = [problem for problem in absent if problem.kind == "format"]
+    found.problems += absent if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
+    if tables:
+        found.problems += [_unlabelled(wavs[name], session) for name in sorted(wavs.keys() - labels.keys())]
+    else:
+        found.problems += _empty(f"{session}/dialog/EmoEvaluation", evaluations, ".txt")
+    found.rows.sort(key=lambda row: row.path)
+    return found
 
 
-def _list(report: Report, folder: Path, suffix: str, *, deep: bool = True) -> list[str]:
-    listed = [path for path in files.walk_files(folder, suffix=suffix) if deep or path.parent == folder]
-    if not listed:
-        name = files.relative(folder, report.root)
-        sentence = f"{name} is missing or holds no {suffix} file."
-        report.problems.append(Problem("layout", name, sentence, False))
-    return [files.relative(path, report.root) for path in listed]
+def _empty(folder: str, tree: Tree, ending: str) -> list[Problem]:
+    if tree.closed:
+        return []
+    return [Problem("layout", folder, f"{folder} is missing or holds no {ending} file.", False)]
 
 
-def _label_problem(name: str, label: str, *, where: str, seen: dict[str, str], wavs: dict[str, str]) -> Problem | None:
-    """Check one label: a known word, once per utterance, and its audio there where the task uses it."""
-    used = MERGED.get(label, label) in CLASSES
-    if not used and label not in OTHERS:
-        known = ", ".join(sorted({*CLASSES, *MERGED, *OTHERS}))
-        return Problem("label", where, f"{where} gives {name} the unknown label {label!r}; known are {known}.", False)
-    if name in seen:
-        return Problem("duplicate", where, f"{where} labels {name}, which {seen[name]} labels already.", False)
-    if used and name not in wavs:
-        return Problem(
-            "missing-audio", where, f"{where} labels {name}, but there is no {name}.wav in its session.", False
-        )
-    return None
+def _read_tables(found: Session, root: Path, tables: list[str]) -> dict[str, tuple[str, str]]:
+    """The label of every utterance, merged into the four classes, and the table that gives it; problems are noted."""
+    seen: dict[str, tuple[str, str]] = {}
+    for where in tables:
+        labels, bad, fault = read_labels(root / where)
+        if fault:
+            found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
+        for line in bad:
+            sentence = f"{where} has a line without utterance and label: {line[:60]!r}."
+            found.problems.append(Problem("label-line", where, sentence, False, "lines lack utterance and label"))
+        for name, word in labels:
+            label = MERGED.get(word, word)
+            if label not in CLASSES and label not in OTHERS:
+                every = ", ".join(sorted({*CLASSES, *MERGED, *OTHERS}))
+                sentence = f"{where} gives {name} the unknown label {word!r}; known are {every}."
+                found.problems.append(Problem("label", where, sentence, False, f"labels are not known: {every} are"))
+            elif name in seen:
+                sentence = f"{where} labels {name}, which {seen[name][1]} labels already."
+                found.problems.append(Problem("duplicate", where, sentence, False, "utterances are labelled twice"))
+            seen.setdefault(name, (label, where))
+    return seen
+
+
+def _absent(root: Path, rows: list[Utterance], labels: dict[str, tuple[str, str]]) -> list[Problem]:
+    absent = {}
+    for row in rows:
+        where = labels[row.name][1]
+        sentence = f"{where} labels {row.name}, but its session lacks {row.name}.wav."
+        cause = "labelled utterances have no .wav file; unpack the corpus again"
+        absent[row.path] = Problem("missing-audio", where, sentence, False, cause)
+    return absent_problems(root, absent)
+
+
+def _unlabelled(file: str, session: str) -> Problem:
+    sentence = f"{file} has no label in {session}/dialog/EmoEvaluation."
+    return Problem("missing-label", file, sentence, cause=f"{AUDIO} have no label")
 
 
 def fold_metadata(utterances: dict[str, list[Utterance]], *, test: str) -> tuple[dict, dict]:
@@ -138,8 +193,12 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     options = options or Options()
     files.check_root(root, holds=SESSIONS, unpacked="IEMOCAP")
     report = Report("iemocap", root, files.open_out(out))
-    utterances = {session: scan_session(report, session) for session in SESSIONS}
+    sessions = {session: read_session(root, session) for session in SESSIONS}
+    report.problems += [problem for found in sessions.values() for problem in found.problems]
+    report.warnings += [remark for found in sessions.values() for remark in found.remarks]
+    utterances = {session: found.rows for session, found in sessions.items()}
     every = [item.path for items in utterances.values() for item in items]
+    report.audio = len(every)
     headers = read_headers(root, every, cache=out / ".iemocap-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     broken = report.left_out(skip_broken=options.skip_broken)

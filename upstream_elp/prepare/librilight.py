@@ -12,7 +12,8 @@ from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.headers import Options, read_headers
 from upstream_elp.prepare.librispeech import Chapters, scan_chapters, speaker_of, write_tables
-from upstream_elp.prepare.report import Problem, Report, summarise
+from upstream_elp.prepare.problems import Problem
+from upstream_elp.prepare.report import Report, summarise
 
 ARCHIVE = "librispeech_finetuning"
 FOLDS = tuple(f"1h/{fold}" for fold in range(6))
@@ -64,6 +65,8 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
         # a chapter may be shared out over folds, so this says nothing about the archive
         what = counted(silent, "transcript has", "transcripts have")
         report.warnings.append(f"{what} no audio in the same fold and will not be used.")
+    report.audio = len(every)
+    report.warnings += [remark for part in found.values() for remark in part.remarks]
     headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
@@ -87,11 +90,12 @@ def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chap
         folder = top / part / kind
         name = files.relative(folder, report.root)
         found = scan_chapters(report.root, folder)
-        if not found.files:
+        if not (found.files or found.closed or found.silent):
             users = ", ".join(subset for subset in subsets if part in SUBSETS[subset])
             sentence = f"{name} is missing or holds no .flac file, but {users} needs it; unpack the archive again."
             report.problems.append(Problem("layout", name, sentence, False))
         both.files += found.files
+        both.remarks += found.remarks
         report.problems += found.problems
         both.silent += found.silent
     return both

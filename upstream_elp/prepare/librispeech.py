@@ -4,10 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from upstream_elp import texts
 from upstream_elp.errors import ElpError, counted
+from upstream_elp.folders import locate, look
 from upstream_elp.prepare import checks, files
+from upstream_elp.prepare.formats import absent_problems
 from upstream_elp.prepare.headers import Header, Options, read_headers
-from upstream_elp.prepare.report import Problem, Report, summarise
+from upstream_elp.prepare.problems import AUDIO, Problem
+from upstream_elp.prepare.report import Report, summarise
+
+SUFFIX = ".flac"
 
 SPLITS = (
     "train-clean-100",
@@ -24,21 +30,44 @@ OFFICIAL_SPEAKERS = dict(zip(SPLITS, (251, 921, 1166, 40, 33, 40, 33), strict=Tr
 OFFICIAL_FILES = {"dev-clean": 2703, "test-clean": 2620, "dev-other": 2864, "test-other": 2939}
 
 
+@dataclass(frozen=True)
+class Table:
+    """One ``.trans.txt`` file.
+
+    Attributes:
+        path: where it is or should be, relative to the corpus root.
+        texts: the words of each utterance.
+        repeated: the utterances that have more than one line; the first one counts.
+        fault: what is wrong with the file's coding, empty where nothing is.
+        there: whether the file exists.
+    """
+
+    path: str
+    texts: dict[str, str] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)
+    fault: str = ""
+    there: bool = False
+
+
 @dataclass
 class Chapters:
     """What lies below one split's folder.
 
     Attributes:
-        files: audio files, relative to the corpus root, sorted.
-        texts: transcript of each utterance that has one.
-        problems: what is wrong with names, places and transcripts.
+        files: audio files that are where they should be, relative to the corpus root, sorted.
+        tables: the transcripts of each folder with audio or transcripts.
+        problems: what is wrong with folders, names, places and transcripts.
         silent: transcripts without audio, as ``utterance (transcript file)``.
+        remarks: what is worth knowing.
+        closed: folders that cannot be listed, and why.
     """
 
     files: list[str] = field(default_factory=list)
-    texts: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     silent: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    closed: dict[str, str] = field(default_factory=dict)
 
 
 def stem(file: str) -> str:
@@ -52,22 +81,39 @@ def speaker_of(file: str) -> str:
 
 
 def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
-    """Read a ``.trans.txt`` file: one utterance a line, its name, a space, its words.
+    """Read a ``.trans.txt`` file: one utterance a line, its name, blanks or a tab, its words.
 
     Returns:
-        The words of each utterance; the utterances that have more than one line (the first one counts); and what is
-        wrong with the file's coding, empty where nothing is.
+        The words of each utterance, a single space between them; the utterances that have more than one line (the first
+        one counts); and what is wrong with the file's coding, empty where nothing is.
     """
-    texts: dict[str, str] = {}
+    found: dict[str, str] = {}
     repeated = []
-    content, fault = files.read_text(path)
-    for line in content.splitlines():
-        name, _, words = line.strip().partition(" ")
-        if name in texts:
+    content, fault = texts.read(path)
+    for line in texts.lines(content):
+        name, *words = line.split() or [""]
+        if name in found:
             repeated.append(name)
         elif name:
-            texts[name] = words.strip()
-    return texts, repeated, fault
+            found[name] = " ".join(words)
+    return found, repeated, fault
+
+
+def read_tables(root: Path, folders: Iterable[str], *, closed: dict[str, str] | None = None) -> dict[str, Table]:
+    """Read the ``<speaker>-<chapter>.trans.txt`` of chapters.
+
+    Args:
+        root: the corpus.
+        folders: the chapters' folders, relative to it.
+        closed: receives the folders that cannot be listed, and why; None makes them an error.
+    """
+    names = {folder: f"{folder}/{'-'.join(folder.split('/')[-2:])}.trans.txt" for folder in folders}
+    found = locate(root, names.values(), closed=closed)
+    return {folder: _read_table(root, name, found[name]) for folder, name in names.items()}
+
+
+def _read_table(root: Path, name: str, actual: str | None) -> Table:
+    return Table(actual, *read_transcripts(root / actual), there=True) if actual else Table(name)
 
 
 def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = checks.CHARACTERS) -> Chapters:
@@ -78,51 +124,53 @@ def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = chec
         folder: a split, which holds ``<speaker>/<chapter>/`` folders.
         characters: the dictionary of the transcripts, upper case.
     """
-    found = Chapters()
+    tree = look(folder, root=root, suffix=(SUFFIX, ".trans.txt"))
+    found = Chapters(closed=tree.closed, problems=checks.closed_problems(tree.closed))
+    found.remarks = checks.again_remarks(tree.again)
     chapters: dict[str, list[str]] = {}
-    for file in files.list_files(folder, suffix=(".flac", ".trans.txt"), root=root):
+    for file in tree.files:
         members = chapters.setdefault(file.rpartition("/")[0], [])
-        if file.endswith(".flac"):
+        if file.lower().endswith(SUFFIX):
             members.append(file)
+    found.tables = read_tables(root, chapters, closed=tree.closed)
+    top = files.relative(folder, root).count("/") + 1
     for name in sorted(chapters, key=lambda name: name.split("/")):
-        chapter = root / name
-        depth = len(chapter.relative_to(folder).parts)
-        _scan_chapter(found, root, chapter, chapters[name], depth=depth, characters=characters)
+        depth = name.count("/") + 1 - top
+        _scan_chapter(found, found.tables[name], name, chapters[name], depth=depth, characters=characters)
     return found
 
 
 def _scan_chapter(
-    found: Chapters, root: Path, chapter: Path, audio: list[str], *, depth: int, characters: frozenset[str]
+    found: Chapters, table: Table, chapter: str, audio: list[str], *, depth: int, characters: frozenset[str]
 ) -> None:
-    name = f"{chapter.parent.name}-{chapter.name}"
-    table = chapter / f"{name}.trans.txt"
-    where = files.relative(table, root)
-    texts: dict[str, str] = {}
-    if table.is_file():
-        texts, repeated, fault = read_transcripts(table)
-        if fault:
-            found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
-        sentence = "{} has more than one line for {}; keep one."
-        found.problems += [Problem("duplicate", where, sentence.format(where, item), False) for item in repeated]
+    name = "-".join(chapter.split("/")[-2:])
+    if table.fault:
+        found.problems.append(Problem("encoding", table.path, f"{table.path} {table.fault}.", False))
+    sentence = "{} has more than one line for {}; keep one."
+    found.problems += [
+        Problem("duplicate", table.path, sentence.format(table.path, item), False) for item in table.repeated
+    ]
     for file in audio:
-        found.files.append(file)
-        if depth != 2 or not stem(file).startswith(f"{name}-"):
+        if depth == 2 and (stem(file).startswith(f"{name}-") or stem(file) in table.texts):
+            found.files.append(file)
+            text = table.texts.get(stem(file))
+            found.problems += checks.transcript_problems(file, text, where=table.path, characters=characters)
+        else:
             form = "<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"
             sentence = f"{file} is not where its name says; the layout is {form}."
-            found.problems.append(Problem("misplaced", file, sentence))
-        else:
-            text = texts.get(stem(file))
-            found.problems += checks.transcript_problems(file, text, where=where, characters=characters)
-    found.texts.update(texts)
-    found.silent += [(item, where) for item in sorted(set(texts) - {stem(file) for file in audio})]
+            cause = f"{AUDIO} are not where their names say; the layout is {form}"
+            found.problems.append(Problem("misplaced", file, sentence, cause=cause))
+    found.silent += [(item, table.path) for item in sorted(table.texts.keys() - {stem(file) for file in audio})]
 
 
-def missing_audio(silent: Iterable[tuple[str, str]]) -> list[Problem]:
-    """Turn transcripts without audio into problems: the archive was not unpacked whole."""
-    return [
-        Problem("missing-audio", where, f"{where} has a transcript of {item}, but {item}.flac is not beside it.", False)
-        for item, where in silent
-    ]
+def missing_audio(root: Path, silent: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Turn transcripts without audio into problems: the archive was not unpacked whole, or is of another format."""
+    absent = {}
+    for item, where in silent:
+        sentence = f"{where} has a transcript of {item}, but {item}.flac is not in its folder."
+        cause = "utterances have a transcript, but their folders lack the .flac file; unpack the corpus again"
+        absent[f"{where.rpartition('/')[0]}/{item}{SUFFIX}"] = Problem("missing-audio", where, sentence, False, cause)
+    return absent_problems(root, absent)
 
 
 def pick_splits(root: Path, wanted: Iterable[str]) -> list[str]:
@@ -156,10 +204,11 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     report = Report("librispeech", root, files.open_out(out))
     chapters = {split: scan_chapters(root, root / split) for split in pick_splits(root, splits)}
     every = [file for found in chapters.values() for file in found.files]
+    report.audio = len(every)
     headers = read_headers(root, every, cache=out / ".librispeech-headers.jsonl", options=options)
     for split, found in chapters.items():
-        report.problems += found.problems + missing_audio(found.silent)
-        if not found.files:
+        report.problems += found.problems + missing_audio(root, found.silent)
+        if not (found.files or found.closed or found.silent):
             report.problems.append(Problem("layout", split, f"{split} holds no .flac file.", False))
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
@@ -167,7 +216,8 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     tables = {split: [file for file in found.files if file not in broken] for split, found in chapters.items()}
     for split, members in tables.items():
         report.splits.append(summarise(split, members, headers, map(speaker_of, members)))
-    report.warnings = _remarks(report, {split: set(map(speaker_of, found.files)) for split, found in chapters.items()})
+    report.warnings = [remark for found in chapters.values() for remark in found.remarks]
+    report.warnings += _remarks(report, {split: set(map(speaker_of, found.files)) for split, found in chapters.items()})
     write_tables(report, tables, headers, options=options)
     return report
 

@@ -7,25 +7,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from upstream_elp.prepare.headers import Header
+from upstream_elp.prepare.problems import SHOWN_PER_KIND, Problem, cause_lines, problem_lines
 
-SHOWN_PER_KIND = 20
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong, told in one sentence.
-
-    Attributes:
-        kind: short name of the sort of problem, for grouping (``rate``, ``missing-audio``, ...).
-        path: the file or folder it is about, relative to the corpus root.
-        text: the sentence, which names ``path``.
-        skippable: whether leaving that one file out cures it (then ``--skip-broken`` may).
-    """
-
-    kind: str
-    path: str
-    text: str
-    skippable: bool = True
+__all__ = ["SHOWN_PER_KIND", "Problem", "Report", "Split", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +24,7 @@ class Split:
 
 @dataclass
 class Report:
-    """Everything that one run over a corpus found and wrote."""
+    """Everything that one run over a corpus found and wrote; ``audio`` is the number of files that were looked at."""
 
     corpus: str
     root: Path
@@ -50,6 +34,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
     details: dict = field(default_factory=dict)
+    audio: int = 0
 
     def blocked(self, *, skip_broken: bool) -> bool:
         """Return whether the problems forbid writing tables."""
@@ -78,25 +63,14 @@ class Report:
         }
 
     def to_text(self) -> str:
-        """Return the report for a reader: problems by kind, remarks, the final table, the files written."""
-        lines = list(problem_lines(self.problems))
+        """Return the report for a reader: causes, problems by kind, remarks, the final table, the files written."""
+        lines = cause_lines(self.problems, audio=self.audio)
+        lines += problem_lines(self.problems, rest=", which the report file holds")
         lines += [f"note: {text}" for text in self.warnings]
         rows = [(split.name, split.files, f"{split.hours:.3f}", split.speakers) for split in self.splits]
         lines += ["", tabulate(rows, headers=["split", "files", "hours", "speakers"], disable_numparse=True), ""]
         lines += [f"wrote {path}" for path in self.tables]
         return "\n".join(lines)
-
-
-def problem_lines(problems: Iterable[Problem], *, shown: int = SHOWN_PER_KIND) -> Iterable[str]:
-    """Yield the problems for a reader, by kind, the first ``shown`` of each."""
-    kinds: dict[str, list[Problem]] = {}
-    for problem in problems:
-        kinds.setdefault(problem.kind, []).append(problem)
-    for kind, members in kinds.items():
-        yield f"{kind} ({len(members)})"
-        yield from (f"  - {problem.text}" for problem in members[:shown])
-        if len(members) > shown:
-            yield f"  ... and {len(members) - shown} more, which the report file holds"
 
 
 def summarise(name: str, files: Iterable[str], headers: dict[str, Header], speakers: Iterable[str]) -> Split:
