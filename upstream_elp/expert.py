@@ -17,12 +17,15 @@ from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
 from upstream_elp.fingerprint import Fingerprint, fingerprint
+from upstream_elp.front import FrontEnd
 from upstream_elp.inject import inject
 from upstream_elp.injection import Injection
 from upstream_elp.selfcheck import Probe, self_check
 from upstream_elp.state import install_state_hooks
 
 logger = logging.getLogger(__name__)
+MOST_FRAMES_MISSING = 4
+"""S3PRL's ``TOLERABLE_SEQLEN_DIFF`` less one."""
 
 
 class ElpExpert(nn.Module):
@@ -58,6 +61,7 @@ class ElpExpert(nn.Module):
         self.fingerprint: Fingerprint = known or fingerprint(backbone)
         probe = Probe(backbone) if check else None
         self.injection: Injection = inject(self, config)
+        _check_front(self.injection.front)
         self.to(next(backbone.parameters()).device)
         install_state_hooks(self)
         if probe is not None:
@@ -86,7 +90,7 @@ class ElpExpert(nn.Module):
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples per frame of the feature ``key``."""
-        return self.backbone.get_downsample_rates(key)
+        return self.injection.front.stride  # S3PRL's experts say 320 whatever the checkpoint's CNN is
 
     def train(self, mode: bool = True) -> ElpExpert:
         """Set the mode; the backbone itself stays in eval mode unless the configuration says ``backbone_dropout``."""
@@ -197,6 +201,17 @@ class ElpExpert(nn.Module):
         _renew_hooks(clone.backbone)
         install_state_hooks(clone)
         return clone
+
+
+def _check_front(front: FrontEnd) -> None:
+    """Refuse a CNN whose frames S3PRL's featurizer would not accept: it expects about one per stride."""
+    missing = round((front.min_samples + front.stride - 1) / front.stride) - 1
+    if missing > MOST_FRAMES_MISSING:
+        raise ElpError(
+            f"the backbone's frames see {front.min_samples} samples and come every {front.stride}, so a wave gives up "
+            f"to {missing} frames fewer than its length divided by {front.stride}; S3PRL accepts at most "
+            f"{MOST_FRAMES_MISSING}, so this backbone cannot be used"
+        )
 
 
 def _renew_hooks(backbone: nn.Module) -> None:

@@ -12,6 +12,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 """``model_type`` in ``config.json`` to the class in transformers."""
-STRIDE = 320
 SAMPLE_RATE = 16000
 VARIANCE_FLOOR = 1e-7
 """Added to a wave's variance, as Hugging Face's feature extractor does."""
@@ -84,7 +84,7 @@ class HuggingFaceExpert(nn.Module):
 
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples per frame."""
-        return STRIDE
+        return prod(self.model.config.conv_stride)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """Extract the states.
