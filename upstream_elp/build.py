@@ -18,7 +18,8 @@ from upstream_elp.downloads import downloading
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
-from upstream_elp.huggingface import HuggingFaceExpert, is_hugging_face_folder
+from upstream_elp.huggingface import HuggingFaceExpert
+from upstream_elp.huggingface_files import is_hugging_face_folder
 from upstream_elp.safe_load import load_safely
 from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES, HUB_PREFIX

@@ -13,7 +13,8 @@ from upstream_elp.build import checkpoint_family
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.files import whole_file, whole_folder
-from upstream_elp.huggingface import hugging_face_family, load_model, normalizes_waves, write_hugging_face
+from upstream_elp.huggingface import load_model, write_hugging_face
+from upstream_elp.huggingface_files import hugging_face_family, normalizes_waves
 from upstream_elp.injection import Switch
 from upstream_elp.options import WEIGHT_SPACE
 
