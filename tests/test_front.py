@@ -25,6 +25,7 @@ def backbone(tmp_path, family, conv):
     """A tiny backbone with a layer-norm front end, whose states see no padding beyond the host's mask."""
     options = {"layers": 2, "dim": 32, "heads": 4, "conv_pos": 16, "conv_pos_groups": 4, "targets": 20}
     options |= {"conv_pos_depth": 5 if family == "data2vec" else 1, "extractor_mode": "layer_norm"}
+    upstream_elp.register()  # transformers imports torchaudio
     return write_backbone(tmp_path / "backbone", family=family, conv=conv, **options)
 
 
@@ -32,7 +33,6 @@ def backbone(tmp_path, family, conv):
 @pytest.mark.parametrize("kind", CONVS)
 def test_stride_and_shortest_wave_are_the_models(kind, family, tmp_path):
     """Through S3PRL's featurizer, in a padded batch, with everything that counts frames."""
-    upstream_elp.register()
     from s3prl.upstream.interfaces import Featurizer
 
     raw = {"base": "elp", "deep_prompt": {"length": 2}, "prefix_kv": {"length": 2}}

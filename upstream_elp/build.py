@@ -19,9 +19,10 @@ from upstream_elp.downloads import downloading
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
+from upstream_elp.front import STANDARD, FrontEnd
 from upstream_elp.huggingface import HuggingFaceExpert
-from upstream_elp.huggingface_files import is_hugging_face_folder
-from upstream_elp.shapes import backbone_family
+from upstream_elp.huggingface_files import hugging_face_front, is_hugging_face_folder
+from upstream_elp.shapes import backbone_family, backbone_names
 from upstream_elp.sites import FAMILIES, HUB_PREFIX
 from upstream_elp.state import audit
 
@@ -155,6 +156,27 @@ def load_backbone(
             "use -u elp_local, which takes any family"
         )
     return found.expert(), name
+
+
+def front_end(
+    name: str | None, location: str | os.PathLike | None, *, backbone: str | os.PathLike | None = None
+) -> FrontEnd:
+    """The waveform CNN of a backbone by its configuration; no weights are loaded. Arguments as in `build_upstream`.
+
+    Raises:
+        ElpError: nothing or the wrong thing at ``location``.
+    """
+    if location is not None and is_adapter_folder(location):
+        name = name if name in backbone_names() else None
+        location = backbone or (None if name else read_adapter_folder(location).backbone)
+        if location in backbone_names():
+            location = None
+    if location is None:  # of a name, or of what is refused when it is built
+        return STANDARD
+    place = str(location)
+    if name in HUGGING_FACE or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
+        return hugging_face_front(place)
+    return read_backbone(local_path(place)).front
 
 
 def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:

@@ -92,6 +92,11 @@ class ElpExpert(nn.Module):
         """Samples per frame of the feature ``key``."""
         return self.injection.front.stride  # S3PRL's experts say 320 whatever the checkpoint's CNN is
 
+    @property
+    def min_samples(self) -> int:
+        """Shortest wave that is accepted."""
+        return self.injection.min_samples
+
     def train(self, mode: bool = True) -> ElpExpert:
         """Set the mode; the backbone itself stays in eval mode unless the configuration says ``backbone_dropout``."""
         super().train(mode)
@@ -151,7 +156,7 @@ class ElpExpert(nn.Module):
 
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
         """Return the lengths in samples, shape (batch,), on the CPU."""
-        shortest = self.injection.min_samples
+        shortest = self.min_samples
         if not isinstance(wavs, list | tuple):
             given = f"one of the shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
             raise ElpError(f"expected a list of waves, each a tensor of shape (samples,), got {given}")

@@ -11,6 +11,7 @@ from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.data import Utterance, read_meta, split_dev
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.errors import ElpError
+from upstream_elp.front import FrontEnd
 from upstream_elp.prepare import iemocap
 from upstream_elp.prepare.librispeech import stem
 from upstream_elp.prepare.report import Problem, Report
@@ -19,14 +20,14 @@ SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
 
 
-def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
     """Look at the five sessions, or at S3PRL's metadata files.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
         variant: the fold, as ``-v`` gives it.
-        rate: has no meaning here.
+        front: has no meaning here.
 
     Raises:
         ElpError: a wrong key, or no corpus.

@@ -101,7 +101,9 @@ def write_backbone(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return (_save_folder if family in HUGGING_FACE_FAMILIES else _save_file)(shape, seed, Path(path))
     except OSError as error:
-        raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
+        raise ElpError(
+            f"cannot write the backbone {path}: {error.strerror or error}; choose a writable place"
+        ) from error
 
 
 def count_parameters(path: str | os.PathLike[str]) -> int:
