@@ -22,7 +22,7 @@ from upstream_elp.fingerprint import Fingerprint
 from upstream_elp.front import STANDARD, FrontEnd
 from upstream_elp.huggingface import HuggingFaceExpert
 from upstream_elp.huggingface_files import hugging_face_front, is_hugging_face_folder
-from upstream_elp.shapes import backbone_family, backbone_names
+from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES, HUB_PREFIX
 from upstream_elp.state import audit
 
@@ -167,11 +167,9 @@ def front_end(
         ElpError: nothing or the wrong thing at ``location``.
     """
     if location is not None and is_adapter_folder(location):
-        name = name if name in backbone_names() else None
-        location = backbone or (None if name else read_adapter_folder(location).backbone)
-        if location in backbone_names():
-            location = None
-    if location is None:  # of a name, or of what is refused when it is built
+        recorded = read_adapter_folder(location).backbone or ""
+        location = backbone or (recorded if recorded.startswith(HUB_PREFIX) else None)
+    if location is None:  # a named backbone, or what is refused when it is built
         return STANDARD
     place = str(location)
     if name in HUGGING_FACE or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
