@@ -111,8 +111,8 @@ def _from_fairseq(path: Path, state: Mapping[str, Any]) -> BackboneFile:
     gone = fairseq.only_for_pretraining([name for name in weights if name not in whole["model_weight"]])
     zeros = fairseq.only_for_pretraining([name for name in whole["model_weight"] if name not in weights])
     remarks = [f"a {family} checkpoint of fairseq's, converted in memory", *remarks]
-    remarks += [f"{', '.join(gone)} is not loaded, as only pre-training uses it"] if gone else []
-    remarks += [f"{', '.join(zeros)} is not in it, as only pre-training uses it"] if zeros else []
+    remarks += [f"not loaded, as only pre-training uses it: {', '.join(gone)}"] if gone else []
+    remarks += [f"not in the file, as only pre-training uses it: {', '.join(zeros)}"] if zeros else []
     return BackboneFile(path, family, whole, tuple(remarks))
 
 
