@@ -166,7 +166,7 @@ def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 def distance(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
     """Largest difference between two lists of states."""
-    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+    return max((a - b).detach().abs().max().item() for a, b in zip(first, second, strict=True))
 
 
 def random_loss(states: list[torch.Tensor], seed: int = 2) -> torch.Tensor:

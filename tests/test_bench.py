@@ -29,6 +29,18 @@ def test_an_unknown_preset_is_named():
     assert "unknown preset 'elq'; the presets are: adapterbias, " in done.stderr
 
 
+def test_padding_is_measured(tmp_path):
+    flags = ["--families", "wav2vec2", "--presets", "le", "--pairs", "2", "--out", str(tmp_path / "padding")]
+    done = _run(*flags, script="padding.py")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "padding.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8  # Base-like and Large-like, without and with noise, two pairs each
+    large = [row for row in rows if row["backbone"] == "wav2vec2 Large-like"]
+    assert len(large) == 4 and all(float(row[which]) < 1e-6 for row in large for which in ("plain", "adapted"))
+    assert "| le" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_small_run_writes_its_tables(tmp_path):
     tiny = ["--size", "mini", "--batch", "1", "--seconds", "0.5", "--repeats", "1", "--layer-repeats", "1"]

@@ -9,7 +9,8 @@ import upstream_elp
 from tests.experts import backbone_path, equal, make_expert, states_of, waves
 from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp import build, hubconf
-from upstream_elp.build import adapter_folder_of, build_upstream, checkpoint_family
+from upstream_elp.backbone_file import read_backbone
+from upstream_elp.build import adapter_folder_of, build_upstream
 from upstream_elp.checkpoint import read_adapter_folder, write_adapter_folder
 from upstream_elp.errors import ElpError
 from upstream_elp.shapes import backbone_names
@@ -35,7 +36,7 @@ def folder(tmp_path, trained):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_families_are_recognised_from_keys(backbone):
     if backbone in S3PRL_STYLE:
-        assert checkpoint_family(_path(backbone)) == backbone.split("-")[0]
+        assert read_backbone(_path(backbone)).family == backbone.split("-")[0]
     expert = build_upstream(None, ckpt=_path(backbone), model_config="le")
     assert expert.injection.family.name == backbone.split("-")[0] and expert.name is None
 

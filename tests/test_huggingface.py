@@ -100,6 +100,107 @@ def test_it_gives_what_s3prls_own_expert_gives(backbone):
     assert min(float((ours[-1] - other).detach().abs().max()) for other in last) < 1e-4
 
 
+def _write_processor(folder):
+    """As transformers 5 saves a processor: the feature extractor inside, and no file of its own."""
+    import transformers
+
+    given = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "|": 2, "A": 3}))
+    extractor = transformers.Wav2Vec2FeatureExtractor(**given)
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
+    transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_processors_file_says_how_waves_are_prepared(model, normalize):
+    _edit("preprocessor_config.json", do_normalize=normalize)(model)
+    plain = HuggingFaceExpert(model)
+    _write_processor(model)
+    nested = json.loads((model / "processor_config.json").read_text())
+    if "feature_extractor" not in nested:  # transformers 4
+        nested["feature_extractor"] = json.loads((model / "preprocessor_config.json").read_text())
+        (model / "preprocessor_config.json").unlink()
+        (model / "processor_config.json").write_text(json.dumps(nested))
+    assert not (model / "preprocessor_config.json").exists()
+    expert = HuggingFaceExpert(model)
+    assert expert.normalize is plain.normalize is normalize
+    assert equal(states_of(expert.eval(), waves(4000, 2900)), states_of(plain.eval(), waves(4000, 2900)))
+    # where both files are there, transformers takes the nested one; where it holds none, the other one counts
+    (model / "preprocessor_config.json").write_text(json.dumps({"do_normalize": not normalize}))
+    assert HuggingFaceExpert(model).normalize is normalize
+    (model / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
+    assert HuggingFaceExpert(model).normalize is not normalize
+
+
+def test_the_attention_mask_of_the_feature_extractor_has_no_effect(tmp_path):
+    """A wave on its own is what Hugging Face's own pipeline gives; padding is masked as S3PRL's experts do."""
+    import transformers
+
+    path = tmp_path / "model"
+    shutil.copytree(backbone_path("hf_wav2vec2-large"), path)
+    experts = []
+    for flag in (True, False):
+        _edit("preprocessor_config.json", return_attention_mask=flag, do_normalize=True)(path)
+        experts.append(HuggingFaceExpert(path).eval())
+    wavs = waves(8000, 6300)
+    assert equal(states_of(experts[0], wavs), states_of(experts[1], wavs))
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(path)
+    model = transformers.Wav2Vec2Model.from_pretrained(path).eval()
+    with torch.no_grad():
+        each = [model(**extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt"))[0] for wav in wavs]
+        batch = extractor([wav.numpy() for wav in wavs], sampling_rate=16000, return_tensors="pt", padding=True)
+        theirs = model(**batch)[0]
+    assert "attention_mask" not in batch
+    for wav, state in zip(wavs, each, strict=True):
+        assert distance([state], states_of(experts[1], [wav])[-1:]) < 1e-4
+    ours, frames = states_of(experts[1], wavs)[-1], each[1].shape[1]
+    # their pipeline lets the utterance attend to its padding, and normalises over it
+    assert distance([ours[1:, :frames]], [each[1]]) < 1e-4 < distance([theirs[1:, :frames]], [each[1]])
+
+
+@pytest.mark.parametrize("backbone", ["hf_wav2vec2-base", "hf_wav2vec2-large", "hf_wavlm-base"])
+def test_an_adapter_behind_the_encoder_is_dropped(backbone, tmp_path):
+    """``add_adapter`` makes one frame of several after the encoder: the states are those of the model without it."""
+    import transformers
+
+    from upstream_elp.fingerprint import fingerprint
+
+    plain = HuggingFaceExpert(backbone_path(backbone)).eval()
+    config = transformers.AutoConfig.from_pretrained(backbone_path(backbone), add_adapter=True, output_hidden_size=48)
+    strided = type(plain.model)(config)
+    strided.load_state_dict(plain.model.state_dict(), strict=False)
+    strided.save_pretrained(tmp_path / "model")
+    shutil.copy(backbone_path(backbone) / "preprocessor_config.json", tmp_path / "model")
+    expert = HuggingFaceExpert(tmp_path / "model").eval()
+    assert equal(states_of(expert, waves(16000, 9000)), states_of(plain, waves(16000, 9000)))
+    assert fingerprint(expert) == fingerprint(plain)
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "encoder.", "hubert.", "module.hubert.", "model._orig_mod.hubert."]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_stands_before_all_names_is_stripped(prefix, file, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    source, path = backbone_path("hf_hubert-base"), tmp_path / "model"
+    shutil.copytree(source, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors = {f"{prefix}{name}": tensor for name, tensor in tensors.items()} | {"lm_head.bias": torch.zeros(3)}
+    if file.endswith("bin"):
+        (path / "model.safetensors").unlink()
+        old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+        for new, name in old.items():
+            tensors = {key.replace(new, name): tensor for key, tensor in tensors.items()}
+        torch.save(tensors, path / file)
+    else:
+        save_file(tensors, path / file, metadata={"format": "pt"})
+    theirs, ours = (HuggingFaceExpert(place).eval() for place in (source, path))
+    assert equal(states_of(ours, waves(4000, 2900)), states_of(theirs, waves(4000, 2900)))
+
+
 @pytest.mark.parametrize("backbone", HUGGING_FACE)
 def test_training_runs_no_layer_drop_no_masks_and_no_gradients_in_the_cnn(backbone, tmp_path):
     path = tmp_path / "model"
@@ -257,7 +358,10 @@ SPOILT = {
     "another model": (_edit("config.json", model_type="bert"), "of type 'bert'; supported are wav2vec2, hubert, wavlm"),
     "language adapters": (_edit("config.json", adapter_attn_dim=16), "language adapters of its own"),
     "no norm": (_edit("config.json", feat_proj_layer_norm=False), "no norm before its projection"),
-    "no preprocessor": (lambda f: (f / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
+    "no preprocessor": (
+        lambda f: (f / "preprocessor_config.json").unlink(),
+        r"has no preprocessor_config\.json.* or processor_config\.json with the key feature_extractor",
+    ),
     "another rate": (_edit("preprocessor_config.json", sampling_rate=8000), "asks for 8000 Hz"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "is not a readable JSON file"),
     "a list": (lambda f: (f / "preprocessor_config.json").write_text("[]"), "must hold a JSON object"),

@@ -41,7 +41,7 @@ _entered = test_laws_switching.test_every_declared_site_is_entered
 _state_dict = test_laws_switching.test_state_dict_has_no_frozen_tensor
 _sensitive = test_laws_training.test_every_site_changes_the_output
 _trained = test_laws_training.test_declared_tensors_train_and_no_other
-_padding = test_laws_training.test_padding_matters_no_more_than_for_the_plain_backbone
+_padding = test_laws_training.test_adapters_let_no_padding_in
 
 Test = tuple[Callable, dict[str, Any]]
 

@@ -375,7 +375,7 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
     for name, good in (("wrong.pt", Path(world["backbone"])), ("wrong.ckpt", place / "states-1.ckpt")):
         make(place / name, good.read_bytes())
     backbone, adapter = world["backbone"], world["adapter"]
-    give_backbone = "give a backbone in S3PRL's format, or a trained adapter folder"
+    give_backbone = "give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
     give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
     for words, hint in (
         (training(world, "-k", "wrong.pt"), give_backbone),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import upstream_elp
 from upstream_elp.mini.backbone import write_backbone
 
 #: total stride 320, receptive field 400 samples, as in the full-size models
@@ -96,6 +97,7 @@ def _cached(
     path = Path(folder) / f"{name}-{layers}x{dim}-h{heads}-s{seed}-d{dropout}.pt"
     if path.exists():
         return path
+    upstream_elp.register()  # transformers imports torchaudio
     return write_backbone(
         path,
         family=family,

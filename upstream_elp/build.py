@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from upstream_elp import register
+from upstream_elp.backbone_file import read_backbone
 from upstream_elp.checkpoint import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.config import load_config
 from upstream_elp.downloads import downloading
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.fingerprint import Fingerprint
-from upstream_elp.huggingface import HuggingFaceExpert, is_hugging_face_folder
-from upstream_elp.safe_load import load_safely
+from upstream_elp.front import STANDARD, FrontEnd
+from upstream_elp.huggingface import HuggingFaceExpert
+from upstream_elp.huggingface_files import hugging_face_front, is_hugging_face_folder
 from upstream_elp.shapes import backbone_family
 from upstream_elp.sites import FAMILIES, HUB_PREFIX
 from upstream_elp.state import audit
@@ -147,18 +149,32 @@ def load_backbone(
             return getattr(hub, name)(refresh=refresh), name
     if name in HUGGING_FACE or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
         return _load_hugging_face(str(location), refresh, wanted or (folder.family if folder else None))
-    path = local_path(str(location), refresh=refresh)
-    family = checkpoint_family(path)
-    if name is not None and backbone_family(name) != family:
+    found = read_backbone(local_path(str(location), refresh=refresh))
+    if name is not None and backbone_family(name) != found.family:
         raise ElpError(
-            f"{location} is a {family} checkpoint, but {name} is a {backbone_family(name)} model; "
+            f"{location} is a {found.family} checkpoint, but {name} is a {backbone_family(name)} model; "
             "use -u elp_local, which takes any family"
         )
-    try:
-        return getattr(hub, FAMILIES[family].hub_local)(ckpt=str(path)), name
-    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ElpError(f"{location} looks like a {family} checkpoint, but S3PRL cannot load it: {reason}") from error
+    return found.expert(), name
+
+
+def front_end(
+    name: str | None, location: str | os.PathLike | None, *, backbone: str | os.PathLike | None = None
+) -> FrontEnd:
+    """The waveform CNN of a backbone by its configuration; no weights are loaded. Arguments as in `build_upstream`.
+
+    Raises:
+        ElpError: nothing or the wrong thing at ``location``.
+    """
+    if location is not None and is_adapter_folder(location):
+        recorded = read_adapter_folder(location).backbone or ""
+        location = backbone or (recorded if recorded.startswith(HUB_PREFIX) else None)
+    if location is None:  # a named backbone, or what is refused when it is built
+        return STANDARD
+    place = str(location)
+    if name in HUGGING_FACE or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
+        return hugging_face_front(place)
+    return read_backbone(local_path(place)).front
 
 
 def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
@@ -197,24 +213,3 @@ def local_path(location: str, *, refresh: bool = False) -> Path:
             f"(a model of Hugging Face's hub is written {HUB_PREFIX}ORGANISATION/NAME)"
         )
     return path
-
-
-def checkpoint_family(path: Path) -> str:
-    """Recognise the family of a backbone checkpoint from its keys, without running code from it.
-
-    Raises:
-        ElpError: unreadable file, or keys of no supported family.
-    """
-    # mapped, since only the keys are read here: S3PRL loads the file itself
-    state = load_safely(path, mmap=True, hint="give a backbone in S3PRL's format, or a trained adapter folder")
-    keys = set(state) if isinstance(state, Mapping) else set()
-    if {"task_cfg", "model_cfg", "model_weight"} <= keys and isinstance(state["model_weight"], Mapping):
-        if "dictionaries_symbols" in keys:
-            return "hubert"
-        return "data2vec" if "_ema" in state["model_weight"] else "wav2vec2"
-    if {"cfg", "model"} <= keys and isinstance(state["cfg"], Mapping):
-        return "wavlm" if state["cfg"].get("relative_position_embedding") else "unispeech_sat"
-    raise ElpError(
-        f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "
-        f"the families {', '.join(FAMILIES)} in S3PRL's format"
-    )

@@ -17,12 +17,15 @@ from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
 from upstream_elp.fingerprint import Fingerprint, fingerprint
+from upstream_elp.front import FrontEnd
 from upstream_elp.inject import inject
 from upstream_elp.injection import Injection
 from upstream_elp.selfcheck import Probe, self_check
 from upstream_elp.state import install_state_hooks
 
 logger = logging.getLogger(__name__)
+MOST_FRAMES_MISSING = 4
+"""S3PRL's ``TOLERABLE_SEQLEN_DIFF`` less one."""
 
 
 class ElpExpert(nn.Module):
@@ -58,6 +61,7 @@ class ElpExpert(nn.Module):
         self.fingerprint: Fingerprint = known or fingerprint(backbone)
         probe = Probe(backbone) if check else None
         self.injection: Injection = inject(self, config)
+        _check_front(self.injection.front)
         self.to(next(backbone.parameters()).device)
         install_state_hooks(self)
         if probe is not None:
@@ -86,7 +90,12 @@ class ElpExpert(nn.Module):
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples per frame of the feature ``key``."""
-        return self.backbone.get_downsample_rates(key)
+        return self.injection.front.stride  # S3PRL's experts say 320 whatever the checkpoint's CNN is
+
+    @property
+    def min_samples(self) -> int:
+        """Shortest wave that is accepted."""
+        return self.injection.min_samples
 
     def train(self, mode: bool = True) -> ElpExpert:
         """Set the mode; the backbone itself stays in eval mode unless the configuration says ``backbone_dropout``."""
@@ -167,8 +176,8 @@ class ElpExpert(nn.Module):
             return f"is a {type(wav).__name__}; expected a tensor of shape (samples,)"
         if wav.dim() != 1:
             return f"has the shape {tuple(wav.shape)}; expected (samples,)"
-        if len(wav) < self.injection.min_samples:
-            return f"has {len(wav)} samples; the backbone needs at least {self.injection.min_samples}"
+        if len(wav) < self.min_samples:
+            return f"has {len(wav)} samples; the backbone needs at least {self.min_samples}"
         weights = next(self.backbone.parameters()).dtype
         if wav.dtype != weights and not (wav.is_floating_point() and torch.is_autocast_enabled(wav.device.type)):
             return f"has the type {wav.dtype}; expected {weights} samples in [-1, 1]"
@@ -201,6 +210,17 @@ class ElpExpert(nn.Module):
         _renew_hooks(clone.backbone)
         install_state_hooks(clone)
         return clone
+
+
+def _check_front(front: FrontEnd) -> None:
+    """Refuse a CNN whose frames S3PRL's featurizer would not accept: it expects about one per stride."""
+    missing = round((front.min_samples + front.stride - 1) / front.stride) - 1
+    if missing > MOST_FRAMES_MISSING:
+        raise ElpError(
+            f"the backbone's frames see {front.min_samples} samples and come every {front.stride}, so a wave gives up "
+            f"to {missing} frames fewer than its length divided by {front.stride}; S3PRL accepts at most "
+            f"{MOST_FRAMES_MISSING}, so this backbone cannot be used"
+        )
 
 
 def _renew_hooks(backbone: nn.Module) -> None:

@@ -34,8 +34,8 @@ def elp_custom(
     """Adapters in a backbone checkpoint, or a trained adapter folder.
 
     Args:
-        ckpt: path or URL of a backbone checkpoint in S3PRL's format (its family is recognised), a folder in Hugging
-            Face's format or ``hf:ORGANISATION/NAME``, or an adapter folder.
+        ckpt: path or URL of a backbone checkpoint in S3PRL's or fairseq's format (its family is recognised), a folder
+            in Hugging Face's format or ``hf:ORGANISATION/NAME``, or an adapter folder.
         model_config: adapter preset name, YAML path or mapping; default ``elp``.
         refresh: download again what is cached.
         backbone: with an adapter folder, the path or URL of its backbone.

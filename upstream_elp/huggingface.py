@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +22,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp import texts
 from upstream_elp.errors import ElpError, counted, shown
-from upstream_elp.foreign import recognised, recognised_in
+from upstream_elp.foreign import recognised_in
+from upstream_elp.huggingface_files import (
+    CONFIG_FILE,
+    MODEL_CLASSES,
+    PREPROCESSOR_FILE,
+    SAMPLE_RATE,
+    hugging_face_family,
+    normalizes_waves,
+    read_json,
+)
 from upstream_elp.safe_load import why_refused
 from upstream_elp.sites import HUB_PREFIX
 
-CONFIG_FILE = "config.json"
-PREPROCESSOR_FILE = "preprocessor_config.json"
-MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
-"""``model_type`` in ``config.json`` to the class in transformers."""
-STRIDE = 320
-SAMPLE_RATE = 16000
+ANCHOR = "feature_extractor.conv_layers.0.conv.weight"
+"""A tensor that every model has; what stands before it in a file is a prefix."""
 VARIANCE_FLOOR = 1e-7
 """Added to a wave's variance, as Hugging Face's feature extractor does."""
 
@@ -59,7 +66,8 @@ class HuggingFaceExpert(nn.Module):
     transformers makes of ``hidden_states[-1]``. LayerDrop and SpecAugment are off.
 
     Args:
-        ckpt: folder with ``config.json``, ``preprocessor_config.json`` and weights, or a name on Hugging Face's hub.
+        ckpt: folder with ``config.json``, ``preprocessor_config.json`` or ``processor_config.json``, and weights, or a
+            name on Hugging Face's hub.
         refresh: download again what is cached.
 
     Raises:
@@ -86,7 +94,7 @@ class HuggingFaceExpert(nn.Module):
 
     def get_downsample_rates(self, key: str | None = None) -> int:
         """Samples per frame."""
-        return STRIDE
+        return prod(self.model.config.conv_stride)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """Extract the states.
@@ -124,72 +132,10 @@ def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> No
     (folder / PREPROCESSOR_FILE).write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
 
 
-def is_hugging_face_folder(path: str | os.PathLike) -> bool:
-    """Whether ``path`` is a folder with a model configuration of Hugging Face."""
-    return (Path(path) / CONFIG_FILE).is_file()
-
-
-def hugging_face_family(place: str, *, refresh: bool = False) -> str:
-    """Family of the model in a folder or on the hub, from its configuration.
-
-    Raises:
-        ElpError: no configuration, or a model that is not supported.
-    """
-    config = _read(place, CONFIG_FILE, refresh)
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_CLASSES:
-        raise ElpError(
-            f"{place} is a Hugging Face model of type {shown(kind)}; supported are {', '.join(MODEL_CLASSES)}"
-        )
-    if config.get("adapter_attn_dim"):
-        raise ElpError(f"{place} has language adapters of its own (adapter_attn_dim), which are not supported")
-    if not config.get("feat_proj_layer_norm", True):
-        raise ElpError(f"{place} has no norm before its projection (feat_proj_layer_norm), which is not supported")
-    return f"hf_{kind}"
-
-
-def normalizes_waves(place: str, *, refresh: bool = False) -> bool:
-    """Whether the model wants waves of mean 0 and variance 1."""
-    config = _read(place, PREPROCESSOR_FILE, refresh)
-    if (rate := config.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
-        raise ElpError(f"{place}/{PREPROCESSOR_FILE} asks for {rate} Hz, but all tasks here run at {SAMPLE_RATE} Hz")
-    return bool(config.get("do_normalize", True))
-
-
-def _read(place: str, name: str, refresh: bool) -> dict[str, Any]:
-    """Read one JSON file of a model folder, or of a model on the hub."""
-    place = place.removeprefix(HUB_PREFIX)
-    if Path(place).is_dir():
-        path = Path(place) / name
-    elif Path(place).exists():
-        raise ElpError(f"{place} is a file, but a model in Hugging Face's format is a folder; use -u elp_local for it")
-    else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(place, name, force_download=refresh))
-        except (OSError, ValueError) as error:  # huggingface_hub's own errors are of these kinds
-            raise ElpError(
-                f"{place} is no folder, and {name} cannot be had from Hugging Face's hub under that name: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from error
-    try:
-        text, fault = texts.decode(path.read_bytes())
-        if fault:
-            raise ValueError(fault)
-        found = json.loads(text)
-    except FileNotFoundError as error:
-        raise ElpError(f"{place} has no {name}; a Hugging Face model needs it beside its weights") from error
-    except (OSError, ValueError, RecursionError) as error:
-        reason = recognised(path) or f"{' '.join(str(error).split())[:100]}"
-        raise ElpError(f"{path} is not a readable JSON file: {reason}") from error
-    if not isinstance(found, dict):
-        raise ElpError(f"{path} must hold a JSON object")
-    return found
-
-
 def load_model(place: str, *, refresh: bool = False) -> nn.Module:
-    """Load the plain model in float32, without the head that the file may have.
+    """Load the plain model in float32, without the head or the strided adapter that the file may have.
+
+    The adapter (``add_adapter``) makes one frame of several *after* the encoder, whose states are what S3PRL sees.
 
     Raises:
         ElpError: nothing readable there, or weights that lack tensors.
@@ -197,19 +143,28 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
     import transformers
 
     _check_shards(Path(place.removeprefix(HUB_PREFIX)))
-    cls = getattr(transformers, MODEL_CLASSES[_read(place, CONFIG_FILE, refresh)["model_type"]])
+    config = read_json(place, CONFIG_FILE, refresh)
+    load = partial(
+        getattr(transformers, MODEL_CLASSES[config["model_type"]]).from_pretrained,
+        place.removeprefix(HUB_PREFIX),
+        output_loading_info=True,
+        **({"add_adapter": False} if config.get("add_adapter") else {}),
+    )
     try:
         with _quiet(transformers.utils.logging):  # what it has to say of missing tensors is said below
-            model, report = cls.from_pretrained(place.removeprefix(HUB_PREFIX), output_loading_info=True)
+            model, report = load()
+            if prefix := _prefix(report):  # beyond wav2vec2. and the like, which transformers strips itself
+                model, report = load(key_mapping={f"^{re.escape(prefix)}": ""})
     except Exception as error:  # over a wrong value or file, transformers and torch raise nearly anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if isinstance(error, pickle.UnpicklingError):
             reason = why_refused(error)
         reason = recognised_in(place.removeprefix(HUB_PREFIX), ".safetensors", ".bin") or reason
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
-        count = counted(len(missing), "tensor")
-        raise ElpError(f"the weights of {place} lack {count} of the model, such as {missing[0]}")
+        count, other = counted(len(missing), "tensor"), sorted(report["unexpected_keys"])
+        instead = f"; they hold {counted(len(other), 'tensor')} that it has not, such as {other[0]}" if other else ""
+        raise ElpError(f"the weights of {place} lack {count} of the model, such as {missing[0]}{instead}")
     model.float()
     for tensor in [*model.parameters(), *model.buffers()]:
         # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded
@@ -218,10 +173,16 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
     return model
 
 
+def _prefix(report: Mapping[str, Any]) -> str:
+    """What stands before the names of all tensors that the model lacks, such as ``module.``; mostly nothing."""
+    found = [key.removesuffix(ANCHOR) for key in report["unexpected_keys"] if key.endswith(f".{ANCHOR}")]
+    return found[0] if ANCHOR in report["missing_keys"] and len(found) == 1 else ""
+
+
 def _check_shards(folder: Path) -> None:
     """Refuse an index of weights that names files elsewhere; there is none where ``folder`` is a hub name."""
     for index in folder.glob("*.index.json"):
-        names = _read(str(folder), index.name, refresh=False).get("weight_map")
+        names = read_json(str(folder), index.name, refresh=False).get("weight_map")
         for name in names.values() if isinstance(names, dict) else [names]:
             if not isinstance(name, str) or Path(name).name != name:
                 raise ElpError(f"{index} names the file {shown(name)}, which is none of this folder")

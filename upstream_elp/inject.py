@@ -24,6 +24,7 @@ from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
 from upstream_elp.adapters.pseudo import inject_p
 from upstream_elp.config import AdapterConfig
 from upstream_elp.errors import ElpError
+from upstream_elp.front import FrontEnd
 from upstream_elp.injection import Injection, Switch, Target, qualified_name
 from upstream_elp.sites import FAMILIES, LAYER_SITES, Family
 
@@ -92,6 +93,12 @@ def _check_sites(layer: nn.Module, family: Family) -> None:
             ) from error
 
 
+def front_end(model: nn.Module, family: Family) -> FrontEnd:
+    """The waveform CNN of a family's model; its own convolutions count, whatever a configuration says."""
+    convolutions = (m for m in model.get_submodule(family.cnn).modules() if isinstance(m, nn.Conv1d))
+    return FrontEnd(tuple((m.kernel_size[0], m.stride[0]) for m in convolutions))
+
+
 def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     """Freeze the backbone inside ``expert`` and add the adapters of ``config``.
 
@@ -105,14 +112,13 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     family, model_path = find_family(expert)
     model = expert.get_submodule(model_path)
     layers = model.get_submodule(family.layers)
-    convolutions = (m for m in model.get_submodule(family.cnn).modules() if isinstance(m, nn.Conv1d))
     injection = Injection(
         config=config,
         family=family,
         model_path=model_path,
         dim=getattr(layers[0], family.ffn_norm).normalized_shape[0],
         layers=len(layers),
-        conv=tuple((m.kernel_size[0], m.stride[0]) for m in convolutions),
+        front=front_end(model, family),
     )
     config.check(layers=injection.layers, dim=injection.dim)
     if config.spec_augment and not family.name.startswith("hf_"):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from upstream_elp.config import AdapterConfig
+from upstream_elp.front import FrontEnd
 from upstream_elp.layers import resolve_layers
 from upstream_elp.sites import Family
 
@@ -51,8 +51,7 @@ class Injection:
     """Path of the family's model, such as ``backbone.model``."""
     dim: int
     layers: int
-    conv: tuple[tuple[int, int], ...]
-    """(kernel, stride) of each CNN layer."""
+    front: FrontEnd
     declared: dict[str, Declared] = field(default_factory=dict)
     """Canonical name (``e_adapter.0.ffn.down.weight``) to tensor; freezing, counting and saving derive from it."""
     sites: list[str] = field(default_factory=list)
@@ -80,18 +79,13 @@ class Injection:
         return (module for module in expert.modules() if isinstance(module, Switch))
 
     def frame_len(self, samples: Tensor) -> Tensor:
-        """Number of CNN frames for wave lengths in samples: floor((n - kernel) / stride) + 1, layer by layer."""
-        for kernel, stride in self.conv:
-            samples = torch.div(samples - kernel, stride, rounding_mode="floor") + 1
-        return samples.clamp(min=0)
+        """Number of CNN frames for wave lengths in samples."""
+        return self.front.frame_len(samples)
 
     @property
     def min_samples(self) -> int:
-        """Shortest wave that gives one frame, in samples: the CNN's receptive field."""
-        samples = 1
-        for kernel, stride in reversed(self.conv):
-            samples = (samples - 1) * stride + kernel
-        return samples
+        """Shortest wave that gives one frame, in samples."""
+        return self.front.min_samples
 
     def pseudo(self, expert: nn.Module) -> nn.Module | None:
         """The P-adapter, if there is one."""

@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from upstream_elp.build import checkpoint_family
+from upstream_elp.backbone_file import read_backbone
 from upstream_elp.errors import ElpError
 from upstream_elp.expert import ElpExpert
 from upstream_elp.files import whole_file, whole_folder
-from upstream_elp.huggingface import hugging_face_family, load_model, normalizes_waves, write_hugging_face
+from upstream_elp.huggingface import load_model, write_hugging_face
+from upstream_elp.huggingface_files import hugging_face_family, normalizes_waves
 from upstream_elp.injection import Switch
 from upstream_elp.options import WEIGHT_SPACE
-
-WEIGHT_KEYS = ("model", "model_weight")
-"""Where the tensors are in S3PRL's checkpoint formats: WavLM's, and that of HuBERT, wav2vec 2.0 and data2vec."""
 
 
 def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
@@ -58,7 +56,8 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
     Args:
         expert: with trained adapters.
         source: the backbone's checkpoint file, or its folder or hub name in Hugging Face's format.
-        out: a file or folder in the same format; the folder holds the model alone, without any head of ``source``.
+        out: a file in S3PRL's format or a folder in Hugging Face's; it holds only the model, without any head of
+            ``source``.
 
     Raises:
         ElpError: a method that cannot be merged, ``out`` exists, or ``source`` is not this expert's backbone.
@@ -67,7 +66,7 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
     if out.exists():
         raise ElpError(f"{out} exists; name another place for the merged checkpoint")
     hugging_face = expert.injection.family.name.startswith("hf_")
-    family = hugging_face_family(str(source)) if hugging_face else checkpoint_family(Path(source))
+    family = hugging_face_family(str(source)) if hugging_face else read_backbone(Path(source)).family
     if family != expert.injection.family.name:
         raise ElpError(
             f"{source} is a {family} checkpoint, but the adapter's backbone is a {expert.injection.family.name}; "
@@ -81,10 +80,10 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
 
 
 def _write_file(tensors: dict[str, Tensor], source: str | os.PathLike, out: Path) -> Path:
-    checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    _replace(checkpoint[next(key for key in WEIGHT_KEYS if key in checkpoint)], tensors, source)
+    found = read_backbone(Path(source))
+    _replace(found.state[found.weights_key], tensors, source)
     with whole_file(out, "wb") as file:
-        torch.save(checkpoint, file)
+        torch.save(found.state, file)
     return out
 
 

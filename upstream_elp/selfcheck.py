@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.errors import ElpError
+from upstream_elp.inject import find_family, front_end
 from upstream_elp.randomness import preserved
 
 if TYPE_CHECKING:
     from upstream_elp.expert import ElpExpert
 
-PROBE_SAMPLES = (4000, 2900)
-"""Two waves of different length, so that padding is part of the check."""
 PERTURBATION = 0.05
 
 
@@ -36,7 +35,7 @@ class Probe:
     def __init__(self, backbone: nn.Module) -> None:
         self.device = next(backbone.parameters()).device
         generator = torch.Generator().manual_seed(0)
-        self.wavs = [0.1 * torch.randn(n, generator=generator).to(self.device) for n in PROBE_SAMPLES]
+        self.wavs = [0.1 * torch.randn(n, generator=generator).to(self.device) for n in _probe_samples(backbone)]
         self.states = self.run(backbone)
         if not all(state.isfinite().all() for state in self.states):
             raise ElpError(
@@ -48,6 +47,13 @@ class Probe:
         """The module's states for the probe, without gradients."""
         with preserved(self.device), torch.no_grad():  # WavLM draws from numpy in every forward pass
             return [state.clone() for state in module(self.wavs)[key]]
+
+
+def _probe_samples(backbone: nn.Module) -> tuple[int, int]:
+    """Two lengths, so that padding is part of the check; 4000 and 2900 samples with the usual front end."""
+    family, path = find_family(backbone)
+    front = front_end(backbone.get_submodule(path), family)
+    return front.samples(12) + front.stride // 4, front.samples(8) + 13 * front.stride // 16
 
 
 def self_check(expert: ElpExpert, probe: Probe) -> None:

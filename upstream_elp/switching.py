@@ -150,7 +150,7 @@ class AdapterSwitch(nn.Module):
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples per frame of the feature ``key``."""
-        return self.backbone.get_downsample_rates(key)
+        return self._plain[0].get_downsample_rates(key)
 
     @torch.no_grad()
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:

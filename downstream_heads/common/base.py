@@ -17,6 +17,7 @@ from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
 from downstream_heads.common.skips import Skips, SplitSkips, wanted
+from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError, counted
 
 UNITLESS = frozenset({"loss", "min_dcf"})
@@ -35,6 +36,7 @@ class TaskExpert(nn.Module):
         downstream_expert: the config block with ``datarc`` and ``modelrc``.
         expdir: where results are written.
         seed: S3PRL's ``--seed``.
+        min_samples: shortest wave that the upstream takes; None where the runner does not say.
         kwargs: every other ``run_downstream`` argument and config block; kept in ``self.run_args``.
     """
 
@@ -51,6 +53,7 @@ class TaskExpert(nn.Module):
         downstream_expert: Mapping[str, Any],
         expdir: str | Path,
         seed: int = 1337,
+        min_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -58,13 +61,14 @@ class TaskExpert(nn.Module):
             raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
         self.upstream_dim = int(upstream_dim)
         self.upstream_rate = int(upstream_rate)
+        self.min_samples = MIN_SAMPLES if min_samples is None else min_samples
         self.datarc, self.modelrc = (
             mapping(downstream_expert.get(block), key=f"downstream_expert.{block}") for block in ("datarc", "modelrc")
         )
         self.expdir = Path(expdir)
         self.seed = int(seed)
         self.run_args = kwargs
-        self.audio = AudioReader()
+        self.audio = AudioReader(min_samples=self.min_samples)
         self.skips = Skips(self.expdir) if wanted() else None
         self._datasets: dict[str, Dataset] = {}
         self.evaluated_step: int | None = None

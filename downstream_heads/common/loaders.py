@@ -10,7 +10,7 @@ from torch.distributed import is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from downstream_heads.common.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
-from upstream_elp.audio import load_audio
+from upstream_elp.audio import MIN_SAMPLES, load_audio
 
 
 class AudioReader:
@@ -21,11 +21,20 @@ class AudioReader:
         channels: what to do with several channels: ``error``, ``mean`` or ``first``.
         pre_load: keep what was read in memory. Each process keeps its own, so use it without worker processes, and only
             for corpora that fit.
+        min_samples: the shortest utterance that is accepted, in samples.
     """
 
-    def __init__(self, *, resample: bool = False, channels: str = "error", pre_load: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        resample: bool = False,
+        channels: str = "error",
+        pre_load: bool = False,
+        min_samples: int = MIN_SAMPLES,
+    ) -> None:
         self.resample = resample
         self.channels = channels
+        self.min_samples = min_samples
         self.kept: dict[str, Tensor] | None = {} if pre_load else None
 
     def __call__(self, path: Path | str) -> Tensor:
@@ -38,7 +47,8 @@ class AudioReader:
         return self.kept[key]
 
     def _read(self, path: Path | str) -> Tensor:
-        return load_audio(Path(path), resample=self.resample, channels=self.channels)
+        options = {"resample": self.resample, "channels": self.channels, "min_samples": self.min_samples}
+        return load_audio(Path(path), **options)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import boolean, choose, read_options
-from upstream_elp.audio import CHANNEL_RULES, SAMPLE_RATE, check_samples
+from upstream_elp.audio import CHANNEL_RULES, MIN_SAMPLES, SAMPLE_RATE, check_samples
 from upstream_elp.errors import ElpError
 
 
@@ -26,6 +26,7 @@ class Predictor(nn.Module):
         audio: how files are read, as :meth:`audio_options` gives it.
         labels: the task's label tables.
         threshold: the speaker verification's threshold; None elsewhere.
+        min_samples: shortest wave that the upstream takes.
 
     Raises:
         ElpError: an unknown key or a wrong value.
@@ -47,9 +48,10 @@ class Predictor(nn.Module):
         audio: Mapping[str, Any],
         labels: Any,
         threshold: Mapping[str, Any] | None = None,
+        min_samples: int = MIN_SAMPLES,
     ) -> None:
         super().__init__()
-        self.upstream_dim, self.upstream_rate = upstream_dim, upstream_rate
+        self.upstream_dim, self.upstream_rate, self.min_samples = upstream_dim, upstream_rate, min_samples
         self.modelrc = self.head_options(modelrc)
         self.set_audio(self.audio_options(audio))
         self.set_threshold(threshold)
@@ -77,7 +79,7 @@ class Predictor(nn.Module):
 
     def set_audio(self, options: Mapping[str, Any]) -> None:
         """Read files by these rules from now on."""
-        self.audio = AudioReader(**options)
+        self.audio = AudioReader(**options, min_samples=self.min_samples)
 
     def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
         """Only speaker verification decides by one."""
@@ -108,7 +110,7 @@ class Predictor(nn.Module):
                 f"[-1, 1] at {SAMPLE_RATE} Hz, of shape (samples,)"
             )
         wav = wav.detach().cpu().float()
-        check_samples(wav.numpy(), name)
+        check_samples(wav.numpy(), name, self.min_samples)
         return wav
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list:

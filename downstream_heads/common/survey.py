@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from upstream_elp.audio import SAMPLE_RATE
+from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
 from upstream_elp.errors import counted
 from upstream_elp.levels import LevelWarning, sentence
 from upstream_elp.prepare import checks
@@ -144,15 +144,21 @@ class Findings:
         return "\n".join([*lines, "", table])
 
 
-def measure(survey: Survey, options: Options) -> Findings:
-    """Look at the audio: headers through the corpus' index, or every sample where ``options`` say so."""
+def measure(survey: Survey, options: Options, *, min_samples: int = MIN_SAMPLES) -> Findings:
+    """Look at the audio: headers through the corpus' index, or every sample where ``options`` say so.
+
+    Args:
+        survey: what the tables and folders say; problems with the audio are added.
+        options: how to read.
+        min_samples: the shortest wave that the upstream takes.
+    """
     every = [file for part in survey.parts for file in part.files if file not in survey.missing]
     every = list(dict.fromkeys(every))
     headers = read_headers(
         survey.root, every, cache=index_path(survey.root), options=options, description=f"audio of {survey.task}"
     )
     for file in every:
-        survey.problems += _audio_problems(survey, file, headers[file])
+        survey.problems += _audio_problems(survey, file, headers[file], min_samples)
     if options.decode and survey.deeper is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LevelWarning)  # said already
@@ -169,12 +175,12 @@ def measure(survey: Survey, options: Options) -> Findings:
     return Findings(survey, [_count(part, headers) for part in survey.parts], audio=len(every))
 
 
-def _audio_problems(survey: Survey, file: str, header: Header) -> list[Problem]:
+def _audio_problems(survey: Survey, file: str, header: Header, min_samples: int) -> list[Problem]:
     """What is wrong with one file under the task's rules."""
     if survey.resample and header.rate:
         samples = round(header.samples * SAMPLE_RATE / header.rate)
         header = replace(header, samples=samples, rate=SAMPLE_RATE)
-    found = checks.audio_problems(file, header)
+    found = checks.audio_problems(file, header, min_samples=min_samples)
     if survey.mix:
         found = [problem for problem in found if problem.kind != "channels"]
     need = survey.needs.get(file)

@@ -75,6 +75,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
             resample=self.datarc["resample"],
             channels=self.datarc["channels"],
             pre_load=self.datarc["pre_load"],
+            min_samples=self.min_samples,
         )
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:

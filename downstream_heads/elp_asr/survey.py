@@ -10,23 +10,23 @@ from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters, frames_needed
 from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
 from downstream_heads.elp_asr.table import length_table
-from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.folders import subfolders
+from upstream_elp.front import FrontEnd
 from upstream_elp.prepare import checks, librispeech
 from upstream_elp.prepare.problems import Problem
 
 __all__ = ["ALIASES", "SPLITS", "survey"]
 
 
-def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
     """Look at transcripts and folders.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: full names of the splits.
         variant: has no meaning here.
-        rate: samples per frame of the upstream.
+        front: how the upstream makes frames of samples.
 
     Raises:
         ElpError: a wrong key, or no corpus.
@@ -37,7 +37,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found = Survey("elp_asr", root, resample=rc["resample"], mix=rc["channels"] != "error")
     if rc["zero_infinity"]:  # such an utterance then costs nothing but its place in the batch
         found.tolerated |= {"ctc"}
-    factor, superb = _subsampling(model, rate), model.get("head", "superb") == "superb"
+    factor, superb = _subsampling(model, front.stride), model.get("head", "superb") == "superb"
     for split in splits:
         part, texts = Part(split), {}
         for folder in folders_of(rc, split):
@@ -48,7 +48,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
             text = texts.get(librispeech.stem(file))
             if text and not characters.unknown_characters(text):
                 labels = characters.encode(text, superb=superb)
-                least = MIN_SAMPLES + (frames_needed(labels) * factor - 1) * rate
+                least = front.samples(frames_needed(labels) * factor)
                 found.needs[file] = Need(least, f"CTC needs for its {len(labels)} labels", "ctc")
     found.problems += checks.duplicate_problems(dict.fromkeys(file for part in found.parts for file in part.files))
     _compare(found)

@@ -13,6 +13,7 @@ from downstream_heads.elp_er.data import read_meta, split_dev
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.errors import ElpError
 from upstream_elp.folders import locate
+from upstream_elp.front import FrontEnd
 from upstream_elp.prepare import checks, iemocap
 from upstream_elp.prepare.formats import absent_problems
 from upstream_elp.prepare.iemocap import Utterance
@@ -23,14 +24,14 @@ SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
 
 
-def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
     """Look at the five sessions, or at S3PRL's metadata files.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
         variant: the fold, as ``-v`` gives it.
-        rate: has no meaning here.
+        front: has no meaning here.
 
     Raises:
         ElpError: a wrong key, or no corpus.

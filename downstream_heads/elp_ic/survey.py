@@ -8,6 +8,7 @@ from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_ic.task import DATA_DEFAULTS
+from upstream_elp.front import FrontEnd
 from upstream_elp.prepare import fluent
 
 SPLITS = ("train", "dev", "test")
@@ -15,14 +16,14 @@ ALIASES: dict[str, str] = {}
 TABLES = {"train": "train", "dev": "valid", "test": "test"}
 
 
-def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
     """Look at the three tables; the training table is always among them, as it names the classes.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
         variant: has no meaning here.
-        rate: has no meaning here.
+        front: has no meaning here.
 
     Raises:
         ElpError: a wrong key, or no corpus.

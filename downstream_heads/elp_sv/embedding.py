@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from downstream_heads.common.heads import pad_features
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, MeanPooling, XVector
-from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError
 
 
@@ -25,6 +24,7 @@ class Embedder:
     task: ClassVar[str]
     upstream_dim: int
     upstream_rate: int
+    min_samples: int
     connector: nn.Module
     model: nn.Module
     min_frames: int
@@ -33,7 +33,7 @@ class Embedder:
     def set_lengths(self, head: str) -> None:
         """What the head ``superb`` or ``linear`` needs of an utterance."""
         self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
-        self.least = MIN_SAMPLES + (self.min_frames - 1) * self.upstream_rate
+        self.least = self.min_samples + (self.min_frames - 1) * self.upstream_rate
 
     def build_embedder(self, head: str, options: Mapping[str, Any]) -> int:
         """Make ``connector`` and ``model``, in S3PRL's order; returns the embedding's width."""

@@ -12,8 +12,8 @@ from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
-from upstream_elp.audio import MIN_SAMPLES
 from upstream_elp.errors import ElpError, counted
+from upstream_elp.front import FrontEnd
 from upstream_elp.prepare import checks, voxceleb1
 from upstream_elp.prepare.problems import Problem
 from upstream_elp.prepare.report import Report
@@ -22,14 +22,14 @@ SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
 
 
-def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, rate: int) -> Survey:
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
     """Look at folders and trials.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits; test stands for ``dev`` with the protocol that has none.
         variant: has no meaning here.
-        rate: samples per frame of the upstream.
+        front: how the upstream makes frames of samples.
 
     Raises:
         ElpError: a wrong key, or no corpus.
@@ -40,7 +40,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found = Survey("elp_sv", root, resample=True, mix=True)  # SUPERB's effects convert and mix
     found.tolerated |= {"empty-speaker"}  # which counts for S3PRL's own task only
     frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
-    _check_crop(found, rc, frames, rate)
+    _check_crop(found, rc, front.samples(frames))
     report = Report("voxceleb1", root, root)
     # the protocol without a dev set evaluates test in its place
     wanted = [split if split != "dev" or rc["protocol"] == "dev" else "test" for split in splits]
@@ -62,7 +62,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         else:
             members = _trials(found, rc, members)
             why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector's layers)"
-            found.needs |= dict.fromkeys(members, Need(MIN_SAMPLES + (frames - 1) * rate, why))
+            found.needs |= dict.fromkeys(members, Need(front.samples(frames), why))
         classes = [_speaker(file) for file in members] if split == "train" else []
         found.parts.append(Part(split, members, [_speaker(file) for file in members], classes))
     found.deeper = partial(_trimmed, rc=rc, everyone=audio["dev"])
@@ -99,9 +99,8 @@ def _speaker(file: str) -> str:
     return file.split("/", 3)[2]
 
 
-def _check_crop(found: Survey, rc: Mapping[str, Any], frames: int, rate: int) -> None:
+def _check_crop(found: Survey, rc: Mapping[str, Any], least: int) -> None:
     """What is left of training utterances must suffice for the head."""
-    least = MIN_SAMPLES + (frames - 1) * rate
     for key, samples in (("max_timestep", rc["max_timestep"]), ("min_samples", rc["min_samples"] + 1)):
         if samples is not None and samples < least:
             sentence = f"config key {DATA}.{key} allows utterances of {samples} samples, but the head needs {least}."

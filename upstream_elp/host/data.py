@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upstream_elp.errors import ElpError, counted
+from upstream_elp.front import STANDARD, FrontEnd
 from upstream_elp.host import experiment, places
 from upstream_elp.levels import LevelWarning
 from upstream_elp.prepare.headers import Options
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
     from downstream_heads.common.survey import Findings
     from upstream_elp.host.plans import Plan
 
-BACKBONE_RATE = 320
-"""Samples per frame of every backbone that ``elp_*`` knows."""
-SMALLEST_RATE = 160
+OTHER_UPSTREAM = FrontEnd(((400, 160),))
 """What is supposed of S3PRL's other upstreams, so that nothing is refused that would fit (``fbank`` has it)."""
 SHOWN = 10
 SKIPPED = "skipped_files.txt"
@@ -33,7 +33,7 @@ def examine(
     *,
     splits: Sequence[str] = (),
     variant: str | None = None,
-    rate: int = BACKBONE_RATE,
+    front: FrontEnd = STANDARD,
     options: Options,
 ) -> Findings:
     """Find and read what a task uses.
@@ -43,7 +43,7 @@ def examine(
         config: its whole config.
         splits: the splits; empty for training, those of ``runner.eval_dataloaders``, and test.
         variant: ``-v``.
-        rate: samples per frame of the upstream.
+        front: how the upstream makes frames of samples.
         options: how to read the audio.
 
     Raises:
@@ -59,7 +59,8 @@ def examine(
     block = config.get("downstream_expert")
     if not isinstance(block, Mapping):
         raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
-    return measure(module.survey(block, splits=names, variant=variant, rate=rate), options)
+    found = module.survey(block, splits=names, variant=variant, front=front)
+    return measure(found, options, min_samples=front.min_samples)
 
 
 def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
@@ -80,7 +81,7 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
         task,
         plan.config,
         variant=plan.final.downstream_variant,
-        rate=BACKBONE_RATE if plan.final.upstream.startswith("elp_") else SMALLEST_RATE,
+        front=_front(plan),
         options=Options(progress=True),
     )
     found = look(splits=splits)
@@ -106,6 +107,17 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
     if plan.fresh and args.mode == "train":
         notes += _of_the_test(task, look)
     return notes
+
+
+def _front(plan: Plan) -> FrontEnd:
+    """How the run's upstream makes frames of samples, before it is built."""
+    final = plan.final
+    if not final.upstream.startswith("elp_"):
+        return OTHER_UPSTREAM
+    from upstream_elp.build import BACKBONE_VARIABLE, front_end  # imports torch
+
+    place = plan.env.get(BACKBONE_VARIABLE) or os.environ.get(BACKBONE_VARIABLE)
+    return front_end(final.upstream.removeprefix("elp_"), final.upstream_ckpt, backbone=place)
 
 
 def _of_the_test(task: str, look: Callable[..., Findings]) -> list[str]:

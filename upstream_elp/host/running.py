@@ -67,6 +67,17 @@ def use_our_loop(runner: ModuleType) -> None:
             )
             return entry
 
+        def _get_downstream(self) -> Any:
+            """Build it with the shortest wave that the upstream takes, of which S3PRL tells its rate only."""
+            shortest = getattr(unwrapped(self.upstream.model), "min_samples", None)
+            if shortest is None:
+                return super()._get_downstream()
+            self.args.min_samples = shortest  # S3PRL hands all flags on; this one is no flag, so it does not stay
+            try:
+                return super()._get_downstream()
+            finally:
+                del self.args.min_samples
+
         def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
             """What the head sees of a batch of waves: float32, (frames, dim) each."""
             with self.precision.autocast():

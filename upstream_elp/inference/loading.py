@@ -45,7 +45,9 @@ def load(
         upstream = rebuild(states, where, None if backbone is None else os.fspath(backbone))
         featurizer = build_featurizer(upstream, selection(states), where=where)
         head = head_behind(featurizer, states, where)
-    predictor = build_predictor(head, where=where, changes=_changes(head, resample=resample, channels=channels))
+    changes = _changes(head, resample=resample, channels=channels)
+    shortest = getattr(upstream, "min_samples", None)  # S3PRL's own upstreams do not say
+    predictor = build_predictor(head, where=where, changes=changes, min_samples=shortest)
     if (head.upstream_dim, head.upstream_rate) != (featurizer.output_dim, featurizer.downsample_rate):
         raise ElpError(
             f"{where} needs {head.upstream_dim} features every {head.upstream_rate} samples, but its upstream gives "
@@ -119,13 +121,16 @@ def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict
     return wanted
 
 
-def build_predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any] | None = None) -> nn.Module:
+def build_predictor(
+    head: TrainedHead, *, where: str, changes: Mapping[str, Any] | None = None, min_samples: int | None = None
+) -> nn.Module:
     """The task's head with its tensors; built without memory first, so that a folder cannot ask for more than it holds.
 
     Args:
         head: what a folder or checkpoint holds.
         where: its place, for errors.
         changes: keys of ``audio`` that are wanted otherwise.
+        min_samples: shortest wave that the upstream takes, if it says so.
 
     Raises:
         ElpError: options that the task refuses, or other tensors than they need.
@@ -139,6 +144,7 @@ def build_predictor(head: TrainedHead, *, where: str, changes: Mapping[str, Any]
                 audio={**head.audio, **(changes or {})},
                 labels=head.labels,
                 threshold=head.threshold,
+                **({} if min_samples is None else {"min_samples": min_samples}),
             )
     except ElpError as error:
         raise ElpError(f"{where}: {error}") from error

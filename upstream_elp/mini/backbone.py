@@ -55,7 +55,8 @@ def write_backbone(
         dim: width of the hidden states.
         ffn: inner width of the feed-forward blocks; 4 x dim by default.
         heads: attention heads; must divide `dim`.
-        conv: (channels, kernel, stride) of each waveform layer, total stride 320; a narrow stack by default.
+        conv: (channels, kernel, stride) of each waveform layer; by default a narrow stack with a total stride of 320,
+            which S3PRL's own experts report whatever the file says (ours report the file's).
         conv_bias: whether the waveform layers have biases.
         layer_norm_first: pre-norm (Large) instead of post-norm (Base) layers.
         extractor_mode: `default` (one group norm, Base) or `layer_norm` (a layer norm per waveform layer, Large).
@@ -74,13 +75,14 @@ def write_backbone(
     Raises:
         ElpError: a value is not possible, or `path` holds something else already; the sentence names it.
     """
+    conv = NARROW_CONV if conv is None else conv
     shape = BackboneShape(
         family=family,
         layers=layers,
         dim=dim,
         ffn=4 * dim if ffn is None else ffn,
         heads=heads,
-        conv=tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in conv or NARROW_CONV),
+        conv=tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in conv),
         conv_bias=conv_bias,
         layer_norm_first=layer_norm_first,
         extractor_mode=extractor_mode,
@@ -99,7 +101,9 @@ def write_backbone(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return (_save_folder if family in HUGGING_FACE_FAMILIES else _save_file)(shape, seed, Path(path))
     except OSError as error:
-        raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
+        raise ElpError(
+            f"cannot write the backbone {path}: {error.strerror or error}; choose a writable place"
+        ) from error
 
 
 def count_parameters(path: str | os.PathLike[str]) -> int:

@@ -175,7 +175,7 @@ def _folder(method: str) -> str:
 
 def check_places(data: Path | None, backbone: Path | None) -> None:
     """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
-    from upstream_elp.huggingface import is_hugging_face_folder  # imports torch, which --help can do without
+    from upstream_elp.huggingface_files import is_hugging_face_folder
 
     if data is not None and not data.is_dir():
         raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
