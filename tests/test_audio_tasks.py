@@ -15,6 +15,7 @@ from tests.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # 
 from upstream_elp.commands.check import check
 from upstream_elp.host import sound
 from upstream_elp.levels import LEVELS, LevelWarning
+from upstream_elp.prepare import fluent, iemocap, librispeech, voxceleb1
 from upstream_elp.prepare.headers import HeaderCache, read_header
 from upstream_elp.run import run
 
@@ -68,6 +69,20 @@ def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):  #
         assert (
             "1 file holds samples beyond ±2" in found.warnings[0] and FILES[task].split("/", 1)[1] in found.warnings[0]
         )
+
+
+@pytest.mark.parametrize("task", FILES)
+def test_prepare_warns_of_it_too(task, data, tmp_path):  # noqa: F811
+    make = {
+        "elp_asr": librispeech.prepare,
+        "elp_sv": voxceleb1.prepare,
+        "elp_er": iemocap.prepare,
+        "elp_ic": fluent.prepare,
+    }[task]
+    folder, name = FILES[task].split("/", 1)
+    louder(data / FILES[task], INTEGERS)
+    (warning,) = [text for text in make(data / folder, tmp_path / "out").warnings if "beyond" in text]
+    assert f"1 file holds samples beyond ±2: {name} (up to" in warning
 
 
 def test_check_prints_and_writes_the_warning(data, tmp_path):  # noqa: F811

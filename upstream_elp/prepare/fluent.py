@@ -12,7 +12,7 @@ from upstream_elp.errors import counted
 from upstream_elp.folders import locate
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.formats import absent_problems
-from upstream_elp.prepare.headers import Options, read_headers
+from upstream_elp.prepare.headers import Options
 from upstream_elp.prepare.problems import Problem
 from upstream_elp.prepare.report import Report, summarise
 
@@ -193,8 +193,7 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     report.problems += placed.problems + speaker_problems(tables) + slot_problems(tables)
     paths = dict.fromkeys(row["path"] for rows in tables.values() for row in rows)
     every = [path for path in paths if path not in placed.gone]
-    report.audio = len(every)
-    headers = read_headers(root, every, cache=out / ".fluent-headers.jsonl", options=options)
+    headers = report.read(every, options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     for split, rows in tables.items():
         paths, speakers = [row["path"] for row in rows], [row["speakerId"] for row in rows]

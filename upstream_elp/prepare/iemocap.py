@@ -8,7 +8,7 @@ from upstream_elp import texts
 from upstream_elp.folders import Tree, look
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.formats import absent_problems
-from upstream_elp.prepare.headers import Options, read_headers
+from upstream_elp.prepare.headers import Options
 from upstream_elp.prepare.librispeech import stem
 from upstream_elp.prepare.problems import AUDIO, Problem
 from upstream_elp.prepare.report import Report, summarise
@@ -198,8 +198,7 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     report.warnings += [remark for found in sessions.values() for remark in found.remarks]
     utterances = {session: found.rows for session, found in sessions.items()}
     every = [item.path for items in utterances.values() for item in items]
-    report.audio = len(every)
-    headers = read_headers(root, every, cache=out / ".iemocap-headers.jsonl", options=options)
+    headers = report.read(every, options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     broken = report.left_out(skip_broken=options.skip_broken)
     kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from upstream_elp.errors import ElpError, counted
 from upstream_elp.prepare import checks, files
-from upstream_elp.prepare.headers import Options, read_headers
+from upstream_elp.prepare.headers import Options
 from upstream_elp.prepare.librispeech import Chapters, scan_chapters, speaker_of, write_tables
 from upstream_elp.prepare.problems import Problem
 from upstream_elp.prepare.report import Report, summarise
@@ -65,9 +65,8 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
         # a chapter may be shared out over folds, so this says nothing about the archive
         what = counted(silent, "transcript has", "transcripts have")
         report.warnings.append(f"{what} no audio in the same fold and will not be used.")
-    report.audio = len(every)
     report.warnings += [remark for part in found.values() for remark in part.remarks]
-    headers = read_headers(root, every, cache=out / ".librilight-headers.jsonl", options=options)
+    headers = report.read(every, options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     report.problems += checks.duplicate_problems(every)
     broken = report.left_out(skip_broken=options.skip_broken)

@@ -9,7 +9,7 @@ from upstream_elp.errors import ElpError, counted
 from upstream_elp.folders import locate, look
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.formats import absent_problems
-from upstream_elp.prepare.headers import Header, Options, read_headers
+from upstream_elp.prepare.headers import Header, Options
 from upstream_elp.prepare.problems import AUDIO, Problem
 from upstream_elp.prepare.report import Report, summarise
 
@@ -204,8 +204,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     report = Report("librispeech", root, files.open_out(out))
     chapters = {split: scan_chapters(root, root / split) for split in pick_splits(root, splits)}
     every = [file for found in chapters.values() for file in found.files]
-    report.audio = len(every)
-    headers = read_headers(root, every, cache=out / ".librispeech-headers.jsonl", options=options)
+    headers = report.read(every, options)
     for split, found in chapters.items():
         report.problems += found.problems + missing_audio(root, found.silent)
         if not (found.files or found.closed or found.silent):
@@ -216,7 +215,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     tables = {split: [file for file in found.files if file not in broken] for split, found in chapters.items()}
     for split, members in tables.items():
         report.splits.append(summarise(split, members, headers, map(speaker_of, members)))
-    report.warnings = [remark for found in chapters.values() for remark in found.remarks]
+    report.warnings += [remark for found in chapters.values() for remark in found.remarks]
     report.warnings += _remarks(report, {split: set(map(speaker_of, found.files)) for split, found in chapters.items()})
     write_tables(report, tables, headers, options=options)
     return report

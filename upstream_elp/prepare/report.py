@@ -1,12 +1,13 @@
 """What a look at a corpus found: problems, remarks, figures and the tables written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
-from upstream_elp.prepare.headers import Header
+from upstream_elp.levels import sentence
+from upstream_elp.prepare.headers import Header, Options, read_headers
 from upstream_elp.prepare.problems import SHOWN_PER_KIND, Problem, cause_lines, problem_lines
 
 __all__ = ["SHOWN_PER_KIND", "Problem", "Report", "Split", "summarise"]
@@ -35,6 +36,14 @@ class Report:
     tables: list[Path] = field(default_factory=list)
     details: dict = field(default_factory=dict)
     audio: int = 0
+
+    def read(self, files: Sequence[str], options: Options) -> dict[str, Header]:
+        """Read the headers of the corpus's audio files, and warn of samples far beyond full scale."""
+        self.audio = len(files)
+        headers = read_headers(self.root, files, cache=self.out / f".{self.corpus}-headers.jsonl", options=options)
+        if loud := {file: header.peak for file, header in headers.items() if header.peak}:
+            self.warnings.append(sentence(loud))
+        return headers
 
     def blocked(self, *, skip_broken: bool) -> bool:
         """Return whether the problems forbid writing tables."""

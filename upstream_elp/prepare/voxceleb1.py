@@ -11,7 +11,7 @@ from upstream_elp.errors import ElpError, counted
 from upstream_elp.folders import Tree, locate, look
 from upstream_elp.prepare import checks, files
 from upstream_elp.prepare.formats import OTHERS, absent_problems, only_other_formats
-from upstream_elp.prepare.headers import Options, read_headers
+from upstream_elp.prepare.headers import Options
 from upstream_elp.prepare.problems import AUDIO, Problem
 from upstream_elp.prepare.report import Report, summarise
 
@@ -223,8 +223,7 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     audio = {split: scan_split(report, split) for split in ("dev", "test")}
     lists = {path: place_trials(root, read, closed={}) for path, read in lists.items()}
     every = [file for members in audio.values() for file in members]
-    report.audio = len(every)
-    headers = read_headers(root, every, cache=out / ".voxceleb1-headers.jsonl", options=options)
+    headers = report.read(every, options)
     report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
     speakers = {split: {file.split("/")[2] for file in members} for split, members in audio.items()}
     for split, members in audio.items():
