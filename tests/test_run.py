@@ -474,3 +474,13 @@ def test_s3prl_has_the_flags_that_we_read():
             theirs[name].default,
             theirs[name].nargs,
         ), name
+
+
+@pytest.mark.parametrize("cycle", ["its own cause", "a circle of contexts"])
+def test_an_error_that_leads_back_to_itself_ends_the_run(cycle):
+    """Letting go of what the frames of a failed run hold must come to an end."""
+    error, other = ElpError("first"), RuntimeError("second")
+    error.__cause__ = error if cycle == "its own cause" else other
+    other.__context__ = error
+    with pytest.raises(ElpError, match="first"), runner._frames_released():
+        raise error

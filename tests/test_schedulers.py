@@ -178,7 +178,10 @@ def task_config(scheduler, **optimizer):
         ({"name": "ELPWarmup", "decay": "sine"}, "decay is 'sine'; choose one of: constant, linear, cosine"),
         ({"name": "ELPWarmup", "warmup": 10}, "warmup has 10 steps, more than the 9 of runner.total_steps"),
         ({"name": "ELPWarmup", "warmup": 2.5}, "warmup is 2.5; give whole steps"),
-        ({"name": "ELPWarmup", "warmup": "2"}, "warmup holds '2'; it must be a number of at least 0"),
+        (
+            {"name": "ELPWarmup", "warmup": "2"},
+            r"scheduler\.warmup is '2', but must be a number; write 2, without quotes",
+        ),
         ({"name": "ELPWarmup", "final": 2}, "final holds 2; it must be a number of at least 0, at most 1"),
         ({**REFERENCE_ASR, "epochs": 23}, r"make 23, which must be less than epochs \(23\)"),
         ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs is 1; it must be a whole number of at least 2"),

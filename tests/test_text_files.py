@@ -15,12 +15,13 @@ from downstream_heads.elp_ic.data import read_commands
 from downstream_heads.elp_sv.trials import read_trials
 from tests import toy_corpora
 from tests.task_tools import packaged_config
-from upstream_elp import huggingface, texts
+from upstream_elp import texts
 from upstream_elp.commands.check import check
 from upstream_elp.commands.infer import _read_pairs
 from upstream_elp.config import load_config
 from upstream_elp.errors import ElpError
 from upstream_elp.host.data import examine
+from upstream_elp.huggingface_files import read_json
 from upstream_elp.prepare import iemocap, librispeech, voxceleb1
 from upstream_elp.prepare.headers import Options
 from upstream_elp.yaml_files import read_yaml
@@ -74,7 +75,7 @@ KINDS = {
     "dictionary": (lambda path: Characters(path).symbols, "| 1\nA 1\nB 1\n"),
     "recipe": (read_yaml, "runner:\n  total_steps: 5\nname: Zürich\n"),
     "adapters": (load_config, "base: le\n"),
-    "model": (lambda path: huggingface._read(str(path.parent), path.name, False), '{\n"model_type": "hubert"\n}'),
+    "model": (lambda path: read_json(str(path.parent), path.name, refresh=False), '{\n"model_type": "hubert"\n}'),
 }
 MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 

@@ -91,7 +91,9 @@ def read_backbone(path: Path) -> BackboneFile:
         _layers(state)
         return _in_s3prls_layout(path, family, dict(state), stand_ins)
     except ElpError as error:
-        raise error if str(path) in str(error) else ElpError(f"{path} cannot be used: {error}") from error
+        if str(path) in str(error):
+            raise
+        raise ElpError(f"{path} cannot be used: {error}") from error
 
 
 def _in_s3prls_layout(path: Path, family: str, state: dict[str, Any], stand_ins: bool) -> BackboneFile:

@@ -144,7 +144,9 @@ def _frames_released() -> Iterator[None]:
         yield
     except BaseException as error:
         link: BaseException | None = error
-        while link is not None:
+        seen: set[int] = set()
+        while link is not None and id(link) not in seen:  # what a library raises from itself is its own cause
+            seen.add(id(link))
             traceback.clear_frames(link.__traceback__)
             link = link.__cause__ or link.__context__
         raise
