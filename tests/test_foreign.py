@@ -12,7 +12,8 @@ import torch
 from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp.audio import audio_length, load_audio
-from upstream_elp.build import adapter_folder_of, build_upstream, checkpoint_family
+from upstream_elp.backbone_file import read_backbone
+from upstream_elp.build import adapter_folder_of, build_upstream
 from upstream_elp.checkpoint import TENSOR_FILE, adapter_sha256, read_adapter_folder, write_adapter_folder
 from upstream_elp.errors import ElpError
 from upstream_elp.foreign import recognised, recognised_in
@@ -41,7 +42,7 @@ READERS = {
     "a.wav": [load_audio, audio_length, read_int32, sound.load, sound.info],
     "a.flac": [load_audio, audio_length, read_int32, sound.load, sound.info],
     "a.mp3": [load_audio, audio_length, read_int32, sound.load, sound.info],
-    "a.pt": [load_safely, checkpoint_family],
+    "a.pt": [load_safely, read_backbone],
     "a.ckpt": [load_safely],
     "a.yaml": [read_yaml],
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 folder="$(mktemp -d)"
 run=
-trap '[ -z "$run" ] || kill -- "-$run" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
+trap '[ -z "$run" ] || kill -- "-$run" || true; wait; rm -rf "$folder"' EXIT
 set -m # the quickstart becomes a process group, which ends with its runs
 unset VENV
 SECONDS=0
@@ -25,3 +25,4 @@ trained() { grep -rqsE 'train: .* [1-9][0-9]*/[0-9]+ \[' --include=log.txt resul
 
 echo "installed after $(seconds_until grep -q '^Installed ' "$folder/log.txt")"
 echo "first training step after $(seconds_until trained)"
+exec 2>/dev/null # the shell would say that the quickstart was ended
