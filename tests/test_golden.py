@@ -1,0 +1,97 @@
+"""What earlier versions left on disk: this one goes on from it, evaluates it and uses it as they did.
+
+On the machine that wrote the files (same torch, same processor) everything is equal bit by bit. Elsewhere rounding
+differs: Adam's first steps make whole steps of it where a gradient is near zero, and a decision between two classes may
+tip.
+"""
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import toy_corpora
+from tests.golden import make
+from upstream_elp.config import preset_names
+
+EXPECTED = json.loads((make.HERE / "expected.json").read_text())
+EXACT = EXPECTED["machine"] == make.machine()
+BACKBONE = make.HERE / "backbone.pt"
+STATES = load_file(make.HERE / "states.safetensors")
+ROUNDING = 1e-4
+"""Of states and losses of order 1, between processors and versions of torch."""
+STEP = 1e-3
+"""The learning rate: what Adam moves a parameter by at most in one step."""
+
+
+def same(found: torch.Tensor, expected: torch.Tensor, *, tolerance: float = ROUNDING) -> bool:
+    if EXACT or not found.is_floating_point():
+        return torch.equal(found, expected)
+    return found.shape == expected.shape and float((found - expected).abs().max()) <= tolerance
+
+
+def alike(found: Any, expected: Any, *, only: str = "") -> bool:
+    """Whether nested values are equal; elsewhere only numbers count, and of a mapping those under ``only`` if given."""
+    if EXACT:
+        return found == expected
+    if isinstance(expected, dict):
+        keys = [key for key in expected if only in ("", key)]
+        return found.keys() == expected.keys() and all(alike(found[key], expected[key]) for key in keys)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(alike, found, expected))
+    return type(found) is type(expected) and (isinstance(found, str) or found == pytest.approx(expected, abs=1e-3))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_corpora.write_all(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def exp(request, tmp_path):
+    return shutil.copytree(make.HERE / "runs" / request.param, tmp_path / "exp")
+
+
+RUNS = pytest.mark.parametrize(("task", "exp"), [(task, task) for task in make.RUNS], indirect=["exp"], ids=make.RUNS)
+
+
+@RUNS
+def test_an_interrupted_run_goes_on_as_it_would_have(task, exp, data):
+    expected = load_file(exp / "last.safetensors")
+    make.resume(data, BACKBONE, exp)
+    found = make.trained(exp / f"states-{make.STEPS['last']}.ckpt")
+    assert found.keys() == expected.keys()
+    steps = make.STEPS["last"] - make.STEPS["first"]
+    wrong = [name for name in found if not same(found[name], expected[name], tolerance=2 * steps * STEP)]
+    assert not wrong
+
+
+@RUNS
+def test_a_checkpoint_is_evaluated_as_it_was(task, exp, data):
+    metrics = make.evaluate(data, BACKBONE, exp / f"states-{make.STEPS['first']}.ckpt")
+    assert alike(metrics, EXPECTED["runs"][task]["metrics"], only="loss")
+
+
+@pytest.mark.parametrize("task", make.RUNS)
+def test_an_exported_folder_answers_as_it_did(task, data):
+    found = make.answers(task, data, BACKBONE, make.HERE / "folders" / task)
+    assert len(found) == make.FILES
+    assert alike(found, EXPECTED["runs"][task]["answers"])
+
+
+@pytest.mark.parametrize("preset", STATES)
+def test_an_adapter_folder_gives_the_states_that_it_gave(preset):
+    assert same(make.states(BACKBONE, make.HERE / "adapters" / preset), STATES[preset])
+
+
+def test_every_preset_has_a_golden_folder():
+    """A new preset is added with ``python -m tests.golden.make``."""
+    assert set(preset_names()) == set(STATES)
