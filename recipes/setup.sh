@@ -16,7 +16,7 @@ find_python() {
   return 1
 }
 
-check_disk() { # PyTorch's CPU build and all other packages take 1.6 GB, its CUDA build 6 GB, and as much in pip's cache
+check_disk() { # all packages take 1.8 GB with PyTorch's CPU build, 6 GB with its CUDA build, and pip's cache as much again
   local folder free
   folder="$(dirname "$VENV")"
   mkdir -p "$folder"
