@@ -14,6 +14,7 @@ from upstream_elp import cli
 from upstream_elp.commands.check import check
 from upstream_elp.errors import ElpError
 from upstream_elp.folders import list_files, look
+from upstream_elp.host import literal
 from upstream_elp.host.mend import length_cache
 from upstream_elp.prepare import voxceleb1
 from upstream_elp.prepare.headers import Options
@@ -220,3 +221,17 @@ def test_a_place_that_may_not_be_looked_at_is_one_sentence(monkeypatch, capsys, 
     assert caught.value.code == 2
     told = "elp: error: /corpora/LibriSpeech cannot be opened (Permission denied); check its permissions"
     assert capsys.readouterr().err.startswith(told)
+
+
+def test_s3prls_own_sv_task_reads_links_and_names_closed_folders(data, tmp_path, monkeypatch):
+    wavs = data / "VoxCeleb1" / "dev" / "wav"
+    before = literal.audio_files(wavs)
+    (wavs / "id19999").symlink_to(wavs / "id10001", target_is_directory=True)
+    elsewhere = shutil.copytree(wavs / "id10001", tmp_path / "elsewhere")
+    (wavs / "id18888").symlink_to(elsewhere, target_is_directory=True)
+    found = literal.audio_files(wavs)
+    assert [path for path in found if "id18888" not in path] == before, "a second name of a folder is not read again"
+    assert len(found) == len(before) + len(list(elsewhere.rglob("*.wav")))
+    close(wavs / "id10001", monkeypatch, really=False)
+    with pytest.raises(ElpError, match=r"dev/wav/id10001 cannot be listed \(Permission denied\)"):
+        literal.audio_files(wavs)

@@ -7,11 +7,11 @@ S3PRL looks for checkpoints, and its SV task for audio, with :mod:`glob`, for wh
 import os
 from pathlib import Path
 
+from upstream_elp.folders import list_files
 from upstream_elp.host import experiment
 from upstream_elp.host.edits import Edit, edit
 
-_KINDS = ("aac", "au", "flac", "m4a", "mp3", "ogg", "wav")
-_AUDIO = {f".{spelt}" for kind in _KINDS for spelt in (kind, kind.upper())}
+_AUDIO = (".aac", ".au", ".flac", ".m4a", ".mp3", ".ogg", ".wav")
 """What ``librosa.util.find_files`` looks for."""
 
 
@@ -34,7 +34,10 @@ def states(folder: str | os.PathLike) -> list[str]:
 
 
 def audio_files(root: str | os.PathLike) -> list[str]:
-    """Whole paths of the audio below a folder, sorted, as ``librosa.util.find_files`` gives them."""
-    below = os.walk(Path(root).expanduser().absolute())
-    paths = (Path(folder, name) for folder, _, names in below for name in names if not name.startswith("."))
-    return sorted(str(path) for path in paths if path.suffix in _AUDIO)
+    """Whole paths of the audio below a folder, sorted, as ``librosa.util.find_files`` gives them.
+
+    Raises:
+        ElpError: folders cannot be listed.
+    """
+    root = Path(root).expanduser().absolute()
+    return [str(root / name) for name in list_files(root, root=root, suffix=_AUDIO)]
