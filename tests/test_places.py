@@ -123,6 +123,7 @@ def test_audio_below_a_folder_is_what_librosa_finds_there(tmp_path):
     found = literal.audio_files(plain)
     mixed = str(plain / "id1" / "a" / "4.Wav")  # an ending that librosa passes over
     assert {*find_files(plain), mixed} == {path for path in found if "id[2]" not in path}
+    assert literal.audio_files(plain, ext="wav") == [path for path in found if path.lower().endswith(".wav")]
     below = [Path(path).relative_to(plain) for path in found]
     assert [Path(path).relative_to(special) for path in literal.audio_files(special)] == below
     assert "id[2]/b/3.flac" in map(str, below)

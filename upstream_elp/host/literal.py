@@ -1,7 +1,7 @@
 """Folders in S3PRL are what they are called: their names are never read as patterns.
 
-S3PRL looks for checkpoints, and its SV task for audio, with :mod:`glob`, for which ``run[12]`` stands for ``run1`` and
-``run2``, and not for the folder of that name.
+S3PRL looks for checkpoints, and its tasks on VoxCeleb for audio, with :mod:`glob`, for which ``run[12]`` stands for
+``run1`` and ``run2``, and not for the folder of that name.
 """
 
 import os
@@ -13,6 +13,8 @@ from upstream_elp.host.edits import Edit, edit
 
 _AUDIO = (".aac", ".au", ".flac", ".m4a", ".mp3", ".ogg", ".wav")
 """What ``librosa.util.find_files`` looks for."""
+_SPEAKER_TASKS = ("sv_voxceleb1", "voxceleb2_ge2e", "voxceleb2_amsoftmax_segment_eval")
+"""S3PRL's tasks that call it."""
 
 
 def mend() -> None:
@@ -24,8 +26,9 @@ def mend() -> None:
         for name in names:
             old, new = f"glob.glob(f'{{{name}}}/states-*.ckpt')", f"_elp_states({name})"
             edit(module, Edit(old, new, {"_elp_states": states}, required=False))
-    found = Edit("find_files(root)", "_elp_audio(root)", {"_elp_audio": audio_files}, required=False)
-    edit("s3prl.downstream.sv_voxceleb1.dataset", found)
+    for task in _SPEAKER_TASKS:
+        found = Edit("find_files(", "_elp_audio(", {"_elp_audio": audio_files}, required=False)
+        edit(f"s3prl.downstream.{task}.dataset", found)
 
 
 def states(folder: str | os.PathLike) -> list[str]:
@@ -33,11 +36,15 @@ def states(folder: str | os.PathLike) -> list[str]:
     return [str(path) for path in experiment.states(Path(folder))]
 
 
-def audio_files(root: str | os.PathLike) -> list[str]:
+def audio_files(root: str | os.PathLike, ext: str = "") -> list[str]:
     """Whole paths of the audio below a folder, sorted, as ``librosa.util.find_files`` gives them.
+
+    Args:
+        root: the folder.
+        ext: ending without the dot; empty for every kind of audio.
 
     Raises:
         ElpError: folders cannot be listed.
     """
     root = Path(root).expanduser().absolute()
-    return [str(root / name) for name in list_files(root, root=root, suffix=_AUDIO)]
+    return [str(root / name) for name in list_files(root, root=root, suffix=f".{ext}" if ext else _AUDIO)]

@@ -235,8 +235,8 @@ ITEMS = (
     ),
     Item(
         "names of folders",
-        "checkpoints and SV's audio are looked for with glob, for which run[12] stands for run1 and run2: -a starts "
-        "anew, or goes on in another experiment",
+        "checkpoints and VoxCeleb's audio are looked for with glob, for which run[12] stands for run1 and run2: -a "
+        "starts anew, or goes on in another experiment",
         "s3prl that escapes them",
         literal.mend,
     ),
