@@ -133,6 +133,14 @@ def test_a_required_line_that_is_gone_is_refused(tmp_path, monkeypatch):
         import toy_changed  # noqa: F401
 
 
+def test_registering_says_nothing_of_its_own():
+    """S3PRL's use of deprecated names is not the user's business; ``-W default`` shows what would be printed."""
+    code = "import upstream_elp; upstream_elp.register()"
+    command = [sys.executable, "-W", "default::FutureWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["BertAdam_with_schedule", "AdamW_with_schedule", "Lamb_with_schedule"])
 @pytest.mark.filterwarnings("error:.*overload of add")
 def test_s3prls_optimizers_step_without_deprecated_overloads(name):

@@ -180,6 +180,7 @@ def quiet_noise() -> None:
     for notice in (
         r".*torchaudio.*deprecat",
         r".*torch\.nn\.utils\.weight_norm.* is deprecated",
+        r".*torch\.jit\.\w+.* is deprecated",
         ".*mismatched key_padding_mask and attn_mask",
         "This DataLoader will create .* worker processes",
     ):
