@@ -93,8 +93,16 @@ def test_it_says_what_is_not_loaded(tmp_path, caplog):
         _expert(raw)
     told = caplog.messages[0]
     assert f"{raw}: a wav2vec2 checkpoint of fairseq's" in told and "from w2v_encoder.w2v_model" in told
-    assert "2 tensors outside of that, such as w2v_encoder.proj." in told
+    assert "the head behind it (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
     assert "not in the file, as only pre-training uses it: final_proj, project_q, quantizer" in told
+
+
+def test_an_assertion_of_s3prls_is_a_reason_too(tmp_path):
+    """Its loader asserts, without words, that the task has some field that it knows."""
+    state = {**_converted("wav2vec2-base"), "task_cfg": {"unknown": 1}}
+    torch.save(state, tmp_path / "task.pt")
+    with pytest.raises(ElpError, match=r"S3PRL cannot load it: AssertionError at utils\.py:\d+: assert len\(cfg\) > 0"):
+        _expert(tmp_path / "task.pt")
 
 
 PREFIXES = ["module.", "_orig_mod.", "model.", "encoder.", PREFIX, "module.model.", "module._orig_mod.encoder."]

@@ -6,6 +6,7 @@ import importlib
 import io
 import logging
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,7 @@ def _backbone_in(weights: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     remarks = [] if list(named) == list(weights) else ["what wraps its modules is taken out of their names"]
     remarks += [f"its tensors are taken from {prefix.rstrip('.')}"] if prefix else []
     if outside:
-        remarks.append(f"{counted(len(outside), 'tensor')} outside of that, such as {outside[0]}, is not loaded")
+        remarks.append(f"the head behind it ({counted(len(outside), 'tensor')}, such as {outside[0]}) is not loaded")
     return inside, remarks
 
 
@@ -178,6 +179,9 @@ def _layers(state: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...] | None
 def _reason(error: Exception) -> str:
     """Why S3PRL cannot load a checkpoint; of tensors that do not fit, how many and the first."""
     text = " ".join(str(error).split())
+    if not text:  # an assertion
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {last.line}"
     missing, unknown = (
         re.findall(r'"([^"]+)"', found[1])
         if (found := re.search(rf"{kind} key\(s\) in state_dict: ([^:]*?)\. ", f"{text} "))
