@@ -69,6 +69,8 @@ def test_an_interrupted_run_goes_on_as_it_would_have(task, exp, data):
     make.resume(data, BACKBONE, exp)
     found = make.trained(exp / f"states-{make.STEPS['last']}.ckpt")
     assert found.keys() == expected.keys()
+    if not EXACT:  # the best metric, which may tip
+        found = {name: tensor for name, tensor in found.items() if not name.endswith("best_score")}
     steps = make.STEPS["last"] - make.STEPS["first"]
     wrong = [name for name in found if not same(found[name], expected[name], tolerance=2 * steps * STEP)]
     assert not wrong

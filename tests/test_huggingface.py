@@ -117,11 +117,12 @@ def test_a_processors_file_says_how_waves_are_prepared(model, normalize):
     _edit("preprocessor_config.json", do_normalize=normalize)(model)
     plain = HuggingFaceExpert(model)
     _write_processor(model)
-    nested = json.loads((model / "processor_config.json").read_text())
+    path = model / "processor_config.json"
+    nested = json.loads(path.read_text()) if path.is_file() else {"processor_class": "Wav2Vec2Processor"}
     if "feature_extractor" not in nested:  # transformers 4
         nested["feature_extractor"] = json.loads((model / "preprocessor_config.json").read_text())
         (model / "preprocessor_config.json").unlink()
-        (model / "processor_config.json").write_text(json.dumps(nested))
+        path.write_text(json.dumps(nested))
     assert not (model / "preprocessor_config.json").exists()
     expert = HuggingFaceExpert(model)
     assert expert.normalize is plain.normalize is normalize
@@ -129,7 +130,7 @@ def test_a_processors_file_says_how_waves_are_prepared(model, normalize):
     # where both files are there, transformers takes the nested one; where it holds none, the other one counts
     (model / "preprocessor_config.json").write_text(json.dumps({"do_normalize": not normalize}))
     assert HuggingFaceExpert(model).normalize is normalize
-    (model / "processor_config.json").write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
+    path.write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
     assert HuggingFaceExpert(model).normalize is not normalize
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -35,6 +35,16 @@ class AudioError(ElpError):
             return self
         fault = str(self).rpartition("; ")[0]
         return AudioError(f"{fault}; {advice[self.option]}", self.path, option=self.option)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, each once: what a library raises from itself is its own cause."""
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
 
 
 def sentence_of(error: ElpError) -> str:

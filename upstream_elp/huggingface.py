@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.errors import ElpError, counted, shown
+from upstream_elp.errors import ElpError, chain, counted, shown
 from upstream_elp.foreign import recognised_in
 from upstream_elp.huggingface_files import (
     CONFIG_FILE,
@@ -157,8 +157,9 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
                 model, report = load(key_mapping={f"^{re.escape(prefix)}": ""})
     except Exception as error:  # over a wrong value or file, transformers and torch raise nearly anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if isinstance(error, pickle.UnpicklingError):
-            reason = why_refused(error)
+        for link in chain(error):  # transformers 4 wraps it
+            if isinstance(link, pickle.UnpicklingError):
+                reason = why_refused(link)
         reason = recognised_in(place.removeprefix(HUB_PREFIX), ".safetensors", ".bin") or reason
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):

@@ -20,7 +20,7 @@ import click
 
 from upstream_elp.cli import told_in_one_line
 from upstream_elp.downloads import failed_download
-from upstream_elp.errors import ElpError, sentence_of
+from upstream_elp.errors import ElpError, chain, sentence_of
 from upstream_elp.host import flags
 from upstream_elp.ranks import ranks
 
@@ -143,12 +143,8 @@ def _frames_released() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        link: BaseException | None = error
-        seen: set[int] = set()
-        while link is not None and id(link) not in seen:  # what a library raises from itself is its own cause
-            seen.add(id(link))
+        for link in chain(error):
             traceback.clear_frames(link.__traceback__)
-            link = link.__cause__ or link.__context__
         raise
 
 
