@@ -10,8 +10,11 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -128,6 +131,29 @@ def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def neutral(checkpoint: Path, place: Path, work: Path) -> Path:
+    """Copy a training checkpoint without the names of this machine's folders, which nothing may depend on."""
+    from upstream_elp.training.states import load_states
+
+    places = {str(work): "/elsewhere/runs", str(HERE.parents[1]): "/elsewhere/project", sys.prefix: "/elsewhere/python"}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, str):
+            for old, new in places.items():
+                value = value.replace(old, new)
+        elif isinstance(value, dict):
+            value = {key: renamed(item) for key, item in value.items()}
+        elif isinstance(value, list):
+            value = [renamed(item) for item in value]
+        elif isinstance(value, Namespace):
+            value = Namespace(**renamed(vars(value)))
+        return value
+
+    states = load_states(checkpoint)
+    torch.save({**states, **{key: renamed(states[key]) for key in ("Args", "Config")}}, place)
+    return place
+
+
 def write_run(task: str, data: Path, place: Path, work: Path) -> dict:
     """One experiment that was interrupted, what it ends with, its exported folder, and what that answers."""
     from upstream_elp.commands.export import export
@@ -135,7 +161,7 @@ def write_run(task: str, data: Path, place: Path, work: Path) -> dict:
     exp, kept = work / task, HERE / "runs" / task
     train(task, data, place, exp)
     kept.mkdir(parents=True)
-    first = Path(shutil.copy(exp / f"states-{STEPS['first']}.ckpt", kept))
+    first = neutral(exp / f"states-{STEPS['first']}.ckpt", kept / f"states-{STEPS['first']}.ckpt", work)
     last = exp / f"states-{STEPS['last']}.ckpt"
     save_file(trained(last), kept / "last.safetensors")
     export.callback(str(last), str(HERE / "folders" / task), backbone=None, no_head=False)
