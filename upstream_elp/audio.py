@@ -19,12 +19,13 @@ import torch
 
 from upstream_elp.decoding import Decoder, Dtype, Undecodable, decoding
 from upstream_elp.errors import AudioError, ElpError, counted
+from upstream_elp.front import STANDARD
 from upstream_elp.levels import LEVELS
 
 SAMPLE_RATE = 16000
 """Rate in Hz that every backbone of S3PRL expects."""
-MIN_SAMPLES = 400
-"""Receptive field, in samples, of one frame of the wav2vec 2.0 front end that all supported backbones share."""
+MIN_SAMPLES = STANDARD.min_samples
+"""400: receptive field, in samples, of one frame of the wav2vec 2.0 front end that all named backbones share."""
 CHANNEL_RULES = ("error", "mean", "first")
 
 PathLike = str | os.PathLike[str]

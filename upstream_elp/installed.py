@@ -6,7 +6,6 @@ import contextlib
 import platform
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from upstream_elp.errors import ElpError
 
@@ -18,6 +17,8 @@ FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
 
 def versions(packages: tuple[str, ...] | None = None) -> dict[str, str | None]:
     """Python's version and those of packages by name (default :data:`PACKAGES`); None for what is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # takes as long as all of `elp --help`
+
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in packages or PACKAGES:
         try:
