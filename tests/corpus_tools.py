@@ -6,9 +6,9 @@ from pathlib import Path
 from downstream_heads.common.survey import Findings, Survey
 from tests import toy_corpora
 from tests.task_tools import make_expert, packaged_config
-from upstream_elp.host.data import examine
-from upstream_elp.prepare import fluent, iemocap, librispeech, voxceleb1
-from upstream_elp.prepare.headers import Options
+from upstream_elp.audio.headers import Options
+from upstream_elp.corpora import fluent, iemocap, librispeech, voxceleb1
+from upstream_elp.launch.data import examine
 
 QUICK = Options(jobs=1, progress=False)
 ROOTS = {

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 import upstream_elp
 from tests.toys import BACKBONES, tiny_backbone
-from upstream_elp.config import load_config, preset_names
-from upstream_elp.expert import ElpExpert
-from upstream_elp.huggingface import HuggingFaceExpert
-from upstream_elp.sites import FAMILIES
+from upstream_elp.adapters.config import load_config, preset_names
+from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.upstream.expert import ElpExpert
 
 #: presets that are another configuration here with other layers or targets, or with fewer of its methods
 SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "p_only", "layernorm", "adapterbias_paper"}

@@ -10,19 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from upstream_elp import expert as expert_module
-from upstream_elp import inject as inject_module
-from upstream_elp import merge, state
 from upstream_elp.adapters.additions import PlainBottleneck
 from upstream_elp.adapters.bottleneck import Bottleneck, inject_e
+from upstream_elp.adapters.contract import Injection, Target
 from upstream_elp.adapters.lora import LowRankUpdate, inject_lora
 from upstream_elp.adapters.parallel import ParallelBottleneck
 from upstream_elp.adapters.prefix import LearnedFrames
 from upstream_elp.adapters.primitives import OutputSite, ReplacedTensor
 from upstream_elp.adapters.pseudo import PseudoFeatures
-from upstream_elp.expert import ElpExpert
-from upstream_elp.inject import INJECTORS
-from upstream_elp.injection import Injection, Target
+from upstream_elp.upstream import expert as expert_module
+from upstream_elp.upstream import inject as inject_module
+from upstream_elp.upstream import merge, state_dict
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.inject import INJECTORS
 
 # --- what is put in, and what is trained ----------------------------------------------------------------------------
 
@@ -276,23 +276,23 @@ def leave_the_attentions_class(patch):
 
 def forget_a_tensor(patch):
     """Checkpoints lack the last declared tensor."""
-    plain = state._keep_trained
+    plain = state_dict._keep_trained
 
     def keep_fewer(expert, tensors, prefix, metadata):
         plain(expert, tensors, prefix, metadata)
         del tensors[f"{prefix}{list(expert.injection.declared)[-1]}"]
 
-    patch.setattr(state, "_keep_trained", keep_fewer)
+    patch.setattr(state_dict, "_keep_trained", keep_fewer)
 
 
 def load_without_audit(patch):
     """Checkpoints that lack tensors are loaded without a word."""
-    patch.setattr(state, "audit", lambda expert, tensors: None)
+    patch.setattr(state_dict, "audit", lambda expert, tensors: None)
 
 
 def trust_every_backbone(patch):
     """The backbone's fingerprint is not looked at."""
-    patch.setattr(state, "_digest", lambda fingerprint: torch.zeros(32, dtype=torch.uint8))
+    patch.setattr(state_dict, "_digest", lambda fingerprint: torch.zeros(32, dtype=torch.uint8))
 
 
 def merge_without_the_scale(patch):

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream_elp.audio import audio_length, load_audio, read_samples
-from upstream_elp.errors import ElpError
-from upstream_elp.prepare.headers import read_header
+from upstream_elp.audio.headers import read_header
+from upstream_elp.audio.reading import audio_length, load_audio, read_samples
+from upstream_elp.base.errors import ElpError
 
 
 def write(path, wav, *, rate=16000, subtype=None):

@@ -12,13 +12,13 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream_elp import decoding
-from upstream_elp.audio import audio_length, load_audio, read_samples
-from upstream_elp.errors import ElpError
+from upstream_elp.audio import decoding
+from upstream_elp.audio.headers import read_header
+from upstream_elp.audio.mpeg import SLACK, samples_of_frames
+from upstream_elp.audio.reading import audio_length, load_audio, read_samples
+from upstream_elp.audio.sox import apply_effects_file
+from upstream_elp.base.errors import ElpError
 from upstream_elp.host import sound
-from upstream_elp.mpeg import SLACK, samples_of_frames
-from upstream_elp.prepare.headers import read_header
-from upstream_elp.sox import apply_effects_file
 
 RATE = 16000
 LOSSLESS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_16", "ALAC_24", "ALAC_32")

@@ -12,11 +12,11 @@ from downstream_heads.elp_sv.lengths import trimmed_lengths
 from tests.task_tools import make_expert
 from tests.test_audio_formats import of_unknown_length, with_sizes, written
 from tests.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # noqa: F401 - data is a fixture
+from upstream_elp.audio.headers import HeaderCache, read_header
+from upstream_elp.audio.levels import LEVELS, LevelWarning
 from upstream_elp.commands.check import check
+from upstream_elp.corpora import fluent, iemocap, librispeech, voxceleb1
 from upstream_elp.host import sound
-from upstream_elp.levels import LEVELS, LevelWarning
-from upstream_elp.prepare import fluent, iemocap, librispeech, voxceleb1
-from upstream_elp.prepare.headers import HeaderCache, read_header
 from upstream_elp.run import run
 
 FILES = {"elp_asr": ASR, "elp_sv": SV, "elp_er": ER, "elp_ic": IC}
@@ -105,7 +105,7 @@ def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, 
 
     for number in range(3):
         louder(data / IC.replace("001", f"00{number}"), INTEGERS)
-    monkeypatch.setattr("upstream_elp.run.load_main", lambda script: Main)
+    monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: Main)
     run(flags("elp_ic", data, tmp_path / "exp"))
     printed = capsys.readouterr().err
     assert printed.count("WARNING: 3 files hold samples beyond ±2") == 1 == printed.count("beyond ±2")

@@ -8,13 +8,13 @@ from click.testing import CliRunner
 
 import upstream_elp
 from tests.toys import TINY_CONV
-from upstream_elp.build import HUGGING_FACE, build_upstream
+from upstream_elp.adapters.options import METHODS
+from upstream_elp.backbones.architecture import architecture, backbone_names, other_entries, other_entry
+from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
-from upstream_elp.errors import ElpError
-from upstream_elp.host import checks
-from upstream_elp.options import METHODS
-from upstream_elp.shapes import architecture, backbone_names, other_entries, other_entry
-from upstream_elp.sites import FAMILIES
+from upstream_elp.launch import arguments
+from upstream_elp.upstream.build import HUGGING_FACE, build_upstream
 
 REFUSED = ("distilhubert", "multires_hubert_base", "lighthubert_base", "espnet_hubert_large_gs_ll60k", "cvhubert")
 REFUSED += ("wav2vec2_conformer_relpos", "wavlablm_ek_40k")
@@ -63,7 +63,7 @@ def test_refusals_say_why(name):
     with pytest.raises(ElpError, match=rf"{name} is not supported: .*\(see `elp backbones`\)"):
         architecture(f"elp_{name}")
     with pytest.raises(ElpError, match=rf"-u elp_{name} is not supported: "):
-        checks.name("-u", f"elp_{name}", ["elp_wavlm"])
+        arguments.name("-u", f"elp_{name}", ["elp_wavlm"])
 
 
 def test_layers_of_another_type_are_named(tmp_path):

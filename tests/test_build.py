@@ -8,12 +8,12 @@ import torch
 import upstream_elp
 from tests.experts import backbone_path, equal, make_expert, states_of, waves
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp import build, hubconf
-from upstream_elp.backbone_file import read_backbone
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import read_adapter_folder, write_adapter_folder
-from upstream_elp.errors import ElpError
-from upstream_elp.shapes import backbone_names
+from upstream_elp.backbones.architecture import backbone_names
+from upstream_elp.backbones.backbone_file import read_backbone
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream import build, hubconf
+from upstream_elp.upstream.adapter_folder import read_adapter_folder, write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)
@@ -170,7 +170,9 @@ def test_a_folders_hub_name_is_not_looked_up_blindly(folder, monkeypatch):
 
 
 def test_the_self_check_can_be_left_out(monkeypatch):
-    monkeypatch.setattr("upstream_elp.expert.self_check", lambda *_: (_ for _ in ()).throw(ElpError("checked")))
+    monkeypatch.setattr(
+        "upstream_elp.upstream.expert.self_check", lambda *_: (_ for _ in ()).throw(ElpError("checked"))
+    )
     with pytest.raises(ElpError, match="checked"):
         hubconf.elp_custom(_path())
     monkeypatch.setenv(build.CHECK_VARIABLE, "0")

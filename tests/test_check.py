@@ -12,11 +12,11 @@ from downstream_heads.common.survey import Survey
 from tests import toy_corpora
 from tests.task_tools import PACKAGE, packaged_config
 from tests.toys import tiny_backbone
+from upstream_elp.audio import headers
+from upstream_elp.audio.headers import Options
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.check import check
-from upstream_elp.errors import ElpError
-from upstream_elp.host.data import examine
-from upstream_elp.prepare import headers
-from upstream_elp.prepare.headers import Options
+from upstream_elp.launch.data import examine
 from upstream_elp.run import run
 
 TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
@@ -251,7 +251,7 @@ def flags(task: str, data: Path, folder: Path) -> list[str]:
 
 
 def test_a_run_tells_all_problems_before_it_loads_anything(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("upstream_elp.run.load_main", lambda script: pytest.fail("S3PRL was loaded"))
+    monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: pytest.fail("S3PRL was loaded"))
     (data / IC).unlink()
     text("music", "radio")(data / IC_DEV)
     with pytest.raises(ElpError, match=r"-d elp_ic: 2 problems in .*train-001\.wav is missing.*'radio'") as caught:
@@ -264,7 +264,7 @@ def test_a_run_prints_one_line_per_split(data, tmp_path, monkeypatch, capsys):
         __file__ = "run_downstream.py"
         main = staticmethod(lambda: None)
 
-    monkeypatch.setattr("upstream_elp.run.load_main", lambda script: Main)
+    monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: Main)
     run(flags("elp_ic", data, tmp_path / "exp"))
     printed = capsys.readouterr().err
     assert "elp: elp_ic train: 8 utterances, 0.00 h, 1 speaker, 4 classes\n" in printed

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.experts import CONFIGS, changed, equal, make_expert, snapshot, states_of, stock_expert, waves
-from upstream_elp import tensor_files
-from upstream_elp.build import adapter_folder_of, load_adapter
-from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, is_adapter_folder, read_adapter_folder
-from upstream_elp.checkpoint import write_adapter_folder as write
-from upstream_elp.errors import ElpError
-from upstream_elp.files import sha256_of
-from upstream_elp.fingerprint import Fingerprint, fingerprint
+from upstream_elp.backbones.fingerprint import Fingerprint, fingerprint
+from upstream_elp.base import tensor_files
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of
+from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, is_adapter_folder, read_adapter_folder
+from upstream_elp.upstream.adapter_folder import write_adapter_folder as write
+from upstream_elp.upstream.build import adapter_folder_of, load_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)
@@ -198,7 +198,7 @@ def test_another_backbone_is_refused(other, folder):
     assert not fingerprint(stock).resembles(read_adapter_folder(folder).fingerprint)
     if "dim" in other:
         return  # its adapters have other shapes anyway
-    from upstream_elp.expert import ElpExpert
+    from upstream_elp.upstream.expert import ElpExpert
 
     expert = ElpExpert(stock, read_adapter_folder(folder).config, check=False)
     before = snapshot(expert)
@@ -209,7 +209,7 @@ def test_another_backbone_is_refused(other, folder):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_precision_copy_is_recognised(dtype, folder, caplog):
-    from upstream_elp.expert import ElpExpert
+    from upstream_elp.upstream.expert import ElpExpert
 
     stock = stock_expert()
     for tensor in [*stock.parameters(), *stock.buffers()]:

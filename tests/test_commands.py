@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp import cli
-from upstream_elp.build import build_upstream
-from upstream_elp.config import preset_names
+from upstream_elp.adapters.config import preset_names
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training.states import load_states
+from upstream_elp.upstream.build import build_upstream
 
 
 def elp(*words, monkeypatch):

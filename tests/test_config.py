@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.experts import CONFIGS
-from upstream_elp.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
-from upstream_elp.errors import ElpError
-from upstream_elp.layers import resolve_layers, resolve_size, resolve_sizes
-from upstream_elp.options import (
+from upstream_elp.adapters.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
+from upstream_elp.adapters.options import (
     AdapterBias,
     Biases,
     EAdapter,
@@ -22,7 +20,10 @@ from upstream_elp.options import (
     LoRA,
     PAdapter,
 )
-from upstream_elp.shapes import architecture, count_parameters
+from upstream_elp.adapters.selection import resolve_layers, resolve_size, resolve_sizes
+from upstream_elp.backbones.architecture import architecture
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.counting import count_parameters
 
 
 def test_the_presets_are_the_papers_methods():
@@ -211,7 +212,7 @@ def test_unknown_presets_suggest_a_close_one(tmp_path, monkeypatch):
 
 
 def test_a_circle_of_bases_is_found(tmp_path, monkeypatch):
-    from upstream_elp import config
+    from upstream_elp.adapters import config
 
     (tmp_path / "adapters").mkdir()
     for name, base in (("a", "b"), ("b", "a")):

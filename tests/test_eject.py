@@ -6,10 +6,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from tests.experts import CONFIGS, make_expert, stock_expert
 from tests.toys import LAW_BACKBONES
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.inject import eject
-from upstream_elp.injection import qualified_name
+from upstream_elp.adapters.config import load_config
+from upstream_elp.adapters.contract import qualified_name
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.inject import eject
 
 
 @pytest.mark.parametrize("backbone", LAW_BACKBONES)

@@ -9,10 +9,10 @@ from torch import nn
 import upstream_elp
 from tests.experts import make_expert, states_of, stock_expert, train_step, waves
 from tests.toys import BACKBONES, tiny_backbone
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.expert import ElpExpert
-from upstream_elp.inject import find_family
+from upstream_elp.adapters.config import load_config
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.inject import find_family
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

@@ -11,13 +11,13 @@ from click.testing import CliRunner
 import upstream_elp
 from tests.experts import backbone_path, equal, states_of, waves
 from tests.fairseq_files import LAYOUTS, NAMES, PREFIX, write_fairseq
-from upstream_elp.backbone_file import WRAPPERS, read_backbone
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import write_adapter_folder
+from upstream_elp.backbones.backbone_file import WRAPPERS, read_backbone
+from upstream_elp.backbones.fairseq import plain
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.safe_load import Inert
 from upstream_elp.cli import group
-from upstream_elp.errors import ElpError
-from upstream_elp.fairseq import plain
-from upstream_elp.safe_load import Inert
+from upstream_elp.upstream.adapter_folder import write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
 
 WAVS = waves(4000, 2900)
 BACKBONES = ["wav2vec2-base", "wav2vec2-large", "hubert-base", "hubert-large", "data2vec-base"]
@@ -225,7 +225,7 @@ def test_weights_without_a_configuration_are_named(tmp_path):
 def test_objects_are_never_made(tmp_path):
     """Not even of classes that are installed."""
     raw = write_fairseq(tmp_path / "raw.pt", _converted("hubert-base"), "hubert", layout="omegaconf")
-    from upstream_elp.safe_load import load_inert
+    from upstream_elp.base.safe_load import load_inert
 
     state, stand_ins = load_inert(raw)
     assert stand_ins and isinstance(state["cfg"], Inert) and plain(state["cfg"])["model"]["_name"] == "hubert"

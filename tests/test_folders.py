@@ -11,13 +11,13 @@ from tests import toy_corpora
 from tests.corpus_tools import PREPARE, QUICK, ROOTS, expert, items, survey, write_small
 from tests.toys import tiny_backbone
 from upstream_elp import cli
+from upstream_elp.audio.headers import Options
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import list_files, look
 from upstream_elp.commands.check import check
-from upstream_elp.errors import ElpError
-from upstream_elp.folders import list_files, look
+from upstream_elp.corpora import voxceleb1
 from upstream_elp.host import literal
 from upstream_elp.host.mend import length_cache
-from upstream_elp.prepare import voxceleb1
-from upstream_elp.prepare.headers import Options
 from upstream_elp.run import run
 
 CLOSED = [
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_listed_is_named_everywhere(task, folder, split,
     """Nobody trains or scores on what is left."""
     root = data / ROOTS[task]
     flags = ["-d", task, "--data", str(data), "--device", "cpu", "-u", "wavlm_local", "-k", str(tiny_backbone())]
-    monkeypatch.setattr("upstream_elp.run.load_main", lambda script: pytest.fail("S3PRL was loaded"))
+    monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: pytest.fail("S3PRL was loaded"))
     close(root / folder, monkeypatch, really=really)
     try:
         told = f"{folder} cannot be listed (Permission denied)"

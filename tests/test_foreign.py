@@ -11,18 +11,18 @@ import torch
 
 from tests import toy_corpora
 from tests.toys import tiny_backbone
-from upstream_elp.audio import audio_length, load_audio
-from upstream_elp.backbone_file import read_backbone
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import TENSOR_FILE, adapter_sha256, read_adapter_folder, write_adapter_folder
-from upstream_elp.errors import ElpError
-from upstream_elp.foreign import recognised, recognised_in
+from upstream_elp.audio.headers import read_header
+from upstream_elp.audio.reading import audio_length, load_audio
+from upstream_elp.audio.sox import read_int32
+from upstream_elp.backbones.backbone_file import read_backbone
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.foreign import recognised, recognised_in
+from upstream_elp.base.safe_load import load_safely
+from upstream_elp.base.yaml_files import read_yaml
 from upstream_elp.host import sound
-from upstream_elp.huggingface import HuggingFaceExpert
-from upstream_elp.prepare.headers import read_header
-from upstream_elp.safe_load import load_safely
-from upstream_elp.sox import read_int32
-from upstream_elp.yaml_files import read_yaml
+from upstream_elp.upstream.adapter_folder import TENSOR_FILE, adapter_sha256, read_adapter_folder, write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a2146' * 8}\nsize 12345\n".encode()
 PAGE = b"\n<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head></html>\n"

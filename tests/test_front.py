@@ -6,12 +6,12 @@ import torch
 import upstream_elp
 from tests.experts import distance, make_expert, states_of, waves
 from tests.toys import TINY_CONV
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import write_adapter_folder
-from upstream_elp.errors import ElpError
-from upstream_elp.front import STANDARD, FrontEnd, fairseq_layers
+from upstream_elp.audio.front import STANDARD, FrontEnd, fairseq_layers
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.backbone import write_backbone
-from upstream_elp.switching import load_adapters
+from upstream_elp.upstream.adapter_folder import write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.switching import load_adapters
 
 CONVS = {
     "25 frames per second": (*TINY_CONV[:-1], (16, 4, 4)),

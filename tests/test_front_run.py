@@ -12,13 +12,13 @@ from tests import toy_corpora
 from tests.task_tools import packaged_config
 from tests.test_front import CONVS, backbone
 from tests.test_heads_run import flags, options
-from upstream_elp.build import adapter_folder_of, build_upstream, front_end
-from upstream_elp.checkpoint import write_adapter_folder
-from upstream_elp.errors import ElpError
-from upstream_elp.front import STANDARD, FrontEnd
-from upstream_elp.host.data import examine
-from upstream_elp.prepare.headers import Options
+from upstream_elp.audio.front import STANDARD, FrontEnd
+from upstream_elp.audio.headers import Options
+from upstream_elp.base.errors import ElpError
+from upstream_elp.launch.data import examine
 from upstream_elp.run import run
+from upstream_elp.upstream.adapter_folder import write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream, front_end
 
 SLOW = "25 frames per second"
 

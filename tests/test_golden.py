@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests import toy_corpora
 from tests.golden import make
-from upstream_elp.config import preset_names
+from upstream_elp.adapters.config import preset_names
 
 EXPECTED = json.loads((make.HERE / "expected.json").read_text())
 EXACT = EXPECTED["machine"] == make.machine()

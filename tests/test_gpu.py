@@ -28,8 +28,10 @@ from tests.host_toys import stock_config
 from tests.test_heads_run import DEV, SMALL
 from tests.test_run_processes import RUN, call
 from tests.toys import tiny_backbone
+from upstream_elp.adapters.config import load_config
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training.states import load_states
+from upstream_elp.upstream.expert import ElpExpert
 
 # cuBLAS is deterministic only with a workspace that it is told of before its first call
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -140,7 +142,7 @@ def test_off_is_the_plain_backbone_and_the_self_check_runs_there(config, determi
     wavs = on_gpu(waves(2900, 4000))
     backbone = stock_expert().cuda()
     plain = states_of(backbone, wavs)
-    expert = upstream_elp.expert.ElpExpert(backbone, upstream_elp.config.load_config(config), check=True).cuda().eval()
+    expert = ElpExpert(backbone, load_config(config), check=True).cuda().eval()
     add_noise(expert)
     expert.requires_grad_(False)  # torch takes another attention kernel where a weight requires a gradient
     assert not equal(states_of(expert, wavs, "backbone_hidden_states"), plain)

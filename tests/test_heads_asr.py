@@ -15,7 +15,7 @@ from downstream_heads.elp_asr.data import make_batches
 from downstream_heads.elp_asr.table import Entry, length_table
 from tests import toy_corpora
 from tests.task_tools import DIM, fake_features, make_expert, run_split
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from downstream_heads.common.options import problem_list, read_options
 from downstream_heads.common.roots import CORPORA, corpus_root
 from tests import toy_corpora
 from tests.task_tools import Scalars
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 def plain_distance(a, b):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests import toy_corpora
 from tests.task_tools import DIM, PACKAGE, RATE, Scalars, fake_features, make_expert, packaged_config, run_split
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 TASKS = ("elp_asr", "elp_er", "elp_ic")
 HEADS = ("superb", "linear")

@@ -11,8 +11,8 @@ from downstream_heads.elp_er.data import split_dev
 from downstream_heads.elp_er.task import choose_fold
 from tests import toy_corpora
 from tests.task_tools import make_expert, run_split
-from upstream_elp import folders
-from upstream_elp.errors import ElpError
+from upstream_elp.base import folders
+from upstream_elp.base.errors import ElpError
 
 FOLDS = [f"fold{number}" for number in range(1, 6)]
 

@@ -10,7 +10,7 @@ import torch
 from downstream_heads.elp_ic.data import SLOTS, Command, slot_values
 from tests import toy_corpora
 from tests.task_tools import fake_features, make_expert, run_split
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 @pytest.fixture

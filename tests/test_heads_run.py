@@ -8,7 +8,7 @@ import torch
 
 from tests import toy_corpora
 from tests.toys import tiny_backbone
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.run import run
 
 DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev", "elp_sv": "dev"}

@@ -22,7 +22,7 @@ from downstream_heads.elp_sv.options import data_options, head_options
 from downstream_heads.elp_sv.trials import hold_out, make_trials, read_trials
 from tests import toy_corpora
 from tests.task_tools import DIM, RATE, Scalars, fake_features, make_expert, packaged_config, run_split
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 SMALL = {"superb": {"input_dim": 16, "agg_dim": 20}, "linear": {"projector_dim": 16}}
 HEADS = ("superb", "linear")

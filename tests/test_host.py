@@ -14,10 +14,11 @@ import torch
 
 import upstream_elp
 from tests.toys import tiny_backbone
-from upstream_elp.errors import ElpError
-from upstream_elp.host import compat, edits, features, mend, places, registry, sound, table
+from upstream_elp.base.errors import ElpError
+from upstream_elp.host import compat, edits, features, mend, places, sound, table
 from upstream_elp.host.edits import Edit
 from upstream_elp.host.override import literal, override
+from upstream_elp.launch import registry
 
 
 def test_importing_the_package_does_not_import_s3prl_or_torch():
@@ -55,7 +56,7 @@ def test_our_names_are_s3prls_names():
     upstream_elp.register()
     from s3prl import hub, optimizers
 
-    from upstream_elp import hubconf
+    from upstream_elp.upstream import hubconf
 
     assert "elp_custom" in hub.options()
     assert set(registry.upstreams(hubconf)) <= set(hub.options())

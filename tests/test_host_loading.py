@@ -8,7 +8,7 @@ import torch
 from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.run import run
 
 SHORT = "config.runner.total_steps=1,,config.runner.save_step=1,,config.runner.eval_step=9"

@@ -22,14 +22,14 @@ from tests.experts import (
     waves,
 )
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp import hubconf
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import read_adapter_folder, write_adapter_folder
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.expert import ElpExpert
-from upstream_elp.huggingface import HuggingFaceExpert
+from upstream_elp.adapters.config import load_config
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.families import hugging_face_name
+from upstream_elp.upstream import hubconf
+from upstream_elp.upstream.adapter_folder import read_adapter_folder, write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.expert import ElpExpert
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 HUGGING_FACE = [name for name in BACKBONES if name not in S3PRL_STYLE]
@@ -165,7 +165,7 @@ def test_an_adapter_behind_the_encoder_is_dropped(backbone, tmp_path):
     """``add_adapter`` makes one frame of several after the encoder: the states are those of the model without it."""
     import transformers
 
-    from upstream_elp.fingerprint import fingerprint
+    from upstream_elp.backbones.fingerprint import fingerprint
 
     plain = HuggingFaceExpert(backbone_path(backbone)).eval()
     config = transformers.AutoConfig.from_pretrained(backbone_path(backbone), add_adapter=True, output_hidden_size=48)

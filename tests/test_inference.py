@@ -26,11 +26,11 @@ from tests.test_audio_formats import of_unknown_length, with_sizes, written
 from tests.test_commands import elp
 from tests.test_wrong_input import MARK, OBJECT, Bomb
 from tests.toys import tiny_backbone
-from upstream_elp.errors import ElpError
-from upstream_elp.files import sha256_of
-from upstream_elp.heads import CONFIG_FILE, TENSOR_FILE
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training.states import load_states
+from upstream_elp.upstream.head_folder import CONFIG_FILE, TENSOR_FILE
 
 TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
 #: one preset of each kind of features; the one of emotions trains nothing in the backbone

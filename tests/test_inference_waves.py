@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from downstream_heads.common.predictor import Predictor
-from upstream_elp.errors import ElpError
+from upstream_elp.audio.levels import LEVELS, LevelWarning
+from upstream_elp.base.errors import ElpError
 from upstream_elp.inference.model import TrainedModel
-from upstream_elp.levels import LEVELS, LevelWarning
 from upstream_elp.training.precision import Precision
 
 

@@ -14,7 +14,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 import upstream_elp
-from upstream_elp import installed
+from upstream_elp.base import installed
 from upstream_elp.host import extension
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_an_extension_that_loads_is_left_as_it_is(tmp_path):
 def test_a_torchaudio_that_is_broken_elsewhere_is_one_sentence(tmp_path):
     folder = toy_torchaudio(tmp_path, extension="raise OSError('no library')\n", functional="import not_there\n")
     last = python(REPLACE, folder).stderr.splitlines()[-1]
-    assert last.startswith("upstream_elp.errors.ElpError: torchaudio ")
+    assert last.startswith("upstream_elp.base.errors.ElpError: torchaudio ")
     assert "OSError: no library, and without its compiled extension ModuleNotFoundError: No module" in last
 
 

@@ -25,7 +25,7 @@ from tests.experts import (
 from tests.toys import LAW_BACKBONES
 from upstream_elp.adapters.additions import BERT_STD, FrameShift, PlainBottleneck
 from upstream_elp.adapters.bottleneck import REFERENCE_STD
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 pytestmark = [
     pytest.mark.parametrize("backbone", LAW_BACKBONES),

@@ -20,8 +20,8 @@ from tests.experts import (
     waves,
 )
 from tests.toys import BACKBONES, LAW_BACKBONES, SEE_PADDING
-from upstream_elp.config import load_config
-from upstream_elp.front import STANDARD
+from upstream_elp.adapters.config import load_config
+from upstream_elp.audio.front import STANDARD
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

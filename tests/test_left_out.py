@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.training_tools import flags_of, lines_of, resuming, with_settings
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import saving
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training import loop, saving
-from upstream_elp.training.states import load_states
+from upstream_elp.training import loop
 
 pytestmark = pytest.mark.usefixtures("cache")
 

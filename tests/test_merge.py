@@ -12,14 +12,14 @@ from click.testing import CliRunner
 import upstream_elp
 from tests.experts import add_noise, backbone_path, equal, states_of, waves
 from tests.toys import BACKBONES, S3PRL_STYLE, tiny_backbone
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import write_adapter_folder
+from upstream_elp.adapters.config import load_config, preset_names
+from upstream_elp.adapters.options import METHODS, WEIGHT_SPACE
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
-from upstream_elp.config import load_config, preset_names
-from upstream_elp.errors import ElpError
-from upstream_elp.huggingface import HuggingFaceExpert
-from upstream_elp.merge import merged_tensors, write_merged
-from upstream_elp.options import METHODS, WEIGHT_SPACE
+from upstream_elp.upstream.adapter_folder import write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.merge import merged_tensors, write_merged
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

@@ -9,10 +9,10 @@ import torch
 from click.testing import CliRunner
 
 from tests.toys import BACKBONES, S3PRL_STYLE, TINY_CONV, tiny_backbone
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.mini_backbone import mini_backbone
-from upstream_elp.errors import ElpError
 from upstream_elp.mini.backbone import count_parameters, parse_conv, write_backbone
-from upstream_elp.mini.shape import FAMILIES, FULL_CONV, NARROW_CONV, size_options
+from upstream_elp.mini.sizes import FAMILIES, FULL_CONV, NARROW_CONV, size_options
 
 KEYS = {
     "wavlm": {"cfg", "model"},

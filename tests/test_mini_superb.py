@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.mini_superb import mini_superb
-from upstream_elp.errors import ElpError
 from upstream_elp.mini import fluent, librispeech, superb, voxceleb
 from upstream_elp.mini.superb import CORPORA, plan_corpora, verify_corpus, write_mini_superb
 

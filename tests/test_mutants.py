@@ -28,7 +28,7 @@ from tests.test_state import test_bad_states_change_nothing as _bad_states
 from tests.test_state import test_in_a_parent_only_declared_tensors_are_saved as _saved_in_a_parent
 from tests.test_weight_methods import test_lora_is_the_weight_plus_the_scaled_product as _lora
 from tests.test_weight_methods import test_lora_starts_like_loralib as _lora_start
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 

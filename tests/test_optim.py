@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from upstream_elp.errors import ElpError
-from upstream_elp.training.optim import get_ELPAdam, get_ELPAdamW, group_names, parameter_groups
+from upstream_elp.base.errors import ElpError
+from upstream_elp.training.optimizers import get_ELPAdam, get_ELPAdamW, group_names, parameter_groups
 
 
 class Declared:

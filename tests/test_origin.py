@@ -11,12 +11,12 @@ from click.testing import CliRunner
 import upstream_elp
 from tests.toys import tiny_backbone
 from tests.training_tools import flags_of, resuming
-from upstream_elp.build import build_upstream
+from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
-from upstream_elp.errors import ElpError
+from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.origin import ENTRY
 from upstream_elp.run import run
-from upstream_elp.training.origin import ENTRY
-from upstream_elp.training.states import load_states
+from upstream_elp.upstream.build import build_upstream
 
 pytestmark = pytest.mark.usefixtures("cache")
 WAV = 0.1 * torch.sin(torch.arange(16000) / 30)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from tests import reference
 from tests.experts import equal, in_float64, make_expert, random_loss, states_of, stock_expert, waves
 from tests.toys import S3PRL_STYLE
-from upstream_elp.inject import eject
+from upstream_elp.upstream.inject import eject
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 TOLERANCE = 1e-10

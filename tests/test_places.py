@@ -10,11 +10,12 @@ from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from tests.training_tools import flags_of, lines_of, resuming
-from upstream_elp import pictures
-from upstream_elp.host import experiment, flags, literal
-from upstream_elp.quickstart.plan import make_jobs
+from upstream_elp.base import pictures
+from upstream_elp.experiment import existing
+from upstream_elp.experiment.curves import plot_layer_weights
+from upstream_elp.host import checkpoints, flags, literal
+from upstream_elp.quickstart.jobs import make_jobs
 from upstream_elp.run import run
-from upstream_elp.training.curves import plot_layer_weights
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -36,7 +37,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _names(folder: Path) -> list[str]:
-    return [path.name for path in experiment.states(folder)]
+    return [path.name for path in checkpoints.states(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_an_adapters_name_is_no_formula(name, tmp_path):
 
 @pytest.mark.parametrize("folder", ["exp/a b", "it's", "-x", "q[1]", "$HOME"])
 def test_the_command_to_go_on_with_can_be_given_to_a_shell(folder):
-    words = shlex.split(experiment.going_on(Path(folder), 1).strip("`"))
+    words = shlex.split(existing.going_on(Path(folder), 1).strip("`"))
     assert flags.s3prl().parse_args(words[2:]).expdir == folder
 
 

@@ -12,7 +12,7 @@ from upstream_elp.adapters import attention as attention_module
 from upstream_elp.adapters.attention import KINDS, FairseqAttention, attend
 from upstream_elp.adapters.prefix import LearnedFrames, LearnedKeysValues
 from upstream_elp.adapters.primitives import mix_in, take_out_mixin
-from upstream_elp.inject import find_family
+from upstream_elp.upstream.inject import find_family
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 TOLERANCE = 1e-10

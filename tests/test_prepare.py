@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import upstream_elp
 from upstream_elp import cli
-from upstream_elp.errors import ElpError
-from upstream_elp.prepare import checks, files, fluent, headers, iemocap, librilight, librispeech, voxceleb1
-from upstream_elp.prepare.headers import Header, Options
-from upstream_elp.prepare.report import SHOWN_PER_KIND, Problem, Report
+from upstream_elp.audio import headers
+from upstream_elp.audio.headers import Header, Options
+from upstream_elp.base.errors import ElpError
+from upstream_elp.corpora import checks, files, fluent, iemocap, librilight, librispeech, voxceleb1
+from upstream_elp.corpora.listing import SHOWN_PER_KIND, Problem, Report
 
 QUIET = Options(jobs=2, progress=False)
 SKIP = Options(jobs=2, progress=False, skip_broken=True)

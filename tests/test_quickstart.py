@@ -12,10 +12,10 @@ import torch
 
 from tests.programs import call
 from tests.toys import tiny_backbone
-from upstream_elp.errors import ElpError
-from upstream_elp.quickstart.plan import METHODS, TASKS, finished, make_jobs
-from upstream_elp.quickstart.report import write_report
-from upstream_elp.training.weights import count_states, layers
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.layer_weights import count_states, layers
+from upstream_elp.quickstart.jobs import METHODS, TASKS, finished, make_jobs
+from upstream_elp.quickstart.summary import write_report
 
 
 def plan(out: Path, **changes):

@@ -10,10 +10,10 @@ import yaml
 import upstream_elp
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.host import blocks, plans, recipes
+from upstream_elp.adapters.config import load_config
+from upstream_elp.base.errors import ElpError
 from upstream_elp.host.places import our_tasks, our_tasks_folder
+from upstream_elp.launch import blocks, planning, recipes
 from upstream_elp.run import run
 
 #: the table in the README of the L-E reference's code (sinhat98/adapter-wavlm, arXiv 2212.02780): learning rates of the
@@ -204,8 +204,8 @@ def test_a_users_adapter_takes_the_methods_of_the_preset_it_starts_from(tmp_path
 
 
 def plan(*words):
-    made = plans.read(words)
-    plans.complete(made)
+    made = planning.read(words)
+    planning.complete(made)
     return made
 
 

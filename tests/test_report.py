@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from tests.task_tools import make_expert
 from tests.test_run_stock import stock_words
 from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxceleb1
+from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
-from upstream_elp.errors import ElpError
+from upstream_elp.experiment.facts import FACTS
+from upstream_elp.experiment.logs import Logs, read_logs, summarize
+from upstream_elp.experiment.report import duration, rewrite, table, write_report
 from upstream_elp.run import run
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
-from upstream_elp.training.facts import FACTS
-from upstream_elp.training.logs import Logs, read_logs, summarize
-from upstream_elp.training.report import duration, rewrite, table, write_report
 
 GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
 
@@ -163,7 +163,7 @@ def test_layer_weights_are_the_best_checkpoints_softmax_by_name(folder, weights,
 
 
 def test_the_curves_have_a_panel_for_each_quantity(folder):
-    from upstream_elp.training.curves import _panels
+    from upstream_elp.experiment.curves import _panels
 
     panels = {panel.label: panel for panel in _panels(read_logs(folder))}
     assert list(panels) == ["loss", "WER (%)", "character error rate (%)", "learning rate"]
@@ -180,7 +180,7 @@ def test_the_curves_have_a_panel_for_each_quantity(folder):
 @pytest.mark.parametrize(("lowest", "logarithmic"), [(1.0, False), (0.2, True)])
 def test_every_axis_has_numbers_and_no_legend_hides_a_line(lowest, logarithmic, tmp_path, monkeypatch):
     """A logarithmic axis from 1 to 1.6 has the single number 1; a split has one colour in all panels."""
-    from upstream_elp.training import curves
+    from upstream_elp.experiment import curves
 
     logs = Logs(train=[train_line(10, 1.6), train_line(20, lowest)])
     logs.curves = {"train": {"loss": {10: 1.6}}, "dev": {"eer": {10: 40.0, 20: 30.0}, "loss": {10: 1.5}}}
@@ -283,7 +283,7 @@ def test_logs_without_a_checkpoint_and_with_broken_lines(folder):
 def test_nothing_is_half_written(folder, monkeypatch):
     write_report(folder, facts())
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    from upstream_elp.pictures import Figure
+    from upstream_elp.base.pictures import Figure
 
     def broken(figure, file, **_):
         file.write(b"half")

@@ -12,15 +12,15 @@ from tests.host_toys import stock_config
 from tests.test_skips import break_late
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, resuming
-from upstream_elp.errors import ElpError
-from upstream_elp.host import experiment
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.host import checkpoints
 from upstream_elp.run import run
 from upstream_elp.training import record
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.loop import Training
 from upstream_elp.training.position import Position
 from upstream_elp.training.precision import Precision
-from upstream_elp.training.states import load_states
 
 pytestmark = pytest.mark.usefixtures("cache")
 RARELY = {"save_step": 50, "eval_step": 4}
@@ -42,7 +42,7 @@ def straight(data, tmp_path_factory):
 
 
 def _steps(folder):
-    return [int(path.stem.split("-")[-1]) for path in experiment.states(folder)]
+    return [int(path.stem.split("-")[-1]) for path in checkpoints.states(folder)]
 
 
 def _ended_by(error, flags, folder, match):
@@ -202,12 +202,12 @@ def test_an_error_before_the_first_new_step_writes_nothing(data, straight, tmp_p
     for flags in (flags_of("elp_ic", data, folder, **RARELY), resuming(folder, data, "runner.total_steps=10")):
         if flags[1:3] == ["train", "-a"]:
             shutil.copytree(straight, folder, dirs_exist_ok=True)
-        before = {path: path.stat().st_mtime_ns for path in experiment.states(folder)}
+        before = {path: path.stat().st_mtime_ns for path in checkpoints.states(folder)}
         with monkeypatch.context() as patch:
             _fail_at(patch, Epoch, "__iter__", ElpError("a.wav is cut off; replace the file"), batch=1)
             with pytest.raises(ElpError, match=r"replace the file$"):
                 run(flags)
-        assert {path: path.stat().st_mtime_ns for path in experiment.states(folder)} == before
+        assert {path: path.stat().st_mtime_ns for path in checkpoints.states(folder)} == before
 
 
 def test_s3prls_own_task_that_meets_a_bad_file_goes_on(tmp_path):

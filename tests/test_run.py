@@ -16,10 +16,12 @@ from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
-from upstream_elp.config import recipes_dir
-from upstream_elp.errors import ElpError
-from upstream_elp.host import experiment, flags, plans
-from upstream_elp.quickstart.plan import make_jobs
+from upstream_elp.adapters.config import recipes_dir
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import existing
+from upstream_elp.host import flags
+from upstream_elp.launch import planning
+from upstream_elp.quickstart.jobs import make_jobs
 from upstream_elp.run import run
 
 
@@ -52,9 +54,9 @@ def trained(tmp_path_factory) -> dict[str, str]:
     return {"root": str(root), "config": str(config), "exp": str(exp), "k": backbone}
 
 
-def plan(text: str, **paths: str) -> plans.Plan:
-    made = plans.read(text.format(**paths).split())
-    plans.complete(made)
+def plan(text: str, **paths: str) -> planning.Plan:
+    made = planning.read(text.format(**paths).split())
+    planning.complete(made)
     return made
 
 
@@ -153,7 +155,7 @@ def test_untrained_adapters_turn_f_on(preset, added, trained):
 
 
 def test_a_trained_adapter_folder_stays_frozen(trained, tmp_path):
-    (tmp_path / plans.ADAPTER_FILE).write_text("{}")
+    (tmp_path / planning.ADAPTER_FILE).write_text("{}")
     made = plan(f"{NEW} -u elp_custom -k {tmp_path}", **trained)
     assert "-f" not in made.argv
     assert "stay frozen" in made.notes[0]
@@ -254,7 +256,7 @@ def test_the_quickstarts_command_can_be_given_again(trained, tmp_path):
     folder.mkdir(parents=True)
     for job, last in ((made[1], 1), (made[1], 1), (made[2], 2)):
         run(job.train_argv)
-        assert max(experiment.states(folder)).name == f"states-{last}.ckpt"
+        assert max(existing.states(folder)).name == f"states-{last}.ckpt"
     other = dataclasses.replace(made[2], seed=6)
     with pytest.raises(ElpError, match="trained with --seed 5, not 6"):
         run(other.train_argv)

@@ -7,20 +7,20 @@ import pytest
 import yaml
 
 import upstream_elp
-from upstream_elp.config import recipes_dir
-from upstream_elp.errors import ElpError
-from upstream_elp.host import blocks, plans, recipes
+from upstream_elp.adapters.config import recipes_dir
+from upstream_elp.base.errors import ElpError
 from upstream_elp.host.override import override
 from upstream_elp.host.places import our_tasks, our_tasks_folder
+from upstream_elp.launch import blocks, planning, recipes
 from upstream_elp.run import run
 
 IC = "-m train -u fbank -d elp_ic --device cpu -p {folder}"
 CONFIGS = [*(our_tasks_folder() / task / "config.yaml" for task in our_tasks()), *recipes_dir().glob("tasks/*.yaml")]
 
 
-def plan(folder: Path, text: str) -> plans.Plan:
-    made = plans.read([*IC.format(folder=folder).split(), "-o", text])
-    plans.complete(made)
+def plan(folder: Path, text: str) -> planning.Plan:
+    made = planning.read([*IC.format(folder=folder).split(), "-o", text])
+    planning.complete(made)
     return made
 
 

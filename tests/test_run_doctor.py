@@ -7,8 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands import doctor as command
-from upstream_elp.errors import ElpError
 from upstream_elp.host import table
 
 

@@ -11,10 +11,10 @@ from tests.host_toys import stock_config
 from tests.test_run_stock import stock_words
 from tests.toys import tiny_backbone
 from tests.training_tools import assert_same, flags_of, lines_of, resuming, with_settings
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.export import export
-from upstream_elp.errors import ElpError
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training.states import load_states
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -318,7 +318,7 @@ def faulty(forward, number=[0]):
         if os.environ["RANK"] == "0" or number[0] < 3:
             return loss
         if os.environ["FAULT"] == "error":
-            raise upstream_elp.errors.ElpError("the second rank has met a bad file")
+            raise upstream_elp.base.errors.ElpError("the second rank has met a bad file")
         if os.environ["FAULT"] == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss * float("nan")

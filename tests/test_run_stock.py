@@ -9,7 +9,7 @@ import torch
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp.run import run
-from upstream_elp.state import META
+from upstream_elp.upstream.state_dict import META
 
 TASKS = {"asr": "test-clean", "sv_voxceleb1": "test", "emotion": "test", "fluent_commands": "test"}
 

@@ -9,9 +9,9 @@ from torch import nn
 
 import upstream_elp
 from tests.test_optim import models
-from upstream_elp.errors import ElpError
-from upstream_elp.host import blocks
-from upstream_elp.training.optim import torch_optimizers
+from upstream_elp.base.errors import ElpError
+from upstream_elp.launch import blocks
+from upstream_elp.training.optimizers import torch_optimizers
 from upstream_elp.training.schedulers import epoch_of
 
 #: per-epoch factors of the L-E reference's ASR schedule (arXiv 2212.02780, its code's train.py: 100 epochs, alpha 0.20,
@@ -248,7 +248,7 @@ def test_wrong_optimizer_keys_are_one_sentence(change, message):
 
 
 def test_options_of_an_unknown_name_are_refused_in_python_too():
-    from upstream_elp.training.optim import get_ELPOptim
+    from upstream_elp.training.optimizers import get_ELPOptim
 
     with pytest.raises(ElpError, match="SGD has no option 'beta'; it has: momentum"):
         get_ELPOptim(models(), 10, torch_optim_name="SGD", beta=1)

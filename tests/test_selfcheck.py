@@ -19,8 +19,8 @@ from tests.experts import (
 )
 from tests.toys import BACKBONES
 from upstream_elp.adapters.primitives import OutputSite
-from upstream_elp.errors import ElpError
-from upstream_elp.selfcheck import Probe, self_check
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.selfcheck import Probe, self_check
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 

@@ -9,10 +9,10 @@ import torch
 
 from tests.experts import CONFIGS, add_noise, make_expert, random_loss, waves
 from tests.toys import BACKBONES, TINY_CONV
-from upstream_elp import shapes
-from upstream_elp.config import load_config, preset_names
-from upstream_elp.errors import ElpError
-from upstream_elp.shapes import Architecture, architecture, backbone_names, count_parameters
+from upstream_elp.adapters.config import load_config, preset_names
+from upstream_elp.backbones.architecture import Architecture, architecture, backbone_names
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.counting import count_parameters
 
 #: one adapter each at 768 -> 256 and 768 -> 512, from the formulas of arXiv 2212.02780's official code
 E, L = 395_776, 394_752
@@ -155,7 +155,7 @@ def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
         "WAVLM_BUCKETS": 32,
     }
     for name, value in toy_shape.items():
-        monkeypatch.setattr(shapes, name, value)
+        monkeypatch.setattr(f"upstream_elp.backbones.architecture.{name}", value)
     family, pre_norm, layer_norm_front = BACKBONES[backbone]
     toy = Architecture("toy", family, 3, 32, 128, 4, "layer" if layer_norm_front else "group", False, pre_norm)
     counted = count_parameters(load_config(CONFIGS[config]), toy)["trainable"]
@@ -177,9 +177,9 @@ def test_counts_are_what_injection_declares(config, backbone, monkeypatch):
     ],
 )
 def test_full_size_models_load_inject_and_train(name, family, size, preset, tmp_path):
-    from upstream_elp.build import build_upstream
     from upstream_elp.mini.backbone import write_backbone
-    from upstream_elp.mini.shape import size_options
+    from upstream_elp.mini.sizes import size_options
+    from upstream_elp.upstream.build import build_upstream
 
     path = write_backbone(tmp_path / "random.pt", family=family, **size_options(size, family))
     expert = build_upstream(name, ckpt=path, model_config=preset)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from downstream_heads.common.skips import FILE, VARIABLE, Replacing, Skips, read_skips
 from tests import toy_corpora
 from tests.task_tools import make_expert, run_split
 from tests.toys import tiny_backbone
-from upstream_elp.errors import AudioError, ElpError
+from upstream_elp.audio.skips import FILE, VARIABLE, Replacing, Skips, read_skips
+from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.run import run
 
 FILES = {

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream_elp.errors import ElpError
-from upstream_elp.sox import (
+from upstream_elp.audio.sox import (
     SUPERB_SV_EFFECTS,
     apply_effects_file,
     apply_effects_tensor,
@@ -21,6 +20,7 @@ from upstream_elp.sox import (
     superb_sv_effects,
     tensor_to_int32,
 )
+from upstream_elp.base.errors import ElpError
 
 RATE = 16000
 SILENCE = SUPERB_SV_EFFECTS[-1]

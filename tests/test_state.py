@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests.experts import changed, equal, make_expert, snapshot, states_of, train_step, waves
-from upstream_elp.errors import ElpError
-from upstream_elp.state import META
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.state_dict import META
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

@@ -5,8 +5,8 @@ import argparse
 import pytest
 import torch
 
-from upstream_elp.errors import ElpError
-from upstream_elp.training.states import find_states, load_states
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.checkpoint import find_states, load_states
 
 
 @pytest.fixture

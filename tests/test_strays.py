@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests import toy_corpora
 from tests.corpus_tools import PREPARE, QUICK, ROOTS, expert, findings, items, survey, write_small
 from upstream_elp import cli
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.problems import Problem, by_cause, cause_lines, common_cause, in_one_line
 from upstream_elp.commands.check import check
-from upstream_elp.errors import ElpError
-from upstream_elp.prepare import voxceleb1
-from upstream_elp.prepare.problems import Problem, by_cause, cause_lines, common_cause, in_one_line
+from upstream_elp.corpora import voxceleb1
 
 AUDIO = {"elp_asr": ".flac", "elp_er": ".wav", "elp_ic": ".wav", "elp_sv": ".wav"}
 ENDINGS = (".wav", ".flac", ".WAV", ".FLAC", ".m4a", ".mp3", ".txt", ".wav.bak", "")

@@ -25,17 +25,17 @@ from tests.experts import (
     waves,
 )
 from tests.toys import LAW_BACKBONES, tiny_backbone
-from upstream_elp import build, inject, sharing
-from upstream_elp import expert as expert_module
-from upstream_elp.build import adapter_folder_of, load_adapter
-from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, AdapterFolder, write_adapter_folder
-from upstream_elp.errors import ElpError
-from upstream_elp.expert import ElpExpert
-from upstream_elp.files import sha256_of
-from upstream_elp.fingerprint import fingerprint
+from upstream_elp.backbones.fingerprint import fingerprint
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of
 from upstream_elp.mini.backbone import write_backbone
-from upstream_elp.mini.shape import size_options
-from upstream_elp.switching import AdapterSwitch
+from upstream_elp.mini.sizes import size_options
+from upstream_elp.upstream import build, inject, sharing
+from upstream_elp.upstream import expert as expert_module
+from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, AdapterFolder, write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, load_adapter
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.switching import AdapterSwitch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

@@ -7,11 +7,12 @@ import yaml
 from click.testing import CliRunner
 
 from tests.training_tools import flags_of, lines_of, resuming
+from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.check import check
 from upstream_elp.commands.quickstart import quickstart
-from upstream_elp.errors import ElpError
-from upstream_elp.host import flags, places, plans, recipes
-from upstream_elp.quickstart.plan import check_names
+from upstream_elp.host import flags, places
+from upstream_elp.launch import planning, recipes
+from upstream_elp.quickstart.jobs import check_names
 from upstream_elp.run import run
 
 SHORT = {"asr": "elp_asr", "sv": "elp_sv", "er": "elp_er", "ic": "elp_ic"}
@@ -27,9 +28,9 @@ def test_names():
         assert places.task_name(other) == other
 
 
-def plan(folder: Path, task: str, *more: str) -> plans.Plan:
-    made = plans.read(["-m", "train", "-u", "fbank", "-d", task, "-p", str(folder), "--device", "cpu", *more])
-    plans.complete(made)
+def plan(folder: Path, task: str, *more: str) -> planning.Plan:
+    made = planning.read(["-m", "train", "-u", "fbank", "-d", task, "-p", str(folder), "--device", "cpu", *more])
+    planning.complete(made)
     return made
 
 

@@ -15,16 +15,16 @@ from downstream_heads.elp_ic.data import read_commands
 from downstream_heads.elp_sv.trials import read_trials
 from tests import toy_corpora
 from tests.task_tools import packaged_config
-from upstream_elp import texts
+from upstream_elp.adapters.config import load_config
+from upstream_elp.audio.headers import Options
+from upstream_elp.backbones.huggingface_files import read_json
+from upstream_elp.base import texts
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.yaml_files import read_yaml
 from upstream_elp.commands.check import check
 from upstream_elp.commands.infer import _read_pairs
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.host.data import examine
-from upstream_elp.huggingface_files import read_json
-from upstream_elp.prepare import iemocap, librispeech, voxceleb1
-from upstream_elp.prepare.headers import Options
-from upstream_elp.yaml_files import read_yaml
+from upstream_elp.corpora import iemocap, librispeech, voxceleb1
+from upstream_elp.launch.data import examine
 
 TRIALS = "1 id10004/video0/00001.wav id10004/video0/00002.wav\n0 id10004/video0/00001.wav id10005/video0/00001.wav\n"
 COMMANDS = ',path,speakerId,transcription,action,object,location\n0,a/b.wav,s,"Über, ja",on,lights,none\n'

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.experts import make_expert, stock_expert
-from upstream_elp import thirdparty
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.inject import eject
-from upstream_elp.training.optim import parameter_groups
+from upstream_elp.adapters import registry
+from upstream_elp.adapters.config import load_config
+from upstream_elp.base.errors import ElpError
+from upstream_elp.training.optimizers import parameter_groups
+from upstream_elp.upstream.inject import eject
 
 # the example of the README: a learned gain per channel on the FFN's output
 SCALE = """
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from upstream_elp.adapters.primitives import output_site
-from upstream_elp.layers import resolve_layers
+from upstream_elp.adapters.selection import resolve_layers
 
 
 class Gain(nn.Module):
@@ -57,8 +57,8 @@ def package(tmp_path, monkeypatch):
     """Install a package with one module and one entry point; returns a function that does it."""
 
     def forget():
-        thirdparty._entries.cache_clear()
-        thirdparty.method_options.cache_clear()
+        registry._entries.cache_clear()
+        registry.method_options.cache_clear()
         sys.modules.pop("elp_scale", None)
 
     def install(code=SCALE, entry="scale = elp_scale:Scale"):
@@ -66,7 +66,7 @@ def package(tmp_path, monkeypatch):
         info = tmp_path / "elp_scale-1.0.dist-info"
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elp-scale\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{thirdparty.GROUP}]\n{entry}\n")
+        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{entry}\n")
         forget()
 
     monkeypatch.syspath_prepend(tmp_path)

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 from tests.programs import call, ended, launch
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, lines_of, resuming, with_settings
-from upstream_elp import randomness
-from upstream_elp.errors import ElpError
-from upstream_elp.host import experiment
+from upstream_elp.base import randomness
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import existing, saving
+from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
-from upstream_elp.training import saving, stop
-from upstream_elp.training.states import load_states
+from upstream_elp.training import stop
 
 TASKS = ["elp_asr", "elp_sv", "elp_er", "elp_ic"]
 pytestmark = pytest.mark.usefixtures("cache")
@@ -46,7 +46,7 @@ def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
     run(flags_of(task, data, expdir, workers=workers))
     shutil.copytree(expdir, straight)
     for step in (2, 4, 6) if workers == 0 else (4,):
-        for path in experiment.states(expdir):
+        for path in existing.states(expdir):
             if int(path.stem.split("-")[-1]) > step:
                 path.unlink()
         torch.manual_seed(step)
@@ -136,7 +136,7 @@ def test_evaluation_changes_nothing_in_training(data, tmp_path):
 
 def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path, max_keep=2))
-    assert [path.name for path in experiment.states(tmp_path)] == ["states-6.ckpt", "states-8.ckpt"]
+    assert [path.name for path in existing.states(tmp_path)] == ["states-6.ckpt", "states-8.ckpt"]
     states = load_states(tmp_path / "states-8.ckpt")
     assert not any("q_proj" in key or "conv" in key for key in states["Upstream"])
     trained = sum(len(group["params"]) for group in states["Optimizer"]["param_groups"])
@@ -188,7 +188,7 @@ def test_a_signal_saves_and_ends(number, data, tmp_path):
     done = ended(process, 60)
     assert done.returncode == 143, done.stderr
     assert f"stopped by {number.name} after step" in done.stderr and "Traceback" not in done.stderr
-    (path,) = experiment.states(tmp_path)
+    (path,) = existing.states(tmp_path)
     states = load_states(path)
     assert path.name == f"states-{states['Step']}.ckpt" and states["Random"]
 
@@ -230,7 +230,7 @@ def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evalu
     for undisturbed, step, pending in ((0, 4, ["dev", "test"]), (1, 4, ["test"]), (2, 8, ["test"])):
         in_evaluation[:] = [*[lambda: None] * undisturbed, stop]
         with pytest.raises(SystemExit, match="143"):
-            run(resume if experiment.states(expdir) else flags)
+            run(resume if existing.states(expdir) else flags)
         assert load_states(expdir / f"states-{step}.ckpt")["Position"]["pending"] == pending
     run(resume)
     assert_same_run(straight, expdir)

@@ -17,9 +17,9 @@ from tests.experts import (
 )
 from tests.mutants import wrap_q_proj
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp.errors import ElpError
-from upstream_elp.inject import eject
-from upstream_elp.options import CONFLICTS, METHODS
+from upstream_elp.adapters.options import CONFLICTS, METHODS
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.inject import eject
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 TOLERANCE = 1e-9

@@ -17,17 +17,18 @@ from safetensors.torch import load_file, save_file
 from tests import toy_corpora
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
-from upstream_elp import cli, hubconf
+from upstream_elp import cli
 from upstream_elp import run as runner
-from upstream_elp.build import adapter_folder_of, build_upstream
-from upstream_elp.checkpoint import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
-from upstream_elp.config import load_config
-from upstream_elp.errors import ElpError
-from upstream_elp.expert import ElpExpert
-from upstream_elp.files import sha256_of
+from upstream_elp.adapters.config import load_config
+from upstream_elp.backbones.families import FAMILIES, LAYER_SITES
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of
 from upstream_elp.host.places import our_tasks_folder
-from upstream_elp.sites import FAMILIES, LAYER_SITES
-from upstream_elp.state import META
+from upstream_elp.upstream import hubconf
+from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
+from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.state_dict import META
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 MARK = "bomb-went-off"

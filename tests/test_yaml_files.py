@@ -5,11 +5,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstream_elp.config import load_config, recipes_dir
-from upstream_elp.errors import ElpError
-from upstream_elp.host import recipes
+from upstream_elp.adapters.config import load_config, recipes_dir
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.yaml_files import number_of, parse_yaml, read_yaml
 from upstream_elp.host.places import our_tasks_folder
-from upstream_elp.yaml_files import number_of, parse_yaml, read_yaml
+from upstream_elp.launch import recipes
 
 DIGITS = st.text("0123456789", min_size=1, max_size=4)
 MANTISSAS = st.one_of(

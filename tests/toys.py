@@ -58,7 +58,7 @@ def tiny_backbone(
 
     Args:
         tmp_dir: where the file goes; None shares one folder per process (do not change a shared file).
-        family: as in `upstream_elp.mini.shape.FAMILIES`; the families `hf_*` are folders.
+        family: as in `upstream_elp.mini.sizes.FAMILIES`; the families `hf_*` are folders.
         pre_norm: layer norms before the blocks, as in Large.
         layer_norm_front: layer norms in the waveform layers, as in Large (the features then do not see padding).
         layers: Transformer layers.

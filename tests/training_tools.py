@@ -7,8 +7,8 @@ import torch
 
 from tests.test_heads_run import SMALL
 from tests.toys import tiny_backbone
-from upstream_elp.host import experiment
-from upstream_elp.training.states import load_states
+from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.host import checkpoints
 
 STEPS = 8
 
@@ -66,7 +66,7 @@ def assert_same(first, second, where=""):
 
 def assert_same_run(expected: Path, found: Path) -> None:
     """Parameters, optimizer, schedule, random states and logged values are equal; times are not compared."""
-    assert [path.name for path in experiment.states(found)][-1] == f"states-{STEPS}.ckpt"
+    assert [path.name for path in checkpoints.states(found)][-1] == f"states-{STEPS}.ckpt"
     for name in (f"states-{STEPS}.ckpt", "dev-best.ckpt", "dev-clean-best.ckpt"):
         if (expected / name).exists():
             one, other = load_states(expected / name), load_states(found / name)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.version import __version__
 
 if TYPE_CHECKING:
     import os
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     import torch
 
     from upstream_elp.inference import TrainedModel
-    from upstream_elp.switching import AdapterSwitch
+    from upstream_elp.upstream.switching import AdapterSwitch
 
-__version__ = "0.1.0"
 __all__ = ["ElpError", "__version__", "load", "load_adapters", "register"]
 
 
@@ -28,7 +28,7 @@ def register() -> None:
     Raises:
         ElpError: if S3PRL already has one of our names from somewhere else, or is not a version we support.
     """
-    from upstream_elp.host import register as install
+    from upstream_elp.launch.registry import register as install
 
     install()
 
@@ -84,6 +84,6 @@ def load_adapters(
     Raises:
         ElpError: no adapter folder there, no backbone named, or an adapter that was trained on another backbone.
     """
-    from upstream_elp.switching import load_adapters as load
+    from upstream_elp.upstream.switching import load_adapters as load
 
     return load(folders, backbone=backbone, refresh=refresh)

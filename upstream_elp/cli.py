@@ -1,16 +1,12 @@
 """The console command ``elp``: a table of commands, each imported only when it is called."""
 
-import contextlib
-import errno
 import importlib
 import sys
-from collections.abc import Iterator
 
 import click
 
-from upstream_elp import __version__
-from upstream_elp.errors import ElpError, shown
-from upstream_elp.installed import imported
+from upstream_elp.base.console import told_in_one_line
+from upstream_elp.base.version import __version__
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
@@ -29,10 +25,6 @@ COMMANDS = {
     "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone, offline."),
     "quickstart": ("upstream_elp.commands.quickstart:quickstart", "Run the four tasks with three methods and report."),
 }
-
-
-_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What newer versions of click raise, with the help as its message, where a command is missing."""
 
 
 class LazyGroup(click.Group):
@@ -55,34 +47,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
-    try:
-        with imported():
-            yield
-    except ElpError as error:
-        sentence = str(error)
-    except click.ClickException as error:
-        if isinstance(error, _HELP):
-            error.show()
-            sys.exit(error.exit_code)
-        context = getattr(error, "ctx", None)
-        hint = f"; `{context.command_path} --help` lists what it takes" if context else ""
-        sentence = f"{error.format_message().rstrip('.')}{hint}"
-    except PermissionError as error:
-        sentence = f"{error.filename} cannot be opened ({error.strerror}); check its permissions and its folders'"
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        sentence = f"{shown(error.filename)} is too long for the name of a file"
-    else:
-        return
-    plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(sentence.split()))
-    click.echo(f"elp: error: {plain}", err=True)
-    sys.exit(2)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,9 +16,9 @@ from downstream_heads.common import memory
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
-from downstream_heads.common.skips import Skips, SplitSkips, wanted
-from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import ElpError, counted
+from upstream_elp.audio.reading import MIN_SAMPLES
+from upstream_elp.audio.skips import Skips, SplitSkips, wanted
+from upstream_elp.base.errors import ElpError, counted
 
 UNITLESS = frozenset({"loss", "min_dcf"})
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.errors import ElpError
-from upstream_elp.files import append_line, cache_dir, whole_file
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import append_line, cache_dir, whole_file
 
 __all__ = ["append_line", "cache_dir", "digest", "write_text"]
 

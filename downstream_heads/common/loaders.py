@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributed import is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from downstream_heads.common.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
-from upstream_elp.audio import MIN_SAMPLES, load_audio
+from upstream_elp.audio.reading import MIN_SAMPLES, load_audio
+from upstream_elp.audio.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
 
 
 class AudioReader:

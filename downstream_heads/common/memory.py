@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 KEY = "_extra_state"
 """The entry's name, which torch gives."""

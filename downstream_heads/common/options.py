@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 def read_options(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import boolean, choose, read_options
-from upstream_elp.audio import CHANNEL_RULES, MIN_SAMPLES, SAMPLE_RATE, check_samples
-from upstream_elp.errors import ElpError
+from upstream_elp.audio.reading import CHANNEL_RULES, MIN_SAMPLES, SAMPLE_RATE, check_samples
+from upstream_elp.base.errors import ElpError
 
 
 class Predictor(nn.Module):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.errors import ElpError
-from upstream_elp.folders import matches, refuse_closed
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import matches, refuse_closed
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
-from upstream_elp.errors import counted
-from upstream_elp.levels import LevelWarning, sentence
-from upstream_elp.prepare import checks
-from upstream_elp.prepare.headers import Header, Options, index_path, read_headers
-from upstream_elp.prepare.problems import AUDIO, Problem, cause_lines, problem_lines
+from upstream_elp.audio.headers import Header, Options, index_path, read_headers
+from upstream_elp.audio.levels import LevelWarning, sentence
+from upstream_elp.audio.reading import MIN_SAMPLES, SAMPLE_RATE
+from upstream_elp.base.errors import counted
+from upstream_elp.base.problems import AUDIO, Problem, cause_lines, problem_lines
+from upstream_elp.corpora import checks
 
 LONG_SECONDS = 60
 AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})

@@ -11,7 +11,7 @@ from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, split_loader
 from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from downstream_heads.common.scorer import UtteranceScorer
-from upstream_elp.audio import CHANNEL_RULES
+from upstream_elp.audio.reading import CHANNEL_RULES
 
 LOADER_DEFAULTS = {
     "num_workers": 0,

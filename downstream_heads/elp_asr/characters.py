@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from upstream_elp.errors import ElpError
-from upstream_elp.texts import lines, read_text
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.texts import lines, read_text
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's order; "<s>" serves as the CTC blank
 WORD_END = "|"

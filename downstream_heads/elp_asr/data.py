@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
-from downstream_heads.common.skips import SplitSkips
 from downstream_heads.elp_asr.characters import Characters
 from downstream_heads.elp_asr.table import Entry, check_audio, length_table, read_part
-from upstream_elp.errors import AudioError, ElpError, counted
-from upstream_elp.prepare.librispeech import Table, read_tables, stem
+from upstream_elp.audio.skips import SplitSkips
+from upstream_elp.base.errors import AudioError, ElpError, counted
+from upstream_elp.corpora.librispeech import Table, read_tables, stem
 
 HALVING_LENGTH = 2000
 

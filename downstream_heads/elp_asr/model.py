@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from downstream_heads.common.options import boolean, check_list, choose, number, positive_int, read_options
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 WHERE = "downstream_expert.modelrc"
 RNN_DEFAULTS: dict[str, Any] = {

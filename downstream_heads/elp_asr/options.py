@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
-from upstream_elp.audio import CHANNEL_RULES
-from upstream_elp.errors import ElpError
+from upstream_elp.audio.reading import CHANNEL_RULES
+from upstream_elp.base.errors import ElpError
 
 SPLITS = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
 ALIASES = {"dev": "dev-clean", "test": "test-clean"}

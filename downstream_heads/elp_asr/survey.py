@@ -10,11 +10,11 @@ from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters, frames_needed
 from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
 from downstream_heads.elp_asr.table import length_table
-from upstream_elp.errors import ElpError, counted
-from upstream_elp.folders import subfolders
-from upstream_elp.front import FrontEnd
-from upstream_elp.prepare import checks, librispeech
-from upstream_elp.prepare.problems import Problem
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.folders import subfolders
+from upstream_elp.base.problems import Problem
+from upstream_elp.corpora import checks, librispeech
 
 __all__ = ["ALIASES", "SPLITS", "survey"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from downstream_heads.common.options import problem_list
-from downstream_heads.common.skips import SplitSkips
-from upstream_elp.audio import MIN_SAMPLES, SAMPLE_RATE
-from upstream_elp.errors import AudioError, ElpError
-from upstream_elp.folders import refuse_closed, subfolders
-from upstream_elp.prepare.headers import Options, index_path, read_headers
-from upstream_elp.prepare.librispeech import Chapters, scan_chapters
-from upstream_elp.texts import read_text
+from upstream_elp.audio.headers import Options, index_path, read_headers
+from upstream_elp.audio.reading import MIN_SAMPLES, SAMPLE_RATE
+from upstream_elp.audio.skips import SplitSkips
+from upstream_elp.base.errors import AudioError, ElpError
+from upstream_elp.base.folders import refuse_closed, subfolders
+from upstream_elp.base.texts import read_text
+from upstream_elp.corpora.librispeech import Chapters, scan_chapters
 
 COLUMNS = ("file_path", "length", "rate", "channels")
 

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError
-from upstream_elp.folders import locate
-from upstream_elp.prepare.iemocap import CLASSES as LABELS
-from upstream_elp.prepare.iemocap import PARTLY, SESSIONS, Utterance, read_session
-from upstream_elp.texts import read_text
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import locate
+from upstream_elp.base.texts import read_text
+from upstream_elp.corpora.iemocap import CLASSES as LABELS
+from upstream_elp.corpora.iemocap import PARTLY, SESSIONS, Utterance, read_session
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.data import read_meta, split_dev
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
-from upstream_elp.errors import ElpError
-from upstream_elp.folders import locate
-from upstream_elp.front import FrontEnd
-from upstream_elp.prepare import checks, iemocap
-from upstream_elp.prepare.formats import absent_problems
-from upstream_elp.prepare.iemocap import Utterance
-from upstream_elp.prepare.librispeech import stem
-from upstream_elp.prepare.problems import Problem
+from upstream_elp.audio.formats import absent_problems
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import locate
+from upstream_elp.base.problems import Problem
+from upstream_elp.corpora import checks, iemocap
+from upstream_elp.corpora.iemocap import Utterance
+from upstream_elp.corpora.librispeech import stem
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}

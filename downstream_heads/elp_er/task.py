@@ -13,7 +13,7 @@ from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.utterance import UtteranceExpert
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 WHERE = "downstream_expert.datarc"
 FOLDS = tuple(f"fold{number}" for number in range(1, 6))

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError
-from upstream_elp.folders import locate
-from upstream_elp.prepare.fluent import SLOTS, parse_table
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import locate
+from upstream_elp.corpora.fluent import SLOTS, parse_table
 
 FILES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
 

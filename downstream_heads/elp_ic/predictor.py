@@ -10,7 +10,7 @@ from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import label_list, probabilities
 from downstream_heads.common.scorer import UtteranceScorer, head_options
 from downstream_heads.elp_ic.data import SLOTS
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 class Predictor(UtteranceScorer, TaskPredictor):

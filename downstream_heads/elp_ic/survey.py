@@ -8,8 +8,8 @@ from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_ic.task import DATA_DEFAULTS
-from upstream_elp.front import FrontEnd
-from upstream_elp.prepare import fluent
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.corpora import fluent
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}

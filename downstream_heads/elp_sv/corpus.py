@@ -9,7 +9,6 @@ from typing import Any
 from tqdm import tqdm
 
 from downstream_heads.common.options import problem_list
-from downstream_heads.common.skips import Skips
 from downstream_heads.elp_sv.data import (
     TrainUtterances,
     TrialUtterances,
@@ -20,8 +19,9 @@ from downstream_heads.elp_sv.data import (
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA
 from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
-from upstream_elp.audio import audio_length
-from upstream_elp.errors import AudioError, ElpError, counted
+from upstream_elp.audio.reading import audio_length
+from upstream_elp.audio.skips import Skips
+from upstream_elp.base.errors import AudioError, ElpError, counted
 
 
 class VoxCeleb:

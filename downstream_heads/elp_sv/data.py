@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from downstream_heads.elp_sv.trials import utterance_name
-from upstream_elp.audio import MIN_SAMPLES
-from upstream_elp.errors import AudioError, ElpError, counted
-from upstream_elp.folders import refuse_closed
-from upstream_elp.prepare.formats import command
-from upstream_elp.prepare.voxceleb1 import AUDIO_SUFFIXES, read_part
-from upstream_elp.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
+from upstream_elp.audio.formats import command
+from upstream_elp.audio.reading import MIN_SAMPLES
+from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
+from upstream_elp.base.errors import AudioError, ElpError, counted
+from upstream_elp.base.folders import refuse_closed
+from upstream_elp.corpora.voxceleb1 import AUDIO_SUFFIXES, read_part
 
 
 def list_utterances(root: Path, part: str) -> list[str]:

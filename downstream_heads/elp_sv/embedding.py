@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from downstream_heads.common.heads import pad_features
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, MeanPooling, XVector
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 class Embedder:

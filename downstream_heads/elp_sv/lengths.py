@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest
 from downstream_heads.common.options import problem_list
-from downstream_heads.common.skips import SplitSkips
-from upstream_elp.decoding import RULES
-from upstream_elp.errors import AudioError, ElpError
-from upstream_elp.files import whole_file
-from upstream_elp.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
+from upstream_elp.audio.decoding import RULES
+from upstream_elp.audio.skips import SplitSkips
+from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, read_int32, run_chain
+from upstream_elp.base.errors import AudioError, ElpError
+from upstream_elp.base.files import whole_file
 
 try:
     import fcntl

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads.common.options import boolean, check_paths, choose, mapping, number, positive_int, read_options
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 DATA = "downstream_expert.datarc"
 MODEL = "downstream_expert.modelrc"

@@ -14,9 +14,9 @@ from downstream_heads.common.predictor import require_finite
 from downstream_heads.elp_sv.data import long_enough, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.options import TOO_SHORT, head_options
-from upstream_elp.audio import SAMPLE_RATE
-from upstream_elp.errors import ElpError
-from upstream_elp.sox import Effects, int32_to_float32, run_chain, tensor_to_int32
+from upstream_elp.audio.reading import SAMPLE_RATE
+from upstream_elp.audio.sox import Effects, int32_to_float32, run_chain, tensor_to_int32
+from upstream_elp.base.errors import ElpError
 
 
 class Predictor(Embedder, TaskPredictor):

@@ -12,11 +12,11 @@ from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
-from upstream_elp.errors import ElpError, counted
-from upstream_elp.front import FrontEnd
-from upstream_elp.prepare import checks, voxceleb1
-from upstream_elp.prepare.problems import Problem
-from upstream_elp.prepare.report import Report
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.problems import Problem
+from upstream_elp.corpora import checks, voxceleb1
+from upstream_elp.corpora.listing import Report
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}

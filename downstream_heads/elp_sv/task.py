@@ -25,7 +25,7 @@ from downstream_heads.elp_sv.metrics import eer_threshold, equal_error_rate, min
 from downstream_heads.elp_sv.model import AmSoftmax, Softmax
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import Trial, utterances
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 class DownstreamExpert(Embedder, TaskExpert):

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from downstream_heads.common.options import problem_list
-from upstream_elp.errors import ElpError, counted
-from upstream_elp.folders import locate
-from upstream_elp.prepare.voxceleb1 import parse_trial
-from upstream_elp.texts import lines, read_text
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.folders import locate
+from upstream_elp.base.texts import lines, read_text
+from upstream_elp.corpora.voxceleb1 import parse_trial
 
 TRIALS_FILE = "voxceleb1_test_v2.txt"
 TRIALS_SOURCE = "https://www.openslr.org/resources/49/voxceleb1_test_v2.txt"

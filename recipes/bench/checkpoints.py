@@ -43,7 +43,7 @@ STEPS = {"total_steps": 1, "save_step": 1, "eval_step": 1000, "log_step": 1000, 
 @click.option("--out", default=Path("result/bench/checkpoints"), type=click.Path(path_type=Path), show_default=True)
 def main(data: Path, task: str, size: str, rounds: int, out: Path) -> None:
     from upstream_elp.mini.backbone import write_backbone
-    from upstream_elp.mini.shape import size_options
+    from upstream_elp.mini.sizes import size_options
 
     out.mkdir(parents=True)  # its runs must be new ones
     backbone = write_backbone(out / "backbone.pt", family="wavlm", **size_options(size, "wavlm"))

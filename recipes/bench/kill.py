@@ -169,7 +169,7 @@ def _die_in_write(number: int) -> None:
 
 
 def _compare(expected: Path, found: Path, steps: int) -> None:
-    from upstream_elp.training.states import load_states
+    from upstream_elp.experiment.checkpoint import load_states
 
     last = f"states-{steps}.ckpt"
     one, other = load_states(expected / last), load_states(found / last)

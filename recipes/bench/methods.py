@@ -29,9 +29,9 @@ from one_layer import layer_table, measure_layer
 from shared import Clock, pooled_loss, pooling_head, run_worker, stock_expert, take_turns
 from tqdm import tqdm
 
-from upstream_elp.config import preset_names
+from upstream_elp.adapters.config import preset_names
 from upstream_elp.mini.backbone import write_backbone
-from upstream_elp.mini.shape import FAMILIES, SIZES, size_options
+from upstream_elp.mini.sizes import FAMILIES, SIZES, size_options
 
 FROZEN, LAYER = "frozen", "layer"
 

@@ -69,8 +69,8 @@ class Row:
 @click.option("--out", type=click.Path(path_type=Path), help="Also write every pair to OUT.csv.")
 def main(families: str, presets: str, pairs: int, noise: float, seed: int, out: Path | None) -> None:
     """Measure what padding does to every preset on every family."""
-    from upstream_elp.config import load_config, preset_names
-    from upstream_elp.mini.shape import FAMILIES
+    from upstream_elp.adapters.config import load_config, preset_names
+    from upstream_elp.mini.sizes import FAMILIES
 
     chosen = presets.split(",") if presets else list(preset_names())
     configs = {name: load_config(name) for name in chosen}
@@ -109,7 +109,7 @@ def _rows(
     """All presets on one backbone."""
     import torch
 
-    from upstream_elp.expert import ElpExpert
+    from upstream_elp.upstream.expert import ElpExpert
 
     checkpoint = _backbone(family, kind, folder / "backbone")
     batches = drawn(pairs, seed)

@@ -42,8 +42,8 @@ def run_worker(script: str, row: str, checkpoint: Path, setting: dict[str, Any])
 def stock_expert(family: str, checkpoint: Path) -> nn.Module:
     """The plain expert of a backbone: S3PRL's own, or for a folder in Hugging Face's format ours."""
     import upstream_elp
-    from upstream_elp.huggingface import HuggingFaceExpert
-    from upstream_elp.sites import FAMILIES
+    from upstream_elp.backbones.families import FAMILIES
+    from upstream_elp.backbones.huggingface import HuggingFaceExpert
 
     upstream_elp.register()
     from s3prl import hub

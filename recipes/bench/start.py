@@ -96,8 +96,8 @@ def start(task: str, out: Path) -> dict[str, float]:
     import importlib
 
     import downstream_heads
-    from upstream_elp.host.data import examine
-    from upstream_elp.prepare.headers import Options
+    from upstream_elp.audio.headers import Options
+    from upstream_elp.launch.data import examine
 
     config = yaml.safe_load((Path(downstream_heads.__file__).parent / task / "config.yaml").read_text())
     for block, values in OPTIONS[task].items():

@@ -61,7 +61,7 @@ def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoin
         raise click.UsageError(f"unknown row {min(unknown)!r}; the rows are: {', '.join(ROWS)}")
     with tempfile.TemporaryDirectory() as folder:
         from upstream_elp.mini.backbone import write_backbone
-        from upstream_elp.mini.shape import SIZES
+        from upstream_elp.mini.sizes import SIZES
 
         path = write_backbone(Path(folder) / "base.pt", family=setting["family"], **SIZES["base"])
         runs: dict[str, list[dict[str, float]]] = {}
@@ -142,7 +142,7 @@ def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
         # stock S3PRL ties dropout to training; without it, only the mode differs
         mode = trained and dropout
     else:
-        from upstream_elp.config import load_config
+        from upstream_elp.adapters.config import load_config
 
         config = {**load_config(preset).to_dict(), "backbone_dropout": dropout}
         upstream = hub.elp_custom(ckpt=checkpoint, model_config=config).to(device)

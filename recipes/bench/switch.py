@@ -78,10 +78,10 @@ def write_files(place: Path, family: str, size: str, presets: list[str]) -> None
     """Write a random backbone and one adapter folder per preset, its tensors moved off their initial values."""
     import torch
 
-    from upstream_elp.build import adapter_folder_of, build_upstream
-    from upstream_elp.checkpoint import write_adapter_folder
     from upstream_elp.mini.backbone import write_backbone
-    from upstream_elp.mini.shape import size_options
+    from upstream_elp.mini.sizes import size_options
+    from upstream_elp.upstream.adapter_folder import write_adapter_folder
+    from upstream_elp.upstream.build import adapter_folder_of, build_upstream
 
     path = write_backbone(place / "backbone.pt", family=family, **size_options(size, family))
     for index, preset in enumerate(presets):
@@ -113,7 +113,7 @@ def measure(
     upstream_elp.register()
     from s3prl import hub
 
-    from upstream_elp.build import load_backbone
+    from upstream_elp.upstream.build import load_backbone
 
     backbone = folder / "backbone.pt"
     adapters = {name: folder / f"{index}-{name}" for index, name in enumerate(presets.split(","))}

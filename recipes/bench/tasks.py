@@ -64,7 +64,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         from upstream_elp.mini.backbone import write_backbone
-        from upstream_elp.mini.shape import size_options
+        from upstream_elp.mini.sizes import size_options
         from upstream_elp.mini.superb import write_mini_superb
 
         backbone = write_backbone(Path(folder) / "backbone.pt", family="wavlm", **size_options(size, "wavlm"))
@@ -137,7 +137,7 @@ def measure(
     """Train once in this process, and read the logs."""
     import torch
 
-    from upstream_elp.errors import ElpError
+    from upstream_elp.base.errors import ElpError
     from upstream_elp.run import run
 
     began, row = time.monotonic(), {"task": task, "method": method, "precision": precision}

@@ -99,7 +99,7 @@ def waves() -> list[torch.Tensor]:
 
 def states(place: Path, folder: Path) -> torch.Tensor:
     """The last state of a trained adapter folder on its backbone, shape (batch, frames, dim)."""
-    from upstream_elp.build import build_upstream
+    from upstream_elp.upstream.build import build_upstream
 
     expert = build_upstream(None, ckpt=str(folder), backbone=str(place)).eval()
     with torch.no_grad():
@@ -119,7 +119,7 @@ def machine() -> dict[str, str]:
 
 def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Every tensor of a training checkpoint that is not the optimizer's."""
-    from upstream_elp.training.states import load_states
+    from upstream_elp.experiment.checkpoint import load_states
 
     found = load_states(checkpoint)
     parts = {part: found[part] for part in ("Upstream", "Featurizer", "Downstream") if found.get(part)}
@@ -133,7 +133,7 @@ def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def neutral(checkpoint: Path, place: Path, work: Path) -> Path:
     """Copy a training checkpoint without the names of this machine's folders, which nothing may depend on."""
-    from upstream_elp.training.states import load_states
+    from upstream_elp.experiment.checkpoint import load_states
 
     places = {str(work): "/elsewhere/runs", str(HERE.parents[1]): "/elsewhere/project", sys.prefix: "/elsewhere/python"}
 
@@ -172,8 +172,8 @@ def write_run(task: str, data: Path, place: Path, work: Path) -> dict:
 def write_adapter(preset: str, place: Path) -> torch.Tensor:
     """An adapter folder of a preset, moved off its initial values, and what it gives."""
     from tests.experts import add_noise
-    from upstream_elp.build import adapter_folder_of, build_upstream
-    from upstream_elp.checkpoint import write_adapter_folder
+    from upstream_elp.upstream.adapter_folder import write_adapter_folder
+    from upstream_elp.upstream.build import adapter_folder_of, build_upstream
 
     torch.manual_seed(0)
     expert = build_upstream(None, ckpt=str(place), model_config=preset).eval()
@@ -185,7 +185,7 @@ def main() -> None:
     """Write everything anew."""
     import upstream_elp
     from tests import toy_corpora
-    from upstream_elp.config import preset_names
+    from upstream_elp.adapters.config import preset_names
 
     torch.set_num_threads(1)
     for name in ("runs", "folders", "adapters"):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.adapters.bottleneck import ACTIVATIONS
+from upstream_elp.adapters.contract import Target
+from upstream_elp.adapters.options import AdapterBias, Houlsby
 from upstream_elp.adapters.primitives import InputTap, output_site
-from upstream_elp.injection import Target
-from upstream_elp.options import AdapterBias, Houlsby
 
 BERT_STD = 0.02
 """Standard deviation of fairseq's ``init_bert_params``. Our reading: that it reaches these adapters is not certain."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from upstream_elp.adapters.contract import Switch
 from upstream_elp.adapters.primitives import Mixin
-from upstream_elp.injection import Switch
 
 
 class Prefix(Switch):
@@ -219,7 +219,7 @@ KINDS: dict[str, type[PrefixAttention]] = {
     "hugging_face": HuggingFaceAttention,
     "hugging_face_wavlm": HuggingFaceWavLMAttention,
 }
-"""What is mixed in, by :attr:`upstream_elp.sites.Family.attention_kind`."""
+"""What is mixed in, by :attr:`upstream_elp.backbones.families.Family.attention_kind`."""
 
 
 def enabled_prefixes(attention: nn.Module) -> Iterator[Prefix]:

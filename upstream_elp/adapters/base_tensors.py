@@ -2,9 +2,9 @@
 
 from operator import attrgetter
 
+from upstream_elp.adapters.contract import Target
+from upstream_elp.adapters.options import Biases, Encoder, LayerNorms
 from upstream_elp.adapters.primitives import replace_tensor
-from upstream_elp.injection import Target
-from upstream_elp.options import Biases, Encoder, LayerNorms
 
 
 def inject_layer_norms(target: Target, options: LayerNorms) -> None:

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
+from upstream_elp.adapters.contract import Target
+from upstream_elp.adapters.options import EAdapter, LAdapter
 from upstream_elp.adapters.primitives import output_site
-from upstream_elp.injection import Target
-from upstream_elp.layers import resolve_size
-from upstream_elp.options import EAdapter, LAdapter
+from upstream_elp.adapters.selection import resolve_size
 
 REFERENCE_STD = 1e-3
 """Standard deviation of the reference's initial weights (sinhat98/adapter-wavlm, ``_init_weights``)."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from upstream_elp.injection import Switch, Target
-from upstream_elp.layers import resolve_layers
-from upstream_elp.options import CNN
+from upstream_elp.adapters.contract import Switch, Target
+from upstream_elp.adapters.options import CNN
+from upstream_elp.adapters.selection import resolve_layers
 
 
 class ParallelBlock(Switch):

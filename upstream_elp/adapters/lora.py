@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from upstream_elp.injection import Switch, Target
-from upstream_elp.options import LoRA
+from upstream_elp.adapters.contract import Switch, Target
+from upstream_elp.adapters.options import LoRA
 
 
 class LowRankUpdate(Switch):

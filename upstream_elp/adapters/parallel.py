@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from upstream_elp.adapters.additions import PlainBottleneck
+from upstream_elp.adapters.contract import Target
+from upstream_elp.adapters.options import Parallel
 from upstream_elp.adapters.primitives import InputTap, output_site
-from upstream_elp.injection import Target
-from upstream_elp.options import Parallel
 
 
 class LayerInputTap(InputTap):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from upstream_elp.adapters.attention import KINDS, Prefix
+from upstream_elp.adapters.contract import Target
+from upstream_elp.adapters.options import DeepPrompt, PrefixKV
 from upstream_elp.adapters.primitives import mix_in
-from upstream_elp.injection import Target
-from upstream_elp.options import DeepPrompt, PrefixKV
 
 
 class LearnedKeysValues(Prefix):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from upstream_elp.errors import ElpError
-from upstream_elp.injection import Switch
+from upstream_elp.adapters.contract import Switch
+from upstream_elp.base.errors import ElpError
 
 
 class OutputSite(Switch):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.injection import Switch, Target
-from upstream_elp.options import PAdapter
+from upstream_elp.adapters.contract import Switch, Target
+from upstream_elp.adapters.options import PAdapter
 
 
 class PseudoFeatures(Switch):

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from upstream_elp.options import METHODS, WEIGHT_SPACE
-from upstream_elp.shapes import architecture, backbone_names, other_entries
-from upstream_elp.sites import FAMILIES
+from upstream_elp.adapters.options import METHODS, WEIGHT_SPACE
+from upstream_elp.backbones.architecture import architecture, backbone_names, other_entries
+from upstream_elp.backbones.families import FAMILIES
 
 MERGED_INTO = {True: "folder of transformers", False: "checkpoint of S3PRL"}
 

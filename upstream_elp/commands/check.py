@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from upstream_elp.errors import ElpError, counted
-from upstream_elp.files import check_writable
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.files import check_writable
 
 
 @click.command()
@@ -44,10 +44,11 @@ def check(
     file by file, so that a second check and the start of `elp run` read only what has changed. The exit status is 1 if
     there are problems.
     """
-    from upstream_elp.host import checks, places, recipes
-    from upstream_elp.host.data import examine
-    from upstream_elp.prepare.files import write_json
-    from upstream_elp.prepare.headers import Options
+    from upstream_elp.audio.headers import Options
+    from upstream_elp.corpora.files import write_json
+    from upstream_elp.host import places
+    from upstream_elp.launch import arguments, recipes
+    from upstream_elp.launch.data import examine
 
     task = places.task_name(task)
     if task not in places.our_tasks():
@@ -58,11 +59,11 @@ def check(
     if report is not None:
         check_writable(report, flag="--json")
     if data is not None:
-        os.environ["ELP_DATA"] = str(checks.folder("--data", data).resolve())
+        os.environ["ELP_DATA"] = str(arguments.folder("--data", data).resolve())
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
-    content = recipes.read(checks.config(args, None))
+    content = recipes.read(arguments.config(args, None))
     content.pop("methods", None)  # learning rates by adapter, which the data do not depend on
-    checks.overridden(override, args, content)
+    arguments.overridden(override, args, content)
     found = examine(task, content, splits=splits, variant=variant, options=Options(jobs=jobs, decode=not quick))
     if report is not None:
         write_json(report, found.to_dict())

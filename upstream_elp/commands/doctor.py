@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from upstream_elp import __file__ as our_file
-from upstream_elp import installed
-from upstream_elp.errors import ElpError
+from upstream_elp.base import installed, packaged
+from upstream_elp.base.errors import ElpError
 
 VARIABLES = ("ELP_DATA", "ELP_CACHE", "ELP_BACKBONE", "ELP_SELF_CHECK")
 
@@ -45,7 +44,7 @@ def examine() -> dict:
     problem, registered = _register()
     return {
         "versions": installed.versions((*installed.PACKAGES, "soundfile", "safetensors")),
-        "places": {"python": sys.executable, "upstream_elp": str(Path(our_file).parent), **_places()},
+        "places": {"python": sys.executable, "upstream_elp": str(Path(packaged.__file__).parents[1]), **_places()},
         "environment": {name: os.environ.get(name) for name in VARIABLES},
         "devices": {} if problem else _devices(),
         "patches": [] if problem else _patches(),
@@ -55,10 +54,10 @@ def examine() -> dict:
 
 
 def _register_quietly() -> None:
-    from upstream_elp import host
+    from upstream_elp.launch.registry import register
 
     with contextlib.redirect_stdout(io.StringIO()):  # S3PRL prints while it is imported
-        host.register()
+        register()
 
 
 def _register() -> tuple[str | None, dict[str, list[str]]]:
@@ -81,8 +80,9 @@ def _register() -> tuple[str | None, dict[str, list[str]]]:
 
 def _patches() -> list[dict[str, str]]:
     from upstream_elp.host import compat
+    from upstream_elp.launch import table
 
-    return compat.report()
+    return compat.report(table.ITEMS)
 
 
 def _places() -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from upstream_elp.expert import ElpExpert
-    from upstream_elp.heads import TrainedHead
+    from upstream_elp.upstream.expert import ElpExpert
+    from upstream_elp.upstream.head_folder import TrainedHead
 
 
 @click.command()
@@ -22,11 +22,11 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     The folder (adapter.safetensors, adapter_config.yaml) can be given to any task with -u elp_local -k OUT, and with
     its head (head.safetensors, head_config.yaml) to `elp infer`. Heads of S3PRL's own tasks are left out.
     """
-    from upstream_elp.build import adapter_folder_of
-    from upstream_elp.checkpoint import is_adapter_folder, write_adapter_folder
-    from upstream_elp.errors import ElpError
-    from upstream_elp.training.rebuild import rebuild, why_no_head
-    from upstream_elp.training.states import find_states, load_states
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.experiment.checkpoint import find_states, load_states
+    from upstream_elp.inference.rebuild import rebuild, why_no_head
+    from upstream_elp.upstream.adapter_folder import is_adapter_folder, write_adapter_folder
+    from upstream_elp.upstream.build import adapter_folder_of
 
     if is_adapter_folder(expdir):
         raise ElpError(
@@ -53,7 +53,7 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
 
 def _head(expert: ElpExpert, states: dict[str, Any], where: str) -> TrainedHead:
     from upstream_elp.inference.loading import build_featurizer, build_predictor, head_behind
-    from upstream_elp.training.rebuild import selection
+    from upstream_elp.inference.rebuild import selection
 
     head = head_behind(build_featurizer(expert, selection(states), where=where), states, where)
     build_predictor(head, where=where)  # what could not be loaded again is not written

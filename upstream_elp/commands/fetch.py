@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from upstream_elp.shapes import architecture, backbone_names
-from upstream_elp.sites import HUB_PREFIX
+from upstream_elp.backbones.architecture import architecture, backbone_names
+from upstream_elp.backbones.families import HUB_PREFIX
 
 
 @click.command(epilog=f"Backbones: {', '.join(backbone_names())}")
@@ -16,17 +16,17 @@ def fetch(name: str, refresh: bool) -> None:
 
     NAME is one of S3PRL's, which go to S3PRL's cache, or hf:ORGANISATION/NAME on Hugging Face's hub.
     """
-    import upstream_elp
-    from upstream_elp.errors import ElpError
-    from upstream_elp.fingerprint import fingerprint
+    from upstream_elp.backbones.fingerprint import fingerprint
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.launch.registry import register
 
     if name.startswith(HUB_PREFIX):
-        from upstream_elp.huggingface import HuggingFaceExpert
+        from upstream_elp.backbones.huggingface import HuggingFaceExpert
 
         click.echo(f"{name}: sha256 {fingerprint(HuggingFaceExpert(name, refresh=refresh)).sha256}")
         return
     model = architecture(name)
-    upstream_elp.register()
+    register()
     from s3prl import hub
     from s3prl.util.download import get_dir
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upstream_elp import texts
-from upstream_elp.errors import AudioError, ElpError, counted
-from upstream_elp.files import check_writable
+from upstream_elp.base import texts
+from upstream_elp.base.errors import AudioError, ElpError, counted
+from upstream_elp.base.files import check_writable
 
 if TYPE_CHECKING:
     from upstream_elp.inference import TrainedModel
@@ -83,7 +83,7 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
 @contextlib.contextmanager
 def _levels_told() -> Iterator[None]:
     """Say once, after the answers, which files were far too loud, and not at each of them."""
-    from upstream_elp.levels import LEVELS, LevelWarning, sentence
+    from upstream_elp.audio.levels import LEVELS, LevelWarning, sentence
 
     LEVELS.take()
     with warnings.catch_warnings():
@@ -149,10 +149,10 @@ def _two_by_two(files: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _load(place: str, options: dict[str, Any]) -> TrainedModel:
-    import upstream_elp
+    from upstream_elp import inference
 
     names = ("backbone", "device", "resample", "channels", "precision")
-    return upstream_elp.load(place, **{name: options[name] for name in names})
+    return inference.load(place, **{name: options[name] for name in names})
 
 
 def _answers(
@@ -209,7 +209,7 @@ def _finish(document: dict[str, Any], options: dict[str, Any], *, asked: int) ->
 
 
 def _write(path: Path, text: str) -> None:
-    from upstream_elp.files import whole_file
+    from upstream_elp.base.files import whole_file
 
     try:
         with whole_file(path, encoding="utf-8") as file:

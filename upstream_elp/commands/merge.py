@@ -18,9 +18,9 @@ def merge(trained: str, out: str, backbone: str | None) -> None:
     """
     from pathlib import Path
 
-    from upstream_elp.build import local_path
-    from upstream_elp.errors import ElpError
-    from upstream_elp.merge import write_merged
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.upstream.build import local_path
+    from upstream_elp.upstream.merge import write_merged
 
     expert, location = _load(trained, backbone)
     hugging_face = expert.injection.family.name.startswith("hf_")
@@ -41,11 +41,11 @@ def _load(trained: str, backbone: str | None) -> tuple:
     """The expert, and the place of its plain backbone."""
     import os
 
-    from upstream_elp.build import BACKBONE_VARIABLE, build_upstream
-    from upstream_elp.checkpoint import is_adapter_folder
-    from upstream_elp.errors import ElpError
-    from upstream_elp.training.rebuild import rebuild
-    from upstream_elp.training.states import find_states, load_states
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.experiment.checkpoint import find_states, load_states
+    from upstream_elp.inference.rebuild import rebuild
+    from upstream_elp.upstream.adapter_folder import is_adapter_folder
+    from upstream_elp.upstream.build import BACKBONE_VARIABLE, build_upstream
 
     location = backbone = backbone or os.environ.get(BACKBONE_VARIABLE)
     states = None

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from upstream_elp.mini.shape import FAMILIES, SIZES
+from upstream_elp.mini.sizes import FAMILIES, SIZES
 
 
 @click.command("mini-backbone")
@@ -39,9 +39,9 @@ def mini_backbone(
     S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`, `hf_hubert_custom`, ...). The same options and seed give the
     same file; an OUT that holds something else is left as it is.
     """
-    from upstream_elp import register
+    from upstream_elp.launch.registry import register
     from upstream_elp.mini.backbone import count_parameters, write_backbone
-    from upstream_elp.mini.shape import HUGGING_FACE_FAMILIES, size_options
+    from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, size_options
 
     if family in HUGGING_FACE_FAMILIES:
         register()  # transformers imports torchaudio, which may need mending first

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from upstream_elp.mini.plan import SIZES
+from upstream_elp.mini.utterances import SIZES
 
 
 @click.command("mini-superb")

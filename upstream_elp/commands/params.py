@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from upstream_elp.config import load_config, preset_names
-from upstream_elp.errors import ElpError
-from upstream_elp.shapes import architecture, backbone_names, count_parameters, summary
+from upstream_elp.adapters.config import load_config, preset_names
+from upstream_elp.backbones.architecture import architecture, backbone_names
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.counting import count_parameters, summary
 
 DEFAULT = "wavlm_base_plus"
 
@@ -50,10 +51,10 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
 
 def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
     """The backbone's parameters, each fitting configuration's counts, and why others do not fit."""
-    from upstream_elp import register
-    from upstream_elp.build import load_backbone
-    from upstream_elp.checkpoint import is_adapter_folder
-    from upstream_elp.expert import ElpExpert
+    from upstream_elp.launch.registry import register
+    from upstream_elp.upstream.adapter_folder import is_adapter_folder
+    from upstream_elp.upstream.build import load_backbone
+    from upstream_elp.upstream.expert import ElpExpert
 
     if is_adapter_folder(place):
         raise ElpError(f"-k {place} is a trained adapter folder; give the checkpoint of a backbone")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from upstream_elp.errors import ElpError, counted
-from upstream_elp.prepare import files, fluent, iemocap, librilight, librispeech, voxceleb1
-from upstream_elp.prepare.headers import Options
-from upstream_elp.prepare.report import Report
+from upstream_elp.audio.headers import Options
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.corpora import files, fluent, iemocap, librilight, librispeech, voxceleb1
+from upstream_elp.corpora.listing import Report
 
 Folder = click.Path(file_okay=False, path_type=Path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import yaml
 
-from upstream_elp.config import load_config, preset_names
+from upstream_elp.adapters.config import load_config, preset_names
 
 
 @click.command()

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import click
 
-import upstream_elp
-from upstream_elp.errors import ElpError
-from upstream_elp.mini.plan import SIZES
-from upstream_elp.mini.shape import S3PRL_FAMILIES
-from upstream_elp.quickstart.plan import METHODS, TASKS
+from upstream_elp.base.errors import ElpError
+from upstream_elp.mini.sizes import S3PRL_FAMILIES
+from upstream_elp.mini.utterances import SIZES
+from upstream_elp.quickstart.jobs import METHODS, TASKS
 
 WIDTH = 192
 """Of the random backbone: cheap on a CPU, and a third of it is a multiple of 8."""
@@ -59,12 +58,13 @@ def quickstart(
     Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
     random weights. Running the command again continues where it stopped.
     """
+    from upstream_elp.launch.registry import register
+    from upstream_elp.quickstart.jobs import check_names, check_places, make_jobs
     from upstream_elp.quickstart.launch import run_jobs
-    from upstream_elp.quickstart.plan import check_names, check_places, make_jobs
-    from upstream_elp.quickstart.report import write_report
+    from upstream_elp.quickstart.summary import write_report
 
     check_names(_split(tasks), _split(methods))
-    upstream_elp.register()  # packages that do not import are reported here, once, and not by every run
+    register()  # packages that do not import are reported here, once, and not by every run
     check_places(data, backbone)  # before anything is made
     note = _describe(data, backbone, family, size)
     _make_folder(out)

@@ -20,9 +20,9 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
     One folder: its table is printed. Several: a table per task that compares them, metrics being those of the best
     checkpoint, with the mean over the folds of emotion recognition; as Markdown or CSV.
     """
-    from upstream_elp.errors import counted
-    from upstream_elp.training.compare import compare, to_markdown
-    from upstream_elp.training.report import rewrite, table
+    from upstream_elp.base.errors import counted
+    from upstream_elp.experiment.comparison import compare, to_markdown
+    from upstream_elp.experiment.report import rewrite, table
 
     results = {expdir: rewrite(expdir) for expdir in dict.fromkeys(expdirs)}
     if len(results) == 1 and out is None and form == "markdown":
@@ -45,8 +45,8 @@ def _names(expdirs: list[Path]) -> list[str]:
 
 
 def _write(out: Path, text: str) -> None:
-    from upstream_elp.errors import ElpError
-    from upstream_elp.files import whole_file
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.base.files import whole_file
 
     try:
         with whole_file(out, encoding="utf-8", newline="") as file:

@@ -1,8 +1,8 @@
-"""``elp run``: hand every argument to :func:`upstream_elp.run.run`, untouched by click."""
+"""``elp run``: hand every argument to :func:`upstream_elp.launch.start.run`, untouched by click."""
 
 import click
 
-from upstream_elp import run as runner
+from upstream_elp.launch import start
 
 
 class Untouched(click.Command):
@@ -16,5 +16,5 @@ class Untouched(click.Command):
 @click.command(cls=Untouched, add_help_option=False)
 def run(arguments: tuple[str, ...]) -> None:
     """Train or evaluate with S3PRL's run_downstream flags."""
-    runner.adopt_main()
-    runner.run(arguments)
+    start.adopt_main()
+    start.run(arguments)

@@ -1,24 +1,17 @@
-"""S3PRL as the host: mended for the current stack in memory, and extended by our names."""
+"""S3PRL as the host, repaired for the current stack in memory."""
 
-from upstream_elp import installed
+from upstream_elp.base import installed
 
-__all__ = ["register", "register_worker"]
+__all__ = ["install"]
 
 
-def register() -> None:
-    """Add our names to S3PRL and adapt it to this stack, see :func:`upstream_elp.host.registry.register`.
+def install() -> None:
+    """Make S3PRL run on this stack, in this process, once; see :mod:`upstream_elp.host.compat`.
 
     Raises:
         ElpError: the installed packages do not import, or are not those that this package knows.
     """
     with installed.imported():
-        from upstream_elp.host import registry
+        from upstream_elp.host import compat
 
-        registry.register()
-
-
-def register_worker() -> None:
-    """Prepare a data-loading process, see :func:`upstream_elp.host.registry.register_worker`."""
-    from upstream_elp.host import registry
-
-    registry.register_worker()
+        compat.install()

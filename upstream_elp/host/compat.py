@@ -1,28 +1,32 @@
 """Makes S3PRL 0.4.18 run on today's stack, once per process, with nothing changed on disk."""
 
 import threading
+from collections.abc import Sequence
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.host.places import s3prl_version
-from upstream_elp.host.table import ITEMS
+from upstream_elp.host.table import ITEMS, Item
 
 SUPPORTED = "0.4.18"
 _STATE: dict[str, str] = {}
 _LOCK = threading.Lock()
 
 
-def install() -> None:
+def install(more: Sequence[Item] = ()) -> None:
     """Apply every item that this process needs, once.
+
+    Args:
+        more: items that others add to S3PRL.
 
     Raises:
         ElpError: if the installed S3PRL is not the supported version, or was partly imported before.
     """
     with _LOCK:
-        if _STATE:
-            return
-        check_version()
+        missing = [item for item in (*ITEMS, *more) if item.name not in _STATE]
+        if missing:
+            check_version()
         states = {}
-        for item in ITEMS:
+        for item in missing:
             needed = item.needed()
             if needed:
                 item.apply()
@@ -42,7 +46,7 @@ def check_version() -> str:
     return found
 
 
-def report() -> list[dict[str, str]]:
+def report(more: Sequence[Item] = ()) -> list[dict[str, str]]:
     """One row per item: name, state (applied, not needed, not installed), why, what was found here, until."""
     return [
         {
@@ -52,5 +56,5 @@ def report() -> list[dict[str, str]]:
             "found": item.found(),
             "until": item.until,
         }
-        for item in ITEMS
+        for item in (*ITEMS, *more)
     ]

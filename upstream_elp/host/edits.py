@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType, ModuleType
 from typing import Any
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 
 @dataclass(frozen=True)

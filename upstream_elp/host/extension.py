@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from upstream_elp.errors import ElpError
-from upstream_elp.installed import FAILURES
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.installed import FAILURES
 
 _NAME = "torchaudio._extension"
 _found: list[str] = []

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from upstream_elp.errors import ElpError
-from upstream_elp.structure import unwrapped
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base.errors import ElpError
 
 logger = logging.getLogger(__name__)
 

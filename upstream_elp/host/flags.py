@@ -5,7 +5,7 @@ import difflib
 import functools
 from typing import Any, NoReturn
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 MODES = ("train", "evaluate", "inference")
 

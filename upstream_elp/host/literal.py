@@ -7,8 +7,8 @@ S3PRL looks for checkpoints, and its tasks on VoxCeleb for audio, with :mod:`glo
 import os
 from pathlib import Path
 
-from upstream_elp.folders import list_files
-from upstream_elp.host import experiment
+from upstream_elp.base.folders import list_files
+from upstream_elp.host import checkpoints
 from upstream_elp.host.edits import Edit, edit
 
 _AUDIO = (".aac", ".au", ".flac", ".m4a", ".mp3", ".ogg", ".wav")
@@ -33,7 +33,7 @@ def mend() -> None:
 
 def states(folder: str | os.PathLike) -> list[str]:
     """The ``states-N.ckpt`` of a folder, for S3PRL to choose from, or to delete all but the last."""
-    return [str(path) for path in experiment.states(Path(folder))]
+    return [str(path) for path in checkpoints.states(Path(folder))]
 
 
 def audio_files(root: str | os.PathLike, ext: str = "") -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 _UNFIT = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 _LOCAL = ("_local", "_url", "_custom", "_gdriveid")

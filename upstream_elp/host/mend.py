@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from upstream_elp.errors import ElpError
-from upstream_elp.files import cache_dir, whole_file
-from upstream_elp.folders import list_files
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import cache_dir, whole_file
+from upstream_elp.base.folders import list_files
 from upstream_elp.host.override import override
 
 FEW_FILES = 500

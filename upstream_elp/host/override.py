@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.yaml_files import parse_yaml
 from upstream_elp.host import flags
-from upstream_elp.yaml_files import parse_yaml
 
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
@@ -125,3 +125,10 @@ def _set_config(config: dict, keys: list[str], value: Any) -> None:
         if not isinstance(block, dict):
             raise ElpError(f"-o: {'.'.join(keys[:depth])} is a value in the config, not a block of keys")
     block[keys[-1]] = value
+
+
+def overridden(assignments: str | None) -> set[str]:
+    """The names of the arguments that an ``-o`` string sets."""
+    if not assignments or assignments.lower() == "none":
+        return set()
+    return {".".join(keys[1:]) for keys, _ in parse(assignments) if keys[0] == "args"}

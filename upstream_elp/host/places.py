@@ -5,7 +5,7 @@ import sys
 from collections.abc import Container
 from pathlib import Path
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 OUR_TASKS = "downstream_heads"
 PREFIX = "elp_"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from upstream_elp.decoding import Undecodable, decoding
-from upstream_elp.errors import AudioError
-from upstream_elp.levels import LEVELS
+from upstream_elp.audio.decoding import Undecodable, decoding
+from upstream_elp.audio.levels import LEVELS
+from upstream_elp.base.errors import AudioError
 
 _STORED = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "DOUBLE": "float64"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}

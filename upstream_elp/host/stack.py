@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.host import sound
 from upstream_elp.host.edits import Edit, edit
 
@@ -90,7 +90,7 @@ def lacks_sox_effects() -> bool:
 def replace_sox_effects() -> None:
     import torchaudio
 
-    module = ModuleType("torchaudio.sox_effects", "SoX effects without libsox, see upstream_elp.sox.")
+    module = ModuleType("torchaudio.sox_effects", "SoX effects without libsox, see upstream_elp.audio.sox.")
     module.apply_effects_file = apply_effects_file
     module.apply_effects_tensor = apply_effects_tensor
     module.init_sox_effects = module.shutdown_sox_effects = _nothing
@@ -99,8 +99,8 @@ def replace_sox_effects() -> None:
 
 
 def apply_effects_file(path: Any, effects: list[list[str]], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, int]:
-    """Load a file through SoX effects, see :func:`upstream_elp.sox.apply_effects_file`."""
-    from upstream_elp.sox import apply_effects_file as apply
+    """Load a file through SoX effects, see :func:`upstream_elp.audio.sox.apply_effects_file`."""
+    from upstream_elp.audio.sox import apply_effects_file as apply
 
     return apply(path, effects, *args, **kwargs)
 
@@ -108,8 +108,8 @@ def apply_effects_file(path: Any, effects: list[list[str]], *args: Any, **kwargs
 def apply_effects_tensor(
     tensor: torch.Tensor, sample_rate: int, effects: list[list[str]], *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, int]:
-    """Send samples through SoX effects, see :func:`upstream_elp.sox.apply_effects_tensor`."""
-    from upstream_elp.sox import apply_effects_tensor as apply
+    """Send samples through SoX effects, see :func:`upstream_elp.audio.sox.apply_effects_tensor`."""
+    from upstream_elp.audio.sox import apply_effects_tensor as apply
 
     return apply(tensor, sample_rate, effects, *args, **kwargs)
 

@@ -7,12 +7,12 @@ torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingfac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upstream_elp.host import extension, features, literal, loading, mend, resume, running, stack
+from upstream_elp.host import extension, features, literal, loading, mend, stack
 from upstream_elp.host.edits import Edit, after, edit
 
 _HELPER = "s3prl.utility.helper"
-_RUNNER = "s3prl.downstream.runner"
-_MAIN = "s3prl.run_downstream"
+RUNNER = "s3prl.downstream.runner"
+MAIN = "s3prl.run_downstream"
 _SV = "s3prl.downstream.sv_voxceleb1"
 
 
@@ -37,11 +37,13 @@ class Item:
     found: Callable[[], str] = str
 
 
-def _edit(module: str, *edits: Edit) -> Callable[[], None]:
+def edit_module(module: str, *edits: Edit) -> Callable[[], None]:
+    """What registers edits of a module's source, to be made when it is imported."""
     return lambda: edit(module, *edits)
 
 
-def _after(module: str, hook: Callable) -> Callable[[], None]:
+def after_import(module: str, hook: Callable) -> Callable[[], None]:
+    """What registers a hook that gets a module once it is imported."""
     return lambda: after(module, hook)
 
 
@@ -118,7 +120,7 @@ ITEMS = (
         "overloads of add_ and addcmul_",
         "S3PRL's BertAdam and Lamb put the number before the tensor, which torch deprecates and will remove",
         "s3prl that writes alpha= and value=",
-        _edit(
+        edit_module(
             "s3prl.optimizers",
             Edit("add_(1 - beta1, grad)", "add_(grad, alpha=1 - beta1)", required=False),
             Edit("addcmul_(1 - beta2, grad, grad)", "addcmul_(grad, grad, value=1 - beta2)", required=False),
@@ -134,39 +136,32 @@ ITEMS = (
         "hack_isinstance",
         "replaces builtins.isinstance in the whole process, for torch below 1.8",
         "s3prl without the call",
-        _after(_HELPER, mend.keep_isinstance),
+        after_import(_HELPER, mend.keep_isinstance),
     ),
     Item(
         "-o override",
         "S3PRL evaluates the values as Python, splits at every = and ignores unknown names",
         "s3prl that parses literals",
-        _after(_HELPER, mend.replace_override),
+        after_import(_HELPER, mend.replace_override),
     ),
     Item(
         "unknown -s or -l",
         "the featurizer falls back to hidden_states silently",
         "s3prl that refuses them",
-        _after(_RUNNER, features.check_featurizer),
+        after_import(RUNNER, features.check_featurizer),
     ),
     Item(
         "checkpoints that do not fit",
         "a backbone of another family, or -i with another task's checkpoint, ends in a traceback",
         "s3prl that names the file",
-        _after(_RUNNER, loading.name_checkpoints),
-    ),
-    Item(
-        "the training loop",
-        "resuming restarts the data order and random numbers, signals and NaN lose work, checkpoints may be cut; "
-        "--stock-loop trains with S3PRL's own",
-        "s3prl that keeps its position",
-        _after(_RUNNER, running.use_our_loop),
+        after_import(RUNNER, loading.name_checkpoints),
     ),
     Item(
         "ranks above 0 never finish",
         "they skip the step counter and train on until rank 0 is gone",
         "s3prl that counts their steps",
-        _edit(
-            _RUNNER, Edit("if not is_leader_process():", "if _elp_follows(pbar):", {"_elp_follows": mend.is_follower})
+        edit_module(
+            RUNNER, Edit("if not is_leader_process():", "if _elp_follows(pbar):", {"_elp_follows": mend.is_follower})
         ),
     ),
     Item(
@@ -174,14 +169,14 @@ ITEMS = (
         "device_ids must be None on a CPU and copy the records on a GPU; rank 0 evaluates alone, so buffers must not "
         "be broadcast",
         "s3prl that does so",
-        _after(_RUNNER, mend.wrap_ddp),
+        after_import(RUNNER, mend.wrap_ddp),
     ),
     Item(
         "--device cpu beside a GPU",
         "runner enters torch.cuda.device(args.device) whatever the device is",
         "s3prl that asks for the device's type",
-        _edit(
-            _RUNNER,
+        edit_module(
+            RUNNER,
             Edit(
                 "torch.cuda.device(self.args.device)",
                 "_elp_cuda_scope(self.args.device)",
@@ -194,8 +189,8 @@ ITEMS = (
         "whole checkpoints",
         "runner writes in place, so that a killed job leaves a broken file which -a then picks",
         "s3prl that renames",
-        _edit(
-            _RUNNER,
+        edit_module(
+            RUNNER,
             Edit(
                 "torch.save(all_states, path)",
                 "_elp_save(all_states, path)",
@@ -208,27 +203,12 @@ ITEMS = (
         "torch.cuda.set_device without CUDA",
         "run_downstream selects a GPU for every rank, also on machines without one",
         "s3prl that asks first",
-        _edit(
-            _MAIN,
+        edit_module(
+            MAIN,
             Edit(
                 "torch.cuda.set_device(args.local_rank)",
                 "_elp_set_device(args.local_rank)",
                 {"_elp_set_device": mend.set_device},
-                required=False,
-            ),
-        ),
-    ),
-    Item(
-        "folder of a checkpoint",
-        "run_downstream goes on in the folder that the checkpoint was saved in, by its name: also after it was moved, "
-        "or from another working directory, where it makes it anew",
-        "s3prl that looks where the checkpoint lies",
-        _edit(
-            _MAIN,
-            Edit(
-                "args = update_args(args, ckpt['Args'], preserve_list=cannot_overwrite_args)",
-                "args = _elp_at_home(update_args(args, ckpt['Args'], preserve_list=cannot_overwrite_args), ckpt_pth)",
-                {"_elp_at_home": resume.at_home},
                 required=False,
             ),
         ),
@@ -244,8 +224,8 @@ ITEMS = (
         "time limit between ranks",
         "rank 0 evaluates alone while the others wait, longer than the default 10 minutes of NCCL",
         "s3prl that sets a limit",
-        _edit(
-            _MAIN,
+        edit_module(
+            MAIN,
             Edit(
                 "init_process_group(args.backend)",
                 "init_process_group(args.backend, timeout=_elp_timeout())",
@@ -265,7 +245,7 @@ ITEMS = (
         "sv_voxceleb1 .cuda()",
         "the mask goes to the default GPU, whatever --device says",
         "s3prl that uses the features' device",
-        _edit(
+        edit_module(
             f"{_SV}.expert",
             Edit("attention_mask_pad.cuda()", "attention_mask_pad.to(features_pad.device)", required=False),
         ),
@@ -274,7 +254,7 @@ ITEMS = (
         "sv_voxceleb1 cache of lengths",
         "one file inside the installed package for every corpus; kept per corpus in ELP_CACHE or ~/.cache/s3prl-elp",
         "s3prl that keys the cache",
-        _edit(
+        edit_module(
             f"{_SV}.dataset",
             Edit(
                 "Path(os.path.dirname(__file__)) / '.wav_lengths' / f'{self.root_key[index]}_length.pt'",
@@ -292,7 +272,7 @@ ITEMS = (
         "sv_voxceleb1 processes and sox",
         "always 12 processes, and an unused import that prints 'SoX could not be found!'",
         "s3prl that asks for the cores",
-        _edit(
+        edit_module(
             f"{_SV}.dataset",
             Edit(
                 "Parallel(n_jobs=n_jobs)",

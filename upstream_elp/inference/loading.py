@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.build import build_upstream
-from upstream_elp.checkpoint import adapter_sha256, is_adapter_folder
-from upstream_elp.errors import ElpError, shown
-from upstream_elp.heads import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
+from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.experiment.checkpoint import find_states, load_states
 from upstream_elp.host.features import check_selection
 from upstream_elp.inference.model import TrainedModel
+from upstream_elp.inference.rebuild import predictor_class, rebuild, selection, trained_head, why_no_head
 from upstream_elp.training.precision import Precision
-from upstream_elp.training.rebuild import predictor_class, rebuild, selection, trained_head, why_no_head
-from upstream_elp.training.states import find_states, load_states
+from upstream_elp.upstream.adapter_folder import adapter_sha256, is_adapter_folder
+from upstream_elp.upstream.build import build_upstream
+from upstream_elp.upstream.head_folder import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
 
 
 def load(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.errors import AudioError, ElpError, shown
+from upstream_elp.base.errors import AudioError, ElpError, shown
 from upstream_elp.inference.waves import as_wave
 from upstream_elp.training.precision import Precision
 

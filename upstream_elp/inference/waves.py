@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upstream_elp.errors import AudioError
-from upstream_elp.levels import LEVELS
+from upstream_elp.audio.levels import LEVELS
+from upstream_elp.base.errors import AudioError
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31}
 _WANTED = "give floating-point samples in [-1, 1]"

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from upstream_elp.errors import ElpError
-from upstream_elp.files import sha256_of, sha256_of_rest, whole_file, whole_folder
-from upstream_elp.huggingface import write_hugging_face
+from upstream_elp.backbones.huggingface import write_hugging_face
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of, sha256_of_rest, whole_file, whole_folder
 from upstream_elp.mini.families import build_checkpoint, build_hugging_face
-from upstream_elp.mini.shape import HUGGING_FACE_FAMILIES, NARROW_CONV, BackboneShape, ConvLayers
+from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, NARROW_CONV, BackboneShape, ConvLayers
 
 WEIGHT_FILE = "model.safetensors"
 
@@ -50,7 +50,7 @@ def write_backbone(
 
     Args:
         path: the file to write, for the families `hf_*` the folder; it appears whole or not at all.
-        family: one of :data:`upstream_elp.mini.shape.FAMILIES`.
+        family: one of :data:`upstream_elp.mini.sizes.FAMILIES`.
         layers: number of Transformer layers.
         dim: width of the hidden states.
         ffn: inner width of the feed-forward blocks; 4 x dim by default.

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 _RETRIEVAL_SYNCHRONOUS = (
     2  # espeak_AUDIO_OUTPUT: samples go to a callback, espeak_Synth returns when they are all there

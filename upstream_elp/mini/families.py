@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.mini.shape import HUGGING_FACE_FAMILIES, SAMPLE_RATE, BackboneShape
+from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, SAMPLE_RATE, BackboneShape
 
 REFERENCE_DIM = 768  # width for which fairseq's standard deviation of 0.02 was chosen
 

@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
+from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import cast_splits
 
 NAME = "fluent_speech_commands_dataset"

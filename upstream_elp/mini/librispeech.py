@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upstream_elp.mini.plan import Plan, Seeds, Utterance, make_utterance
+from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import cast_splits
 
 NAME = "LibriSpeech"

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from upstream_elp.errors import ElpError
-from upstream_elp.mini.plan import Utterance
+from upstream_elp.base.errors import ElpError
+from upstream_elp.mini.utterances import Utterance
 
 SHARD_SIZE = 120  # utterances; part of what makes a corpus reproducible, so it never depends on the machine
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
 from upstream_elp.mini.effects import SAMPLE_RATE
 from upstream_elp.mini.espeak import require_loader
-from upstream_elp.mini.plan import SIZES, Plan, Seeds
 from upstream_elp.mini.shards import ShardPool
+from upstream_elp.mini.utterances import SIZES, Plan, Seeds
 from upstream_elp.mini.voices import list_voices
 
 FORMAT = 1  # raise it when the same settings no longer give the same bytes

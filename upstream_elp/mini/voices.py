@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 #: English accents that load by name (`en-gb` does not).
 ACCENTS = (

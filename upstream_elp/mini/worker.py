@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.effects import SAMPLE_RATE, Conditions, draw_channel, record
 from upstream_elp.mini.espeak import Espeak
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.errors import ElpError
-from upstream_elp.files import whole_file
-from upstream_elp.quickstart.plan import TASKS, Job
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import whole_file
+from upstream_elp.quickstart.jobs import TASKS, Job
 
 
 def main(spec: str) -> None:
@@ -30,9 +30,9 @@ def run_job(job: Job) -> dict[str, Any]:
     """Train and evaluate; returns what the report needs."""
     import torch
 
-    from upstream_elp.run import run
-    from upstream_elp.training.states import find_states, load_states
-    from upstream_elp.training.weights import count_states, layer_weights, layers
+    from upstream_elp.experiment.checkpoint import find_states, load_states
+    from upstream_elp.experiment.layer_weights import count_states, layer_weights, layers
+    from upstream_elp.launch.start import run
 
     resumed = any(Path(job.folder).glob("states-*.ckpt"))
     started = time.perf_counter()

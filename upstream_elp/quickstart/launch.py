@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from upstream_elp.files import whole_file
-from upstream_elp.quickstart.plan import Job, finished
+from upstream_elp.base.files import whole_file
+from upstream_elp.quickstart.jobs import Job, finished
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from upstream_elp.pictures import as_written, legend_below, panels, save
-from upstream_elp.quickstart.plan import TASKS
+from upstream_elp.base.pictures import as_written, legend_below, panels, save
+from upstream_elp.quickstart.jobs import TASKS
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:

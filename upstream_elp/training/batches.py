@@ -18,8 +18,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
-from upstream_elp import randomness
-from upstream_elp.errors import ElpError
+from upstream_elp.base import randomness
+from upstream_elp.base.errors import ElpError
 from upstream_elp.training.stop import SIGNALS, held
 
 

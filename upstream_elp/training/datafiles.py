@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from upstream_elp.structure import unwrapped
+from upstream_elp.backbones.structure import unwrapped
 
 
 def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:

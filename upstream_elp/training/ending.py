@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from upstream_elp import installed
-from upstream_elp.structure import unwrapped
-from upstream_elp.training.logs import TRAIN_LOG
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base import installed
+from upstream_elp.experiment.logs import TRAIN_LOG
 
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training
@@ -81,15 +81,15 @@ def device_name(device: torch.device) -> str:
 
 def report(training: Training) -> str:
     """Write the report of a run that has ended into its folder, and return it as a short table."""
+    from upstream_elp.experiment.report import write_report
     from upstream_elp.training.datafiles import task_fingerprint
-    from upstream_elp.training.report import write_report
 
     head = unwrapped(training.runner.downstream.model)
     if hasattr(head, "dataset"):
         head.dataset(training.split)  # built by now, unless there was no step left to make
     upstream = unwrapped(training.runner.upstream.model)
     adapted = hasattr(upstream, "injection")
-    skips = importlib.import_module("downstream_heads.common.skips")
+    skips = importlib.import_module("upstream_elp.audio.skips")
     facts = {
         "command": _asked[-1] if _asked else sys.argv,
         "environment": environment(),
@@ -113,8 +113,8 @@ def report(training: Training) -> str:
 
 def report_again(training: Training) -> str:
     """The table of a run that had ended before; its report is written if a kill has kept it from that."""
-    from upstream_elp.training.facts import RESULTS
-    from upstream_elp.training.report import rewrite, table
+    from upstream_elp.experiment.facts import RESULTS
+    from upstream_elp.experiment.report import rewrite, table
 
     return table(rewrite(training.folder)) if (training.folder / RESULTS).is_file() else report(training)
 

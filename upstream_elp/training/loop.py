@@ -19,14 +19,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from upstream_elp import randomness
-from upstream_elp.errors import ElpError
-from upstream_elp.host.experiment import going_on
-from upstream_elp.structure import unwrapped
-from upstream_elp.training import build, ending, origin, progress, record, rescue, saving, stock_metrics
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base import randomness
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import origin, saving
+from upstream_elp.experiment.existing import going_on
+from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG
+from upstream_elp.training import ending, optimization, progress, record, rescue, stock_metrics
 from upstream_elp.training.batches import Epoch, check_split
-from upstream_elp.training.logs import METRICS_LOG, TRAIN_LOG
-from upstream_elp.training.optim import Trainable
+from upstream_elp.training.optimizers import Trainable
 from upstream_elp.training.position import Position
 from upstream_elp.training.precision import Outcome, Precision
 from upstream_elp.training.stop import Stopped, StopRequest, noted
@@ -128,8 +129,8 @@ class Training:
         self.split = self.block.get("train_dataloader", "train")
         for split in (self.split, *self.block["eval_dataloaders"]):
             check_split(unwrapped(self.runner.downstream.model), split)
-        self.optimizer = build.build_optimizer(self.runner, [Trainable(model) for model in trained])
-        self.scheduler = build.build_schedule(self.runner, self.optimizer)
+        self.optimizer = optimization.build_optimizer(self.runner, [Trainable(model) for model in trained])
+        self.scheduler = optimization.build_schedule(self.runner, self.optimizer)
         self.specaug = self._specaug()
         if self.leads:
             saving.clean_up(self.folder)

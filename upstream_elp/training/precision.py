@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

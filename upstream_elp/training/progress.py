@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorboardX import SummaryWriter
 
-from upstream_elp.structure import unwrapped
+from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.training.record import ranks
 
 if TYPE_CHECKING:

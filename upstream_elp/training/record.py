@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from upstream_elp import files
-from upstream_elp.checkpoint import is_adapter_folder
-from upstream_elp.config import preset_names
-from upstream_elp.host.resume import ADAPTED, REMEMBERED
-from upstream_elp.structure import unwrapped
-from upstream_elp.training import logs, saving
-from upstream_elp.training.build import state_of
-from upstream_elp.training.origin import ENTRY as ORIGIN
+from upstream_elp.adapters.config import preset_names
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base import files
+from upstream_elp.experiment import logs, saving
+from upstream_elp.experiment.moved import ADAPTED, REMEMBERED
+from upstream_elp.experiment.origin import ENTRY as ORIGIN
+from upstream_elp.training.optimization import state_of
+from upstream_elp.upstream.adapter_folder import is_adapter_folder
 
 if TYPE_CHECKING:
     from upstream_elp.training.loop import Training

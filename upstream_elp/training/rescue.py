@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from upstream_elp import randomness
-from upstream_elp.errors import ElpError, sentence_of
-from upstream_elp.host.experiment import going_on
+from upstream_elp.base import randomness
+from upstream_elp.base.errors import ElpError, sentence_of
+from upstream_elp.experiment.existing import going_on
 from upstream_elp.training import record
 from upstream_elp.training.stop import EndedElsewhere, StopRequest
 

@@ -22,8 +22,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from upstream_elp.errors import ElpError, shown
-from upstream_elp.training.optim import group_names
+from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.training.optimizers import group_names
 
 DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.files import append_line
-from upstream_elp.training.logs import METRICS_LOG, finite
+from upstream_elp.base.files import append_line
+from upstream_elp.experiment.logs import METRICS_LOG, finite
 from upstream_elp.training.progress import Writer
 
 

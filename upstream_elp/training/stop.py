@@ -11,7 +11,7 @@ from types import FrameType
 
 import torch
 
-from upstream_elp.errors import ElpError
+from upstream_elp.base.errors import ElpError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What batch systems and people send; SLURM's ``--signal=USR1@60`` comes ahead of the time limit."""

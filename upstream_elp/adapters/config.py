@@ -1,0 +1,254 @@
+"""What to inject: one strict, typed configuration, read from YAML.
+
+A configuration is a preset name (``recipes/adapters/NAME.yaml``) or the path of a YAML file. A file may start from a
+preset with ``base: NAME`` and then states only what differs; ``METHOD: null`` removes a method of the base.
+This module knows neither torch nor S3PRL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from upstream_elp.adapters.options import CONFLICTS
+from upstream_elp.adapters.options.kinds import ONE_SIZE
+from upstream_elp.adapters.registry import method_names, method_options
+from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.base.packaged import recipes_dir
+from upstream_elp.base.yaml_files import read_yaml
+
+DEFAULT_PRESET = "elp"
+Features = Literal["l", "layers", "last"]
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """A whole adapter: which methods, and what of the result the head sees."""
+
+    name: str
+    """Preset name or file stem, for reports."""
+    features: Features
+    """``l``: the L-adapters' outputs; ``layers``: all N+1 hidden states; ``last``: the last one alone."""
+    methods: dict[str, Any] = field(default_factory=dict)
+    """Method name to its dataclass, in the order of :func:`upstream_elp.adapters.registry.method_names`."""
+    backbone_dropout: bool = False
+    """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
+    spec_augment: bool = False
+    """Whether a Hugging Face backbone masks its CNN features while adapters train, as its configuration says."""
+    description: str = ""
+    source: str = ""
+
+    @property
+    def trains_backbone(self) -> bool:
+        """Whether anything inside the upstream is to be trained (S3PRL's ``-f``)."""
+        return bool(self.methods)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain mapping that :func:`parse_config` reads back to an equal configuration."""
+        plain: dict[str, Any] = {
+            "name": self.name,
+            "features": self.features,
+            "backbone_dropout": self.backbone_dropout,
+            "spec_augment": self.spec_augment,
+        }
+        plain.update({key: value for key in ("description", "source") if (value := getattr(self, key))})
+        plain.update({name: dataclasses.asdict(options) for name, options in self.methods.items()})
+        return plain
+
+    def check(self, *, layers: int, dim: int) -> None:
+        """Check layer ranges and sizes against a model of ``layers`` encoder layers of width ``dim``.
+
+        Raises:
+            ElpError: naming the key that does not fit.
+        """
+        for name, options in self.methods.items():
+            options.check(layers, dim, where=name)
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped adapter presets."""
+    return sorted(path.stem for path in (recipes_dir() / "adapters").glob("*.yaml"))
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None) -> AdapterConfig:
+    """Read an adapter configuration.
+
+    Args:
+        source: preset name, path of a YAML file, mapping, or None for the default preset.
+
+    Raises:
+        ElpError: unknown preset, unreadable file, unknown key or invalid value.
+    """
+    if isinstance(source, Mapping):
+        return parse_config(source, where="adapter configuration")
+    path = _find(_named(source))
+    return parse_config(_read(path), where=str(path), name=path.stem)
+
+
+def _named(source: str | Path | None) -> str:
+    """An empty name, as of a shell variable that is not set, is none of ours."""
+    return DEFAULT_PRESET if source is None else str(source)
+
+
+def lineage(source: str | None = None) -> list[str]:
+    """The name of a configuration; for a user's file also that of the preset it starts from.
+
+    Raises:
+        ElpError: as :func:`load_config`.
+    """
+    name = load_config(source).name
+    base = _read(path).get("base") if (path := _find(_named(source))).stem not in preset_names() else None
+    return [name] if base is None else [name, base]
+
+
+def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") -> AdapterConfig:
+    """Build a configuration from a mapping, strictly.
+
+    Args:
+        raw: keys of :class:`AdapterConfig`, one key per method, and optionally ``base``.
+        where: what to call the source in error messages.
+        name: name if the mapping states none.
+
+    Raises:
+        ElpError: unknown key or invalid value.
+    """
+    merged = _merge_base(dict(raw), where, seen=())
+    general = {f.name for f in dataclasses.fields(AdapterConfig)} - {"methods"}
+    _reject_unknown(merged, [*sorted(general), "base", *method_names()], where)
+    if "features" not in merged:
+        raise ElpError(f"{where}: the key 'features' is missing; choose one of l, layers, last")
+    methods = {
+        method: _build(method_options(method), merged[method], f"{where}: {method}")
+        for method in method_names()
+        if merged.get(method) is not None
+    }
+    values = {key: merged[key] for key in general if key in merged}
+    hints = typing.get_type_hints(AdapterConfig)
+    values = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    config = AdapterConfig(**{"name": name, **values, "methods": methods})
+    _check_combination(config, where)
+    return config
+
+
+def _find(source: str) -> Path:
+    preset = recipes_dir() / "adapters" / f"{source}.yaml"
+    if source in preset_names():
+        return preset
+    with contextlib.suppress(OSError):  # of a name that is too long for a file
+        if Path(source).is_file():
+            return Path(source)
+    hint = _did_you_mean(source, preset_names())
+    raise ElpError(f"no adapter preset or file {shown(source)}{hint}; the presets are: {', '.join(preset_names())}")
+
+
+def _did_you_mean(name: Any, valid: list[str]) -> str:
+    close = get_close_matches(name, valid, n=1) if isinstance(name, str) else []
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ElpError(f"{path} must hold a mapping of keys, for example 'base: elp'")
+    return raw
+
+
+def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if base in seen:
+        raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
+    if base not in preset_names():
+        hint = _did_you_mean(base, preset_names())
+        raise ElpError(f"{where}: unknown base {shown(base)}{hint}; the presets are: {', '.join(preset_names())}")
+    merged = _merge_base(_read(recipes_dir() / "adapters" / f"{base}.yaml"), where, (*seen, base))
+    for key in ("description", "source"):
+        merged.pop(key, None)
+    for key, value in raw.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> None:
+    for key in raw:
+        if key not in valid:
+            hint = _did_you_mean(key, valid)
+            raise ElpError(f"{where}: unknown key {shown(key)}{hint}; the valid keys are: {', '.join(valid)}")
+
+
+def _build(cls: type, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {shown(raw)}")
+    hints = typing.get_type_hints(cls)
+    _reject_unknown(raw, [spec.name for spec in dataclasses.fields(cls)], where)
+    for spec in dataclasses.fields(cls):
+        if ONE_SIZE in spec.metadata and isinstance(raw.get(spec.name), dict):
+            raise ElpError(f"{where}.{spec.name} must be one size, not one per layer: {spec.metadata[ONE_SIZE]}")
+    options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
+    if hasattr(options, "validate"):
+        options.validate(where=where)
+    return options
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Check one value against its annotation; integers are accepted where floats are expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
+        return value
+    if origin is list:
+        if not isinstance(value, list) or not value:
+            raise ElpError(f"{where} must be a list that is not empty, got {shown(value)}")
+        items = [_convert(item, arguments[0], where) for item in value]
+        if repeated := [item for item in items if items.count(item) > 1]:
+            raise ElpError(f"{where} names {repeated[0]} twice")
+        return items
+    if origin is dict:
+        return _convert_sizes(value, arguments[1], where)
+    if origin in (typing.Union, types.UnionType):
+        kinds = {option: typing.get_origin(option) or option for option in arguments}
+        fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
+        if not fitting:
+            names = " or ".join("mapping" if kind is dict else kind.__name__ for kind in kinds.values())
+            raise ElpError(f"{where} must be of type {names}, got {shown(value)}")
+        return _convert(value, fitting[0], where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ElpError(f"{where} must be of type {hint.__name__}, got {shown(value)}")
+    return value
+
+
+def _convert_sizes(value: dict[Any, Any], size: Any, where: str) -> dict[str, Any]:
+    """Sizes by layer selection; the selections become texts, so that JSON and YAML can both hold them."""
+    sizes: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise ElpError(f"{where}: a layer selection must be of type str or int, got {shown(key)}")
+        if str(key) in sizes:
+            raise ElpError(f"{where} names {key} twice")
+        sizes[str(key)] = _convert(item, size, f"{where}[{key}]")
+    if not sizes:
+        raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
+    return sizes
+
+
+def _check_combination(config: AdapterConfig, where: str) -> None:
+    methods = config.methods
+    if (config.features == "l") != ("l_adapter" in methods):
+        raise ElpError(
+            f"{where}: 'features: l' and the method l_adapter go together: without the one the other has no effect"
+        )
+    for (first, second), reason in CONFLICTS.items():
+        if first in methods and second in methods:
+            raise ElpError(f"{where}: {first} and {second} cannot be combined: {reason}")

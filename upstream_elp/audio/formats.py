@@ -1,0 +1,65 @@
+"""Audio in formats that the corpora do not have: which there are, and what to do about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from upstream_elp.base.folders import locate
+from upstream_elp.base.problems import Problem
+
+SAMPLE_RATE = 16_000
+OTHERS = (".m4a", ".mp4", ".aac", ".mp3", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".sph", ".webm", ".flac", ".wav")
+
+
+def command(source: str, target: str) -> str:
+    """The command that makes of any audio file what the tasks read."""
+    return f"ffmpeg -i {source} -ar {SAMPLE_RATE} -ac 1 {target}"
+
+
+def format_problem(file: str, *, wanted: str) -> Problem:
+    """What to say of audio in a format that is not read.
+
+    Args:
+        file: the file.
+        wanted: the ending of what is read in its place.
+    """
+    ending = "." + file.rpartition(".")[2]
+    how = command(f"IN{ending}", f"OUT{wanted}")
+    sentence = f"{file} is not read, as it is {ending} and not {wanted}; convert it ({how})."
+    cause = f"{ending} files are there, none of which can be read here; convert them ({how})"
+    return Problem("format", file, sentence, False, cause)
+
+
+def absent_problems(root: Path, absent: Mapping[str, Problem]) -> list[Problem]:
+    """Tell why audio is missing: where the same name in another format is in its place, that is the problem.
+
+    Args:
+        root: the corpus.
+        absent: files that are missing, and the problem that each is. Those in folders that cannot be listed are passed
+            over, as that is a problem of its own.
+    """
+    others = {file: [_stem(file) + ending for ending in OTHERS] for file in absent}
+    closed: dict[str, str] = {}
+    found = locate(root, (name for names in others.values() for name in names), closed=closed)
+    problems = []
+    for file, problem in absent.items():
+        if file.rpartition("/")[0] in closed:
+            continue
+        instead = next((there for name in others[file] if (there := found[name])), None)
+        problems.append(format_problem(instead, wanted=file[len(_stem(file)) :]) if instead else problem)
+    return problems
+
+
+def only_other_formats(files: list[str], others: list[str], *, wanted: str) -> list[Problem]:
+    """The problems of audio in other formats, without originals whose converted file is in the same folder.
+
+    Args:
+        files: audio that is read.
+        others: audio in other formats.
+        wanted: the ending of what is read.
+    """
+    converted = {_stem(file) for file in files}
+    return [format_problem(file, wanted=wanted) for file in others if _stem(file) not in converted]
+
+
+def _stem(file: str) -> str:
+    return file.rpartition(".")[0]

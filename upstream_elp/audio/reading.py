@@ -1,0 +1,154 @@
+"""Reads one audio file into a tensor, and says in one sentence what is wrong with it when that fails.
+
+Decoding is libsndfile's (see :mod:`upstream_elp.audio.decoding`), resampling is soxr's. A frozen backbone needs at
+least one frame of its convolutional front end, hence the smallest length of 400 samples (25 ms at 16 kHz): a shorter
+utterance passes silently inside a batch, with a wrong padding mask, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soxr
+import torch
+
+from upstream_elp.audio.decoding import Decoder, Dtype, Undecodable, decoding
+from upstream_elp.audio.front import STANDARD
+from upstream_elp.audio.levels import LEVELS
+from upstream_elp.base.errors import AudioError, ElpError, counted
+
+SAMPLE_RATE = 16000
+"""Rate in Hz that every backbone of S3PRL expects."""
+MIN_SAMPLES = STANDARD.min_samples
+"""400: receptive field, in samples, of one frame of the wav2vec 2.0 front end that all named backbones share."""
+CHANNEL_RULES = ("error", "mean", "first")
+
+PathLike = str | os.PathLike[str]
+
+
+def load_audio(
+    path: PathLike,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    resample: bool = False,
+    channels: Literal["error", "mean", "first"] = "error",
+    min_samples: int = MIN_SAMPLES,
+) -> torch.Tensor:
+    """Loads one utterance.
+
+    Args:
+        path: audio file (wav, flac or another format of libsndfile).
+        sample_rate: rate in Hz of the result.
+        resample: whether a file of another rate is resampled (soxr, high quality) or refused.
+        channels: what to do with several channels: refuse them, average them, or keep the first.
+        min_samples: smallest length in samples that is accepted, after resampling.
+
+    Returns:
+        float32 tensor in [-1, 1]. Shape: `(samples,)`.
+
+    Raises:
+        ElpError: the file is missing, unreadable, cut off, empty, too short, of another rate, of several channels, or
+            holds samples that are no numbers.
+    """
+    if channels not in CHANNEL_RULES:
+        raise ElpError(f"channels={channels!r} is unknown; choose one of {', '.join(CHANNEL_RULES)}")
+    wav, rate = read_samples(path)
+    mono = _to_mono(wav, channels, path)  # (samples, channels) -> (samples,)
+    if rate != sample_rate:
+        if not resample:
+            raise AudioError(
+                f"{path} has a sample rate of {rate} Hz instead of {sample_rate}; convert the file or allow resampling",
+                path,
+                option="resample",
+            )
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    check_samples(mono, path, min_samples)
+    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
+
+
+def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarray, int]:
+    """Decodes a whole file without any conversion.
+
+    Args:
+        path: audio file.
+        dtype: `float32` or `float64` in [-1, 1], or `int32` with the file's bits in the upper places.
+
+    Returns:
+        The samples, shape `(samples, channels)`, and the rate in Hz.
+
+    Raises:
+        ElpError: the file is missing, cannot be decoded, or ends before its header says.
+    """
+    with _opened(path) as file:
+        wav, rate = file.samples(dtype), file.samplerate
+    LEVELS.note(wav, path)
+    return wav, rate
+
+
+def audio_length(path: PathLike) -> int:
+    """Number of samples per channel that `read_samples` gives: from the header where it can be trusted, else counted.
+
+    Raises:
+        ElpError: the file is missing or is no audio file.
+    """
+    with _opened(path) as file:
+        return file.length()
+
+
+def audio_subtype(path: PathLike) -> str:
+    """How the samples are coded, in libsndfile's words (`PCM_16`, `FLOAT`, …), from the header alone."""
+    with _opened(path) as file:
+        return file.subtype
+
+
+@contextlib.contextmanager
+def _opened(path: PathLike) -> Iterator[Decoder]:
+    if not Path(path).is_file():
+        raise AudioError(f"{path} is not a file; check the corpus root and the list that names this audio file", path)
+    try:
+        with decoding(path) as file:
+            yield file
+    except Undecodable as error:
+        sentence = f"{path} cannot be decoded as audio: {error.with_advice('replace the file')}"
+        raise AudioError(sentence, path) from error
+
+
+def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
+    """`(samples, channels)` -> `(samples,)`."""
+    count = wav.shape[1]
+    if count == 1 or rule == "first":
+        return wav[:, 0]
+    if rule == "mean":
+        return wav.mean(axis=1)
+    sentence = f"{path} has {count} channels instead of 1; convert the file or allow mean or first"
+    raise AudioError(sentence, path, option="channels")
+
+
+def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLES) -> None:
+    """Refuse a wave that is empty, too short, or holds samples that are no numbers.
+
+    Args:
+        wav: shape `(samples,)`.
+        path: what to call it in errors.
+        min_samples: smallest length in samples that is accepted.
+
+    Raises:
+        ElpError: names the wave.
+    """
+    if wav.size == 0:
+        raise AudioError(f"{path} is empty (0 samples); remove the file from the list or replace it", path)
+    if wav.size < min_samples:
+        raise AudioError(
+            f"{path} has only {wav.size} samples, fewer than the {min_samples} that a backbone needs; "
+            "remove the file from the list or replace it",
+            path,
+        )
+    if not np.isfinite(wav).all():
+        bad = int(wav.size - np.isfinite(wav).sum())
+        count = counted(bad, "sample that is", "samples that are")
+        raise AudioError(f"{path} holds {count} NaN or infinite; replace the file", path)

@@ -1,0 +1,207 @@
+"""Backbones in Hugging Face's format, under S3PRL's upstream contract.
+
+S3PRL has ``hf_wav2vec2_custom`` and ``hf_hubert_custom``, but none for WavLM. Their last hidden state is normalised
+with transformers 4 and not with 5, LayerDrop and SpecAugment run in training, gradients are computed through the frozen
+CNN, and without ``preprocessor_config.json`` another model's is fetched silently. This one expert serves all three.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.backbones.huggingface_files import (
+    CONFIG_FILE,
+    MODEL_CLASSES,
+    PREPROCESSOR_FILE,
+    SAMPLE_RATE,
+    hugging_face_family,
+    normalizes_waves,
+    read_json,
+)
+from upstream_elp.base.errors import ElpError, chain, counted, shown
+from upstream_elp.base.foreign import recognised_in
+from upstream_elp.base.safe_load import why_refused
+
+ANCHOR = "feature_extractor.conv_layers.0.conv.weight"
+"""A tensor that every model has; what stands before it in a file is a prefix."""
+VARIANCE_FLOOR = 1e-7
+"""Added to a wave's variance, as Hugging Face's feature extractor does."""
+
+
+class StateTap(nn.Module):
+    """Forward pre-hook that keeps what goes into an encoder layer; a module, so that copies feed the copy's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Tensor | None = None
+
+    def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """The pre-hook."""
+        self.state = args[0]
+
+    def take(self) -> Tensor:
+        """Hand the state over, so that its graph is not kept alive."""
+        state, self.state = self.state, None
+        return state
+
+
+class HuggingFaceExpert(nn.Module):
+    """A wav2vec 2.0, HuBERT or WavLM of Hugging Face: waves in, N+1 hidden states out.
+
+    The last state is what the encoder returns, in pre-norm models after its final norm, whatever the version of
+    transformers makes of ``hidden_states[-1]``. LayerDrop and SpecAugment are off.
+
+    Args:
+        ckpt: folder with ``config.json``, ``preprocessor_config.json`` or ``processor_config.json``, and weights, or a
+            name on Hugging Face's hub.
+        refresh: download again what is cached.
+
+    Raises:
+        ElpError: nothing there, another kind of model, missing files or missing tensors.
+    """
+
+    def __init__(self, ckpt: str | os.PathLike, *, refresh: bool = False) -> None:
+        super().__init__()
+        place = str(ckpt)
+        self.family = hugging_face_family(place, refresh=refresh)
+        self.normalize = normalizes_waves(place, refresh=refresh)
+        self.model = load_model(place, refresh=refresh)
+        self.model.feature_extractor._freeze_parameters()  # else its input asks for gradients in training
+        self.model.config.layerdrop = 0.0
+        self.model.config.apply_spec_augment = False
+        self.taps = nn.ModuleList(StateTap() for _ in self.model.encoder.layers)
+        for layer, tap in zip(self.model.encoder.layers, self.taps, strict=True):
+            layer.register_forward_pre_hook(tap)
+
+    def set_spec_augment(self, on: bool) -> None:
+        """Mask features in the next forward passes as the model's configuration says, whatever the modes are."""
+        self.model.config.apply_spec_augment = on
+        self.model.training = on or self.training
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples per frame."""
+        return prod(self.model.config.conv_stride)
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        """Extract the states.
+
+        Args:
+            wavs: 16 kHz waves, each of shape (samples,).
+
+        Returns:
+            ``hidden_states``: the encoder layers' inputs and the encoder's output, each (batch, frames, dim).
+        """
+        if self.normalize:
+            wavs = [_standardized(wav) for wav in wavs]
+        samples = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+        padded = pad_sequence(wavs, batch_first=True)  # (batch, samples)
+        mask = torch.arange(padded.shape[1], device=padded.device) < samples.unsqueeze(1)
+        output = self.model(padded, attention_mask=mask.long())
+        return {"hidden_states": [*(tap.take() for tap in self.taps), output.last_hidden_state]}
+
+
+def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> None:
+    """Write a model and what prepares its waves into a folder, as :class:`HuggingFaceExpert` reads them."""
+    import transformers
+
+    with _quiet(transformers.utils.logging):
+        model.save_pretrained(folder)
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": normalize,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": SAMPLE_RATE,
+    }
+    (folder / PREPROCESSOR_FILE).write_text(json.dumps(preprocessor, indent=2), encoding="utf-8")
+
+
+def load_model(place: str, *, refresh: bool = False) -> nn.Module:
+    """Load the plain model in float32, without the head or the strided adapter that the file may have.
+
+    The adapter (``add_adapter``) makes one frame of several *after* the encoder, whose states are what S3PRL sees.
+
+    Raises:
+        ElpError: nothing readable there, or weights that lack tensors.
+    """
+    import transformers
+
+    _check_shards(Path(place.removeprefix(HUB_PREFIX)))
+    config = read_json(place, CONFIG_FILE, refresh)
+    load = partial(
+        getattr(transformers, MODEL_CLASSES[config["model_type"]]).from_pretrained,
+        place.removeprefix(HUB_PREFIX),
+        output_loading_info=True,
+        **({"add_adapter": False} if config.get("add_adapter") else {}),
+    )
+    try:
+        with _quiet(transformers.utils.logging):  # what it has to say of missing tensors is said below
+            model, report = load()
+            if prefix := _prefix(report):  # beyond wav2vec2. and the like, which transformers strips itself
+                model, report = load(key_mapping={f"^{re.escape(prefix)}": ""})
+    except Exception as error:  # over a wrong value or file, transformers and torch raise nearly anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        for link in chain(error):  # transformers 4 wraps it
+            if isinstance(link, pickle.UnpicklingError):
+                reason = why_refused(link)
+        reason = recognised_in(place.removeprefix(HUB_PREFIX), ".safetensors", ".bin") or reason
+        raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
+    if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
+        count, other = counted(len(missing), "tensor"), sorted(report["unexpected_keys"])
+        instead = f"; they hold {counted(len(other), 'tensor')} that it has not, such as {other[0]}" if other else ""
+        raise ElpError(f"the weights of {place} lack {count} of the model, such as {missing[0]}{instead}")
+    model.float()
+    for tensor in [*model.parameters(), *model.buffers()]:
+        # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded
+        # by how a weight is aligned, so that a copy of the model would differ from it in the last bit
+        tensor.data = tensor.data.clone()
+    return model
+
+
+def _prefix(report: Mapping[str, Any]) -> str:
+    """What stands before the names of all tensors that the model lacks, such as ``module.``; mostly nothing."""
+    found = [key.removesuffix(ANCHOR) for key in report["unexpected_keys"] if key.endswith(f".{ANCHOR}")]
+    return found[0] if ANCHOR in report["missing_keys"] and len(found) == 1 else ""
+
+
+def _check_shards(folder: Path) -> None:
+    """Refuse an index of weights that names files elsewhere; there is none where ``folder`` is a hub name."""
+    for index in folder.glob("*.index.json"):
+        names = read_json(str(folder), index.name, refresh=False).get("weight_map")
+        for name in names.values() if isinstance(names, dict) else [names]:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ElpError(f"{index} names the file {shown(name)}, which is none of this folder")
+
+
+@contextmanager
+def _quiet(log: Any) -> Iterator[None]:
+    """Switch transformers' messages and progress bars off for a while."""
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _standardized(wav: Tensor) -> Tensor:
+    return (wav - wav.mean()) / (wav.var(unbiased=False) + VARIANCE_FLOOR).sqrt()

@@ -1,0 +1,108 @@
+"""Files that are either absent or complete, and the place for caches."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from upstream_elp.base.errors import ElpError
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iterator[IO]:
+    """Open a temporary file that takes the place of ``path`` in one step, or vanishes if the block fails.
+
+    Args:
+        path: the file; its folder exists.
+        mode: how to open it, ``w`` or ``wb``.
+        **options: such as ``encoding``, for ``open``.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, mode, **options) as file:
+            yield file
+        Path(temporary).chmod(0o666 & ~umask())  # mkstemp makes 0600
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of ``path`` in one step, or vanishes if the block fails.
+
+    Args:
+        path: a folder that does not exist or is empty, in one that exists.
+    """
+    path = Path(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~umask())  # mkdtemp makes 0700
+        for file in temporary.iterdir():
+            file.chmod(0o666 & ~umask())
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def check_writable(path: Path, *, flag: str) -> None:
+    """Refuse before anything is computed what could not be written after it.
+
+    Raises:
+        ElpError: naming the flag, and what is in the way.
+    """
+    if path.is_dir():
+        raise ElpError(f"{flag} {path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ElpError(f"{flag} {path}: cannot be written (there is no folder {path.parent}); make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ElpError(f"{flag} {path}: cannot be written (the folder {path.parent} is not writable)")
+
+
+def append_line(path: Path | str, line: str) -> None:
+    """Append one line with a single write, so that lines of several processes do not mix."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
+    try:
+        os.write(handle, (line.rstrip("\n") + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return sha256_of_rest(file)
+
+
+def sha256_of_rest(file: IO[bytes]) -> str:
+    """sha256 of what an open file holds from where it stands."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def cache_dir() -> Path:
+    """The folder for derived tables: ``$ELP_CACHE``, else ``$XDG_CACHE_HOME/s3prl-elp`` or ``~/.cache/s3prl-elp``."""
+    own = os.environ.get("ELP_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
+
+
+def umask() -> int:
+    """The user's file mode creation mask, which temporary files and folders do not follow."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

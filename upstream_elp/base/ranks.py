@@ -1,0 +1,82 @@
+"""The processes that train together, as torchrun describes them to each: the one place that reads these variables."""
+
+import os
+from dataclasses import dataclass
+
+from upstream_elp.base.errors import ElpError, counted
+
+HIGHEST_PORT = 65535
+_OTHERWISE = "start with `torchrun --nproc_per_node N -m upstream_elp.run`, which sets all of these variables"
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    """Its number; 0 evaluates, saves and prints."""
+    world: int = 1
+    """How many there are."""
+    local: int | None = None
+    """Its number on this machine; None where it trains by itself."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process evaluates, saves and prints."""
+        return self.rank == 0
+
+
+def ranks(local: int | None = None) -> Ranks:
+    """Read ``WORLD_SIZE``, ``RANK``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``.
+
+    Args:
+        local: what ``--local_rank`` says, for which a process group is made whatever the variables say.
+
+    Raises:
+        ElpError: one of them is missing, no number or too large; without it torch would end in a traceback, or wait for
+            a partner that never comes.
+    """
+    world, rank = _number("WORLD_SIZE", least=1), _number("RANK")
+    if world is None and rank is None and local is None:
+        return Ranks()
+    if world == 1 and rank is None and local is None:
+        return Ranks()
+    if world is None or rank is None:
+        raise _missing("WORLD_SIZE" if world is None else "RANK", local)
+    if rank >= world:
+        raise ElpError(
+            f"RANK is {rank}, but WORLD_SIZE is {world}: the ranks of {counted(world, 'process', 'processes')} count "
+            f"from 0; {_OTHERWISE}"
+        )
+    if world == 1 and local is None:
+        return Ranks()
+    here = _number("LOCAL_RANK") if local is None else local
+    port = _number("MASTER_PORT", least=1, most=HIGHEST_PORT)
+    for name, value in (("LOCAL_RANK", here), ("MASTER_ADDR", _variable("MASTER_ADDR")), ("MASTER_PORT", port)):
+        if value is None:
+            raise _missing(name, local)
+    return Ranks(rank, world, here)
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name, "").strip() or None
+
+
+def _number(name: str, *, least: int = 0, most: int | None = None) -> int | None:
+    text = _variable(name)
+    if text is None:
+        return None
+    value = int(text) if text.isascii() and text.isdigit() else -1
+    if value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ElpError(f"{name} is {text!r}, but must be a whole number {limits}; {_OTHERWISE}")
+    return value
+
+
+def _missing(name: str, local: int | None) -> ElpError:
+    known = {other: _variable(other) for other in ("WORLD_SIZE", "RANK")}
+    found = [f"{other} is {value}" for other, value in known.items() if value is not None]
+    found += [] if local is None else [f"--local_rank is {local}"]
+    single = " or ".join([*(other for other, value in known.items() if value is not None)])
+    alone = f"; for a single process, unset {single}" if single else "; for a single process, leave --local_rank out"
+    return ElpError(f"{' and '.join(found)}, but {name} is not set; {_OTHERWISE}{alone}")

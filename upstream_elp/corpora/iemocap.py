@@ -1,0 +1,235 @@
+"""IEMOCAP: labels of four emotions and the metadata of the five folds (leave one session out)."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upstream_elp.audio.formats import absent_problems
+from upstream_elp.audio.headers import Options
+from upstream_elp.base import texts
+from upstream_elp.base.folders import Tree, look
+from upstream_elp.base.problems import AUDIO, Problem
+from upstream_elp.corpora import checks, files
+from upstream_elp.corpora.librispeech import stem
+from upstream_elp.corpora.listing import Report, summarise
+
+SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
+# the four classes with stock S3PRL's indices; excited counts as happy (downstream/emotion/IEMOCAP_preprocess.py:43-53)
+CLASSES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
+MERGED = {"exc": "hap"}
+# the other labels of the corpus; they are known, and not used
+OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
+# kinds of problems of an incomplete copy, which a task can be set to pass over
+PARTLY = ("missing-label", "missing-audio")
+# test utterances of SUPERB's folds 1 to 5, 5,531 in all
+OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A labelled utterance: path below the corpus, class, and the dialog's tag that stock S3PRL calls speaker."""
+
+    path: str
+    label: str
+    speaker: str
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return stem(self.path)
+
+
+@dataclass
+class Session:
+    """What lies below one session's folder.
+
+    Attributes:
+        rows: the utterances of the four classes that have audio, sorted by path.
+        absent: those without, at the place where it should be.
+        problems: what is wrong.
+        remarks: what is worth knowing.
+    """
+
+    rows: list[Utterance] = field(default_factory=list)
+    absent: list[Utterance] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def speaker_of(utterance: str) -> str:
+    """Return who speaks: the session and the last part's letter (``Ses01F_impro01_M000`` is ``Ses01M``).
+
+    The letter after the session number only says who wore the markers; stock metadata takes it for the speaker.
+    """
+    return utterance[:5] + utterance.rsplit("_", 1)[-1][:1]
+
+
+def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:
+    """Read an ``EmoEvaluation/<dialog>.txt``: lines of ``[start - end]``, utterance, label, ``[...]`` between tabs.
+
+    Returns:
+        (utterance, label) of each such line, the lines in brackets that are not of this form, and what is wrong with
+        the file's coding, empty where nothing is; the evaluators' remarks may be of any coding.
+    """
+    labels, bad = [], []
+    content, fault = texts.read(path)
+    lines = [line for line in texts.lines(content) if line.startswith("[")]
+    for line in lines:
+        fields = [part.strip() for part in line.split("\t") if part.strip()]
+        if len(fields) >= 3:
+            labels.append((fields[1], fields[2]))
+        else:
+            bad.append(line)
+    elsewhere = "\ufffd" in content and not any("\ufffd" in line for line in lines)
+    return labels, bad, "" if elsewhere else fault
+
+
+def read_session(root: Path, session: str) -> Session:
+    """Read a session's audio and labels: the one reader of this corpus, for every command and task.
+
+    Args:
+        root: the corpus.
+        session: ``Session1`` to ``Session5``.
+    """
+    found, top = Session(), root / session
+    audio = look(top / "sentences" / "wav", root=root, suffix=".wav")
+    evaluations = look(top / "dialog" / "EmoEvaluation", root=root, suffix=".txt")
+    closed = {**audio.closed, **evaluations.closed}
+    found.problems += checks.closed_problems(closed) + checks.duplicate_problems(audio.files)
+    found.remarks += checks.again_remarks([*audio.again, *evaluations.again])
+    wavs = {stem(file): file for file in reversed(audio.files)}
+    depth = f"{session}/dialog/EmoEvaluation/".count("/")
+    tables = [file for file in evaluations.files if file.count("/") == depth]  # what lies deeper is of another form
+    labels = _read_tables(found, root, tables)
+    for name, (label, _) in labels.items():
+        if label not in CLASSES:
+            continue
+        place = f"{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
+        row = Utterance(wavs.get(name, place), label, name.split("_")[0])
+        (found.rows if name in wavs else found.absent).append(row)
+    absent = _absent(root, found.absent, labels)
+    # where nothing is there, one sentence says so, not one for every utterance
+    others = [problem for problem in absent if problem.kind == "format"]
+    found.problems += absent if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
+    if tables:
+        found.problems += [_unlabelled(wavs[name], session) for name in sorted(wavs.keys() - labels.keys())]
+    else:
+        found.problems += _empty(f"{session}/dialog/EmoEvaluation", evaluations, ".txt")
+    found.rows.sort(key=lambda row: row.path)
+    return found
+
+
+def _empty(folder: str, tree: Tree, ending: str) -> list[Problem]:
+    if tree.closed:
+        return []
+    return [Problem("layout", folder, f"{folder} is missing or holds no {ending} file.", False)]
+
+
+def _read_tables(found: Session, root: Path, tables: list[str]) -> dict[str, tuple[str, str]]:
+    """The label of every utterance, merged into the four classes, and the table that gives it; problems are noted."""
+    seen: dict[str, tuple[str, str]] = {}
+    for where in tables:
+        labels, bad, fault = read_labels(root / where)
+        if fault:
+            found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
+        for line in bad:
+            sentence = f"{where} has a line without utterance and label: {line[:60]!r}."
+            found.problems.append(Problem("label-line", where, sentence, False, "lines lack utterance and label"))
+        for name, word in labels:
+            label = MERGED.get(word, word)
+            if label not in CLASSES and label not in OTHERS:
+                every = ", ".join(sorted({*CLASSES, *MERGED, *OTHERS}))
+                sentence = f"{where} gives {name} the unknown label {word!r}; known are {every}."
+                found.problems.append(Problem("label", where, sentence, False, f"labels are not known: {every} are"))
+            elif name in seen:
+                sentence = f"{where} labels {name}, which {seen[name][1]} labels already."
+                found.problems.append(Problem("duplicate", where, sentence, False, "utterances are labelled twice"))
+            seen.setdefault(name, (label, where))
+    return seen
+
+
+def _absent(root: Path, rows: list[Utterance], labels: dict[str, tuple[str, str]]) -> list[Problem]:
+    absent = {}
+    for row in rows:
+        where = labels[row.name][1]
+        sentence = f"{where} labels {row.name}, but its session lacks {row.name}.wav."
+        cause = "labelled utterances have no .wav file; unpack the corpus again"
+        absent[row.path] = Problem("missing-audio", where, sentence, False, cause)
+    return absent_problems(root, absent)
+
+
+def _unlabelled(file: str, session: str) -> Problem:
+    sentence = f"{file} has no label in {session}/dialog/EmoEvaluation."
+    return Problem("missing-label", file, sentence, cause=f"{AUDIO} have no label")
+
+
+def fold_metadata(utterances: dict[str, list[Utterance]], *, test: str) -> tuple[dict, dict]:
+    """Return the training and test metadata of the fold that tests on one session, in stock S3PRL's form.
+
+    Args:
+        utterances: the utterances of each session.
+        test: the session left out of training.
+    """
+    train = [item for session, items in utterances.items() if session != test for item in items]
+    return _metadata(train), _metadata(utterances[test])
+
+
+def _metadata(items: list[Utterance]) -> dict:
+    rows = [{"path": item.path, "label": item.label, "speaker": item.speaker} for item in items]
+    return {"labels": CLASSES, "meta_data": sorted(rows, key=lambda row: row["path"])}
+
+
+def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
+    """Check IEMOCAP and write ``meta_data/Session<n>/{train,test}_meta_data.json`` for the five folds.
+
+    Args:
+        root: folder that holds ``Session1`` to ``Session5``.
+        out: folder for the metadata.
+        options: how to read.
+
+    Raises:
+        ElpError: where ``root`` is not IEMOCAP.
+    """
+    options = options or Options()
+    files.check_root(root, holds=SESSIONS, unpacked="IEMOCAP")
+    report = Report("iemocap", root, files.open_out(out))
+    sessions = {session: read_session(root, session) for session in SESSIONS}
+    report.problems += [problem for found in sessions.values() for problem in found.problems]
+    report.warnings += [remark for found in sessions.values() for remark in found.remarks]
+    utterances = {session: found.rows for session, found in sessions.items()}
+    every = [item.path for items in utterances.values() for item in items]
+    headers = report.read(every, options)
+    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
+    broken = report.left_out(skip_broken=options.skip_broken)
+    kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
+    for session, items in kept.items():
+        paths = [item.path for item in items]
+        report.splits.append(summarise(session, paths, headers, (speaker_of(stem(path)) for path in paths)))
+        counts = Counter(item.label for item in items)
+        report.details.setdefault("classes", {})[session] = {label: counts[label] for label in CLASSES}
+    counts = [(f"utterances of {session}", len(items), OFFICIAL[session]) for session, items in kept.items()]
+    report.warnings += checks.count_warnings(counts)
+    report.problems += _class_problems(kept)
+    if not report.blocked(skip_broken=options.skip_broken):
+        _write(report, kept)
+    return report
+
+
+def _class_problems(utterances: dict[str, list[Utterance]]) -> list[Problem]:
+    """Report folds whose training part lacks a class: it could never be predicted."""
+    problems = []
+    for fold, session in enumerate(SESSIONS, start=1):
+        train = {item.label for other, items in utterances.items() if other != session for item in items}
+        lacking = [label for label in CLASSES if label not in train]
+        if lacking:
+            sentence = f"{session}: the training part of fold {fold} has no utterance labelled {', '.join(lacking)}."
+            problems.append(Problem("classes", session, sentence, False))
+    return problems
+
+
+def _write(report: Report, utterances: dict[str, list[Utterance]]) -> None:
+    for session in SESSIONS:
+        train, test = fold_metadata(utterances, test=session)
+        folder = report.out / "meta_data" / session
+        report.tables.append(files.write_json(folder / "train_meta_data.json", train))
+        report.tables.append(files.write_json(folder / "test_meta_data.json", test))

@@ -1,0 +1,100 @@
+"""Libri-light's labelled sets (10 minutes, 1 hour, 10 hours): layout, transcripts and length tables.
+
+The archive ``librispeech_finetuning.tgz`` holds six folds of ten minutes, ``1h/0`` to ``1h/5``, and ``9h``; each has
+``clean`` and ``other`` with LibriSpeech's chapters (Kahn et al. 2020, arXiv 1912.07875).
+``1h`` is the six folds, ``10h`` is all of it.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from upstream_elp.audio.headers import Options
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.problems import Problem
+from upstream_elp.corpora import checks, files
+from upstream_elp.corpora.librispeech import Chapters, scan_chapters, speaker_of, write_tables
+from upstream_elp.corpora.listing import Report, summarise
+
+ARCHIVE = "librispeech_finetuning"
+FOLDS = tuple(f"1h/{fold}" for fold in range(6))
+SUBSETS: dict[str, tuple[str, ...]] = {
+    **{f"10min-{fold[-1]}": (fold,) for fold in FOLDS},
+    "1h": FOLDS,
+    "10h": (*FOLDS, "9h"),
+}
+KINDS = ("clean", "other")
+# list of the 10 h set in the L-E adapters' published code (2,763 utterances of 24 speakers, 9.75 h)
+OFFICIAL_10H = {"files": 2763, "speakers": 24}
+
+
+def pick_subsets(wanted: Iterable[str]) -> list[str]:
+    """Return the subsets to prepare, all of them where none is named.
+
+    Raises:
+        ElpError: for a name that is not a subset.
+    """
+    wanted = list(dict.fromkeys(wanted))
+    unknown = [name for name in wanted if name not in SUBSETS]
+    if unknown:
+        raise ElpError(f"unknown Libri-light subset {', '.join(unknown)}; the subsets are: {', '.join(SUBSETS)}")
+    return wanted or list(SUBSETS)
+
+
+def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Options | None = None) -> Report:
+    """Check the labelled sets of Libri-light and write ``len_for_bucket/<subset>.csv``.
+
+    Args:
+        root: folder that holds ``librispeech_finetuning``, or that folder itself; the tables' paths are relative to it.
+        out: folder for the tables.
+        splits: subsets out of ``10min-0`` .. ``10min-5``, ``1h``, ``10h``; empty for all.
+        options: how to read.
+
+    Raises:
+        ElpError: where ``root`` is not that archive or a subset is unknown.
+    """
+    options = options or Options()
+    subsets = pick_subsets(splits)
+    files.check_root(root, holds=(ARCHIVE, "1h", "9h"), unpacked="LibriSpeech")
+    top = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
+    report = Report("librilight", root, files.open_out(out))
+    parts = list(dict.fromkeys(part for subset in subsets for part in SUBSETS[subset]))
+    found = {part: _scan_part(report, top, part, subsets) for part in parts}
+    every = [file for part in found.values() for file in part.files]
+    silent = sum(len(part.silent) for part in found.values())
+    if silent:
+        # a chapter may be shared out over folds, so this says nothing about the archive
+        what = counted(silent, "transcript has", "transcripts have")
+        report.warnings.append(f"{what} no audio in the same fold and will not be used.")
+    report.warnings += [remark for part in found.values() for remark in part.remarks]
+    headers = report.read(every, options)
+    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
+    report.problems += checks.duplicate_problems(every)
+    broken = report.left_out(skip_broken=options.skip_broken)
+    kept = {part: [file for file in chapters.files if file not in broken] for part, chapters in found.items()}
+    tables = {subset: [file for part in SUBSETS[subset] for file in kept[part]] for subset in subsets}
+    for subset, members in tables.items():
+        report.splits.append(summarise(subset, members, headers, map(speaker_of, members)))
+    figures = {split.name: split for split in report.splits}
+    if "10h" in figures:
+        counts = [(f"{what} of 10h", getattr(figures["10h"], what), count) for what, count in OFFICIAL_10H.items()]
+        report.warnings += checks.count_warnings(counts)
+    write_tables(report, tables, headers, options=options)
+    return report
+
+
+def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chapters:
+    """Scan one fold or ``9h``; ``clean`` and ``other`` come together."""
+    both = Chapters()
+    for kind in KINDS:
+        folder = top / part / kind
+        name = files.relative(folder, report.root)
+        found = scan_chapters(report.root, folder)
+        if not (found.files or found.closed or found.silent):
+            users = ", ".join(subset for subset in subsets if part in SUBSETS[subset])
+            sentence = f"{name} is missing or holds no .flac file, but {users} needs it; unpack the archive again."
+            report.problems.append(Problem("layout", name, sentence, False))
+        both.files += found.files
+        both.remarks += found.remarks
+        report.problems += found.problems
+        both.silent += found.silent
+    return both

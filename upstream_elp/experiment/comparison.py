@@ -1,0 +1,101 @@
+"""One table over several experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from upstream_elp.experiment.logs import metric_of
+
+WHOLE = ("seed", "best step", "trained parameters")
+"""Columns of whole numbers."""
+LAST = ("trained parameters", "seconds", "peak memory (GiB)")
+"""Columns behind the metrics."""
+SHARED = ("task", "upstream", "adapter", "seed")
+"""What the folds of one experiment have in common."""
+
+
+def compare(experiments: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per experiment; what only some of them have is empty in the others.
+
+    Args:
+        experiments: name -> content of its ``results.json``; of several evaluations of a split, the latest of a best
+            checkpoint is shown, if there is one.
+    """
+    rows = [{"experiment": name, **_row(results)} for name, results in experiments.items()]
+    frame = pd.DataFrame(_with_means(rows))
+    whole = [column for column in WHOLE if column in frame]
+    frame[whole] = frame[whole].astype("Int64")
+    return frame[[*_first(frame.columns), *(column for column in frame.columns if column not in _first(frame.columns))]]
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """For reading: a table per task with its own columns, thousands separated, ``-`` for what is not known."""
+    tables = []
+    for _, part in frame.groupby("task", sort=False, dropna=False):
+        known = part.dropna(axis="columns", how="all")
+        shown = known.apply(lambda column: column.map(lambda value: _cell(value, str(column.name))))
+        tables.append(shown.to_markdown(index=False, disable_numparse=True))
+    return "\n\n".join(tables)
+
+
+def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and the mean over the folds of what differs in nothing else: the task's score."""
+    folds: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row.get("fold"):
+            folds.setdefault(tuple(row[key] for key in SHARED), []).append(row)
+    means = []
+    for values, group in folds.items():
+        count = len({row["fold"] for row in group})
+        if count < 2 or count < len(group):
+            continue
+        metrics = [key for key in group[0] if key.endswith("(%)") and all(row.get(key) is not None for row in group)]
+        mean = {key: sum(row[key] for row in group) / count for key in metrics}
+        means.append({"experiment": f"mean of {count} folds", **dict(zip(SHARED, values, strict=True)), **mean})
+    return [*rows, *means]
+
+
+def _row(results: Mapping[str, Any]) -> dict[str, Any]:
+    args, parts = results.get("args") or {}, results.get("parameters") or {}
+    row: dict[str, Any] = {
+        "task": args.get("downstream"),
+        "upstream": args.get("upstream"),
+        "adapter": (results.get("adapter") or {}).get("name"),
+        "fold": next((facts["fold"] for facts in results["splits"].values() if "fold" in facts), None),
+        "seed": results.get("seed"),
+        "best step": results["best_checkpoint_step"],
+    }
+    for split, values in results["metrics"].items():
+        if split != "train":
+            row |= {
+                _column(split, name): point["at_best_checkpoint"] for name, point in values.items() if name != "loss"
+            }
+    for line in sorted(results["tests"], key=lambda line: str(line.get("checkpoint")).endswith("-best.ckpt")):
+        row |= {_column(line["split"], name): value for name, value in line["metrics"].items() if name != "loss"}
+    row["trained parameters"] = sum(count for name, count in parts.items() if name != "frozen") if parts else None
+    row["seconds"] = results.get("seconds")
+    row["peak memory (GiB)"] = None if (peak := results.get("peak_memory_bytes")) is None else peak / 2**30
+    return row
+
+
+def _column(split: str, name: str) -> str:
+    unit = metric_of(name).unit
+    return f"{split} {metric_of(name).title}" + (f" ({unit})" if unit else "")
+
+
+def _first(columns: Sequence[str]) -> list[str]:
+    """Names first, then metrics, sizes and times last."""
+    return [column for column in columns if column not in LAST]
+
+
+def _cell(value: Any, column: str) -> str:
+    if pd.isna(value):
+        return "-"
+    if column in WHOLE:
+        return str(value) if column == "seed" else f"{value:,}"
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.2f}" if column.endswith("(%)") or column in LAST else f"{value:.4g}"  # minDCF, others' fractions

@@ -1,0 +1,207 @@
+"""The experiment folder: what S3PRL saved in it, and whether a run may use it."""
+
+import shlex
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+
+from upstream_elp.base import texts
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.safe_load import load_safely
+from upstream_elp.host import flags
+from upstream_elp.host.checkpoints import states
+
+_ENTRIES = ("Upstream", "Featurizer", "Downstream")
+_SAME = (
+    "upstream",
+    "downstream",
+    "downstream_variant",
+    "upstream_ckpt",
+    "upstream_model_config",
+    "upstream_trainable",
+    "upstream_feature_selection",
+    "upstream_layer_selection",
+    "seed",
+)
+
+
+def saved(path: Path) -> tuple[Namespace, dict, int]:
+    """The flags, the config and the number of ranks in a checkpoint; its tensors stay on disk.
+
+    Raises:
+        ElpError: if it is no checkpoint of S3PRL's runner.
+    """
+    content = load_safely(path, mmap=True, hint=_instead(path))
+    args, config = (content.get("Args"), content.get("Config")) if isinstance(content, dict) else (None, None)
+    names = [getattr(args, name, None) for name in ("upstream", "downstream")]
+    if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
+        raise ElpError(f"{path} is no checkpoint of run_downstream: its Args or Config are missing or incomplete")
+    defaults = vars(flags.s3prl().parse_args(["-m", "train"]))  # S3PRL too fills in the flags that Args lacks
+    return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
+
+
+def _instead(path: Path) -> str:
+    """What to do about a checkpoint that cannot be read."""
+    kept = states(path.parent)
+    if path not in kept:
+        return "give a states-*.ckpt"
+    earlier = kept[: kept.index(path)]
+    return f"remove it, and -a goes on from {earlier[-1].name}" if earlier else "none is earlier, so start again"
+
+
+def to_go_on(flag: str, path: Path, args: Namespace, *, stock_loop: bool) -> None:
+    """Refuse a checkpoint from which training cannot go on, or whose folder holds later ones.
+
+    Those would be taken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the earliest.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        path: the checkpoint.
+        args: its flags, overrides applied.
+        stock_loop: whether S3PRL's own loop is to train, which gives its optimizer other groups.
+
+    Raises:
+        ElpError: naming the checkpoint or the later ones.
+    """
+    content = load_safely(path, mmap=True)
+    if "Optimizer" not in content:
+        raise ElpError(
+            f"{flag}: {path} holds no optimizer, so training cannot go on from it; give a states-*.ckpt, or start a "
+            "new experiment from its weights with -i"
+        )
+    ours = "Position" in content
+    if ours and stock_loop:
+        raise ElpError(f"{flag}: {path} was not trained with --stock-loop; leave it out")
+    if not ours and not stock_loop and args.upstream.startswith("elp_") and "Upstream" in content:
+        raise ElpError(f"{flag}: {path} was trained by S3PRL's own loop; go on with --stock-loop")
+    folder, step = Path(args.expdir), content.get("Step", 0)
+    later = [file.name for file in states(folder) if int(file.stem.split("-")[-1]) > step]
+    if later:
+        raise ElpError(
+            f"{flag}: {path} is of step {step}, but {folder} holds later checkpoints ({', '.join(later[:3])}), which "
+            "would be mixed with those of this run; remove them, or go on in another folder with -o args.expdir=DIR"
+        )
+
+
+def loadable(flag: str, path: Path) -> None:
+    """Refuse a checkpoint without weights, of which S3PRL would load nothing without a word.
+
+    Raises:
+        ElpError: if it is no checkpoint of S3PRL's runner.
+    """
+    content = load_safely(path, mmap=True, hint=f"give a states-*.ckpt with {flag}")
+    if not isinstance(content, dict) or not any(isinstance(content.get(entry), dict) for entry in _ENTRIES):
+        raise ElpError(f"{flag} {path}: no checkpoint of run_downstream; it would hold {', '.join(_ENTRIES)}")
+
+
+def starter(ranks: int) -> str:
+    """How a run of so many processes is started."""
+    return f"torchrun --nproc_per_node {ranks} -m upstream_elp.run" if ranks > 1 else "elp run"
+
+
+def going_on(folder: Path, ranks: int) -> str:
+    """The command that goes on with an experiment, for a shell."""
+    place = shlex.quote(str(folder))
+    return f"`{starter(ranks)} -m train -a {f'--expdir={place}' if str(folder).startswith('-') else f'-p {place}'}`"
+
+
+def same_ranks(flag: str, path: Path, had: int, now: int) -> None:
+    """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
+
+    Args:
+        flag: ``-a`` or ``-e``, for messages.
+        path: the checkpoint.
+        had: the number of ranks that trained it.
+        now: that of this run.
+
+    Raises:
+        ElpError: naming both numbers.
+    """
+    if now != had:
+        start = starter(had) + ("" if had > 1 else ", without torchrun")
+        trained = counted(had, "process", "processes")
+        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {now}; go on with {start}")
+
+
+def experiment_folder(args: Namespace) -> Path:
+    """The experiment folder, made if needed.
+
+    Raises:
+        ElpError: if it is not named or not writable.
+    """
+    if args.expdir is None and args.expname is None:
+        raise ElpError("the experiment folder is missing; give -p DIR, or -n NAME for result/downstream/NAME")
+    path = Path(args.expdir or f"result/downstream/{args.expname}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ElpError(
+            f"-p {path}: not a writable folder ({error.strerror}); give another one (beside a checkpoint with -o "
+            "args.expdir=DIR)"
+        ) from error
+    return path
+
+
+def other_experiment(path: Path, args: Namespace, content: dict) -> str | None:
+    """Refuse to train into a folder that holds results, unless ``-a`` is given and they are of this experiment.
+
+    Args:
+        path: the experiment folder.
+        args: the flags of this run, overrides applied.
+        content: the config of this run, overrides applied.
+
+    Returns:
+        None for a folder without results, otherwise a note: with ``-a`` and no ``states-N.ckpt`` to go on from, the
+        same experiment starts over.
+
+    Raises:
+        ElpError: if it holds results that this run would overwrite or add to.
+    """
+    results = sorted(file.name for pattern in ("*.ckpt", "metrics.jsonl") for file in path.glob(pattern))
+    if not results:
+        return None
+    old_args, old_config = _latest(path, "args") or {}, _latest(path, "config")
+    differ = [key for key in _SAME if old_args and plain(old_args.get(key)) != plain(getattr(args, key, None))]
+    if old_config is not None:
+        differ += [f"config.{key}" for key in differences(old_config, content)]
+    if differ:
+        raise ElpError(
+            f"-p {path} already holds another experiment (-u {old_args.get('upstream')} "
+            f"-d {old_args.get('downstream')}; different here: {', '.join(differ[:5])}); use another folder with -p, "
+            "or -a alone to go on with that one"
+        )
+    if not args.auto_resume:
+        raise ElpError(
+            f"-p {path} already holds results ({', '.join(results[:3])}), which this run would overwrite or mix with "
+            "its own; give -a to continue, or another folder with -p"
+        )
+    return f"{path} holds no states-N.ckpt to go on from; this experiment starts over"
+
+
+def _latest(path: Path, stem: str) -> dict | None:
+    files = sorted(path.glob(f"{stem}_????-??-??-??-??-??.yaml"))
+    for file in reversed(files):
+        try:
+            content = yaml.safe_load(texts.read(file)[0])
+        except yaml.YAMLError:
+            continue
+        if isinstance(content, dict) and content.get("mode", "train") == "train":
+            return content
+    return None
+
+
+def plain(value: object) -> object:
+    """A path in one spelling, anything else as it is."""
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).exists() else value
+
+
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
+    """The dotted keys under which two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new}, key=str)
+        return [path for key in keys for path in differences(old.get(key), new.get(key), f"{prefix}.{key}")]
+    return [] if old == new else [prefix.lstrip(".")]

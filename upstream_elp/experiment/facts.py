@@ -1,0 +1,93 @@
+"""What a run knows of itself beside its folder, and where it is found again later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from upstream_elp.adapters.config import load_config
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.layer_weights import count_components
+from upstream_elp.experiment.origin import ENTRY
+from upstream_elp.host.checkpoints import states
+from upstream_elp.upstream.adapter_folder import CONFIG_FILE, read_adapter_folder
+
+RESULTS = "results.json"
+FORMAT = 1
+FACTS = {
+    "command": "what the user typed, as a list",
+    "environment": "environment variables that decide over results, PWD being the folder that the run started in",
+    "versions": "package -> version",
+    "config": "the task's configuration, overrides applied",
+    "args": "S3PRL's arguments",
+    "adapter": "the adapter's configuration, None without one",
+    "backbone": "its hub name, if it has one, and the sha256 of its tensors; None without an adapter",
+    "seed": "the seed",
+    "parameters": "component (head, featurizer, each method) -> trained values, and frozen -> the others",
+    "seconds": "wall time of the training",
+    "peak_memory_bytes": "most memory on the device",
+    "device": "its name",
+    "data": "split -> fingerprint (upstream_elp.training.datafiles)",
+    "skipped_steps": "optimizer steps that were left out",
+    "fp16_overflows": "steps of fp16 that were left out while the scale of the loss was found",
+    "skipped_files": "number of files that could not be used (skipped_files.txt lists them)",
+}
+"""What a run hands over beside its folder; what it does not know may be left out."""
+REPRODUCE = ("command", "versions", "config", "args", "data")
+"""Facts without which a run cannot be repeated; their absence is told."""
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a ``results.json``.
+
+    Raises:
+        ElpError: if it is not ours.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ElpError(f"{path} is not readable ({error}); remove it and run `elp report` again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ElpError(f"{path} is no {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
+    return content
+
+
+def known_facts(expdir: Path) -> dict[str, Any]:
+    """The facts that a folder still holds: those of ``results.json``, else what a checkpoint says.
+
+    Raises:
+        ElpError: a ``results.json`` that is not ours, or a checkpoint that cannot be read.
+    """
+    path = expdir / RESULTS
+    if path.is_file():
+        old = read_results(path)
+        return {key: old.get(key) for key in FACTS}
+    found = checkpoints(expdir)
+    if not found:
+        return {}
+    states = load_states(found[0])
+    args = vars(states["Args"])
+    parameters, adapter = count_components(states), (states.get(ENTRY) or {}).get("config") or _adapter(args)
+    config, seed = states["Config"], args.get("seed")
+    return {"args": args, "config": config, "adapter": adapter, "seed": seed, "parameters": parameters}
+
+
+def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The adapter that the arguments name, if there is one and its file is still there."""
+    if not str(args.get("upstream")).startswith("elp_"):
+        return None
+    trained = Path(str(args.get("upstream_ckpt")), CONFIG_FILE)
+    try:
+        if trained.is_file():
+            return read_adapter_folder(trained.parent).config.to_dict()
+        return load_config(args.get("upstream_model_config")).to_dict()
+    except ElpError:
+        return None  # a report without it says so
+
+
+def checkpoints(expdir: Path) -> list[Path]:
+    """The best checkpoints, then the others from the latest back."""
+    return [*sorted(expdir.glob("*-best.ckpt")), *states(expdir)[::-1]]

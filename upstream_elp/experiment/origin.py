@@ -1,0 +1,97 @@
+"""What the trained tensors of a checkpoint belong to: the adapter's configuration, and what stayed frozen.
+
+``-k`` and ``-g`` name files, and files change: a checkpoint that only names them would silently be used with another
+backbone, or with another activation, whenever the shapes happen to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from upstream_elp.adapters.config import load_config
+from upstream_elp.backbones.fingerprint import digest
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.existing import differences
+from upstream_elp.upstream.adapter_folder import is_adapter_folder
+
+ENTRY = "Origin"
+"""Key in a checkpoint; S3PRL's own checkpoints have none, and nothing is compared then."""
+_SAID = ("name", "description", "source")
+"""Keys of a configuration that change nothing."""
+
+
+def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
+    """What a checkpoint holds under :data:`ENTRY`, plain values.
+
+    Args:
+        upstream: ours or a stock one.
+        trained: whether its trainable tensors are in the checkpoint themselves.
+
+    Returns:
+        ``config``: the adapter's configuration, None for a stock upstream; ``backbone``: sha256 of the frozen
+        backbone, None for a stock upstream that is trained; ``adapter``: sha256 of adapters that stayed frozen, or
+        None.
+    """
+    if not hasattr(upstream, "injection"):
+        return {"config": None, "backbone": None if trained else digest(upstream.state_dict()), "adapter": None}
+    frozen = {} if trained else upstream.injection.parameters(upstream)
+    return {
+        "config": upstream.config.to_dict(),
+        "backbone": upstream.fingerprint.sha256,
+        "adapter": digest(frozen) if frozen else None,
+    }
+
+
+def configuration(states: Mapping[str, Any]) -> Any:
+    """What to give an ``elp_*`` entry as ``model_config``: the checkpoint's own configuration, else what ``-g`` named.
+
+    None if the adapter came from a folder, which has its own.
+    """
+    args, known = states["Args"], states.get(ENTRY) or {}
+    if args.upstream_ckpt is not None and is_adapter_folder(args.upstream_ckpt):
+        return None
+    return known.get("config") or args.upstream_model_config
+
+
+def check(upstream: nn.Module, states: Mapping[str, Any], *, trained: bool, where: str, config: bool = True) -> None:
+    """Compare an upstream that was built again with the one of the checkpoint.
+
+    Args:
+        upstream: as built now.
+        states: the checkpoint.
+        trained: whether the checkpoint holds its trainable tensors.
+        where: the checkpoint's path.
+        config: whether the configuration is compared as well.
+
+    Raises:
+        ElpError: it is another one.
+    """
+    had = states.get(ENTRY)
+    if not isinstance(had, Mapping):
+        return
+    now = origin(upstream, trained=trained)
+    if had.get("backbone") != now["backbone"]:
+        raise ElpError(
+            f"{where} was trained on another backbone (sha256 {str(had.get('backbone'))[:12]}; this one has "
+            f"{str(now['backbone'])[:12]}): give back the file that -k named, or give the right one with --backbone"
+        )
+    if config and (changed := _changed(had.get("config"), now["config"])):
+        raise ElpError(
+            f"{where} was trained with another adapter configuration than -k now has ({', '.join(changed[:3])}): give "
+            "back the folder that -k named"
+        )
+    if had.get("adapter") != now["adapter"]:
+        raise ElpError(
+            f"{where} was trained on another frozen adapter than {getattr(states['Args'], 'upstream_ckpt', None)} now "
+            "holds: give back the folder that -k named"
+        )
+
+
+def _changed(had: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    if had is None or now is None:
+        return [] if had == now else ["one has none"]
+    had, now = (load_config(each).to_dict() for each in (had, now))
+    return differences(*({key: each[key] for key in each if key not in _SAID} for each in (had, now)))

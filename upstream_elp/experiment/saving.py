@@ -1,0 +1,186 @@
+"""Training checkpoints: what they hold, and how they are written so that a kill or a full disk loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import whole_file
+from upstream_elp.base.safe_load import why_refused
+from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.host import checkpoints
+
+NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records", "Position")
+"""Left out of ``*-best.ckpt``, which are for evaluation and export."""
+BYTES_PER_PARAMETER = 12
+"""A float32 weight and Adam's two moments."""
+
+
+def write(states: dict[str, Any], folder: Path, names: list[str], *, max_keep: int) -> list[Path]:
+    """Write one state of training under several names, then delete the oldest ``states-N.ckpt`` beyond ``max_keep``.
+
+    Args:
+        states: S3PRL's entries and ours.
+        folder: the experiment directory.
+        names: file names; ``states-N.ckpt`` holds everything, the others what evaluation needs.
+        max_keep: how many ``states-N.ckpt`` stay.
+
+    Raises:
+        ElpError: if a file cannot be written; what was there before is untouched.
+    """
+    light = {key: value for key, value in states.items() if key not in NEEDED_TO_GO_ON}
+    written = []
+    for name in dict.fromkeys(names):
+        path = folder / name
+        try:
+            with whole_file(path, "wb") as file:
+                torch.save(states if name.startswith("states-") else light, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+            raise ElpError(_not_written(path, error)) from error
+        written.append(path)
+    _sync(folder)
+    for old in checkpoints.states(folder)[:-max_keep]:
+        old.unlink(missing_ok=True)
+    return written
+
+
+def _sync(folder: Path) -> None:
+    """Let the new names survive a loss of power, before the old files are deleted."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_written(path: Path, error: Exception) -> str:
+    kept = [old.name for old in checkpoints.states(path.parent)]
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+    free = shutil.disk_usage(path.parent).free
+    then = f"go on from {kept[-1]} with -a" if kept else "start again"
+    return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there): make room, then {then}"
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second training out of an experiment folder, such as a requeued job beside the one that still runs.
+
+    The lock is the process's: it ends with it, however that is, and data-loading processes do not inherit it.
+
+    Raises:
+        ElpError: another process trains there.
+    """
+    path = folder / ".lock"
+    with path.open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ElpError(
+                    f"another process is training in {folder}; wait until it has ended and go on with -a, or use "
+                    "another folder with -p"
+                ) from error
+            # a file system without locks keeps nobody out
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what a kill in the middle of a write has left: temporary files as large as a checkpoint."""
+    for path in folder.glob(".*.ckpt.*"):
+        path.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, parameters: int) -> None:
+    """Refuse to start where not even two checkpoints fit: the new one is written before an old one is deleted.
+
+    Raises:
+        ElpError: naming both sizes.
+    """
+    needed, free = 2 * BYTES_PER_PARAMETER * parameters, shutil.disk_usage(folder).free
+    if free < needed:
+        raise ElpError(
+            f"{folder} has {free / 1e6:.0f} MB of free space, but two checkpoints of this run need {needed / 1e6:.0f} "
+            "MB; make room or use another -p"
+        )
+
+
+def rehearse(states: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint and read it back, so that one that could not be used is told before the first step.
+
+    Args:
+        states: what will be kept, as far as it is there before training.
+        folder: the experiment directory; nothing stays in it.
+
+    Raises:
+        ElpError: if it cannot be written, or holds what does not load without running code.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".rehearsal.ckpt.") as file:
+        try:
+            torch.save(states, file)
+            file.flush()
+        except (OSError, RuntimeError, pickle.PicklingError) as error:
+            raise ElpError(_not_written(folder / "states-0.ckpt", error)) from error
+        try:
+            load_states(file.name)
+        except ElpError as error:
+            reason = why_refused(error.__cause__) if isinstance(error.__cause__, Exception) else error
+            raise ElpError(
+                f"a checkpoint of this run could not be loaded again: {reason}; look at the config for values that are "
+                "neither numbers, texts nor lists of them, such as dates, and put these in quotes"
+            ) from error
+
+
+def plain_records(records: Mapping[str, list]) -> dict[str, list] | None:
+    """What was recorded since the last log line, as plain values and tensors; None if something is neither."""
+    try:
+        return {str(key): [_plain(value) for value in values] for key, values in records.items()}
+    except TypeError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value)} is no plain value")
+
+
+def forget_later_lines(path: Path, step: int) -> None:
+    """Take the lines beyond ``step`` out of a file of JSON lines, which the resumed run will write again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    if len(kept) < len(lines):
+        with whole_file(path, encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line).get("step", 0)
+    except (ValueError, AttributeError):
+        return float("inf")  # a line that a kill cut off

@@ -1,0 +1,141 @@
+"""From a training checkpoint back to what was trained: the upstream with its adapters, and the head behind it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import origin
+from upstream_elp.experiment.moved import adapted, gone, remembered, where_it_went
+from upstream_elp.launch import arguments
+from upstream_elp.launch.registry import register
+from upstream_elp.training.precision import name_of
+from upstream_elp.upstream.adapter_folder import is_adapter_folder
+from upstream_elp.upstream.build import BACKBONE_VARIABLE
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.head_folder import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
+
+
+def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpExpert:
+    """Build the expert of a training checkpoint, with its trained tensors.
+
+    A checkpoint without an upstream is one whose upstream was frozen: nothing of it is to be trained, or a trained
+    adapter folder was given with ``-k``.
+
+    Args:
+        states: the checkpoint.
+        where: its path.
+        backbone: where the backbone is now, if it moved since training; default ``$ELP_BACKBONE``, then where training
+            found it.
+
+    Raises:
+        ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
+    """
+    args = states["Args"]
+    if not str(args.upstream).startswith("elp_"):
+        raise ElpError(
+            f"{where} was trained with the upstream {args.upstream}, which has no adapters; only elp_* upstreams can "
+            "be exported, merged, or used by elp infer"
+        )
+    register()
+    from s3prl import hub
+
+    arguments.name(f"{where}: -u", args.upstream, hub.options())
+    place = args.upstream_ckpt
+    if gone(args) and (backbone is None or adapted(args)):
+        raise ElpError(f"{where} {where_it_went(args)}")
+    if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
+        backbone = backbone or remembered(args, known=os.environ).get(BACKBONE_VARIABLE)
+        expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
+    else:
+        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=origin.configuration(states))
+    trained = isinstance(states.get("Upstream"), Mapping)
+    origin.check(expert, states, trained=trained, where=where)
+    if trained:
+        expert.load_state_dict(states["Upstream"])
+    elif expert.injection.declared and not expert.trained:
+        raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")
+    return expert
+
+
+def why_no_head(states: Mapping[str, Any]) -> str | None:
+    """Why a training checkpoint has no head that can be exported or used; None if it has one."""
+    task = getattr(states["Args"], "downstream", None)
+    if task not in TASKS:
+        return f"it is of the task {task}, and only heads of {', '.join(TASKS)} can be taken out"
+    if not all(isinstance(states.get(name), Mapping) for name in ("Featurizer", "Downstream")):
+        return "the checkpoint holds no featurizer and head"
+    return None
+
+
+def predictor_class(task: str) -> Any:
+    """The class of a task's heads in use; ``task`` is one of :data:`upstream_elp.upstream.head_folder.TASKS`."""
+    return importlib.import_module(f"downstream_heads.{task}.predictor").Predictor
+
+
+def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, upstream_rate: int) -> TrainedHead:
+    """Take the head out of a training checkpoint that has one.
+
+    Args:
+        states: the checkpoint.
+        where: its path.
+        upstream_dim: features per frame of what the head saw.
+        upstream_rate: samples per frame.
+
+    Raises:
+        ElpError: a checkpoint without label tables, or with a config that the task refuses.
+    """
+    task = predictor_class(states["Args"].downstream)
+    known = _memory(states, where)
+    block = _block(states["Config"], "downstream_expert")
+    datarc = _block(block, "datarc")
+    try:
+        modelrc = task.head_options(_block(block, "modelrc"))
+        audio = task.audio_options({key: datarc[key] for key in task.audio_defaults if key in datarc})
+    except ElpError as error:
+        raise ElpError(f"{where}: {error}") from error
+    threshold = known.get("threshold")
+    if isinstance(threshold, Mapping) and threshold.get("step") != states["Step"]:
+        threshold = None  # of an evaluation before the last training steps
+    tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in states["Featurizer"].items()}
+    tensors |= {f"{HEAD}{name}": tensor for name, tensor in task.trained_tensors(states["Downstream"]).items()}
+    return TrainedHead(
+        task=task.task,
+        selection=selection(states),
+        upstream_dim=upstream_dim,
+        upstream_rate=upstream_rate,
+        modelrc=modelrc,
+        audio=audio,
+        precision=name_of(dict(_block(states["Config"], "runner"))),
+        labels=known.get("labels"),
+        tensors=tensors,
+        threshold=threshold,
+    )
+
+
+def selection(states: Mapping[str, Any]) -> Selection:
+    """What a checkpoint's head saw of its upstream; S3PRL's defaults where it does not say."""
+    args, default = states["Args"], Selection()
+    return Selection(
+        feature=getattr(args, "upstream_feature_selection", default.feature),
+        layer=getattr(args, "upstream_layer_selection", default.layer),
+        normalize=bool(getattr(args, "upstream_feature_normalize", default.normalize)),
+    )
+
+
+def _memory(states: Mapping[str, Any], where: str) -> dict[str, Any]:
+    memory = importlib.import_module("downstream_heads.common.memory")
+    if memory.KEY not in states["Downstream"]:
+        raise ElpError(
+            f"{where} was written before checkpoints held what the head's outputs stand for; go on training for a step "
+            "(elp run -m train -e) to write a new one, or export it with --no-head"
+        )
+    return memory.decode(states["Downstream"][memory.KEY])
+
+
+def _block(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    block = config.get(key)
+    return block if isinstance(block, Mapping) else {}

@@ -1,0 +1,160 @@
+"""The data of one of our tasks, looked at before anything heavy is loaded: by ``elp check`` and at each start."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upstream_elp.audio.front import STANDARD, FrontEnd
+from upstream_elp.audio.headers import Options
+from upstream_elp.audio.levels import LevelWarning
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.problems import in_one_line
+from upstream_elp.experiment import existing
+from upstream_elp.host import places
+
+if TYPE_CHECKING:
+    from downstream_heads.common.survey import Findings
+    from upstream_elp.launch.planning import Plan
+
+OTHER_UPSTREAM = FrontEnd(((400, 160),))
+"""What is supposed of S3PRL's other upstreams, so that nothing is refused that would fit (``fbank`` has it)."""
+SHOWN = 10
+SKIPPED = "skipped_files.txt"
+
+
+def examine(
+    task: str,
+    config: Mapping[str, Any],
+    *,
+    splits: Sequence[str] = (),
+    variant: str | None = None,
+    front: FrontEnd = STANDARD,
+    options: Options,
+) -> Findings:
+    """Find and read what a task uses.
+
+    Args:
+        task: one of our tasks.
+        config: its whole config.
+        splits: the splits; empty for training, those of ``runner.eval_dataloaders``, and test.
+        variant: ``-v``.
+        front: how the upstream makes frames of samples.
+        options: how to read the audio.
+
+    Raises:
+        ElpError: a wrong key, an unknown split, or no corpus at all.
+    """
+    module = importlib.import_module(f"{places.OUR_TASKS}.{task}.survey")
+    measure = importlib.import_module(f"{places.OUR_TASKS}.common.survey").measure
+    splits = list(splits) or ["train", *_eval_splits(config), "test"]
+    names = list(dict.fromkeys(module.ALIASES.get(split, split) for split in splits))
+    for name in names:
+        if name not in module.SPLITS:
+            raise ElpError(f"{task} has no split {name!r}; choose one of: {', '.join(module.SPLITS)}")
+    block = config.get("downstream_expert")
+    if not isinstance(block, Mapping):
+        raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
+    found = module.survey(block, splits=names, variant=variant, front=front)
+    return measure(found, options, min_samples=front.min_samples)
+
+
+def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
+    """Compare the tables and folders that a run needs, and the audio as the index knows it.
+
+    Returns:
+        What is to be told: the counts of the splits, and problems that do not keep the run from starting.
+
+    Raises:
+        ElpError: tells every problem (the first ten, and how many more there are).
+    """
+    args, task = plan.args, plan.final.downstream
+    if task not in places.our_tasks() or args.mode == "inference":
+        return []
+    splits = ["train", *_eval_splits(plan.config)] if args.mode == "train" else [args.evaluate_split]
+    look = partial(
+        examine,
+        task,
+        plan.config,
+        variant=plan.final.downstream_variant,
+        front=_front(plan),
+        options=Options(progress=True),
+    )
+    found = look(splits=splits)
+    blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
+    if blocking:
+        told = in_one_line(blocking, audio=found.audio, shown=SHOWN)
+        count = counted(len(blocking), "problem")
+        passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
+        hint = f"; --skip-bad-files passes over {passed_over} of them" if passed_over else ""
+        raise ElpError(
+            f"-d {task}: {count} in {found.survey.root}: {told} (`elp check -d {task}` lists all and decodes "
+            f"the audio{hint})"
+        )
+    notes = [f"{task} {count}" for count in found.counts]
+    passed = len(found.survey.problems)
+    if passed:
+        first = found.survey.problems[0].text
+        what = counted(passed, "problem does", "problems do")
+        notes.append(f"{task}: {what} not keep this run from starting, such as: {first}")
+    if found.survey.warnings:
+        notes += [f"WARNING: {text}" for text in found.survey.warnings]
+        warnings.simplefilter("ignore", LevelWarning)  # which each process that reads would add
+    if plan.fresh and args.mode == "train":
+        notes += _of_the_test(task, look)
+    return notes
+
+
+def _front(plan: Plan) -> FrontEnd:
+    """How the run's upstream makes frames of samples, before it is built."""
+    final = plan.final
+    if not final.upstream.startswith("elp_"):
+        return OTHER_UPSTREAM
+    from upstream_elp.upstream.build import BACKBONE_VARIABLE, front_end  # imports torch
+
+    place = plan.env.get(BACKBONE_VARIABLE) or os.environ.get(BACKBONE_VARIABLE)
+    return front_end(final.upstream.removeprefix("elp_"), final.upstream_ckpt, backbone=place)
+
+
+def _of_the_test(task: str, look: Callable[..., Findings]) -> list[str]:
+    """What an evaluation after the training would meet: it is better known before."""
+    try:
+        problems = [problem.text for problem in look(splits=["test"]).survey.problems]
+    except ElpError as error:
+        problems = [str(error)]
+    if not problems:
+        return []
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems, such as"
+    return [f"{task}: an evaluation of test will meet {count}: {problems[0]}"]
+
+
+def forget_skipped(plan: Plan) -> None:
+    """Remove the list of skipped files that an earlier experiment left in the folder of a new one."""
+    if plan.fresh and plan.args.mode == "train":
+        (_folder(plan) / SKIPPED).unlink(missing_ok=True)
+
+
+def skipped(plan: Plan) -> str:
+    """The sentence on files that were left out; empty where none was."""
+    path = _folder(plan) / SKIPPED
+    if not path.is_file():
+        return ""
+    count = len(path.read_text(encoding="utf-8").splitlines())
+    return f"WARNING: {count} files could not be used and were skipped; they are listed in {path}" if count else ""
+
+
+def _folder(plan: Plan) -> Path:
+    return Path(existing.experiment_folder(plan.final))
+
+
+def _eval_splits(config: Mapping[str, Any]) -> list[str]:
+    runner = config.get("runner")
+    splits = (runner.get("eval_dataloaders") if isinstance(runner, Mapping) else None) or []
+    if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
+        raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
+    return list(splits)

@@ -1,0 +1,281 @@
+"""From the user's flags to the flags that S3PRL gets: what is wrong is refused, what the machine decides is added."""
+
+import copy
+import importlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.ranks import ranks
+from upstream_elp.experiment import existing, moved
+from upstream_elp.host import checkpoints, flags, places
+from upstream_elp.host.override import overridden as overridden_by
+from upstream_elp.launch import arguments, blocks, recipes, resume
+from upstream_elp.launch.registry import register
+
+ADAPTER_FILE = "adapter_config.yaml"
+
+
+@dataclass
+class Plan:
+    """What a run comes to.
+
+    Args:
+        args: S3PRL's flags as understood here.
+        argv: S3PRL's flags as S3PRL gets them.
+        script: the clone's ``run_downstream.py``, or None for the installed s3prl.
+        env: environment variables for this run.
+        notes: what was decided in the user's stead, to be printed.
+        given: the flags that stand on the command line, without any default.
+        final: the flags that the run will have, with a checkpoint's and ``-o``.
+        config: the task's config that the run will have.
+        fresh: whether the experiment starts here.
+        skip_bad_files: whether audio that cannot be used is skipped.
+    """
+
+    args: Namespace
+    argv: list[str]
+    script: Path | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    given: Namespace = field(default_factory=Namespace)
+    final: Namespace = field(default_factory=Namespace)
+    config: dict = field(default_factory=dict)
+    fresh: bool = False
+    skip_bad_files: bool = False
+
+
+def read(argv: Sequence[str]) -> Plan:
+    """Split our flags from S3PRL's.
+
+    Raises:
+        ElpError: for an unknown flag, a missing value, or a path of ours that does not exist.
+    """
+    own, rest = flags.ours().parse_known_args(list(argv))
+    rest = [
+        "--local_rank" + flag.removeprefix("--local-rank") if flag.startswith("--local-rank") else flag for flag in rest
+    ]
+    args, unknown = flags.s3prl().parse_known_args(rest)
+    if unknown and own.script is None:
+        raise flags.unknown(unknown)
+    plan = Plan(args, rest, given=flags.s3prl(defaults=False).parse_known_args(rest)[0])
+    if own.script:
+        plan.script = arguments.file("--script", own.script).resolve()
+    if own.data:
+        plan.env["ELP_DATA"] = str(arguments.folder("--data", own.data).resolve())
+    if own.backbone:
+        arguments.location("--backbone", own.backbone)
+        plan.env["ELP_BACKBONE"] = own.backbone
+    if own.no_self_check:
+        plan.env["ELP_SELF_CHECK"] = "0"
+    if own.stock_loop:
+        plan.env["ELP_STOCK_LOOP"] = "1"
+    if own.skip_bad_files:
+        plan.env["ELP_SKIP_BAD_FILES"] = "1"
+        plan.skip_bad_files = True
+    return plan
+
+
+def complete(plan: Plan) -> None:
+    """Register our names, refuse what cannot work, and add the flags that follow from the machine.
+
+    Raises:
+        ElpError: naming the flag that is wrong.
+    """
+    _use_clone(plan.script)
+    _name_task(plan)
+    _place(plan)
+    if not _resumed(plan):
+        _fresh(plan)
+    if plan.skip_bad_files and plan.final.downstream not in places.our_tasks():
+        raise ElpError(
+            f"--skip-bad-files: S3PRL's own task {plan.final.downstream} reads its files itself, so that none can be "
+            f"passed over; leave the flag out, or use {', '.join(places.our_tasks())}"
+        )
+    if plan.args.mode == "inference":
+        arguments.file("-t", plan.args.evaluate_split)
+    if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
+        raise ElpError(
+            f"-m {plan.args.mode} needs a trained checkpoint; give it with -e, or with -i beside -u, -d and -c"
+        )
+
+
+def _name_task(plan: Plan) -> None:
+    """Give one of our tasks its whole name."""
+    given = plan.args.downstream
+    name = places.task_name(given, others=places.stock_tasks())
+    if name != given:
+        plan.argv += ["-d", name]  # of two, the last one counts
+        plan.args.downstream = plan.given.downstream = name
+
+
+def _place(plan: Plan) -> None:
+    """Choose device, rank and backend by what the machine has."""
+    args = plan.args
+    if args.device is None:
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+        plan.argv += ["--device", args.device]
+    kind = arguments.device(args.device).type
+    here = ranks(args.local_rank).local
+    if args.local_rank is None and here is not None:
+        args.local_rank = here
+        plan.argv += ["--local_rank", str(here)]
+    if args.backend is None and args.local_rank is not None and kind == "cpu":
+        plan.argv += ["--backend", "gloo"]
+
+
+def _resumed(plan: Plan) -> bool:
+    """Check and complete the flags of a run that goes on from a checkpoint; False for a new experiment."""
+    args, flag, path = plan.args, "-e", plan.args.past_exp
+    if args.auto_resume:
+        expdir = Path(args.expdir or f"result/downstream/{args.expname}")
+        if checkpoints.states(expdir):
+            flag, path = "-a", str(expdir)
+    if not path:
+        return False
+    register()
+    found = arguments.checkpoint(flag, path)
+    old, config, had = existing.saved(found)
+    arguments.name(f"{flag} {found}: -d", old.downstream, [*places.our_tasks(), *places.stock_tasks()])
+    overridden = overridden_by(args.override)
+    resume.same_flags(flag, plan.given, old, found, overridden=overridden)
+    resume.same_folder(flag, plan.given, found, overridden=overridden)
+    again = moved.remembered(old, known={**os.environ, **plan.env})
+    plan.env |= again
+    plan.notes += [f"{variable} is {place}, as for {found}" for variable, place in again.items()]
+    old = moved.at_home(old, found, backbone=_variable(plan, "ELP_BACKBONE"))
+    old.device = args.device
+    if "upstream_ckpt" not in overridden and moved.gone(old):
+        raise ElpError(f"{flag}: {found} {moved.where_it_went(old)}")
+    if args.config:
+        resume.same_config(flag, args, old, copy.deepcopy(config), found)
+    if args.mode == "train":
+        existing.same_ranks(flag, found, had, ranks(args.local_rank).world)
+    arguments.overridden(args.override, old, config)
+    arguments.machine(old)
+    existing.experiment_folder(old)
+    _stock_loop(plan, config)
+    _check_upstream(old)
+    if args.mode == "train":
+        blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
+        existing.to_go_on(flag, found, old, stock_loop=bool(_variable(plan, "ELP_STOCK_LOOP")))
+    args.past_exp = path
+    plan.final, plan.config = old, config
+    return True
+
+
+def _fresh(plan: Plan) -> None:
+    """Check and complete the flags of an experiment that starts here."""
+    args = plan.args
+    arguments.name("-d", args.downstream, [*places.our_tasks(), *places.stock_tasks()])
+    path = arguments.config(args, plan.script)
+    if args.config != str(path):
+        plan.argv += ["-c", str(path)]  # of two, the last one counts
+        args.config = str(path)
+    _check_upstream(args)
+    arguments.variant(args)
+    content = recipes.read(path, args)
+    if args.init_ckpt:
+        existing.loadable("-i", arguments.checkpoint("-i", args.init_ckpt))
+    if args.mode == "train":
+        _choose_trainable(plan)
+    final = Namespace(**vars(args))
+    arguments.overridden(args.override, final, content)
+    arguments.machine(final)
+    _stock_loop(plan, content)
+    plan.final, plan.config, plan.fresh = final, content, True
+    where = f"-c {path}{' with -o' if args.override else ''}"
+    blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
+    folder = existing.experiment_folder(final)
+    if recipes.differs(path):
+        args.config = str(recipes.write(folder, path, args))
+        plan.argv += ["-c", args.config]
+    if args.mode == "train" and ranks(args.local_rank).leads:
+        note = existing.other_experiment(folder, final, content)
+        plan.notes += [note] if note else []
+
+
+def _variable(plan: Plan, name: str) -> str | None:
+    """An environment variable of this run, whether a flag or the user has set it."""
+    return plan.env.get(name) or os.environ.get(name)
+
+
+def _stock_loop(plan: Plan, config: dict) -> None:
+    """Say or refuse what S3PRL's own loop would ignore.
+
+    Raises:
+        ElpError: a precision that it would not train in.
+    """
+    block = config.get("runner")
+    precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
+    if _variable(plan, "ELP_STOCK_LOOP") and precision != "fp32":
+        if plan.args.mode == "train":
+            raise ElpError(
+                f"--stock-loop: S3PRL's loop does not know runner.precision ({precision}); leave one of them out "
+                "(its own key is runner.fp16)"
+            )
+        plan.notes.append(f"S3PRL's loop evaluates in fp32, not in the {precision} of the training")
+
+
+def _check_upstream(args: Namespace) -> None:
+    """Refuse an unknown upstream, or one whose files are missing."""
+    register()
+    if args.hub == "huggingface":
+        _check_hub()
+        return
+    hub = importlib.import_module("s3prl.hub")
+    arguments.name("-u", args.upstream, hub.options())
+    arguments.upstream_files(args)
+
+
+def _check_hub() -> None:
+    import huggingface_hub
+
+    if not hasattr(huggingface_hub.HfApi, "login"):
+        raise ElpError(
+            "--hub huggingface needs a login call that huggingface_hub removed; download the model and use -k"
+        )
+
+
+def _choose_trainable(plan: Plan) -> None:
+    """Turn ``-f`` on for adapters that nobody has trained yet: without it S3PRL leaves them untrained, silently."""
+    args = plan.args
+    if args.upstream_trainable or not args.upstream.startswith("elp_"):
+        return
+    if args.upstream_ckpt and Path(args.upstream_ckpt, ADAPTER_FILE).is_file():
+        plan.notes.append(
+            f"the adapters in {args.upstream_ckpt} are trained, they stay frozen (-f trains them further)"
+        )
+        return
+    from upstream_elp.adapters.config import load_config
+
+    if load_config(args.upstream_model_config).trains_backbone:
+        plan.argv.append("-f")
+        args.upstream_trainable = True
+        plan.notes.append(f"-f is on: the adapters of {args.upstream} are not trained yet")
+
+
+def _use_clone(script: Path | None) -> None:
+    """Put the user's clone before the installed s3prl.
+
+    Raises:
+        ElpError: if the script is in no s3prl package, or another s3prl is already imported.
+    """
+    if script is None:
+        return
+    if script.parent.name != "s3prl" or not (script.parent / "hub.py").is_file():
+        raise ElpError(f"--script {script}: not inside an s3prl package; give CLONE/s3prl/run_downstream.py")
+    root = str(script.parent.parent)
+    if sys.path[0] != root:
+        sys.path.insert(0, root)
+        importlib.invalidate_caches()
+    if places.s3prl_folder().resolve() != script.parent:
+        raise ElpError(
+            f"--script {script}: another s3prl, {places.s3prl_folder()}, is already imported in this process"
+        )

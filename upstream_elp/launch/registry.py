@@ -1,0 +1,62 @@
+"""Our names in S3PRL: upstreams, downstreams, optimizers, schedulers."""
+
+import importlib
+from types import ModuleType
+
+from upstream_elp.base import installed
+from upstream_elp.base.errors import ElpError
+from upstream_elp.host import compat
+from upstream_elp.host.places import our_tasks_folder
+
+PREFIX = "elp_"
+
+
+def register() -> None:
+    """Mend S3PRL for this stack and add our names, once per process; every later call does nothing.
+
+    Raises:
+        ElpError: if S3PRL has one of our names from somewhere else or is not the supported version, or the installed
+            packages do not import.
+    """
+    with installed.imported():
+        from upstream_elp.launch import table  # imports torch
+        from upstream_elp.training import optimizers, schedulers
+        from upstream_elp.upstream import hubconf
+
+        compat.install(table.ITEMS)
+        _add_tasks()
+        _add(importlib.import_module("s3prl.hub"), upstreams(hubconf))
+        for target, ours in (("s3prl.optimizers", optimizers), ("s3prl.schedulers", schedulers)):
+            _add(importlib.import_module(target), _public(ours, prefix="get_"))
+
+
+def register_worker() -> None:
+    """What a data-loading process needs: the mended stack and our tasks' folder, without importing all upstreams."""
+    compat.install()
+    _add_tasks()
+
+
+def _add_tasks() -> None:
+    downstream = importlib.import_module("s3prl.downstream")
+    folder = str(our_tasks_folder())
+    if folder not in downstream.__path__:
+        downstream.__path__.append(folder)
+
+
+def upstreams(hubconf: ModuleType) -> dict[str, object]:
+    """Our entries: every public callable of the hubconf whose name begins with ``elp_``."""
+    return _public(hubconf, prefix=PREFIX)
+
+
+def _public(module: ModuleType, *, prefix: str) -> dict[str, object]:
+    return {name: value for name, value in vars(module).items() if name.startswith(prefix) and callable(value)}
+
+
+def _add(module: ModuleType, entries: dict[str, object]) -> None:
+    clashes = [name for name, value in entries.items() if getattr(module, name, value) is not value]
+    if clashes:
+        raise ElpError(
+            f"{module.__name__} already has {', '.join(sorted(clashes))} from somewhere else; "
+            "remove the other plugin or an older copy of this one"
+        )
+    vars(module).update(entries)

@@ -1,0 +1,190 @@
+"""Start S3PRL's run_downstream with our names, on today's stack.
+
+The flags are S3PRL's. This module reads them, refuses what cannot work, adds what follows from the machine (device,
+rank, our tasks' config, ``-f`` for untrained adapters), and calls S3PRL's own ``main``.
+"""
+
+import contextlib
+import errno
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+
+from upstream_elp.base.downloads import failed_download
+from upstream_elp.base.errors import ElpError, chain, sentence_of
+from upstream_elp.base.ranks import ranks
+from upstream_elp.host import flags
+
+if TYPE_CHECKING:
+    from upstream_elp.launch.planning import Plan
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run S3PRL's ``run_downstream`` in this process.
+
+    Args:
+        argv: the flags, without a program name.
+
+    Raises:
+        ElpError: for whatever the user can mend.
+    """
+    if {"-h", "--help"} & set(argv):
+        click.echo(flags.help_text())
+        return
+    from upstream_elp.launch import planning
+    from upstream_elp.training import ending
+
+    plan = planning.read(argv)
+    planning.complete(plan)  # which may add to the environment what a checkpoint remembers
+    with _environment(plan.env), ending.asked(["elp", "run", *argv]):
+        _carry_out(plan)
+
+
+def _carry_out(plan: "Plan") -> None:
+    """Look at the data, tell what was decided, and call S3PRL."""
+    from upstream_elp.host import compat, places
+    from upstream_elp.launch import data
+
+    leads = ranks(plan.args.local_rank).leads
+    if leads:
+        data.forget_skipped(plan)
+        plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
+    main_module = load_main(plan.script)
+    copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
+    for note in [copy, *plan.notes] if leads else []:
+        click.echo(f"elp: {note}", err=True)
+    try:
+        with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
+            main_module.main()
+    finally:
+        if plan.skip_bad_files and leads and (warning := data.skipped(plan)):
+            click.echo(f"elp: {warning}", err=True)
+
+
+def load_main(script: Path | None) -> ModuleType:
+    """S3PRL's run_downstream module: the installed one, or the clone's (which may have another file name)."""
+    from upstream_elp.host import edits
+
+    name = "s3prl.run_downstream" if script is None else f"s3prl.{script.stem}"
+    if name != "s3prl.run_downstream":
+        edits.same(name, "s3prl.run_downstream")
+    return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextlib.contextmanager
+def _arguments(module: ModuleType, argv: list[str]) -> Iterator[None]:
+    """Give S3PRL its command line, and leave no process group behind."""
+    import torch
+
+    before = sys.argv
+    sys.argv = [str(module.__file__), *argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what the user can mend into one sentence, also from inside a data-loading process."""
+    try:
+        yield
+    except ElpError as error:
+        _close_progress_bars()
+        raise ElpError(sentence_of(error)) from error
+    except (KeyError, OSError) as error:
+        told = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _told(error)
+        if told is None:
+            raise
+        _close_progress_bars()
+        raise told from error
+    except RuntimeError as error:
+        if not _lost_rank(error):
+            raise
+        _close_progress_bars()
+        raise ElpError("another rank has ended, and this one with it; what that one printed says why") from error
+
+
+def _lost_rank(error: RuntimeError) -> bool:
+    """Whether gloo or NCCL tells that a partner is gone."""
+    import torch
+
+    return torch.distributed.is_initialized() and any(word in str(error) for word in ("gloo", "NCCL"))
+
+
+@contextlib.contextmanager
+def _frames_released() -> Iterator[None]:
+    """Let go of what the frames of a failed run hold, above all its data loader: its processes end with it.
+
+    They heed no signal, and an exception that came from one of them is part of a cycle, so that the loader would live
+    until Python's exit, which waits for the processes.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for link in chain(error):
+            traceback.clear_frames(link.__traceback__)
+        raise
+
+
+def _close_progress_bars() -> None:
+    """End the lines of open progress bars, which otherwise share theirs with the sentence and are drawn again below."""
+    from tqdm import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def _key_of_a_stock_task(error: KeyError) -> ElpError | None:
+    """The sentence for a key that one of S3PRL's own tasks looks for, None for anything else."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(last.filename).parent.parent.name != "downstream" or "rc" not in (last.line or ""):
+        return None
+    return ElpError(
+        f"the config lacks the key {error.args[0]!r}, which S3PRL's task {Path(last.filename).parent.name} reads "
+        f"({last.filename}:{last.lineno}: {last.line}); add it with -c or -o"
+    )
+
+
+def _told(error: OSError) -> ElpError | None:
+    """The sentence for a missing file, a full disk or a failed download, None for anything else."""
+    if (told := failed_download(error)) is not None:
+        return told
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ElpError(f"{error.strerror}: make room, then go on from the last checkpoint with -a")
+    if error.filename is None or not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return ElpError(
+        f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data "
+        f"(wanted at {last.filename}:{last.lineno})"
+    )
+
+
+def adopt_main() -> None:
+    """Name :mod:`upstream_elp.run` as the program, so that spawned data-loading processes import it and register.
+
+    The console script ``elp`` would be run again by path in them, without S3PRL being mended.
+    """
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec("upstream_elp.run")

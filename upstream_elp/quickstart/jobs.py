@@ -1,0 +1,229 @@
+"""Which runs a quickstart consists of, and what each must produce."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from upstream_elp.adapters.config import load_config, preset_names, recipes_dir
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import sha256_of
+from upstream_elp.experiment.logs import METRICS
+from upstream_elp.host.places import task_name
+
+EVALUATIONS = 3
+"""How often a run looks at its dev set."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the four tasks, as the quickstart runs it."""
+
+    name: str
+    title: str
+    config: str
+    """File in ``recipes/tasks``."""
+    metric: str
+    higher_is_better: bool
+    dev: str
+    test: str
+    also: str | None = None
+    """A second metric to show, for runs that are too short for the first."""
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("elp_asr", "ASR", "asr_quick.yaml", "wer", False, "dev-clean", "test-clean", also="uer"),
+        Task("elp_sv", "SV", "sv_quick.yaml", "eer", False, "dev", "test"),
+        Task("elp_er", "ER", "er_quick.yaml", "acc", True, "dev", "test"),
+        Task("elp_ic", "IC", "ic_quick.yaml", "acc", True, "dev", "test"),
+    )
+}
+METRIC_TITLES = {name: metric.title for name, metric in METRICS.items()}
+METHODS = ("weighted_sum", "elp", "full_finetune")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run with its evaluation; its settings decide whether a result on disk is this run's."""
+
+    task: str
+    method: str
+    seed: int
+    steps: int
+    data: str
+    data_id: str
+    """What tells one set of corpora from another: the hash of a synthesised set's manifest, else its place."""
+    backbone: str
+    backbone_sha256: str
+    device: str
+    folder: str
+    config: str
+    config_sha256: str
+
+    @property
+    def result(self) -> Path:
+        """Where the finished run's result is written."""
+        return Path(self.folder) / "result.json"
+
+    @property
+    def description(self) -> Path:
+        """Where a run that has begun says what it is."""
+        return Path(self.folder) / "job.json"
+
+    @property
+    def train_argv(self) -> list[str]:
+        """Flags of ``elp run`` that train, or continue."""
+        every = max(1, self.steps // EVALUATIONS)
+        runner = {
+            "total_steps": self.steps,
+            "eval_step": every,
+            "save_step": every,
+            "log_step": max(1, self.steps // 12),
+        }
+        overrides = ",,".join(f"config.runner.{key}={value}" for key, value in runner.items())
+        return [
+            *("-m", "train", "-u", "elp_local", "-k", self.backbone, "-g", self.method, "-d", self.task),
+            *("-c", self.config, "-p", self.folder, "-a", "--seed", str(self.seed), "--device", self.device),
+            *("--data", self.data, "-o", overrides),
+        ]  # fmt: skip
+
+    def test_argv(self, checkpoint: Path) -> list[str]:
+        """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
+        split = TASKS[self.task].test
+        return ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
+
+    def settings(self) -> dict[str, object]:
+        """What must be equal for a result on disk to count as this run's; places and devices do not matter."""
+        plain = asdict(self)
+        keys = ("task", "method", "seed", "steps", "data_id", "backbone_sha256", "config_sha256")
+        return {key: plain[key] for key in keys}
+
+
+def make_jobs(
+    *,
+    out: Path,
+    data: Path,
+    backbone: Path,
+    tasks: list[str],
+    methods: list[str],
+    steps: int | None,
+    seed: int,
+    device: str,
+) -> list[Job]:
+    """All runs, longest first.
+
+    Args:
+        out: folder of the whole quickstart.
+        data: folder that holds the corpora.
+        backbone: checkpoint of the frozen model.
+        tasks: names of :data:`TASKS`, with or without ``elp_``.
+        methods: adapter presets.
+        steps: optimizer steps per run, None for what the task's file says.
+        seed: S3PRL's ``--seed``.
+        device: torch device.
+
+    Raises:
+        ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
+    """
+    tasks = check_names(tasks, methods)
+    check_places(data, backbone)
+    manifest = data / "manifest.json"
+    data_id = sha256_of(manifest) if manifest.is_file() else str(data.resolve())
+    shared = {
+        "seed": seed, "data": str(data), "data_id": data_id, "backbone": str(backbone),
+        "backbone_sha256": _sha256_of_all(backbone), "device": device,
+    }  # fmt: skip
+    order = [*METHODS[::-1], *methods]
+    return [_job(name, method, out, steps, shared) for method in sorted(methods, key=order.index) for name in tasks]
+
+
+def check_names(tasks: list[str], methods: list[str]) -> list[str]:
+    """The tasks' whole names.
+
+    Raises:
+        ElpError: an unknown task or preset, none at all, or two whose runs would share a folder.
+    """
+    tasks = [task_name(name) for name in tasks]
+    for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
+        if not names:
+            raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
+        for name in names:
+            twins = [other for other in names if _folder(other) == _folder(name)]
+            if len(twins) > 1:
+                raise ElpError(
+                    f"{flag}: {' and '.join(twins)} would share the folder {_folder(name)}; name each one once, and "
+                    "give files other names than presets and each other"
+                )
+    for name in tasks:
+        if name not in TASKS:
+            raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
+    for method in methods:
+        load_config(method)
+    return tasks
+
+
+def _folder(method: str) -> str:
+    return Path(method).stem
+
+
+def check_places(data: Path | None, backbone: Path | None) -> None:
+    """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
+    from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
+
+    if data is not None and not data.is_dir():
+        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
+    if backbone is not None and not (backbone.is_file() or is_hugging_face_folder(backbone)):
+        raise ElpError(f"--backbone {backbone}: there is no such checkpoint or folder in Hugging Face's format")
+
+
+def _sha256_of_all(backbone: Path) -> str:
+    """Of a file, or of the names and sums of a folder's files."""
+    if backbone.is_file():
+        return sha256_of(backbone)
+    sums = {path.name: sha256_of(path) for path in sorted(backbone.iterdir()) if path.is_file()}
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+
+
+def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
+    path = recipes_dir() / "tasks" / TASKS[name].config
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    described = {"config": config, "adapter": load_config(method).to_dict()}
+    return Job(
+        **shared,
+        task=name,
+        method=method,
+        steps=steps or int(config["runner"]["total_steps"]),
+        folder=str(out / "runs" / name / _folder(method)),
+        config=str(path),
+        config_sha256=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def finished(job: Job) -> bool:
+    """Whether the run's result is on disk.
+
+    Raises:
+        ElpError: if the folder holds a run of other settings, whether it was finished or interrupted.
+    """
+    from upstream_elp.experiment.existing import states
+
+    if job.result.is_file():
+        known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
+    elif job.description.is_file() and states(Path(job.folder)):
+        known = json.loads(job.description.read_text(encoding="utf-8"))
+    else:
+        return False
+    for key, value in job.settings().items():
+        if known.get(key) != value:
+            raise ElpError(
+                f"{job.folder} holds a run with {key} {known.get(key)!r} instead of {value!r}; "
+                "choose another --out, or remove that folder"
+            )
+    return job.result.is_file()

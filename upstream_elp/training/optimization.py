@@ -1,0 +1,87 @@
+"""Optimizer and schedule of a run: the settings are the config's, the progress is the checkpoint's.
+
+torch keeps both in one state, so that a checkpoint would bring its own learning rates along and what ``-o`` changes
+would have no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from upstream_elp.training.optimizers import Trainable
+from upstream_elp.training.schedulers import GroupSchedule
+
+logger = logging.getLogger(__name__)
+_CLASS = ("name", "torch_optim_name")
+"""Keys that choose the optimizer's class, whose state means nothing to another one."""
+
+
+def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
+    """The config's optimizer with the state of the checkpoint, if there is one.
+
+    Args:
+        runner: S3PRL's runner.
+        models: what is trained.
+    """
+    from s3prl.optimizers import get_optimizer
+
+    block, had = runner.config["optimizer"], runner.init_ckpt.get("Config", {}).get("optimizer")
+    optimizer = get_optimizer(models, runner.config["runner"]["total_steps"], block)
+    if isinstance(had, Mapping) and any(had.get(key) != block.get(key) for key in _CLASS):
+        logger.warning("the checkpoint's optimizer is another one (%s); the optimizer starts anew", had.get("name"))
+        return optimizer
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    runner._load_weight(optimizer, "Optimizer")
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.pop("initial_lr", None)  # of the checkpoint's schedule
+        group.update(own)
+    return optimizer
+
+
+def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
+    """The config's schedule at the checkpoint's step, with the rates of that step in the optimizer.
+
+    Args:
+        runner: S3PRL's runner.
+        optimizer: see :func:`build_optimizer`.
+    """
+    from s3prl.schedulers import get_scheduler
+
+    block, states = runner.config.get("scheduler"), runner.init_ckpt
+    if not block:
+        return None
+    schedule = get_scheduler(optimizer, runner.config["runner"]["total_steps"], block)
+    had = (states.get("Config") or {}).get("scheduler") or {}
+    if "Scheduler" in states and had.get("name") == block.get("name"):
+        runner._load_weight(schedule, "Scheduler")
+    else:  # none before, another one, or a best checkpoint, which holds none: as if it had been there from the start
+        schedule.last_epoch = states.get("Step", 0)
+        schedule._step_count = schedule.last_epoch + 1
+    schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, _rates(schedule), strict=True):
+        group["lr"] = rate
+    return schedule
+
+
+def state_of(optimizer: Optimizer) -> dict[str, Any]:
+    """The state without settings that are objects, as S3PRL's ``*_with_schedule`` have: these would not load."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": [_plain(group) for group in state["param_groups"]]}
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = (bool, int, float, str, list, tuple, type(None))
+    return {key: value for key, value in group.items() if isinstance(value, kinds)}
+
+
+def _rates(schedule: LRScheduler) -> list[float]:
+    """The rates of the present step; those in a checkpoint may be of another number of steps."""
+    if isinstance(schedule, LambdaLR):
+        factors = [multiplier(schedule.last_epoch) for multiplier in schedule.lr_lambdas]
+        return [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]
+    return schedule.get_lr() if isinstance(schedule, GroupSchedule) else schedule.get_last_lr()

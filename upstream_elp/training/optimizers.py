@@ -1,0 +1,185 @@
+"""Optimizers with one learning rate per module, for S3PRL's ``optimizer`` block.
+
+Registered on ``s3prl.optimizers``, so that a task configuration can say::
+
+    optimizer:
+      name: ELPAdam
+      lr: 1.0e-3          # head, and every group that is not named
+      groups: {e_adapter: 1.0e-5, l_adapter: 1.0e-4, layer_norm: 1.0e-5, encoder: 1.0e-4}
+
+``ELPAdamW`` and ``ELPOptim`` (with ``torch_optim_name``: any other class of ``torch.optim``) have the same keys.
+Only trainable parameters enter the optimizer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from upstream_elp.adapters.registry import method_names
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base.errors import ElpError
+
+
+class Trainable:
+    """A model as an optimizer shall see it: its frozen parameters are not there.
+
+    Args:
+        model: upstream, featurizer or downstream, possibly wrapped for several processes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable parameters."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same with their names, which S3PRL's optimizers read."""
+        return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
+
+
+def group_names() -> list[str]:
+    """Parameter groups: the head, S3PRL's featurizer (its layer weights), and one per method of the adapters."""
+    return ["head", "featurizer", *method_names()]
+
+
+def parameter_groups(
+    models: Sequence[nn.Module], lr: float, groups: Mapping[str, float] | None
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of S3PRL's models into named groups, each with its learning rate.
+
+    Args:
+        models: upstream (if trained), featurizer and downstream, possibly wrapped for several processes.
+        lr: learning rate of the groups that ``groups`` leaves out.
+        groups: learning rate per group of :func:`group_names`.
+
+    Raises:
+        ElpError: an unknown group or a learning rate that is not a positive number.
+    """
+    names, groups = group_names(), dict(groups or {})
+    for name, rate in {"lr": lr, **groups}.items():
+        if name not in ("lr", *names):
+            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(names)}")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+            raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in names}
+    for model in models:
+        for component, parameter in _named_components(model):
+            members[component].append(parameter)
+    return [
+        {"params": parameters, "lr": float(groups.get(name, lr)), "name": name}
+        for name, parameters in members.items()
+        if parameters
+    ]
+
+
+def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parameter]]:
+    model = model.model if isinstance(model, Trainable) else model
+    model = unwrapped(model)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    injection = getattr(model, "injection", None)
+    if injection is not None:
+        parameters = injection.parameters(model)
+        return [(injection.declared[name].component, parameter) for name, parameter in parameters.items()]
+    if getattr(model, "name", None) == "Featurizer":
+        return [("featurizer", parameter) for parameter in trainable]
+    if _is_stock_upstream(model):
+        return [("encoder", parameter) for parameter in trainable]
+    return [("head", parameter) for parameter in trainable]
+
+
+def _is_stock_upstream(model: nn.Module) -> bool:
+    """Whether this is one of S3PRL's own upstreams, trained with -f."""
+    return any(cls.__module__.startswith("s3prl.upstream") for cls in type(model).__mro__)
+
+
+def get_ELPAdam(  # S3PRL looks for get_NAME
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.Adam:
+    """Adam with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    return _grouped(torch.optim.Adam, model_params, lr, groups, betas=betas, eps=eps)
+
+
+def get_ELPAdamW(  # S3PRL looks for get_NAME
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> torch.optim.AdamW:
+    """AdamW with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    return _grouped(torch.optim.AdamW, model_params, lr, groups, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def get_ELPOptim(  # S3PRL looks for get_NAME
+    model_params: Sequence[nn.Module],
+    total_steps: int,
+    torch_optim_name: str,
+    lr: float = 1e-4,
+    groups: Mapping[str, float] | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Any optimizer of ``torch.optim`` with one learning rate per module.
+
+    Args:
+        model_params: see :func:`parameter_groups`.
+        total_steps: S3PRL's, not used.
+        torch_optim_name: class name, such as RAdam.
+        lr: learning rate of the groups that ``groups`` leaves out.
+        groups: learning rate per group.
+        **options: further keys of that class; lists of YAML become tuples.
+
+    Raises:
+        ElpError: no such class, a key that it does not have, or one that S3PRL's loop cannot drive.
+    """
+    classes = torch_optimizers()
+    if torch_optim_name not in classes:
+        raise ElpError(
+            f"optimizer.torch_optim_name is {torch_optim_name!r}, but there is no such name; "
+            f"valid: {', '.join(sorted(classes))}"
+        )
+    chosen = classes[torch_optim_name]
+    valid = [name for name in inspect.signature(chosen).parameters if name not in ("params", "lr")]
+    if unknown := [key for key in options if key not in valid]:
+        raise ElpError(f"optimizer: {torch_optim_name} has no option {unknown[0]!r}; it has: {', '.join(valid)}")
+    return _grouped(chosen, model_params, lr, groups, **options)
+
+
+def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """The classes of ``torch.optim`` that a plain training loop can drive, by name.
+
+    Left out are those whose step needs a closure (LBFGS) and the one for sparse gradients alone.
+    """
+    base = torch.optim.Optimizer
+    found = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
+    return {
+        name: value
+        for name, value in found.items()
+        if issubclass(value, base)
+        and value not in (base, torch.optim.SparseAdam)
+        and inspect.signature(value.step).parameters["closure"].default is None
+    }
+
+
+def _grouped(
+    chosen: type[torch.optim.Optimizer],
+    models: Sequence[nn.Module],
+    lr: float,
+    groups: Mapping[str, float] | None,
+    **options: Any,
+) -> Any:
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return chosen(parameter_groups(models, lr, groups), lr=lr, **plain)

@@ -1,0 +1,215 @@
+"""Build an expert from what the user named: a hub backbone, a backbone checkpoint, or a trained adapter folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from upstream_elp import host
+from upstream_elp.adapters.config import load_config
+from upstream_elp.audio.front import STANDARD, FrontEnd
+from upstream_elp.backbones.architecture import backbone_family
+from upstream_elp.backbones.backbone_file import read_backbone
+from upstream_elp.backbones.families import FAMILIES, HUB_PREFIX
+from upstream_elp.backbones.fingerprint import Fingerprint
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.backbones.huggingface_files import hugging_face_front, is_hugging_face_folder
+from upstream_elp.base.downloads import downloading
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.state_dict import audit
+
+logger = logging.getLogger(__name__)
+
+HUGGING_FACE = {family.hub_local: name for name, family in FAMILIES.items() if name.startswith("hf_")}
+"""Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
+BACKBONE_VARIABLE = "ELP_BACKBONE"
+CHECK_VARIABLE = "ELP_SELF_CHECK"
+
+
+def build_upstream(
+    name: str | None,
+    *,
+    ckpt: str | os.PathLike | None = None,
+    model_config: str | os.PathLike | Mapping[str, Any] | None = None,
+    backbone: str | os.PathLike | None = None,
+    refresh: bool = False,
+) -> ElpExpert:
+    """Load a backbone and put adapters into it.
+
+    Args:
+        name: S3PRL hub name of the backbone, or None if ``ckpt`` says which one.
+        ckpt: the backbone's checkpoint (path or URL), a folder in Hugging Face's format or ``hf:ORGANISATION/NAME``, or
+            a trained adapter folder.
+        model_config: adapter preset name, YAML path or mapping; with an adapter folder it must stay None.
+        backbone: for an adapter folder, the backbone's checkpoint (path or URL); default ``$ELP_BACKBONE``, then the
+            hub name that the folder records.
+        refresh: download again what is cached.
+
+    Raises:
+        ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
+    """
+    check = os.environ.get(CHECK_VARIABLE, "1") != "0"
+    host.install()
+    if ckpt is not None and is_adapter_folder(ckpt):
+        folder = read_adapter_folder(ckpt)
+        if model_config is not None:
+            raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
+        location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
+        stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
+        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
+        load_adapter(expert, folder, where=str(ckpt))
+        return expert
+    if ckpt is not None and backbone is not None:
+        raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
+    config = load_config(model_config)
+    stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
+    return ElpExpert(stock, config, name=hub_name, check=check)
+
+
+def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> None:
+    """Copy a folder's tensors into an expert of the same configuration and backbone.
+
+    Raises:
+        ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
+    """
+    check_backbone(folder, expert.fingerprint, where=where)
+    copy_tensors(expert, folder)
+
+
+def copy_tensors(expert: ElpExpert, folder: AdapterFolder) -> None:
+    """Copy a folder's tensors into an expert on the backbone that they were trained on.
+
+    Raises:
+        ElpError: other tensors than the configuration declares; nothing is copied then.
+    """
+    audit(expert, folder.tensors)
+    with torch.no_grad():
+        for name, parameter in expert.injection.parameters(expert).items():
+            parameter.copy_(folder.tensors[name])
+    expert.trained = True
+
+
+def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) -> None:
+    """Compare the backbone that a folder was trained on with the one at hand; a copy in half precision may pass.
+
+    Raises:
+        ElpError: another backbone.
+    """
+    if folder.fingerprint.sha256 == backbone.sha256:
+        return
+    if not folder.fingerprint.resembles(backbone):
+        raise ElpError(
+            f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
+            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); give the right one with "
+            f"--backbone PATH or ${BACKBONE_VARIABLE}"
+        )
+    logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
+
+
+def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
+    """What :func:`upstream_elp.upstream.adapter_folder.write_adapter_folder` needs to know of a trained expert."""
+    parameters = expert.injection.parameters(expert)
+    return AdapterFolder(
+        config=expert.config,
+        tensors={name: parameter.detach().cpu().clone() for name, parameter in parameters.items()},
+        backbone=expert.name,
+        family=expert.injection.family.name,
+        fingerprint=expert.fingerprint,
+    )
+
+
+def load_backbone(
+    name: str | None, location: str | os.PathLike | None, refresh: bool, folder: AdapterFolder | None
+) -> tuple[nn.Module, str | None]:
+    """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""
+    from s3prl import hub
+
+    if location is None and name is not None and name.startswith(HUB_PREFIX):  # as an adapter folder records it
+        location, name = name, None
+    wanted = None if name is None else HUGGING_FACE.get(name) or backbone_family(name)
+    if wanted is not None and folder is not None and wanted != folder.family:
+        raise ElpError(
+            f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}; use -u elp_local, with "
+            f"--backbone PATH or ${BACKBONE_VARIABLE} where the backbone is a local checkpoint"
+        )
+    if location is None:
+        if name is None or name in HUGGING_FACE:
+            needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
+            how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
+            raise ElpError(f"this upstream needs {needed}: name it with {how}")
+        with downloading():
+            return getattr(hub, name)(refresh=refresh), name
+    if name in HUGGING_FACE or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
+        return _load_hugging_face(str(location), refresh, wanted or (folder.family if folder else None))
+    found = read_backbone(local_path(str(location), refresh=refresh))
+    if name is not None and backbone_family(name) != found.family:
+        raise ElpError(
+            f"{location} is a {found.family} checkpoint, but {name} is a {backbone_family(name)} model; "
+            "use -u elp_local, which takes any family"
+        )
+    return found.expert(), name
+
+
+def front_end(
+    name: str | None, location: str | os.PathLike | None, *, backbone: str | os.PathLike | None = None
+) -> FrontEnd:
+    """The waveform CNN of a backbone by its configuration; no weights are loaded. Arguments as in `build_upstream`.
+
+    Raises:
+        ElpError: nothing or the wrong thing at ``location``.
+    """
+    if location is not None and is_adapter_folder(location):
+        recorded = read_adapter_folder(location).backbone or ""
+        location = backbone or (recorded if recorded.startswith(HUB_PREFIX) else None)
+    if location is None:  # a named backbone, or what is refused when it is built
+        return STANDARD
+    place = str(location)
+    if name in HUGGING_FACE or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
+        return hugging_face_front(place)
+    return read_backbone(local_path(place)).front
+
+
+def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
+    """Return the expert and the name to record, None for a local folder."""
+    expert = HuggingFaceExpert(location, refresh=refresh)
+    if wanted is not None and expert.family != wanted:
+        raise ElpError(f"{location} is a {expert.family} backbone, but a {wanted} is needed")
+    return expert, None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
+
+
+def local_path(location: str, *, refresh: bool = False) -> Path:
+    """The file at a path, or a URL's file in S3PRL's cache.
+
+    Raises:
+        ElpError: nothing there, or a folder, or no connection.
+    """
+    if location.startswith(("http://", "https://")):
+        from s3prl.util.download import _urls_to_filepaths
+
+        with downloading():
+            return Path(_urls_to_filepaths(location, refresh=refresh))
+    path = Path(location)
+    if is_adapter_folder(path):
+        raise ElpError(
+            f"{path} is a trained adapter folder and not a backbone; give the checkpoint of the backbone that it was "
+            "trained on"
+        )
+    if path.is_dir():
+        raise ElpError(
+            f"{path} is a folder without adapter_config.yaml or config.json, so it is neither an adapter folder nor a "
+            "backbone"
+        )
+    if not path.is_file():
+        raise ElpError(
+            f"there is no backbone checkpoint or adapter folder at {path} "
+            f"(a model of Hugging Face's hub is written {HUB_PREFIX}ORGANISATION/NAME)"
+        )
+    return path

@@ -1,0 +1,36 @@
+"""Count what a configuration trains from shapes: no torch, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from upstream_elp.adapters.config import AdapterConfig
+from upstream_elp.backbones.architecture import Architecture
+
+
+def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str, Any]:
+    """Count what a configuration trains on a backbone.
+
+    Args:
+        config: the adapter configuration.
+        backbone: the architecture.
+
+    Returns:
+        ``{"trainable": {"total": n, component: n, ...}, "frozen": n}``, without the featurizer's layer weights and the
+        head. Frozen layer norms that a trained copy replaces are counted as frozen too.
+
+    Raises:
+        ElpError: if the configuration does not fit the backbone.
+    """
+    config.check(layers=backbone.layers, dim=backbone.dim)
+    components = {name: options.count(backbone) for name, options in config.methods.items()}
+    return summary(components, backbone.total)
+
+
+def summary(components: Mapping[str, int], backbone: int) -> dict[str, Any]:
+    """What :func:`count_parameters` returns, from what is trained per component and the backbone's parameters."""
+    return {
+        "trainable": {"total": sum(components.values()), **components},
+        "frozen": backbone - components.get("encoder", 0),
+    }

@@ -1,0 +1,168 @@
+"""Trained heads beside an adapter: ``head.safetensors`` and ``head_config.yaml``, as safe to load as the adapter.
+
+They hold what was trained behind the upstream, featurizer and task head, and what their use needs: the head's options,
+how files were read, and what the outputs stand for. There is no machine path and no code in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.base.tensor_files import read_tensors, write_tensors
+from upstream_elp.base.version import __version__
+from upstream_elp.base.yaml_files import read_yaml
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "head_config.yaml"
+TENSOR_FILE = "head.safetensors"
+TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
+"""The tasks whose heads can be exported and used."""
+PRECISIONS = ("fp32", "bf16", "fp16")
+FEATURIZER, HEAD = "featurizer.", "head."
+"""What the names of the tensors begin with."""
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "a whole number": ((int,), "format_version upstream_dim upstream_rate"),
+    "a text": ((str,), "made_with task precision adapter_sha256 tensors_sha256"),
+    "a block of keys and values": ((Mapping,), "featurizer modelrc audio"),
+    "a list, a block of keys and values, or null": ((Mapping, list, type(None)), "labels"),
+    "a block of keys and values, or null": ((Mapping, type(None)), "threshold"),
+}
+_KEYS = {key: (types, kind) for kind, (types, keys) in _KINDS.items() for key in keys.split()}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the upstream's features the head sees: S3PRL's ``-s``, ``-l`` and ``--upstream_feature_normalize``."""
+
+    feature: str = "hidden_states"
+    layer: int | None = None
+    normalize: bool = False
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """What was trained behind the upstream."""
+
+    task: str
+    selection: Selection
+    upstream_dim: int
+    """Features per frame."""
+    upstream_rate: int
+    """Samples per frame."""
+    modelrc: dict[str, Any]
+    """The head's options, as in the task's config."""
+    audio: dict[str, Any]
+    """How the task's evaluation reads files."""
+    precision: str
+    """Of the upstream and the featurizer in the task's evaluation: ``fp32``, ``bf16`` or ``fp16``."""
+    labels: Any
+    """What the outputs stand for: a list, lists by slot, or None."""
+    tensors: dict[str, Tensor]
+    """``featurizer.*`` and ``head.*``."""
+    threshold: dict[str, Any] | None = None
+    """Speaker verification: the ``value`` where misses equal false alarms, its ``split`` and ``step``."""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix``, without it."""
+        return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+
+
+def has_head(folder: str | os.PathLike) -> bool:
+    """Whether a head lies in an adapter folder."""
+    return (Path(folder) / CONFIG_FILE).is_file()
+
+
+def write_head(folder: Path, head: TrainedHead, *, adapter_sha256: str) -> None:
+    """Write a head's two files into a folder that is being made; ``adapter_sha256`` ties it to its adapter."""
+    described = {
+        "format_version": FORMAT_VERSION,
+        "made_with": f"s3prl-elp {__version__}",
+        "task": head.task,
+        "featurizer": asdict(head.selection),
+        "upstream_dim": head.upstream_dim,
+        "upstream_rate": head.upstream_rate,
+        "modelrc": head.modelrc,
+        "audio": head.audio,
+        "precision": head.precision,
+        "labels": head.labels,
+        "threshold": head.threshold,
+        "adapter_sha256": adapter_sha256,
+        "tensors_sha256": write_tensors(folder / TENSOR_FILE, head.tensors),
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
+    """Read the head in an adapter folder without running any of its content.
+
+    Args:
+        folder: the adapter folder.
+        adapter_sha256: of the tensor file beside it.
+
+    Raises:
+        ElpError: a missing, damaged or unreadable file, another format version, an unknown or missing key, a value of
+            another kind, or the head of another adapter.
+    """
+    folder = Path(folder)
+    where = folder / CONFIG_FILE
+    raw = _read_config(where)
+    if raw["adapter_sha256"] != adapter_sha256:
+        raise ElpError(f"{where}: this head was trained with another adapter than the one beside it; export both again")
+    return TrainedHead(
+        task=raw["task"],
+        selection=_selection(raw["featurizer"], where),
+        upstream_dim=raw["upstream_dim"],
+        upstream_rate=raw["upstream_rate"],
+        modelrc=dict(raw["modelrc"]),
+        audio=dict(raw["audio"]),
+        precision=raw["precision"],
+        labels=raw["labels"],
+        tensors=read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"], said_in=CONFIG_FILE),
+        threshold=raw["threshold"],
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    raw = read_yaml(path, by_hand=False)
+    if not isinstance(raw, Mapping):
+        raise ElpError(f"{path} must hold a mapping; export the adapter again")
+    for key in raw:
+        if key not in _KEYS:
+            raise ElpError(f"{path}: unknown key {shown(key)}; the valid keys are: {', '.join(_KEYS)}")
+    if raw.get("format_version") != FORMAT_VERSION:
+        version = shown(raw.get("format_version"))
+        raise ElpError(f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}")
+    for key, (types, kind) in _KEYS.items():
+        if key not in raw:
+            raise ElpError(f"{path}: the key {key!r} is missing; export the adapter again")
+        if not isinstance(raw[key], types) or isinstance(raw[key], bool):
+            raise ElpError(f"{path}: the key {key!r} is {shown(raw[key])}; it must be {kind}")
+    if raw["task"] not in TASKS:
+        raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(TASKS)}")
+    if raw["precision"] not in PRECISIONS:
+        raise ElpError(f"{path}: the key 'precision' is {shown(raw['precision'])}; it must be {', '.join(PRECISIONS)}")
+    for key in ("upstream_dim", "upstream_rate"):
+        if raw[key] < 1:
+            raise ElpError(f"{path}: the key {key!r} is {raw[key]}; it must be at least 1")
+    return dict(raw)
+
+
+def _selection(raw: Mapping[str, Any], where: Path) -> Selection:
+    valid = ("feature", "layer", "normalize")
+    if set(raw) != set(valid):
+        raise ElpError(f"{where}: the key 'featurizer' must hold {', '.join(valid)} and nothing else")
+    feature, layer, normalize = (raw[key] for key in valid)
+    if not isinstance(feature, str) or not isinstance(normalize, bool):
+        raise ElpError(f"{where}: featurizer.feature must be a text, featurizer.normalize true or false")
+    if layer is not None and (not isinstance(layer, int) or isinstance(layer, bool)):
+        raise ElpError(f"{where}: featurizer.layer is {shown(layer)}; it must be a whole number or null")
+    return Selection(feature, layer, normalize)

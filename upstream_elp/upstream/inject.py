@@ -1,0 +1,175 @@
+"""Put the adapters of a configuration into a backbone, and take them out.
+
+Order: load the backbone, take its fingerprint, :func:`inject` (which freezes it first), then the self-check.
+Nothing here knows S3PRL; the backbone is any module that holds a model of a family in
+:mod:`upstream_elp.backbones.families`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from upstream_elp.adapters.additions import inject_adapter_bias, inject_houlsby
+from upstream_elp.adapters.base_tensors import inject_biases, inject_encoder, inject_layer_norms
+from upstream_elp.adapters.bottleneck import inject_e, inject_l
+from upstream_elp.adapters.cnn import inject_cnn
+from upstream_elp.adapters.config import AdapterConfig
+from upstream_elp.adapters.contract import Injection, Switch, Target, qualified_name
+from upstream_elp.adapters.lora import inject_lora
+from upstream_elp.adapters.parallel import inject_parallel
+from upstream_elp.adapters.prefix import inject_deep_prompt, inject_prefix_kv
+from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
+from upstream_elp.adapters.pseudo import inject_p
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.backbones.families import FAMILIES, LAYER_SITES, Family
+from upstream_elp.base.errors import ElpError
+
+INJECTORS: dict[str, Callable[[Target, Any], None]] = {
+    "e_adapter": inject_e,
+    "l_adapter": inject_l,
+    "p_adapter": inject_p,
+    "houlsby": inject_houlsby,
+    "adapter_bias": inject_adapter_bias,
+    "parallel": inject_parallel,
+    "deep_prompt": inject_deep_prompt,
+    "prefix_kv": inject_prefix_kv,
+    "cnn": inject_cnn,
+    "lora": inject_lora,
+    "layer_norm": inject_layer_norms,
+    "bias": inject_biases,
+    "encoder": inject_encoder,
+}
+"""Method name to what puts it in; the names are those of :data:`upstream_elp.adapters.options.METHODS`."""
+
+
+def _is_of(module: nn.Module, family: Family) -> bool:
+    """Whether a module is a model of a family, of its layers not yet speaking."""
+    if qualified_name(module) != family.model_type:
+        return False
+    return family.told_apart is None or attrgetter(family.told_apart[0])(module) == family.told_apart[1]
+
+
+def find_family(expert: nn.Module) -> tuple[Family, str]:
+    """Recognise the model inside an expert.
+
+    Returns:
+        The family and the model's path relative to ``expert``.
+
+    Raises:
+        ElpError: no known model, or a known model with encoder layers of another type or without one of the sites.
+    """
+    for path, module in expert.named_modules():
+        family = next((family for family in FAMILIES.values() if _is_of(module, family)), None)
+        if family is None:
+            continue
+        found = sorted({qualified_name(layer) for layer in module.get_submodule(family.layers)})
+        if len(found) != 1 or found[0] not in family.layer_types:
+            raise ElpError(
+                f"the encoder layers of this {family.name} model are of type {', '.join(found) or 'none'}, "
+                f"but adapters are known for {' or '.join(family.layer_types)} only"
+            )
+        _check_sites(module.get_submodule(family.layers)[0], family)
+        return family, path
+    kinds = sorted({qualified_name(module) for module in expert.modules() if next(module.children(), None) is not None})
+    raise ElpError(
+        f"no supported backbone was found; the families are {', '.join(FAMILIES)}, and this backbone is made of: "
+        f"{', '.join(kinds)}"
+    )
+
+
+def _check_sites(layer: nn.Module, family: Family) -> None:
+    """Refuse an encoder layer that lacks a site, as another version of the package that defines it may."""
+    for site in LAYER_SITES:
+        try:
+            layer.get_submodule(getattr(family, site))
+        except AttributeError as error:
+            raise ElpError(
+                f"the encoder layers of this {family.name} model have no {site} ({getattr(family, site)}); "
+                f"the sites of {type(layer).__module__} have changed, `elp doctor` lists the versions"
+            ) from error
+
+
+def front_end(model: nn.Module, family: Family) -> FrontEnd:
+    """The waveform CNN of a family's model; its own convolutions count, whatever a configuration says."""
+    convolutions = (m for m in model.get_submodule(family.cnn).modules() if isinstance(m, nn.Conv1d))
+    return FrontEnd(tuple((m.kernel_size[0], m.stride[0]) for m in convolutions))
+
+
+def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
+    """Freeze the backbone inside ``expert`` and add the adapters of ``config``.
+
+    Args:
+        expert: module that holds the backbone; L-adapters become its child ``l_adapters``.
+        config: what to inject.
+
+    Raises:
+        ElpError: unknown backbone, or layers or sizes that do not fit it.
+    """
+    family, model_path = find_family(expert)
+    model = expert.get_submodule(model_path)
+    layers = model.get_submodule(family.layers)
+    injection = Injection(
+        config=config,
+        family=family,
+        model_path=model_path,
+        dim=getattr(layers[0], family.ffn_norm).normalized_shape[0],
+        layers=len(layers),
+        front=front_end(model, family),
+    )
+    config.check(layers=injection.layers, dim=injection.dim)
+    if config.spec_augment and not family.name.startswith("hf_"):
+        raise ElpError(f"spec_augment is for Hugging Face's models, and this is a {family.name} of S3PRL's")
+    expert.requires_grad_(False)
+    target = Target(expert, model, injection)
+    for name, options in config.methods.items():
+        if name in INJECTORS:
+            INJECTORS[name](target, options)
+        else:
+            options.inject(target)
+    for parameter in injection.parameters(expert).values():
+        parameter.requires_grad_(True)
+    return injection
+
+
+def eject(expert: nn.Module) -> nn.Module:
+    """Take all adapters out again; ``expert`` must not be used afterwards.
+
+    Returns:
+        The plain frozen backbone, bit by bit as it was loaded.
+
+    Raises:
+        ElpError: if the backbone was fine-tuned in place, so that its original weights are gone.
+    """
+    if not expert.injection.switchable:
+        raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be had back")
+    for module in list(expert.backbone.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, OutputSite):
+                setattr(module, name, child.dropout)
+            elif isinstance(child, Switch):
+                delattr(module, name)
+        if parametrize.is_parametrized(module):
+            _restore_tensors(module)
+        take_out_mixin(module)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, Switch)]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+                module._forward_hooks_with_kwargs.pop(key, None)
+    for path, attribute, value in reversed(expert.injection.overridden):
+        setattr(expert.get_submodule(path), attribute, value)
+    return expert.backbone
+
+
+def _restore_tensors(module: nn.Module) -> None:
+    """Take our parametrizations off, leaving the original tensors in their order."""
+    ours = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], Switch)]
+    for name in ours:
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+    if ours and "bias" in module._parameters:  # a restored weight has come last
+        module._parameters["bias"] = module._parameters.pop("bias")

@@ -1,0 +1,171 @@
+"""The check at start: every declared tensor is reached, every site acts, and the rest stays frozen.
+
+It runs on a few tenths of a second of noise and leaves model, buffers and random states bit by bit as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.randomness import preserved
+from upstream_elp.upstream.inject import find_family, front_end
+
+if TYPE_CHECKING:
+    from upstream_elp.upstream.expert import ElpExpert
+
+PERTURBATION = 0.05
+
+
+class Probe:
+    """A fixed batch of noise, and the hidden states that the plain backbone gives for it.
+
+    Args:
+        backbone: S3PRL's stock expert before injection, frozen and in eval mode.
+
+    Raises:
+        ElpError: states that are not finite.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.device = next(backbone.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        self.wavs = [0.1 * torch.randn(n, generator=generator).to(self.device) for n in _probe_samples(backbone)]
+        self.states = self.run(backbone)
+        if not all(state.isfinite().all() for state in self.states):
+            raise ElpError(
+                "the backbone gives hidden states that are not finite for a wave of noise, without any adapter: "
+                "its checkpoint is damaged, get it again"
+            )
+
+    def run(self, module: nn.Module, key: str = "hidden_states") -> list[Tensor]:
+        """The module's states for the probe, without gradients."""
+        with preserved(self.device), torch.no_grad():  # WavLM draws from numpy in every forward pass
+            return [state.clone() for state in module(self.wavs)[key]]
+
+
+def _probe_samples(backbone: nn.Module) -> tuple[int, int]:
+    """Two lengths, so that padding is part of the check; 4000 and 2900 samples with the usual front end."""
+    family, path = find_family(backbone)
+    front = front_end(backbone.get_submodule(path), family)
+    return front.samples(12) + front.stride // 4, front.samples(8) + 13 * front.stride // 16
+
+
+def self_check(expert: ElpExpert, probe: Probe) -> None:
+    """Check an expert that adapters were just injected into.
+
+    Args:
+        expert: the expert; its tensors, modes, switches and counters are restored.
+        probe: what the plain backbone gave.
+
+    Raises:
+        ElpError: naming the tensor or site that fails.
+    """
+    _check_trainable(expert)
+    with _restored(expert):
+        expert.eval()
+        expert.trained = True  # the probe's passes are no use of untrained adapters
+        _check_off(expert, probe)
+        if expert.injection.declared:
+            _check_reached(expert, probe)
+
+
+@contextmanager
+def _restored(expert: ElpExpert) -> Iterator[None]:
+    """Put back every declared tensor and its flag, every buffer, mode and switch."""
+    parameters = list(expert.injection.parameters(expert).values())
+    saved = [*parameters, *expert.buffers()]
+    values = [tensor.detach().clone() for tensor in saved]
+    modes = [(module, module.training) for module in expert.modules()]
+    trained, enabled = expert.trained, expert.enabled
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(saved, values, strict=True):
+                tensor.copy_(value)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for module, mode in modes:
+            module.training = mode
+        for switch in expert.injection.switches(expert):
+            switch.enabled = enabled
+        expert.trained = trained
+
+
+def _check_trainable(expert: ElpExpert) -> None:
+    declared = {id(parameter): name for name, parameter in expert.injection.parameters(expert).items()}
+    for name, parameter in expert.named_parameters():
+        if parameter.requires_grad and id(parameter) not in declared:
+            raise ElpError(f"self-check: {name} is trainable, but no method declares it")
+        if not parameter.requires_grad and id(parameter) in declared:
+            raise ElpError(f"self-check: the tensor {declared[id(parameter)]} is frozen, so it would stay untrained")
+
+
+def _check_off(expert: ElpExpert, probe: Probe) -> None:
+    # torch picks another attention kernel where a weight requires a gradient, so the comparison is made without any
+    parameters = list(expert.injection.parameters(expert).values())
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    if expert.injection.switchable:  # at many an initial value an adapter that stays on would change nothing
+        _perturb(parameters, torch.Generator().manual_seed(2))
+    for switch in expert.injection.switches(expert):  # also beside fine-tuning in place: nothing has been trained yet
+        switch.enabled = False
+    states = probe.run(expert, "backbone_hidden_states")
+    expert.enabled = True
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    same = len(states) == len(probe.states) and all(map(torch.equal, states, probe.states))
+    if not same:
+        raise ElpError("self-check: with the adapters off, the backbone does not give what it gave without adapters")
+
+
+def _check_reached(expert: ElpExpert, probe: Probe) -> None:
+    entered: set[str] = set()
+
+    def note(path: str) -> object:
+        return expert.get_submodule(path).register_forward_hook(lambda *_: entered.add(path))
+
+    handles = [note(path) for path in expert.injection.sites]
+    try:
+        gradients = _perturbed_gradients(expert, probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if skipped := [path for path in expert.injection.sites if path not in entered]:
+        raise ElpError(f"self-check: the site {skipped[0]} is never entered in a forward pass")
+    for name, gradient in gradients.items():
+        if expert.injection.declared[name].zero_gradient:
+            continue
+        if gradient is None or not bool(gradient.abs().max() > 0):
+            raise ElpError(f"self-check: the tensor {name} receives no gradient, so it would stay untrained")
+
+
+def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | None]:
+    """Gradients of a random projection of the head's features, at noisy weights: zero inits have zero gradients."""
+    parameters = expert.injection.parameters(expert)
+    generator = torch.Generator().manual_seed(1)
+
+    with preserved(probe.device), torch.enable_grad():
+        _perturb(parameters.values(), generator)
+        features = expert(probe.wavs)["hidden_states"]
+        loss = sum((feature * _noise(feature, generator)).sum() for feature in features)
+        if not loss.requires_grad:  # no declared tensor takes part at all
+            return dict.fromkeys(parameters)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return dict(zip(parameters, gradients, strict=True))
+
+
+def _perturb(parameters: Iterable[nn.Parameter], generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(PERTURBATION * _noise(parameter, generator))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like)

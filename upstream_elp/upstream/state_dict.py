@@ -1,0 +1,117 @@
+"""What a checkpoint of the upstream holds: the trained tensors under canonical names, never the frozen backbone.
+
+The hooks work in whatever loop saves or loads the upstream, S3PRL's stock runner included, because a parent's
+``state_dict`` and ``load_state_dict`` reach a child only through its hooks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from upstream_elp.backbones.fingerprint import Fingerprint
+from upstream_elp.base.errors import ElpError
+
+if TYPE_CHECKING:
+    from upstream_elp.upstream.expert import ElpExpert
+
+META = "elp_backbone_sha256"
+"""Key of the backbone's fingerprint in a state dict, a uint8 tensor of 32 bytes."""
+
+
+def install_state_hooks(expert: ElpExpert) -> None:
+    """Make ``expert.state_dict()`` hold the trained tensors alone, and ``load_state_dict`` audit them key by key."""
+    expert._state_dict_hooks.clear()
+    expert._load_state_dict_pre_hooks.clear()
+    expert._load_state_dict_post_hooks.clear()
+    expert._register_state_dict_hook(_keep_trained)
+    expert.register_load_state_dict_pre_hook(_load_trained)
+    expert.register_load_state_dict_post_hook(_forget_frozen)
+
+
+def install_empty_state(module: nn.Module) -> None:
+    """Keep ``module`` out of checkpoints: ``state_dict`` holds nothing of it, and ``load_state_dict`` wants nothing."""
+    module._register_state_dict_hook(_keep_none)
+    module.register_load_state_dict_pre_hook(_load_none)
+    module.register_load_state_dict_post_hook(_forget_frozen)
+
+
+def _keep_none(_module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+
+
+def _load_none(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    if given := [key for key in state if key.startswith(prefix)]:
+        raise ElpError(f"{type(module).__name__} has no tensors in a checkpoint, but this one holds {given[0]}")
+    module._load_prefix = prefix
+
+
+def _keep_trained(expert: ElpExpert, state: dict[str, Any], prefix: str, _: Any) -> None:
+    trained = {f"{prefix}{name}": state[f"{prefix}{item.path}"] for name, item in expert.injection.declared.items()}
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+    state.update(trained)
+    state[f"{prefix}{META}"] = _digest(expert.fingerprint)
+
+
+def _digest(fingerprint: Fingerprint) -> torch.Tensor:
+    return torch.tensor(list(bytes.fromhex(fingerprint.sha256)), dtype=torch.uint8)
+
+
+def _load_trained(
+    expert: ElpExpert,
+    state: dict[str, Any],
+    prefix: str,
+    _metadata: Any,
+    _strict: bool,
+    _missing: list[str],
+    _unexpected: list[str],
+    _errors: list[str],
+) -> None:
+    given = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+    digest = given.pop(META, None)
+    if digest is not None and not (torch.is_tensor(digest) and digest.tolist() == _digest(expert.fingerprint).tolist()):
+        raise ElpError(
+            "this checkpoint's adapters were trained on another backbone (the fingerprints differ); give the right one "
+            "with -k, or with --backbone"
+        )
+    audit(expert, given)
+    state.update({f"{prefix}{expert.injection.declared[name].path}": tensor for name, tensor in given.items()})
+    expert.trained = True
+    expert._load_prefix = prefix
+
+
+def _forget_frozen(expert: nn.Module, incompatible: Any) -> None:
+    """Frozen tensors are not in a checkpoint by design; the trained ones were audited before."""
+    prefix = expert.__dict__.pop("_load_prefix", "")
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefix)]
+
+
+def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Check names and shapes of trained tensors against what this expert declares.
+
+    Raises:
+        ElpError: naming the first keys that are missing, unknown, or of another shape or kind.
+    """
+    expected = expert.injection.parameters(expert)
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    for problem, names in (("lacks", missing), ("holds the unknown", unknown)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            found = ", ".join(str(name)[:100] for name in names[:3])
+            raise ElpError(
+                f"the checkpoint {problem} tensors {found}{more}: it was made with another adapter "
+                f"configuration than {expert.config.name!r}"
+            )
+    for name, parameter in expected.items():
+        if not isinstance(tensors[name], torch.Tensor) or not tensors[name].is_floating_point():
+            raise ElpError(f"the checkpoint's {name} holds no floating-point numbers, so it is no adapter's tensor")
+        if tensors[name].shape != parameter.shape:
+            raise ElpError(
+                f"the checkpoint's {name} has the shape {tuple(tensors[name].shape)}, but this configuration needs "
+                f"{tuple(parameter.shape)}"
+            )
