@@ -1,7 +1,7 @@
 """Mistakes that adapter code makes, each a small patch of the package: what silently does nothing, or the wrong thing.
 
 A mutant takes pytest's monkeypatch and plants one mistake until the patch is undone. Which tests see it, and whether
-the self-check does, is in ``tests/test_mutants.py``.
+the self-check does, is in ``tests/upstream/test_mutants.py``.
 """
 
 from dataclasses import replace

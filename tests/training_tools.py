@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.test_heads_run import SMALL
+from tests.heads.test_runs import SMALL
 from tests.toys import tiny_backbone
 from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.host import checkpoints

@@ -24,9 +24,9 @@ from tests.experts import (
     stock_expert,
     waves,
 )
+from tests.heads.test_runs import DEV, SMALL
 from tests.host_toys import stock_config
-from tests.test_heads_run import DEV, SMALL
-from tests.test_run_processes import RUN, call
+from tests.launch.test_processes import RUN, call
 from tests.toys import tiny_backbone
 from upstream_elp.adapters.config import load_config
 from upstream_elp.experiment.checkpoint import load_states

@@ -167,7 +167,7 @@ print(model.memory())                                 # bytes: {"backbone": ...,
 
 
 def test_the_readmes_example(tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert EXAMPLE.strip() in readme
     monkeypatch.chdir(tmp_path)
     for name, config in TASKS.items():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from tests.launch.test_stock import stock_words
 from tests.task_tools import make_expert
-from tests.test_run_stock import stock_words
 from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxceleb1
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group

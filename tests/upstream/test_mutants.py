@@ -11,23 +11,26 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests import mutants, test_laws_switching, test_laws_training
+from tests import mutants
+from tests.adapters.test_eject import test_ejected_is_the_plain_backbone as _ejected
+from tests.adapters.test_p_adapter import test_lengths_are_the_hosts as _lengths
+from tests.adapters.test_parallel_and_cnn import (
+    test_cnn_adapters_let_gradients_through_and_leave_the_switch_as_it_was as _cnn,
+)
+from tests.adapters.test_parallel_and_cnn import test_parallel_is_a_bottleneck_of_the_layers_input as _parallel
+from tests.adapters.test_prefix import test_deep_prompts_are_frames_that_are_put_in_and_stripped as _deep_prompts
+from tests.adapters.test_weight_methods import test_lora_is_the_weight_plus_the_scaled_product as _lora
+from tests.adapters.test_weight_methods import test_lora_starts_like_loralib as _lora_start
+from tests.backbones.test_architecture import test_counts_are_what_injection_declares as _counts
 from tests.experts import CONFIGS, make_expert
-from tests.test_eject import test_ejected_is_the_plain_backbone as _ejected
-from tests.test_expert import test_frame_lengths_are_the_convolutions as _frame_lengths
-from tests.test_expert_parity import test_adapters_see_what_the_dropout_leaves as _dropped
-from tests.test_expert_parity import test_states_and_features_are_the_references as _parity
-from tests.test_merge import test_plain_s3prl_gives_the_adapted_states as _merged
-from tests.test_p_adapter import test_lengths_are_the_hosts as _lengths
-from tests.test_parallel_and_cnn import test_cnn_adapters_let_gradients_through_and_leave_the_switch_as_it_was as _cnn
-from tests.test_parallel_and_cnn import test_parallel_is_a_bottleneck_of_the_layers_input as _parallel
-from tests.test_prefix import test_deep_prompts_are_frames_that_are_put_in_and_stripped as _deep_prompts
-from tests.test_shapes import test_counts_are_what_injection_declares as _counts
-from tests.test_state import test_another_backbones_checkpoint_is_refused as _other_backbone
-from tests.test_state import test_bad_states_change_nothing as _bad_states
-from tests.test_state import test_in_a_parent_only_declared_tensors_are_saved as _saved_in_a_parent
-from tests.test_weight_methods import test_lora_is_the_weight_plus_the_scaled_product as _lora
-from tests.test_weight_methods import test_lora_starts_like_loralib as _lora_start
+from tests.upstream import test_laws_switching, test_laws_training
+from tests.upstream.test_expert import test_frame_lengths_are_the_convolutions as _frame_lengths
+from tests.upstream.test_expert_parity import test_adapters_see_what_the_dropout_leaves as _dropped
+from tests.upstream.test_expert_parity import test_states_and_features_are_the_references as _parity
+from tests.upstream.test_merge import test_plain_s3prl_gives_the_adapted_states as _merged
+from tests.upstream.test_state_dict import test_another_backbones_checkpoint_is_refused as _other_backbone
+from tests.upstream.test_state_dict import test_bad_states_change_nothing as _bad_states
+from tests.upstream.test_state_dict import test_in_a_parent_only_declared_tensors_are_saved as _saved_in_a_parent
 from upstream_elp.base.errors import ElpError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from downstream_heads.elp_sv.data import read_utterance
 from downstream_heads.elp_sv.lengths import trimmed_lengths
+from tests.audio.test_audio_formats import of_unknown_length, with_sizes, written
+from tests.launch.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # noqa: F401 - data is a fixture
 from tests.task_tools import make_expert
-from tests.test_audio_formats import of_unknown_length, with_sizes, written
-from tests.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # noqa: F401 - data is a fixture
 from upstream_elp.audio.headers import HeaderCache, read_header
 from upstream_elp.audio.levels import LEVELS, LevelWarning
 from upstream_elp.commands.check import check

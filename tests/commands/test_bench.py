@@ -9,7 +9,7 @@ import pytest
 
 from tests.programs import call
 
-BENCH = Path(__file__).parents[1] / "recipes" / "bench"
+BENCH = Path(__file__).parents[2] / "recipes" / "bench"
 
 
 def _run(*arguments, script="methods.py"):

@@ -8,8 +8,8 @@ import shutil
 import pytest
 import torch
 
+from tests.audio.test_skips import break_late
 from tests.host_toys import stock_config
-from tests.test_skips import break_late
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, resuming
 from upstream_elp.base.errors import ElpError

@@ -9,9 +9,9 @@ import torch
 
 import upstream_elp
 from tests import toy_corpora
+from tests.audio.test_front import CONVS, backbone
+from tests.heads.test_runs import flags, options
 from tests.task_tools import packaged_config
-from tests.test_front import CONVS, backbone
-from tests.test_heads_run import flags, options
 from upstream_elp.audio.front import STANDARD, FrontEnd
 from upstream_elp.audio.headers import Options
 from upstream_elp.base.errors import ElpError

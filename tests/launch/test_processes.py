@@ -48,7 +48,7 @@ def test_a_run_and_a_mistake_as_programs(tmp_path):
 def test_a_bad_file_that_a_worker_meets_ends_the_run_with_its_path(tmp_path):
     """And with its process: Python waits for workers at its exit."""
     from tests import toy_corpora
-    from tests.test_skips import break_late
+    from tests.audio.test_skips import break_late
 
     root = toy_corpora.fluent_speech_commands(tmp_path)
     bad = sorted(root.rglob("train-*.wav"))[2]
@@ -361,7 +361,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
 def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_saved(tmp_path):
     """Whichever rank it is; the run that goes on equals one that had the good file from the start."""
     from tests import toy_corpora
-    from tests.test_skips import break_late
+    from tests.audio.test_skips import break_late
     from tests.training_tools import assert_same
 
     root = toy_corpora.fluent_speech_commands(tmp_path / "data")

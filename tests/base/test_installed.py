@@ -17,7 +17,7 @@ import upstream_elp
 from upstream_elp.base import installed
 from upstream_elp.host import extension
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FAILURES = (
     "OSError('libc10_cuda.so: cannot open shared object file')",
     "ImportError('undefined symbol: torch_exception_get_what_without_backtrace')",

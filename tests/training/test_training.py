@@ -366,7 +366,7 @@ def test_workers_end_with_a_killed_run():
 
 @pytest.mark.slow
 def test_killed_twenty_times(data, tmp_path):
-    script = Path(__file__).parents[1] / "recipes" / "bench" / "kill.py"
+    script = Path(__file__).parents[2] / "recipes" / "bench" / "kill.py"
     flags = ["--data", str(data), "--backbone", str(tiny_backbone()), "--kills", "20", "--steps", "12"]
     command = [sys.executable, str(script), *flags, "--out", str(tmp_path / "out")]
     done = call(command, seconds=600)

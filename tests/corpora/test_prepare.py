@@ -643,7 +643,7 @@ def test_many_problems_of_a_kind_are_cut_short_on_screen_only(tmp_path: Path) ->
 
 
 def test_recipe_prepares_what_is_there(libri: Path, commands: Path, tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "recipes" / "prepare" / "all.sh"
+    script = Path(__file__).parents[2] / "recipes" / "prepare" / "all.sh"
     (tmp_path / "elp.py").write_text("from upstream_elp.cli import main\nmain()\n")
     environment = {**os.environ, "ELP": f"{sys.executable} {tmp_path / 'elp.py'}", "PYTHONPATH": str(script.parents[2])}
 
