@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from downstream_heads.common import memory
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import origin
 from upstream_elp.experiment.moved import adapted, gone, remembered, where_it_went
@@ -127,7 +128,6 @@ def selection(states: Mapping[str, Any]) -> Selection:
 
 
 def _memory(states: Mapping[str, Any], where: str) -> dict[str, Any]:
-    memory = importlib.import_module("downstream_heads.common.memory")
     if memory.KEY not in states["Downstream"]:
         raise ElpError(
             f"{where} was written before checkpoints held what the head's outputs stand for; go on training for a step "

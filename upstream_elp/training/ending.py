@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from upstream_elp.audio import skips
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base import installed
 from upstream_elp.experiment.logs import TRAIN_LOG
@@ -89,7 +89,6 @@ def report(training: Training) -> str:
         head.dataset(training.split)  # built by now, unless there was no step left to make
     upstream = unwrapped(training.runner.upstream.model)
     adapted = hasattr(upstream, "injection")
-    skips = importlib.import_module("upstream_elp.audio.skips")
     facts = {
         "command": _asked[-1] if _asked else sys.argv,
         "environment": environment(),

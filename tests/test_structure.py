@@ -1,0 +1,82 @@
+"""The plan of the packages: imports only go down, nothing runs in a circle, modules and functions stay small."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("upstream_elp", "downstream_heads")
+#: from the top down; a name may import what is below it, and never what is above it
+ORDER = (
+    "upstream_elp",
+    "upstream_elp.cli",
+    "upstream_elp.run",
+    "upstream_elp.layers",
+    "upstream_elp.commands",
+    "upstream_elp.quickstart",
+    "upstream_elp.inference",
+    "upstream_elp.launch",
+    "upstream_elp.training",
+    "upstream_elp.experiment",
+    "upstream_elp.upstream",
+    "downstream_heads",
+    "upstream_elp.adapters",
+    "upstream_elp.host",
+    "upstream_elp.corpora",
+    "upstream_elp.mini",
+    "upstream_elp.backbones",
+    "upstream_elp.audio",
+    "upstream_elp.base",
+)
+#: strings that name a module above: a program that data-loading processes are to import
+PROGRAMS = {("upstream_elp.launch.start", "upstream_elp.run")}
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Module to the modules of ours that it imports, also inside functions and for annotations."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+
+def room(module):
+    """The entry of ORDER that a module belongs to."""
+    parts = module.split(".")
+    return parts[0] if parts[0] == "downstream_heads" else ".".join(parts[:2])
+
+
+def test_every_module_has_its_place(imports):
+    assert {room(module) for module in imports} == set(ORDER)
+
+
+def test_imports_only_go_down(imports):
+    upwards = [
+        f"{module} imports {other}"
+        for module, others in imports.items()
+        for other in others
+        if ORDER.index(room(module)) > ORDER.index(room(other))
+    ]
+    assert not upwards
+
+
+def test_no_imports_in_a_circle(imports):
+    list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError, which names the modules
+
+
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_import_is_hidden_in_a_string(imports):
+    """What ``importlib`` or a new process loads by name obeys the same order."""
+    upwards = []
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        module = module_of(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = str(node.value).partition(":")[0] if isinstance(node, ast.Constant) else ""
+            if "." in name and name in imports and ORDER.index(room(module)) > ORDER.index(room(name)):
+                upwards.append((module, name))
+    assert set(upwards) == PROGRAMS
