@@ -15,7 +15,8 @@ from downstream_heads.elp_sv.data import long_enough, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.options import TOO_SHORT, head_options
 from upstream_elp.audio.reading import SAMPLE_RATE
-from upstream_elp.audio.sox import Effects, int32_to_float32, run_chain, tensor_to_int32
+from upstream_elp.audio.sox import Effects, run_chain
+from upstream_elp.audio.sox_samples import int32_to_float32, tensor_to_int32
 from upstream_elp.base.errors import ElpError
 
 

@@ -14,12 +14,10 @@ from upstream_elp.audio.sox import (
     SUPERB_SV_EFFECTS,
     apply_effects_file,
     apply_effects_tensor,
-    int32_to_float32,
-    read_int32,
     run_chain,
     superb_sv_effects,
-    tensor_to_int32,
 )
+from upstream_elp.audio.sox_samples import int32_to_float32, read_int32, tensor_to_int32
 from upstream_elp.base.errors import ElpError
 
 RATE = 16000

@@ -13,7 +13,7 @@ from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp.audio.headers import read_header
 from upstream_elp.audio.reading import audio_length, load_audio
-from upstream_elp.audio.sox import read_int32
+from upstream_elp.audio.sox_samples import read_int32
 from upstream_elp.backbones.backbone_file import read_backbone
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.base.errors import ElpError
