@@ -18,12 +18,12 @@ from tests import toy_corpora
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
-from upstream_elp import run as runner
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.families import FAMILIES, LAYER_SITES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.host.places import our_tasks_folder
+from upstream_elp.launch import start
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
 from upstream_elp.upstream.build import adapter_folder_of, build_upstream
@@ -76,7 +76,7 @@ def place(tmp_path, monkeypatch):
     """An empty working folder, so that a payload's mark would be seen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_BACKBONE", raising=False)
-    monkeypatch.setattr(runner, "adopt_main", lambda: None)
+    monkeypatch.setattr(start, "adopt_main", lambda: None)
     return tmp_path
 
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import upstream_elp
 from downstream_heads.elp_sv import lengths as lengths_module
 from downstream_heads.elp_sv.data import TrainUtterances
 from downstream_heads.elp_sv.lengths import trimmed_length, trimmed_lengths
@@ -246,9 +247,7 @@ def test_xvector_is_s3prl_s_bit_for_bit(batch_norm, frames_len, seed):
 def test_whole_expert_has_stock_keys_and_scores(tmp_path, corpus, monkeypatch):
     """S3PRL's expert loads our state and gives our test EER, dev split and all speakers trained on as in SUPERB."""
     pytest.importorskip("sox")
-    from upstream_elp import host
-
-    host.register()
+    upstream_elp.register()
     from s3prl.downstream.sv_voxceleb1 import dataset as stock_dataset
     from s3prl.downstream.sv_voxceleb1.expert import DownstreamExpert
 

@@ -20,7 +20,7 @@ from upstream_elp.adapters.config import recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import existing
 from upstream_elp.host import flags
-from upstream_elp.launch import planning
+from upstream_elp.launch import planning, start
 from upstream_elp.quickstart.jobs import make_jobs
 from upstream_elp.run import run
 
@@ -378,16 +378,16 @@ def test_a_failed_download_is_one_sentence():
     request = requests.Request("GET", "https://example.org/wavlm.pt").prepare()
     with (
         pytest.raises(ElpError, match=r"cannot download https://example\.org/wavlm\.pt.*elp fetch"),
-        runner._one_sentence(),
+        start._one_sentence(),
     ):
         raise requests.ConnectionError("Max retries exceeded", request=request)
-    with pytest.raises(OSError, match="something else"), runner._one_sentence():
+    with pytest.raises(OSError, match="something else"), start._one_sentence():
         raise OSError("something else")
 
 
 def test_a_full_disk_is_one_sentence():
     """Checkpoints say more; log lines and pictures can meet it too."""
-    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), runner._one_sentence():
+    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), start._one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -424,7 +424,7 @@ def test_a_mistake_in_training_has_a_line_of_its_own(trained, tmp_path, monkeypa
 def test_a_mistake_exits_with_2(main, trained, monkeypatch, capsys):
     words = f"{NEW} -d elp_sar".format(**trained).split()
     monkeypatch.setattr(sys, "argv", ["elp", *(["run"] if main is cli.main else []), *words])
-    monkeypatch.setattr(runner, "adopt_main", lambda: None)
+    monkeypatch.setattr(start, "adopt_main", lambda: None)
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
@@ -484,5 +484,5 @@ def test_an_error_that_leads_back_to_itself_ends_the_run(cycle):
     error, other = ElpError("first"), RuntimeError("second")
     error.__cause__ = error if cycle == "its own cause" else other
     other.__context__ = error
-    with pytest.raises(ElpError, match="first"), runner._frames_released():
+    with pytest.raises(ElpError, match="first"), start._frames_released():
         raise error

@@ -82,7 +82,7 @@ def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
     flags = flags_of("elp_ic", data, tmp_path / "exp", total_steps=2)
     run(flags)
     code = (
-        "import sys, pathlib\nfrom upstream_elp.training import saving\n"
+        "import sys, pathlib\nfrom upstream_elp.experiment import saving\n"
         "with saving.alone_in(pathlib.Path(sys.argv[1])):\n    print('in', flush=True)\n    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "exp")]
