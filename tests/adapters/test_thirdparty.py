@@ -58,7 +58,7 @@ def package(tmp_path, monkeypatch):
 
     def forget():
         registry._entries.cache_clear()
-        registry.method_options.cache_clear()
+        registry.method_class.cache_clear()
         sys.modules.pop("elp_scale", None)
 
     def install(code=SCALE, entry="scale = elp_scale:Scale"):
