@@ -4,8 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from tests import third_party
+from upstream_elp.adapters.config import load_config
+from upstream_elp.base.errors import ElpError
+from upstream_elp.cli import group
 
 CODE = """
 import sys
@@ -41,12 +46,17 @@ def test_what_lists_something_imports_no_torch(words, says, tmp_path):
 
 
 def test_a_preset_is_printed_as_its_files_say_it_in_the_order_of_injection():
-    import yaml
-    from click.testing import CliRunner
-
-    from upstream_elp.adapters.config import load_config
-    from upstream_elp.cli import group
-
     said = yaml.safe_load(CliRunner().invoke(group, ["presets", "ep"], catch_exceptions=False).output)
     assert list(said) == ["name", "features", "description", "source", "e_adapter", "p_adapter", "layer_norm"]
     assert load_config(said) == load_config("ep")
+
+
+def test_a_file_of_the_users_is_checked_before_it_is_printed(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: le\ne_adapter: {bottleneck: 16}\nl_adapter: null\nfeatures: last\n")
+    said = yaml.safe_load(CliRunner().invoke(group, ["presets", str(file)], catch_exceptions=False).output)
+    assert said["name"] == "mine" and "l_adapter" not in said and said["e_adapter"]["bottleneck"] == 16
+    assert load_config(said) == load_config(file)
+    file.write_text("base: le\ne_adapter: {bottleneck: wide}\n")
+    with pytest.raises(ElpError, match="cannot read the size 'wide'"):
+        CliRunner().invoke(group, ["presets", str(file)], catch_exceptions=False)
