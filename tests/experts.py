@@ -7,6 +7,7 @@ from torch.nn import functional as F
 import upstream_elp
 from tests.toys import BACKBONES, tiny_backbone
 from upstream_elp.adapters.config import load_config, preset_names
+from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.upstream.expert import ElpExpert
@@ -16,9 +17,8 @@ SELECTIONS = {"conventional_top4", "conventional_top6", "ep", "lp", "p_only", "l
 SELECTIONS |= {"lora_qv8", "topk_finetune", "full_finetune_nocnn"}
 #: presets whose methods are cases of their own
 SELECTIONS |= {"chapter", "prompt"}
-#: every other preset, and what a preset does not show: the exact identity, the P-adapter's options, layer selections
-CONFIGS = {
-    **{name: {"base": name} for name in preset_names() if name not in SELECTIONS},
+#: what no preset shows: the exact identity, the P-adapter's options, layer selections, methods together
+SPECIAL_CASES = {
     "le-zero": {"base": "le", "e_adapter": {"init": "zero"}},
     "conventional-zero": {"base": "conventional", "e_adapter": {"init": "zero"}},
     "elp-start": {"base": "elp", "p_adapter": {"position": "start"}},
@@ -75,8 +75,29 @@ CONFIGS = {
     },
     "dropout-on": {"base": "e_only", "backbone_dropout": True},
 }
-#: methods that put further keys before the attention
-MORE_KEYS = {"p_adapter", "prefix_kv", "deep_prompt"}
+
+
+def at_defaults(method: str) -> dict:
+    """A configuration of one method with its default options."""
+    return {"features": "l" if method == "l_adapter" else "layers", method: {}}
+
+
+def catalogue() -> dict[str, dict]:
+    """The cases of the laws: presets, special cases, and every registered method at its defaults.
+
+    Methods come from the registry, those of installed packages too, so nobody has to name a method here. A method that
+    a preset shows at its defaults has that preset's name, any other is called ``NAME-defaults``.
+    """
+    cases = {name: {"base": name} for name in preset_names() if name not in SELECTIONS}
+    shown = [load_config(case) for case in cases.values()]
+    for method in method_names():
+        alone = load_config(at_defaults(method))
+        if not any((config.features, config.methods) == (alone.features, alone.methods) for config in shown):
+            cases[f"{method}-defaults"] = at_defaults(method)
+    return cases | SPECIAL_CASES
+
+
+CONFIGS = catalogue()
 
 
 def backbone_path(backbone: str, **options):

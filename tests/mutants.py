@@ -9,20 +9,21 @@ from dataclasses import replace
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import ParametrizationList
 
-from upstream_elp.adapters.additions import PlainBottleneck
-from upstream_elp.adapters.bottleneck import Bottleneck, inject_e
-from upstream_elp.adapters.contract import Injection, Target
-from upstream_elp.adapters.lora import LowRankUpdate, inject_lora
+from upstream_elp.adapters.deep_prompt import LearnedFrames
+from upstream_elp.adapters.e_adapter import Bottleneck, EAdapter
+from upstream_elp.adapters.injection import Injection, Target
+from upstream_elp.adapters.lora import LoRA, LowRankUpdate
+from upstream_elp.adapters.networks import PlainBottleneck
+from upstream_elp.adapters.p_adapter import PseudoFeatures
 from upstream_elp.adapters.parallel import ParallelBottleneck
-from upstream_elp.adapters.prefix import LearnedFrames
 from upstream_elp.adapters.primitives import OutputSite, ReplacedTensor
-from upstream_elp.adapters.pseudo import PseudoFeatures
+from upstream_elp.backbones.structure import Changes
 from upstream_elp.upstream import expert as expert_module
 from upstream_elp.upstream import inject as inject_module
 from upstream_elp.upstream import merge, state_dict
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.inject import INJECTORS
 
 # --- what is put in, and what is trained ----------------------------------------------------------------------------
 
@@ -42,32 +43,38 @@ class _WrappedLinear(nn.Module):
 def wrap_q_proj(patch):
     """LoRA wraps q_proj, of which the attention reads the weight alone; other weights it parametrizes."""
 
-    def inject_wrapped(target, options):
-        others = [name for name in options.targets if name != "q"]
-        inject_lora(target, replace(options, targets=others))
-        for index in target.select(options.layers):
+    plain = LoRA.inject
+
+    def inject_wrapped(method, target):
+        others = [name for name in method.targets if name != "q"]
+        plain(replace(method, targets=others), target)
+        for index in target.select(method.layers):
             attention = target.layer(index).get_submodule(target.family.attention)
-            attention.q_proj = _WrappedLinear(attention.q_proj, options.rank, options.alpha / options.rank)
+            attention.q_proj = _WrappedLinear(attention.q_proj, method.rank, method.alpha / method.rank)
             path = f"{target.layer_path(index)}.{target.family.attention}.q_proj.update"
             target.declare_module("lora", f"{index}.q", path)
 
-    patch.setitem(INJECTORS, "lora", inject_wrapped)
+    patch.setattr(LoRA, "inject", inject_wrapped)
 
 
 def drop_a_site(patch):
     """One configured E-adapter is neither built nor declared."""
 
-    def inject_fewer(target, options):
-        inject_e(target, replace(options, layers=[i for i in target.select(options.layers) if i != 1]))
+    plain = EAdapter.inject
 
-    patch.setitem(INJECTORS, "e_adapter", inject_fewer)
+    def inject_fewer(method, target):
+        plain(replace(method, layers=[i for i in target.select(method.layers) if i != 1]), target)
+
+    patch.setattr(EAdapter, "inject", inject_fewer)
 
 
 def leave_a_site_out_of_the_forward(patch):
     """One E-adapter is built, declared, counted and saved, but the layer runs without it."""
 
-    def inject_idle(target, options):
-        inject_e(target, options)
+    plain = EAdapter.inject
+
+    def inject_idle(method, target):
+        plain(method, target)
         site = getattr(target.layer(1), target.family.ffn_output)
         setattr(target.layer(1), target.family.ffn_output, site.dropout)
         target.layer(1).idle = site
@@ -76,31 +83,31 @@ def leave_a_site_out_of_the_forward(patch):
             target.declare(item.component, name.partition(".")[2], item.path.replace(old, new))
         target.injection.sites[:] = [path.replace(old, new) for path in target.injection.sites]
 
-    patch.setitem(INJECTORS, "e_adapter", inject_idle)
+    patch.setattr(EAdapter, "inject", inject_idle)
 
 
 def _exchange(patch, method, first, second):
-    """Let a method's injector take two entries of the site table for each other."""
-    plain = INJECTORS[method]
+    """Let a method take two entries of the site table for each other when it is injected."""
+    plain = method.inject
 
-    def inject_elsewhere(target, options):
+    def inject_elsewhere(options, target):
         family = target.injection.family
         swapped = {first: getattr(family, second), second: getattr(family, first)}
         target.injection.family = replace(family, **swapped)
-        plain(target, options)
+        plain(options, target)
         target.injection.family = family
 
-    patch.setitem(INJECTORS, method, inject_elsewhere)
+    patch.setattr(method, "inject", inject_elsewhere)
 
 
 def adapt_the_other_block(patch):
     """E-adapters for the FFN stand after the attention, and the other way round."""
-    _exchange(patch, "e_adapter", "ffn_output", "attention_output")
+    _exchange(patch, EAdapter, "ffn_output", "attention_output")
 
 
 def update_the_other_weight(patch):
     """LoRA for q changes v, and the other way round."""
-    _exchange(patch, "lora", "q", "v")
+    _exchange(patch, LoRA, "q", "v")
 
 
 def _after_injection(patch, change):
@@ -147,17 +154,19 @@ def put_the_skip_inside_the_norm(patch):
 def adapt_after_the_residual(patch):
     """E-adapters see the sum of the residual and the block's output, in front of a post-norm layer's norm."""
 
-    def inject_late(target, options):
-        inject_e(target, options)
-        for index in target.select(options.layers):
-            for block in options.sites:
+    plain = EAdapter.inject
+
+    def inject_late(method, target):
+        plain(method, target)
+        for index in target.select(method.layers):
+            for block in method.sites:
                 site = getattr(target.layer(index), getattr(target.family, f"{block}_output"))
                 norm = getattr(target.layer(index), getattr(target.family, f"{block}_norm"))
                 norm.register_forward_pre_hook(
                     lambda _, args, site=site: (site.adapters["e_adapter"](args[0]),) if site.enabled else None
                 )
 
-    patch.setitem(INJECTORS, "e_adapter", inject_late)
+    patch.setattr(EAdapter, "inject", inject_late)
     patch.setattr(OutputSite, "forward", lambda self, x: self.dropout(x))
 
 
@@ -261,13 +270,21 @@ def share_adapters_with_copies(patch):
 
 def leave_trained_norms_in(patch):
     """Taking the adapters out leaves trained values in the backbone's tensors."""
-    remove = nn.utils.parametrize.remove_parametrizations
-    kept = lambda module, name, leave_parametrized: remove(module, name, leave_parametrized=True)  # noqa: E731
-    patch.setattr(inject_module.parametrize, "remove_parametrizations", kept)
+    plain = Changes.undo
+
+    def undo(changes):
+        modules = [module for added in changes.added for module in added.modules()]
+        for chain in [module for module in modules if isinstance(module, ParametrizationList)]:
+            chain.original.data.copy_(chain().data)
+        plain(changes)
+
+    patch.setattr(Changes, "undo", undo)
 
 
 def leave_the_attentions_class(patch):
     """Taking prefixes out leaves the attention's class swapped."""
+    plain = Changes.undo
+    patch.setattr(Changes, "undo", lambda changes: plain(replace(changes, classes=())))
     patch.setattr(inject_module, "take_out_mixin", lambda module: None)
 
 

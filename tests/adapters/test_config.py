@@ -8,18 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.experts import CONFIGS
+from upstream_elp.adapters.adapter_bias import AdapterBias
+from upstream_elp.adapters.bias import Biases
 from upstream_elp.adapters.config import AdapterConfig, load_config, parse_config, preset_names, recipes_dir
-from upstream_elp.adapters.options import (
-    AdapterBias,
-    Biases,
-    EAdapter,
-    Encoder,
-    Houlsby,
-    LAdapter,
-    LayerNorms,
-    LoRA,
-    PAdapter,
-)
+from upstream_elp.adapters.e_adapter import EAdapter
+from upstream_elp.adapters.encoder import Encoder
+from upstream_elp.adapters.houlsby import Houlsby
+from upstream_elp.adapters.l_adapter import LAdapter
+from upstream_elp.adapters.layer_norm import LayerNorms
+from upstream_elp.adapters.lora import LoRA
+from upstream_elp.adapters.p_adapter import PAdapter
 from upstream_elp.adapters.selection import resolve_layers, resolve_size, resolve_sizes
 from upstream_elp.backbones.architecture import architecture
 from upstream_elp.base.errors import ElpError

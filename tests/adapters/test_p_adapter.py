@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.experts import distance, equal, in_float64, make_expert, states_of, stock_expert, waves
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp.adapters.pseudo import PseudoFeatures
+from upstream_elp.adapters.p_adapter import PseudoFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 #: their features do not see an utterance's padding; data2vec's do, by the norms between its positional convolutions

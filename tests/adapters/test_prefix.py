@@ -10,7 +10,8 @@ from tests.experts import equal, in_float64, make_expert, random_loss, states_of
 from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp.adapters import attention as attention_module
 from upstream_elp.adapters.attention import KINDS, FairseqAttention, attend
-from upstream_elp.adapters.prefix import LearnedFrames, LearnedKeysValues
+from upstream_elp.adapters.deep_prompt import LearnedFrames
+from upstream_elp.adapters.prefix_kv import LearnedKeysValues
 from upstream_elp.adapters.primitives import mix_in, take_out_mixin
 from upstream_elp.upstream.inject import find_family
 

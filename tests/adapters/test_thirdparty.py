@@ -1,14 +1,16 @@
 """A method from another package: found by its entry point, injected, trained, saved, taken out."""
 
 import sys
-import textwrap
 
 import pytest
 import torch
 
-from tests.experts import make_expert, stock_expert
-from upstream_elp.adapters import registry
+from tests import third_party
+from tests.experts import at_defaults, catalogue, make_expert, stock_expert
 from upstream_elp.adapters.config import load_config
+from upstream_elp.adapters.contract import Method
+from upstream_elp.adapters.registry import method_class, method_names
+from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.training.optimizers import parameter_groups
 from upstream_elp.upstream.inject import eject
@@ -55,23 +57,9 @@ class Scale:
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Install a package with one module and one entry point; returns a function that does it."""
-
-    def forget():
-        registry._entries.cache_clear()
-        registry.method_options.cache_clear()
-        sys.modules.pop("elp_scale", None)
-
-    def install(code=SCALE, entry="scale = elp_scale:Scale"):
-        (tmp_path / "elp_scale.py").write_text(textwrap.dedent(code))
-        info = tmp_path / "elp_scale-1.0.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elp-scale\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{entry}\n")
-        forget()
-
     monkeypatch.syspath_prepend(tmp_path)
-    yield install
-    forget()
+    yield lambda code=SCALE, entry="scale = elp_scale:Scale": third_party.install(tmp_path, code, entry)
+    third_party.forget("elp_scale")
 
 
 def test_a_method_of_another_package_is_a_method_like_ours(package):
@@ -102,18 +90,70 @@ def test_strictness_holds_for_it_too(package):
         make_expert(config={"features": "layers", "scale": {"layers": 9}})
 
 
+HALF = """
+from dataclasses import dataclass
+
+from upstream_elp.adapters.kinds import PerLayer
+
+
+@dataclass(frozen=True)
+class Scale(PerLayer):
+    def inject(self, target):
+        pass
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "entry", "message"),
     [
         (SCALE, "lora = elp_scale:Scale", "takes a taken name"),
+        (SCALE, "encoder = elp_scale:Scale", "takes a taken name"),
         (SCALE, "scale = elp_scale:Missing", "cannot be imported"),
+        (SCALE, "scale = elp_scale.deep:Scale", "cannot be imported"),
         ("class Scale: pass", "scale = elp_scale:Scale", "has no check, count, inject"),
+        ("def Scale(): pass", "scale = elp_scale:Scale", "has no check, count, inject"),
+        (HALF, "scale = elp_scale:Scale", r"\(elp_scale:Scale\) has no count$"),
+        (SCALE.replace("@dataclass(frozen=True)", ""), "scale = elp_scale:Scale", "is not a dataclass"),
+        (SCALE + "\nSCALE = Scale()", "scale = elp_scale:SCALE", "is not a dataclass"),
     ],
 )
 def test_a_broken_package_is_one_sentence(package, code, entry, message):
     package(code, entry)
     with pytest.raises(ElpError, match=message):
         load_config({"features": "layers", "scale": {}})
+
+
+def test_what_a_class_does_not_say_has_the_contracts_defaults(package):
+    package()
+    method = load_config(at_defaults("scale")).methods["scale"]
+    assert isinstance(method, Method) and type(method) is method_class("scale")
+    assert not (method.mergeable or method.in_place or method.conflicts or method.zero_gradients(FAMILIES["wavlm"]))
+    assert method.moves_at_init == 0
+    assert (type(method).__module__, type(method).__qualname__) == ("elp_scale", "Scale")
+
+
+@pytest.mark.parametrize("other", ["lora", "encoder"])
+def test_its_conflicts_count_in_both_orders(package, other):
+    conflicts = f'conflicts = {{"{other}": "one is enough"}}\n    layers: str'
+    package(SCALE.replace("layers: str", conflicts))
+    for methods in ({"scale": {}, other: {}}, {other: {}, "scale": {}}):
+        with pytest.raises(ElpError, match=f"scale and {other} cannot be combined: one is enough"):
+            load_config({"features": "layers", **methods})
+
+
+def test_what_trains_the_rest_of_the_backbone_comes_after_it(package):
+    package()
+    assert method_names()[-2:] == ["scale", "encoder"]
+    expert = make_expert(config={"features": "last", "encoder": {}, "scale": {}}, check=True)
+    components = [item.component for item in expert.injection.declared.values()]
+    assert components == ["scale"] * 3 + ["encoder"] * (len(components) - 3) and len(components) > 3
+
+
+def test_it_is_in_the_catalogue_of_the_laws(package):
+    before = catalogue()
+    assert "scale" not in {method for case in before.values() for method in case}
+    package()
+    assert catalogue() == {**before, "scale-defaults": {"features": "layers", "scale": {}}}
 
 
 def test_a_package_is_imported_only_when_it_is_named(package):

@@ -17,7 +17,8 @@ from tests.experts import (
 )
 from tests.mutants import wrap_q_proj
 from tests.toys import BACKBONES, S3PRL_STYLE
-from upstream_elp.adapters.options import CONFLICTS, METHODS
+from upstream_elp.adapters.encoder import Encoder
+from upstream_elp.adapters.registry import method_names
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.inject import eject
 
@@ -162,7 +163,7 @@ def test_what_stands_around_the_top_layers_trains_and_the_rest_does_not():
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_adapters_stay_themselves_beside_full_fine_tuning(backbone):
     """Fine-tuning declares the model's own tensors, and each adapter's tensors belong to its own method."""
-    methods = {name: {} for name in METHODS if ("encoder", name) not in CONFLICTS}
+    methods = {name: {} for name in method_names() if name not in ("encoder", *Encoder.conflicts)}
     assert len(methods) >= 6
     expert = make_expert(backbone, {"features": "l", **methods, "encoder": {"scope": "all"}}, check=True)
     plain = make_expert(backbone, "full_finetune_all")
@@ -174,7 +175,7 @@ def test_adapters_stay_themselves_beside_full_fine_tuning(backbone):
 @pytest.mark.parametrize("left_out", ["layer_norm", "bias"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_everything_that_goes_together_goes_together(backbone, left_out):
-    methods = {name: {} for name in METHODS if name not in ("encoder", left_out)}
+    methods = {name: {} for name in method_names() if name not in ("encoder", left_out)}
     expert = make_expert(backbone, {"features": "l", **methods}, check=True)
     add_noise(expert)
     assert equal(states_of(eject(expert), WAVES), states_of(stock_expert(backbone), WAVES))

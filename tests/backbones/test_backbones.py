@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import upstream_elp
 from tests.toys import TINY_CONV
-from upstream_elp.adapters.options import METHODS
+from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.architecture import architecture, backbone_names, other_entries, other_entry
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.base.errors import ElpError
@@ -23,13 +23,13 @@ REFUSED += ("wav2vec2_conformer_relpos", "wavlablm_ek_40k")
 def test_the_command_lists_every_family_name_and_refusal():
     result = CliRunner().invoke(group, ["backbones"], catch_exceptions=False)
     assert result.exit_code == 0
-    for name in [*(f"elp_{name}" for name in [*backbone_names(), *HUGGING_FACE]), *METHODS]:
+    for name in [*(f"elp_{name}" for name in [*backbone_names(), *HUGGING_FACE]), *method_names()]:
         assert name in result.output
     found = json.loads(CliRunner().invoke(group, ["backbones", "--json"], catch_exceptions=False).output)
     assert [family["family"] for family in found["families"]] == list(FAMILIES)
     upstreams = [name for family in found["families"] for name in family["upstreams"]]
     assert sorted(upstreams) == sorted(f"elp_{name}" for name in backbone_names())
-    assert found["others"] == other_entries() and found["methods"] == list(METHODS)
+    assert found["others"] == other_entries() and found["methods"] == method_names()
 
 
 def test_every_entry_of_s3prls_hub_is_spoken_of():

@@ -13,7 +13,7 @@ import upstream_elp
 from tests.experts import add_noise, backbone_path, equal, states_of, waves
 from tests.toys import BACKBONES, S3PRL_STYLE, tiny_backbone
 from upstream_elp.adapters.config import load_config, preset_names
-from upstream_elp.adapters.options import METHODS, WEIGHT_SPACE
+from upstream_elp.adapters.registry import method_class, method_names
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
@@ -92,17 +92,27 @@ def test_s3prls_expert_loads_it_without_this_package(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
 
 
-OF_THEIR_OWN = [name for name in preset_names() if load_config(name).methods.keys() - set(WEIGHT_SPACE)]
+OF_THEIR_OWN = {
+    preset: [name for name, method in load_config(preset).methods.items() if not method.mergeable]
+    for preset in preset_names()
+}
 
 
-@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_methods_that_change_only_the_backbones_tensors_can_be_merged():
+    mergeable = {name for name in method_names() if method_class(name).mergeable}
+    assert mergeable == {"lora", "layer_norm", "bias", "encoder"}
+    words = CliRunner().invoke(group, ["backbones", "--help"]).output.split("such as")[1].split(".")[0]
+    assert set(words.replace(",", " ").split()) - {"and"} == mergeable
+
+
+@pytest.mark.parametrize("name", [preset for preset, methods in OF_THEIR_OWN.items() if methods])
 def test_what_computes_something_of_its_own_is_refused(name, tmp_path, law):
     own = "the method computes something of its own, so that no plain backbone can hold it"
     law("merged == unmerged, in plain S3PRL", refused=own)
-    first = min(load_config(name).methods.keys() - set(WEIGHT_SPACE))
-    with pytest.raises(ElpError, match=f"{name}' cannot be merged.*{first}"):
+    words = f"{name}' cannot be merged .*: {', '.join(OF_THEIR_OWN[name])} computes .*of our methods lora, layer_norm"
+    with pytest.raises(ElpError, match=words):
         write_merged(_trained("hubert-base", name), backbone_path("hubert-base"), tmp_path / "out.pt")
-    assert not list(tmp_path.iterdir()) and set(WEIGHT_SPACE) < METHODS.keys()
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_merge_is_refused(tmp_path):

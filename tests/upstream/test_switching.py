@@ -25,12 +25,14 @@ from tests.experts import (
     waves,
 )
 from tests.toys import LAW_BACKBONES, tiny_backbone
+from upstream_elp.adapters.cnn import CNN
+from upstream_elp.adapters.encoder import Encoder
 from upstream_elp.backbones.fingerprint import fingerprint
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.mini.backbone import write_backbone
 from upstream_elp.mini.sizes import size_options
-from upstream_elp.upstream import build, inject, sharing
+from upstream_elp.upstream import build, sharing
 from upstream_elp.upstream import expert as expert_module
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, AdapterFolder, write_adapter_folder
 from upstream_elp.upstream.build import adapter_folder_of, load_adapter
@@ -306,21 +308,21 @@ def _tampered(folder, monkeypatch):
 
 def _half_injected(folder, monkeypatch):
     write_adapter_folder(folder, _content("wavlm-base", "chapter"))  # houlsby goes in before cnn
-    original = inject.INJECTORS["cnn"]
+    original = CNN.inject
 
-    def fail(target, options):
-        original(target, options)
+    def fail(method, target):
+        original(method, target)
         raise ElpError("in the middle")
 
-    monkeypatch.setitem(inject.INJECTORS, "cnn", fail)
+    monkeypatch.setattr(CNN, "inject", fail)
 
 
 def _unchecked(folder, monkeypatch):
     write_adapter_folder(folder, _content("wavlm-base", "full_finetune_all"))
-    monkeypatch.setattr(inject, "INJECTORS", {**inject.INJECTORS, "encoder": _declares_nothing_reached})
+    monkeypatch.setattr(Encoder, "inject", _declares_nothing_reached)
 
 
-def _declares_nothing_reached(target, options):
+def _declares_nothing_reached(method, target):
     target.declare("encoder", "mask", f"{target.injection.model_path}.mask_emb")
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from upstream_elp.adapters.contract import Switch
-from upstream_elp.adapters.primitives import Mixin
+from upstream_elp.adapters.injection import Switch, Target
+from upstream_elp.adapters.primitives import Mixin, mix_in
 
 
 class Prefix(Switch):
@@ -220,6 +220,15 @@ KINDS: dict[str, type[PrefixAttention]] = {
     "hugging_face_wavlm": HuggingFaceWavLMAttention,
 }
 """What is mixed in, by :attr:`upstream_elp.backbones.families.Family.attention_kind`."""
+
+
+def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> None:
+    """Give the attention of layer ``index`` a prefix, and declare it."""
+    attention = target.layer(index).get_submodule(target.family.attention)
+    mix_in(attention, KINDS[target.family.attention_kind])
+    attention.add_module(component, prefix)
+    path = f"{target.layer_path(index)}.{target.family.attention}.{component}"
+    target.declare_module(component, str(index), path)
 
 
 def enabled_prefixes(attention: nn.Module) -> Iterator[Prefix]:

@@ -1,13 +1,62 @@
-"""CNN adapters: zero-initialised copies beside the blocks of the waveform front end (CHAPTER, arXiv 2212.01282)."""
+"""CNN adapters: zero-initialised copies of the blocks of the waveform front end (CHAPTER, arXiv 2212.01282)."""
+
+from __future__ import annotations
 
 import copy
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from upstream_elp.adapters.contract import Switch, Target
-from upstream_elp.adapters.options import CNN
+from upstream_elp.adapters.contract import Method
+from upstream_elp.adapters.injection import Switch, Target
+from upstream_elp.adapters.kinds import Layers
 from upstream_elp.adapters.selection import resolve_layers
+from upstream_elp.backbones.architecture import Architecture
+from upstream_elp.base.errors import ElpError
+
+CNN_BLOCKS = 7
+"""Blocks of the waveform front end in every family."""
+
+
+@dataclass(frozen=True)
+class CNN(Method):
+    """CHAPTER's CNN adapters: ``conv(x) + scale * copy(x)`` in the waveform front end, the copies' convolutions zero.
+
+    The front end then runs with gradients, which takes a multiple of the memory.
+    """
+
+    layers: Layers = "all"
+    """Blocks of the front end, counted from the waveform."""
+    scale: float = 0.01
+    """As coded for arXiv 2212.01282 in S3PRL's copy of the model; the fairseq copy has 1."""
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        if not math.isfinite(self.scale) or self.scale == 0:
+            raise ElpError(f"{where}.scale must be a finite number and not zero, got {self.scale}")
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if the selection does not fit the front end's blocks."""
+        resolve_layers(self.layers, CNN_BLOCKS, where=f"{where}.layers")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return sum(model.cnn_block_parameters[index] for index in resolve_layers(self.layers, CNN_BLOCKS))
+
+    def inject(self, target: Target) -> None:
+        """Put a copy next to each selected CNN block, and let gradients through the front end."""
+        family = target.family
+        cnn = target.model.get_submodule(family.cnn)
+        for index in resolve_layers(self.layers, len(cnn.conv_layers), where="cnn.layers"):
+            block = cnn.conv_layers[index]
+            adapter = ParallelBlock(block, self.scale)
+            # not a child of the block, which is a sequence that would run it
+            cnn.add_module(f"adapter_{index}", adapter)
+            block.register_forward_hook(adapter)
+            target.declare_module("cnn", str(index), f"{target.injection.model_path}.{family.cnn}.adapter_{index}")
+        target.let_gradients_through_cnn()
 
 
 class ParallelBlock(Switch):
@@ -40,17 +89,3 @@ class ParallelBlock(Switch):
         if not self.enabled:
             return None
         return output + self.scale * self.copy(args[0])
-
-
-def inject_cnn(target: Target, options: CNN) -> None:
-    """Put a copy beside each selected CNN block, and let gradients through the front end."""
-    family = target.family
-    cnn = target.model.get_submodule(family.cnn)
-    for index in resolve_layers(options.layers, len(cnn.conv_layers), where="cnn.layers"):
-        block = cnn.conv_layers[index]
-        adapter = ParallelBlock(block, options.scale)
-        # not a child of the block, which is a sequence that would run it
-        cnn.add_module(f"adapter_{index}", adapter)
-        block.register_forward_hook(adapter)
-        target.declare_module("cnn", str(index), f"{target.injection.model_path}.{family.cnn}.adapter_{index}")
-    target.let_gradients_through_cnn()

@@ -2,7 +2,7 @@
 
 A configuration is a preset name (``recipes/adapters/NAME.yaml``) or the path of a YAML file. A file may start from a
 preset with ``base: NAME`` and then states only what differs; ``METHOD: null`` removes a method of the base.
-This module knows neither torch nor S3PRL.
+This module knows neither torch nor S3PRL. A method's module knows torch; it is imported when a configuration names it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from upstream_elp.adapters.options import CONFLICTS
-from upstream_elp.adapters.options.kinds import ONE_SIZE
-from upstream_elp.adapters.registry import method_names, method_options
+from upstream_elp.adapters.contract import Method
+from upstream_elp.adapters.kinds import ONE_SIZE
+from upstream_elp.adapters.registry import method_class, method_names
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.packaged import recipes_dir
 from upstream_elp.base.yaml_files import read_yaml
@@ -36,8 +36,8 @@ class AdapterConfig:
     """Preset name or file stem, for reports."""
     features: Features
     """``l``: the L-adapters' outputs; ``layers``: all N+1 hidden states; ``last``: the last one alone."""
-    methods: dict[str, Any] = field(default_factory=dict)
-    """Method name to its dataclass, in the order of :func:`upstream_elp.adapters.registry.method_names`."""
+    methods: dict[str, Method] = field(default_factory=dict)
+    """By name, in the order of :func:`upstream_elp.adapters.registry.method_names`."""
     backbone_dropout: bool = False
     """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
     spec_augment: bool = False
@@ -72,6 +72,10 @@ class AdapterConfig:
             options.check(layers, dim, where=name)
 
 
+GENERAL = tuple(spec.name for spec in dataclasses.fields(AdapterConfig) if spec.name != "methods")
+"""Keys of a configuration that are not methods."""
+
+
 def preset_names() -> list[str]:
     """Names of the shipped adapter presets."""
     return sorted(path.stem for path in (recipes_dir() / "adapters").glob("*.yaml"))
@@ -97,6 +101,21 @@ def _named(source: str | Path | None) -> str:
     return DEFAULT_PRESET if source is None else str(source)
 
 
+def stated(source: str) -> dict[str, Any]:
+    """What the files of a configuration say, with everything they inherit; no method is imported.
+
+    Options that no file mentions are missing, and values are not checked.
+
+    Raises:
+        ElpError: unknown preset, unreadable file, or a key that is not one of a configuration's.
+    """
+    path = _find(source)
+    merged = _merge_base(_read(path), str(path), seen=())
+    _reject_unknown_keys(merged, str(path))
+    order = [name for name in (*GENERAL, *method_names()) if merged.get(name) is not None]
+    return {"name": path.stem, **{name: merged[name] for name in order}}
+
+
 def lineage(source: str | None = None) -> list[str]:
     """The name of a configuration; for a user's file also that of the preset it starts from.
 
@@ -120,21 +139,24 @@ def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") ->
         ElpError: unknown key or invalid value.
     """
     merged = _merge_base(dict(raw), where, seen=())
-    general = {f.name for f in dataclasses.fields(AdapterConfig)} - {"methods"}
-    _reject_unknown(merged, [*sorted(general), "base", *method_names()], where)
+    _reject_unknown_keys(merged, where)
     if "features" not in merged:
         raise ElpError(f"{where}: the key 'features' is missing; choose one of l, layers, last")
     methods = {
-        method: _build(method_options(method), merged[method], f"{where}: {method}")
+        method: _build(method_class(method), merged[method], f"{where}: {method}")
         for method in method_names()
         if merged.get(method) is not None
     }
-    values = {key: merged[key] for key in general if key in merged}
+    values = {key: merged[key] for key in GENERAL if key in merged}
     hints = typing.get_type_hints(AdapterConfig)
     values = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
     config = AdapterConfig(**{"name": name, **values, "methods": methods})
     _check_combination(config, where)
     return config
+
+
+def _reject_unknown_keys(merged: Mapping[str, Any], where: str) -> None:
+    _reject_unknown(merged, [*sorted(GENERAL), "base", *method_names()], where)
 
 
 def _find(source: str) -> Path:
@@ -185,7 +207,7 @@ def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> Non
             raise ElpError(f"{where}: unknown key {shown(key)}{hint}; the valid keys are: {', '.join(valid)}")
 
 
-def _build(cls: type, raw: Any, where: str) -> Any:
+def _build(cls: type[Method], raw: Any, where: str) -> Method:
     if not isinstance(raw, dict):
         raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {shown(raw)}")
     hints = typing.get_type_hints(cls)
@@ -194,8 +216,7 @@ def _build(cls: type, raw: Any, where: str) -> Any:
         if ONE_SIZE in spec.metadata and isinstance(raw.get(spec.name), dict):
             raise ElpError(f"{where}.{spec.name} must be one size, not one per layer: {spec.metadata[ONE_SIZE]}")
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
-    if hasattr(options, "validate"):
-        options.validate(where=where)
+    options.validate(where=where)
     return options
 
 
@@ -249,6 +270,7 @@ def _check_combination(config: AdapterConfig, where: str) -> None:
         raise ElpError(
             f"{where}: 'features: l' and the method l_adapter go together: without the one the other has no effect"
         )
-    for (first, second), reason in CONFLICTS.items():
-        if first in methods and second in methods:
-            raise ElpError(f"{where}: {first} and {second} cannot be combined: {reason}")
+    for first, method in methods.items():
+        for second, reason in method.conflicts.items():
+            if second in methods:
+                raise ElpError(f"{where}: {first} and {second} cannot be combined: {reason}")

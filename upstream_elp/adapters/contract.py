@@ -1,169 +1,64 @@
-"""The record of what was put into a backbone; freezing, counting, saving and the self-check derive from it."""
+"""What an adapter method is: one frozen dataclass, ours and other packages' alike.
+
+The fields are the YAML options, each with a default and a sentence below it. The class says which models it fits, how
+many values it trains and how it gets into a backbone; everything else follows: freezing, the self-check, saving,
+counting, learning rates, and the laws of the test suite. ``docs/adding-a-method.md`` walks through an example.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
-
-from upstream_elp.adapters.config import AdapterConfig
-from upstream_elp.adapters.selection import resolve_layers
-from upstream_elp.audio.front import FrontEnd
-from upstream_elp.backbones.families import Family
+if TYPE_CHECKING:
+    from upstream_elp.adapters.injection import Target
+    from upstream_elp.backbones.architecture import Architecture
+    from upstream_elp.backbones.families import Family
 
 
-def qualified_name(module: nn.Module) -> str:
-    """Module and class name, seen through parametrization's dynamic subclasses."""
-    cls = type(module)
-    if parametrize.is_parametrized(module):
-        cls = cls.__mro__[1]
-    return f"{cls.__module__}.{cls.__qualname__}"
+class Method(ABC):
+    """One adapter method. A class that defines ``check``, ``count`` and ``inject`` need not inherit from this one."""
 
+    conflicts: ClassVar[Mapping[str, str]] = {}
+    """Names of methods that this one cannot be combined with, and why. One of the two methods has to say so."""
+    mergeable: ClassVar[bool] = False
+    """Whether it only changes the backbone's own tensors, so that ``elp merge`` can fold it into a plain backbone."""
+    in_place: ClassVar[bool] = False
+    """Whether it trains the backbone's own tensors in place, so that it cannot be switched off or taken out."""
 
-class Switch(nn.Module):
-    """A module that can be switched off: then it does what the plain backbone does in its place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.enabled = True
-
-
-@dataclass(frozen=True)
-class Declared:
-    """One trained tensor: the component it belongs to and where it is, relative to the expert."""
-
-    component: str
-    path: str
-    zero_gradient: bool = False
-    """Its gradient is zero by nature (see :attr:`Family.zero_gradient`)."""
-
-
-@dataclass
-class Injection:
-    """What was put into a backbone. Paths are relative to the expert, so a deep copy of the expert stays consistent."""
-
-    config: AdapterConfig
-    family: Family
-    model_path: str
-    """Path of the family's model, such as ``backbone.model``."""
-    dim: int
-    layers: int
-    front: FrontEnd
-    declared: dict[str, Declared] = field(default_factory=dict)
-    """Canonical name (``e_adapter.0.ffn.down.weight``) to tensor; freezing, counting and saving derive from it."""
-    sites: list[str] = field(default_factory=list)
-    """Paths of the modules that must be entered in a forward pass."""
-    l_layers: tuple[int, ...] = ()
-    overridden: list[tuple[str, str, Any]] = field(default_factory=list)
-    """Plain attributes of the backbone that were set: path of the module, name, original value."""
-    switchable: bool = True
-    """False where a base tensor is trained in place, so that adapters cannot be switched off."""
-
-    def parameters(self, expert: nn.Module) -> dict[str, nn.Parameter]:
-        """Canonical name to parameter."""
-        return {name: expert.get_parameter(item.path) for name, item in self.declared.items()}
-
-    def counts(self, expert: nn.Module) -> dict[str, int]:
-        """Number of trained values per component, in order of injection."""
-        totals: dict[str, int] = {}
-        for name, parameter in self.parameters(expert).items():
-            component = self.declared[name].component
-            totals[component] = totals.get(component, 0) + parameter.numel()
-        return totals
-
-    def switches(self, expert: nn.Module) -> Iterator[nn.Module]:
-        """The modules that have an ``enabled`` flag."""
-        return (module for module in expert.modules() if isinstance(module, Switch))
-
-    def frame_len(self, samples: Tensor) -> Tensor:
-        """Number of CNN frames for wave lengths in samples."""
-        return self.front.frame_len(samples)
-
-    @property
-    def min_samples(self) -> int:
-        """Shortest wave that gives one frame, in samples."""
-        return self.front.min_samples
-
-    def pseudo(self, expert: nn.Module) -> nn.Module | None:
-        """The P-adapter, if there is one."""
-        if "p_adapter" not in self.config.methods:
-            return None
-        return expert.get_submodule(f"{self.model_path}.{self.family.encoder}.p_adapter")
-
-
-@dataclass
-class Target:
-    """One backbone under injection, as the adapters' injectors see it."""
-
-    expert: nn.Module
-    """Holds the backbone, and what is not inside it, such as L-adapters."""
-    model: nn.Module
-    """The family's model inside the backbone."""
-    injection: Injection
-
-    @property
-    def family(self) -> Family:
-        """Names inside the model."""
-        return self.injection.family
-
-    @property
-    def dim(self) -> int:
-        """Width of the encoder."""
-        return self.injection.dim
-
-    @property
-    def norm_eps(self) -> float:
-        """Epsilon of the encoder layers' norms, which the reference's adapters share."""
-        return getattr(self.layer(0), self.family.ffn_norm).eps
-
-    def select(self, layers: str | int | list[int]) -> tuple[int, ...]:
-        """Resolve a layer selection."""
-        return resolve_layers(layers, self.injection.layers)
-
-    @property
-    def pre_norm(self) -> bool:
-        """Whether the encoder layers' norms stand before the blocks."""
-        layer = self.layer(0)
-        if "." in self.family.pre_norm:
-            return qualified_name(layer) == self.family.pre_norm
-        return getattr(layer, self.family.pre_norm)
-
-    def layer(self, index: int) -> nn.Module:
-        """Encoder layer ``index``."""
-        return self.model.get_submodule(f"{self.family.layers}.{index}")
-
-    def layer_path(self, index: int) -> str:
-        """Path of encoder layer ``index`` relative to the expert."""
-        return f"{self.injection.model_path}.{self.family.layers}.{index}"
-
-    def let_gradients_through_cnn(self) -> None:
-        """Run the waveform front end with gradients, which S3PRL's experts switch off."""
-        path, attribute = self.injection.model_path, self.family.cnn_gradient
-        if attribute is None:
-            return
-        self.injection.overridden.append((path, attribute, getattr(self.model, attribute)))
-        setattr(self.model, attribute, 1.0)
-
-    def declared_paths(self) -> set[str]:
-        """Paths of the tensors that are declared so far."""
-        return {item.path for item in self.injection.declared.values()}
-
-    def declare(self, component: str, name: str, path: str, *, zero_gradient: bool = False) -> None:
-        """Declare one tensor as trained.
+    @abstractmethod
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if an option does not fit a model of ``layers`` encoder layers of width ``dim``.
 
         Args:
-            component: method name.
-            name: canonical name after the component.
-            path: where the tensor is, relative to the expert.
-            zero_gradient: whether its gradient is zero by nature.
+            layers: number of encoder layers.
+            dim: width of the encoder.
+            where: the method's name, to name an option in errors, as in ``f"{where}.layers"``.
         """
-        self.injection.declared[f"{component}.{name}"] = Declared(component, path, zero_gradient)
 
-    def declare_module(self, component: str, name: str, path: str) -> None:
-        """Declare all tensors of the module at ``path``, and that the module must be entered in a forward pass."""
-        for key, _ in self.expert.get_submodule(path).named_parameters():
-            self.declare(component, f"{name}.{key}" if name else key, f"{path}.{key}")
-        self.injection.sites.append(path)
+    @abstractmethod
+    def count(self, model: Architecture) -> int:
+        """Number of values that the method trains on ``model``, from its shapes alone."""
+
+    @abstractmethod
+    def inject(self, target: Target) -> None:
+        """Put the method into a frozen backbone, and declare every tensor that it trains."""
+
+    def validate(self, *, where: str) -> None:  # noqa: B027 (most methods need no more than the other checks)
+        """Raise an :class:`ElpError` for an option that fits no model; types and choices are checked before."""
+
+    @property
+    def moves_at_init(self) -> float:
+        """How far the initial tensors move the backbone's hidden states at most, relative to their norm.
+
+        0 promises that they do not move at all, bit by bit. A method that overrides this states its reason.
+        """
+        return 0.0
+
+    def zero_gradients(self, family: Family) -> tuple[str, ...]:
+        """Endings of the names of declared tensors whose gradient is zero by nature in a ``family``.
+
+        Of the backbone's own tensors these are :attr:`Family.zero_gradient`, such as the bias of the keys.
+        """
+        return ()

@@ -4,14 +4,76 @@ A weight is parametrized and its layer is not wrapped, because S3PRL's attention
 ``q_proj``: a wrapper's forward would not run.
 """
 
+from __future__ import annotations
+
 import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from upstream_elp.adapters.contract import Switch, Target
-from upstream_elp.adapters.options import LoRA
+from upstream_elp.adapters.contract import Method
+from upstream_elp.adapters.injection import Switch, Target
+from upstream_elp.adapters.kinds import Counts, Layers, check_counts
+from upstream_elp.adapters.selection import resolve_sizes
+from upstream_elp.backbones.architecture import Architecture
+from upstream_elp.base.errors import ElpError
+
+Linear = Literal["q", "k", "v", "out", "fc1", "fc2"]
+
+
+@dataclass(frozen=True)
+class LoRA(Method):
+    """LoRA: ``W + (alpha / rank) B A`` in place of the frozen weights W; B starts at zero, an exact identity."""
+
+    mergeable: ClassVar[bool] = True
+
+    layers: Layers = "all"
+    targets: list[Linear] = field(default_factory=lambda: ["q", "v"])
+    """Weights that are changed: the attention's four projections and the FFN's two matrices."""
+    rank: Counts = 8
+    """The same everywhere, or by layer, such as ``{":6": 4, "top:6": 8}``."""
+    alpha: float = 1.0
+    """The update is scaled by alpha / rank, with the layer's own rank; 1 is loralib's default."""
+
+    def ranks(self, layers: int, *, where: str = "method") -> dict[int, int]:
+        """Selected layer to rank, in a model of ``layers`` layers.
+
+        Raises:
+            ElpError: naming the option of the method ``where`` that does not fit.
+        """
+        return resolve_sizes(self.rank, self.layers, layers, where=where, key="rank")
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        check_counts(self.rank, f"{where}.rank")
+        if not 0 < self.alpha < math.inf:
+            raise ElpError(f"{where}.alpha must be a finite number and positive, got {self.alpha}")
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Raise an :class:`ElpError` if a selection or the rank does not fit ``layers`` layers of width ``dim``."""
+        largest = max(self.ranks(layers, where=where).values())
+        if largest > dim:
+            raise ElpError(f"{where}.rank is {largest}, more than the model's width of {dim}")
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        widths = {"fc1": model.dim + model.ffn, "fc2": model.dim + model.ffn}
+        each = sum(widths.get(target, 2 * model.dim) for target in self.targets)
+        return sum(self.ranks(model.layers).values()) * each
+
+    def inject(self, target: Target) -> None:
+        """Parametrize the selected layers' target weights."""
+        for index, rank in self.ranks(target.injection.layers).items():
+            for name in self.targets:
+                attribute = getattr(target.family, name)
+                linear = target.layer(index).get_submodule(attribute)
+                update = LowRankUpdate(linear.weight, rank, scale=self.alpha / rank)
+                parametrize.register_parametrization(linear, "weight", update)
+                path = f"{target.layer_path(index)}.{attribute}.parametrizations.weight.0"
+                target.declare_module("lora", f"{index}.{name}", path)
 
 
 class LowRankUpdate(Switch):
@@ -38,15 +100,3 @@ class LowRankUpdate(Switch):
         if not self.enabled:
             return weight
         return torch.addmm(weight, self.up, self.down, alpha=self.scale)
-
-
-def inject_lora(target: Target, options: LoRA) -> None:
-    """Parametrize the selected layers' target weights."""
-    for index, rank in options.ranks(target.injection.layers).items():
-        for name in options.targets:
-            attribute = getattr(target.family, name)
-            linear = target.layer(index).get_submodule(attribute)
-            update = LowRankUpdate(linear.weight, rank, scale=options.alpha / rank)
-            parametrize.register_parametrization(linear, "weight", update)
-            path = f"{target.layer_path(index)}.{attribute}.parametrizations.weight.0"
-            target.declare_module("lora", f"{index}.{name}", path)

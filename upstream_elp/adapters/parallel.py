@@ -1,13 +1,56 @@
 """Parallel adapters: a bottleneck from an encoder layer's input to the sum before its last norm (arXiv 2401.02122)."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from upstream_elp.adapters.additions import PlainBottleneck
-from upstream_elp.adapters.contract import Target
-from upstream_elp.adapters.options import Parallel
+from upstream_elp.adapters.injection import Target
+from upstream_elp.adapters.kinds import Activation, Bottlenecked, Init, Layers, Sizes
+from upstream_elp.adapters.networks import PlainBottleneck
 from upstream_elp.adapters.primitives import InputTap, output_site
+from upstream_elp.backbones.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Parallel(Bottlenecked):
+    """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the layer's end.
+
+    As coded for arXiv 2401.02122: in post-norm layers the sum before the final norm, in pre-norm layers the layer's
+    output, x being the input before its first norm.
+    """
+
+    layers: Layers = "all"
+    bottleneck: Sizes = 32
+    """Inner width, the same everywhere or by layer."""
+    activation: Activation = "gelu"
+    init: Init = "reference"
+    """``reference``: PyTorch's default, uniform up to one over the root of the fan-in, as coded. ``zero``: weights
+    N(0, 0.02), but W_up and the biases 0, an exact identity."""
+
+    @property
+    def moves_at_init(self) -> float:
+        """At PyTorch's default each of the two maps about halves a root mean square."""
+        return 0.0 if self.init == "zero" else 0.5
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        sizes = self.sizes(model.layers, model.dim).values()
+        return sum(2 * model.dim * size + size + model.dim for size in sizes)
+
+    def inject(self, target: Target) -> None:
+        """Put a bottleneck of the layer's input next to each selected layer's FFN output."""
+        family = target.family
+        for index, size in self.sizes(target.injection.layers, target.dim).items():
+            layer = target.layer(index)
+            adapter = ParallelBottleneck(target.dim, size, activation=self.activation, init=self.init)
+            output_site(layer, family.ffn_output).additions["parallel"] = adapter
+            first = layer.get_submodule(family.attention_norm if target.pre_norm else family.attention)
+            first.register_forward_pre_hook(adapter.tap, with_kwargs=True)
+            path = f"{target.layer_path(index)}.{family.ffn_output}.additions.parallel"
+            target.declare_module("parallel", str(index), path)
 
 
 class LayerInputTap(InputTap):
@@ -44,16 +87,3 @@ class ParallelBottleneck(PlainBottleneck):
 
     def forward(self, f: Tensor) -> Tensor:
         return super().forward(self.tap.take())
-
-
-def inject_parallel(target: Target, options: Parallel) -> None:
-    """Put a bottleneck of the layer's input beside each selected layer's FFN output."""
-    family = target.family
-    for index, size in options.sizes(target.injection.layers, target.dim).items():
-        layer = target.layer(index)
-        adapter = ParallelBottleneck(target.dim, size, activation=options.activation, init=options.init)
-        output_site(layer, family.ffn_output).additions["parallel"] = adapter
-        first = layer.get_submodule(family.attention_norm if target.pre_norm else family.attention)
-        first.register_forward_pre_hook(adapter.tap, with_kwargs=True)
-        path = f"{target.layer_path(index)}.{family.ffn_output}.additions.parallel"
-        target.declare_module("parallel", str(index), path)

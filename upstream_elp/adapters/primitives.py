@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from upstream_elp.adapters.contract import Switch
+from upstream_elp.adapters.injection import Switch, Target
 from upstream_elp.base.errors import ElpError
 
 
@@ -94,14 +94,22 @@ def output_site(layer: nn.Module, attribute: str) -> OutputSite:
     return site
 
 
-def replace_tensor(module: nn.Module, name: str) -> str:
-    """Put a trainable copy in place of ``module.name``.
+def train_copy(target: Target, component: str, name: str, index: int, key: str) -> None:
+    """Put a trained copy in place of one of the backbone's own tensors, and declare it.
 
-    Returns:
-        Path of the copy's module relative to ``module``; its tensor is called ``value``.
+    Args:
+        target: the backbone.
+        component: method name.
+        name: canonical name after the component.
+        index: encoder layer.
+        key: the tensor's name in that layer, such as ``fc1.bias``.
     """
-    parametrize.register_parametrization(module, name, ReplacedTensor(getattr(module, name)))
-    return f"parametrizations.{name}.0"
+    owner, _, tensor = key.rpartition(".")
+    module = target.layer(index).get_submodule(owner)
+    parametrize.register_parametrization(module, tensor, ReplacedTensor(getattr(module, tensor)))
+    site = f"{target.layer_path(index)}.{owner}.parametrizations.{tensor}.0"
+    target.declare(component, name, f"{site}.value")
+    target.injection.sites.append(site)
 
 
 class Mixin:

@@ -1,54 +1,85 @@
-"""Adapter methods from other packages, found through the entry-point group ``upstream_elp.adapters``.
+"""The methods by name, ours and those of other packages, which the entry points ``upstream_elp.adapters`` offer.
 
-A method is one frozen dataclass: its fields are the YAML options, and it has ``check(layers, dim, *, where)``,
-``count(model)`` and ``inject(target)``, as the options in :mod:`upstream_elp.adapters.options` and the injectors in
-:mod:`upstream_elp.adapters` have. The entry point's name is the method's YAML key and its component's name.
-A package is imported only when a configuration names its method.
+The name is the method's YAML key and the name of its component. A method's module is imported only when a configuration
+names it, so this module knows no torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import types
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from upstream_elp.adapters.options import METHODS
+from upstream_elp.adapters.contract import Method
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.installed import FAILURES
 
 GROUP = "upstream_elp.adapters"
+OURS = {
+    "e_adapter": "upstream_elp.adapters.e_adapter:EAdapter",
+    "l_adapter": "upstream_elp.adapters.l_adapter:LAdapter",
+    "p_adapter": "upstream_elp.adapters.p_adapter:PAdapter",
+    "houlsby": "upstream_elp.adapters.houlsby:Houlsby",
+    "adapter_bias": "upstream_elp.adapters.adapter_bias:AdapterBias",
+    "parallel": "upstream_elp.adapters.parallel:Parallel",
+    "deep_prompt": "upstream_elp.adapters.deep_prompt:DeepPrompt",
+    "prefix_kv": "upstream_elp.adapters.prefix_kv:PrefixKV",
+    "cnn": "upstream_elp.adapters.cnn:CNN",
+    "lora": "upstream_elp.adapters.lora:LoRA",
+    "layer_norm": "upstream_elp.adapters.layer_norm:LayerNorms",
+    "bias": "upstream_elp.adapters.bias:Biases",
+}
+"""Our methods in the order of injection."""
+LAST = {"encoder": "upstream_elp.adapters.encoder:Encoder"}
+"""Injected after all others, other packages' included: it declares whatever tensors they have not."""
+REQUIRED = ("check", "count", "inject")
 
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+    """Every method's name and place, in the order of injection."""
+    ours, last = ({name: EntryPoint(name, place, GROUP) for name, place in table.items()} for table in (OURS, LAST))
+    others: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
-        if entry.name in METHODS or entry.name in found:
+        if entry.name in ours or entry.name in last or entry.name in others:
             raise ElpError(
                 f"the package that offers the adapter method {entry.name!r} ({entry.value}) takes a taken name"
             )
-        found[entry.name] = entry
-    return found
+        others[entry.name] = entry
+    return {**ours, **dict(sorted(others.items())), **last}
 
 
 def method_names() -> list[str]:
-    """All methods' names: ours in the order of injection, then those of other packages."""
-    return [*METHODS, *sorted(_entries())]
+    """All methods' names in the order of injection."""
+    return list(_entries())
 
 
 @cache
-def method_options(name: str) -> type:
-    """The options class of a method in :func:`method_names`.
+def method_class(name: str) -> type[Method]:
+    """The class of a method in :func:`method_names`.
 
     Raises:
-        ElpError: if another package's class cannot be imported or lacks part of the contract.
+        ElpError: if it cannot be imported, is not a dataclass, or lacks part of the contract.
     """
-    if name in METHODS:
-        return METHODS[name]
     entry = _entries()[name]
     try:
-        options = entry.load()
+        found = entry.load()
     except FAILURES as error:
         raise ElpError(f"the adapter method {name!r} cannot be imported from {entry.value}: {error}") from error
-    if lacking := [part for part in ("check", "count", "inject") if not callable(getattr(options, part, None))]:
+    if lacking := [part for part in REQUIRED if not _defines(found, part)]:
         raise ElpError(f"the adapter method {name!r} ({entry.value}) has no {', '.join(lacking)}")
-    return options
+    if not isinstance(found, type) or not dataclasses.is_dataclass(found):
+        raise ElpError(f"the adapter method {name!r} ({entry.value}) is not a dataclass")
+    return found if issubclass(found, Method) else _with_defaults(found)
+
+
+def _defines(found: object, part: str) -> bool:
+    value = getattr(found, part, None)
+    return callable(value) and not getattr(value, "__isabstractmethod__", False)
+
+
+def _with_defaults(cls: type) -> type[Method]:
+    """The same class with the contract's defaults for what it does not say."""
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return types.new_class(cls.__name__, (cls, Method), exec_body=lambda namespace: namespace.update(names))

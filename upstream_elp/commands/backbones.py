@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from upstream_elp.adapters.options import METHODS, WEIGHT_SPACE
+from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.architecture import architecture, backbone_names, other_entries
 from upstream_elp.backbones.families import FAMILIES
 
@@ -20,19 +20,18 @@ def backbones(as_json: bool) -> None:
     """List the families of backbones with their upstreams, and what is said of S3PRL's other entries.
 
     Every method works on every family. Methods that only change the backbone's own tensors can be merged into a plain
-    copy of it with `elp merge`.
+    copy of it with `elp merge`, such as lora, layer_norm, bias and encoder.
     """
     families = [_family(name) for name in FAMILIES]
     if as_json:
-        click.echo(json.dumps({"families": families, "methods": list(METHODS), "others": other_entries()}, indent=2))
+        click.echo(json.dumps({"families": families, "methods": method_names(), "others": other_entries()}, indent=2))
         return
     from tabulate import tabulate
 
     options = {"tablefmt": "simple", "maxcolwidths": [None, 60, 40]}
     rows = [(row["title"], ", ".join(row["upstreams"]), f"{row['entry']} -k PLACE") for row in families]
     click.echo(tabulate(rows, headers=["family", "upstreams", "or"], **options))
-    click.echo(f"\nmethods, on every family: {', '.join(METHODS)}")
-    click.echo(f"of these can be merged: {', '.join(WEIGHT_SPACE)}\n")
+    click.echo(f"\nmethods, on every family: {', '.join(method_names())}\n")
     rows = [(", ".join(entry["names"]), entry.get("through", "refused"), entry["why"]) for entry in other_entries()]
     options["maxcolwidths"] = [34, 30, 50]
     click.echo(tabulate(rows, headers=["S3PRL's other entries", "with us", "because"], **options))

@@ -70,7 +70,7 @@ def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[st
         except ElpError as error:
             unfit[name] = str(error)
             continue
-        counts[name] = summary(expert.injection.counts(expert), total)
+        counts[name] = summary(config, expert.injection.counts(expert), total)
     return total, counts, unfit
 
 

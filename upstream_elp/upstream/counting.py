@@ -1,4 +1,4 @@
-"""Count what a configuration trains from shapes: no torch, no weights."""
+"""Count what a configuration trains from shapes: no weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str,
         ElpError: if the configuration does not fit the backbone.
     """
     config.check(layers=backbone.layers, dim=backbone.dim)
-    components = {name: options.count(backbone) for name, options in config.methods.items()}
-    return summary(components, backbone.total)
+    components = {name: method.count(backbone) for name, method in config.methods.items()}
+    return summary(config, components, backbone.total)
 
 
-def summary(components: Mapping[str, int], backbone: int) -> dict[str, Any]:
+def summary(config: AdapterConfig, components: Mapping[str, int], backbone: int) -> dict[str, Any]:
     """What :func:`count_parameters` returns, from what is trained per component and the backbone's parameters."""
-    return {
-        "trainable": {"total": sum(components.values()), **components},
-        "frozen": backbone - components.get("encoder", 0),
-    }
+    in_place = sum(components[name] for name, method in config.methods.items() if method.in_place)
+    return {"trainable": {"total": sum(components.values()), **components}, "frozen": backbone - in_place}

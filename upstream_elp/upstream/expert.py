@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.adapters.config import AdapterConfig
-from upstream_elp.adapters.contract import Injection
+from upstream_elp.adapters.injection import Injection
 from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.backbones.fingerprint import Fingerprint, fingerprint
@@ -53,6 +53,7 @@ class ElpExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
+        self.config = config
         self.name = name
         self.trained = False
         """Whether the adapters came from a checkpoint or have seen a training step."""
@@ -66,11 +67,6 @@ class ElpExpert(nn.Module):
         install_state_hooks(self)
         if probe is not None:
             self_check(self, probe)
-
-    @property
-    def config(self) -> AdapterConfig:
-        """The adapter configuration."""
-        return self.injection.config
 
     @property
     def enabled(self) -> bool:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from upstream_elp.adapters.contract import Switch
-from upstream_elp.adapters.options import WEIGHT_SPACE
+from upstream_elp.adapters.injection import Switch
+from upstream_elp.adapters.registry import LAST, OURS, method_class
 from upstream_elp.backbones.backbone_file import read_backbone
 from upstream_elp.backbones.huggingface import load_model, write_hugging_face
 from upstream_elp.backbones.huggingface_files import hugging_face_family, normalizes_waves
@@ -31,10 +31,11 @@ def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
     Raises:
         ElpError: if a method does more than change the backbone's own tensors.
     """
-    if outside := [name for name in expert.config.methods if name not in WEIGHT_SPACE]:
+    methods = expert.config.methods
+    if outside := [name for name, method in methods.items() if not method.mergeable]:
         raise ElpError(
             f"{expert.config.name!r} cannot be merged into a plain backbone: {', '.join(outside)} computes something "
-            f"of its own (only {', '.join(WEIGHT_SPACE)} can be merged)"
+            f"of its own (of our methods {', '.join(_mergeable())} can be merged)"
         )
     if not expert.injection.declared:
         raise ElpError(f"{expert.config.name!r} trains nothing in the backbone, so there is nothing to merge")
@@ -45,9 +46,13 @@ def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
             ours = [name for name, chain in module.parametrizations.items() if isinstance(chain[0], Switch)]
             tensors.update({f"{path}.{name}": getattr(module, name) for name in ours})
     for item in expert.injection.declared.values():
-        if item.component == "encoder":  # trained in place
+        if methods[item.component].in_place:
             tensors[item.path.removeprefix(f"{model_path}.")] = expert.get_parameter(item.path)
     return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+
+
+def _mergeable() -> list[str]:
+    return [name for name in (*OURS, *LAST) if method_class(name).mergeable]
 
 
 def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Path:

@@ -7,14 +7,73 @@ side of the projection and initialisation are our choices, and all are configura
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.adapters.contract import Switch, Target
-from upstream_elp.adapters.options import PAdapter
+from upstream_elp.adapters.contract import Method
+from upstream_elp.adapters.injection import Switch, Target
+from upstream_elp.adapters.kinds import UNRELATED, check_counts, check_std
+from upstream_elp.backbones.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class PAdapter(Method):
+    """P-adapter: learned pseudo features among the CNN features.
+
+    Our reading: arXiv 2407.21066 says only that it appends pseudo features to the CNN features.
+    """
+
+    length: int = 10
+    """Number of pseudo frames (the prompts of arXiv 2210.06175 have 10)."""
+    position: Literal["end", "start"] = "end"
+    """``end``: right after each utterance's own last frame; ``start``: before its first."""
+    site: Literal["projected", "cnn"] = "projected"
+    """``projected``: vectors of the model's width; ``cnn``: of the CNN's, sent through its norm and projection."""
+    init: Literal["normal", "ones"] = "normal"
+    """``ones`` is the start of arXiv 2210.06175's prompts."""
+    init_std: float = 0.02
+    """Standard deviation of init ``normal``."""
+
+    @property
+    def moves_at_init(self) -> float:
+        """Ten further keys among a few dozen frames, and a random backbone attends evenly, to them as to any."""
+        return UNRELATED
+
+    def validate(self, *, where: str) -> None:
+        """Raise an :class:`ElpError` for a value that fits no model."""
+        check_counts(self.length, f"{where}.length")
+        check_std(self.init_std, where)
+
+    def check(self, layers: int, dim: int, *, where: str) -> None:
+        """Every model has a place for pseudo features."""
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return self.length * (model.cnn_dim if self.site == "cnn" else model.dim)
+
+    def inject(self, target: Target) -> None:
+        """Register pseudo features as a pre-hook of the encoder."""
+        family, model = target.family, target.model
+        encoder = model.get_submodule(family.encoder)
+        norm, projection = (attrgetter(path)(model) for path in (family.cnn_norm, family.projection))
+        at_cnn = self.site == "cnn"
+        encoder.p_adapter = PseudoFeatures(
+            self.length,
+            norm.normalized_shape[0] if at_cnn else target.dim,
+            position=self.position,
+            mask_argument=family.mask_argument,
+            mask_marks_padding=family.mask_marks_padding,
+            through=[module for module in (norm, projection) if module is not None] if at_cnn else (),
+            init=self.init,
+            std=self.init_std,
+        )
+        encoder.register_forward_pre_hook(encoder.p_adapter, with_kwargs=True)
+        target.injection.pseudo_path = f"{target.injection.model_path}.{family.encoder}.p_adapter"
+        target.declare_module("p_adapter", "", target.injection.pseudo_path)
 
 
 class PseudoFeatures(Switch):
@@ -132,23 +191,3 @@ class PseudoFeatures(Switch):
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Pick frames per utterance: x (batch, frames, dim), index (batch, steps) to (batch, steps, dim)."""
     return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-
-
-def inject_p(target: Target, options: PAdapter) -> None:
-    """Register pseudo features as a pre-hook of the encoder."""
-    family, model = target.family, target.model
-    encoder = model.get_submodule(family.encoder)
-    norm, projection = (attrgetter(path)(model) for path in (family.cnn_norm, family.projection))
-    at_cnn = options.site == "cnn"
-    encoder.p_adapter = PseudoFeatures(
-        options.length,
-        norm.normalized_shape[0] if at_cnn else target.dim,
-        position=options.position,
-        mask_argument=family.mask_argument,
-        mask_marks_padding=family.mask_marks_padding,
-        through=[module for module in (norm, projection) if module is not None] if at_cnn else (),
-        init=options.init,
-        std=options.init_std,
-    )
-    encoder.register_forward_pre_hook(encoder.p_adapter, with_kwargs=True)
-    target.declare_module("p_adapter", "", f"{target.injection.model_path}.{family.encoder}.p_adapter")

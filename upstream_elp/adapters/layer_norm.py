@@ -1,0 +1,36 @@
+"""Trained layer norms of encoder layers, as copies that can be switched off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from upstream_elp.adapters.injection import Target
+from upstream_elp.adapters.kinds import Block, Layers, PerLayer
+from upstream_elp.adapters.primitives import train_copy
+from upstream_elp.adapters.selection import resolve_layers
+from upstream_elp.backbones.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class LayerNorms(PerLayer):
+    """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
+
+    mergeable: ClassVar[bool] = True
+
+    layers: Layers = "all"
+    norms: list[Block] = field(default_factory=lambda: ["attention", "ffn"])
+    """Blocks whose norm is trained."""
+
+    def count(self, model: Architecture) -> int:
+        """Number of trained values."""
+        return len(resolve_layers(self.layers, model.layers)) * len(self.norms) * 2 * model.dim
+
+    def inject(self, target: Target) -> None:
+        """Put trained copies in place of the selected LayerNorms' weights and biases."""
+        for index in target.select(self.layers):
+            for block in self.norms:
+                attribute = getattr(target.family, f"{block}_norm")
+                for tensor in ("weight", "bias"):
+                    name = f"{index}.{block}.{tensor}"
+                    train_copy(target, "layer_norm", name, index, f"{attribute}.{tensor}")
