@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from upstream_elp.backbones.recognition import find_family, front_end
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.randomness import preserved
-from upstream_elp.upstream.inject import find_family, front_end
 
 if TYPE_CHECKING:
     from upstream_elp.upstream.expert import ElpExpert
