@@ -20,7 +20,8 @@ from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
 from upstream_elp.adapters.config import load_config
-from upstream_elp.backbones.families import FAMILIES, LAYER_SITES
+from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.backbones.family import LAYER_SITES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.host.places import our_tasks_folder

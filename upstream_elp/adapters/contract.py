@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.adapters.selection import resolve_layers
 from upstream_elp.audio.front import FrontEnd
-from upstream_elp.backbones.families import Family
+from upstream_elp.backbones.family import Family
 from upstream_elp.backbones.recognition import qualified_name
 
 

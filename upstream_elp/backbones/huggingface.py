@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.audio.front import SAMPLE_RATE
+from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.backbones.huggingface_files import (
     CONFIG_FILE,
     MODEL_CLASSES,
     PREPROCESSOR_FILE,
-    SAMPLE_RATE,
     hugging_face_family,
     normalizes_waves,
     read_json,

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from upstream_elp.audio.front import FrontEnd
-from upstream_elp.backbones.families import FAMILIES, LAYER_SITES, Family
+from upstream_elp.backbones.families import families
+from upstream_elp.backbones.family import LAYER_SITES, Family
 from upstream_elp.base.errors import ElpError
 
 
@@ -36,8 +37,9 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
     Raises:
         ElpError: no known model, or a known model with encoder layers of another type or without one of the sites.
     """
+    known = families()
     for path, module in expert.named_modules():
-        family = next((family for family in FAMILIES.values() if _is_of(module, family)), None)
+        family = next((family for family in known.values() if _is_of(module, family)), None)
         if family is None:
             continue
         found = sorted({qualified_name(layer) for layer in module.get_submodule(family.layers)})
@@ -50,7 +52,7 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
         return family, path
     kinds = sorted({qualified_name(module) for module in expert.modules() if next(module.children(), None) is not None})
     raise ElpError(
-        f"no supported backbone was found; the families are {', '.join(FAMILIES)}, and this backbone is made of: "
+        f"no supported backbone was found; the families are {', '.join(known)}, and this backbone is made of: "
         f"{', '.join(kinds)}"
     )
 

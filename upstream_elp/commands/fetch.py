@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from upstream_elp.backbones.architecture import architecture, backbone_names
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.backbones.family import HUB_PREFIX
 
 
 @click.command(epilog=f"Backbones: {', '.join(backbone_names())}")

@@ -24,6 +24,7 @@ from upstream_elp.adapters.parallel import inject_parallel
 from upstream_elp.adapters.prefix import inject_deep_prompt, inject_prefix_kv
 from upstream_elp.adapters.primitives import OutputSite, take_out_mixin
 from upstream_elp.adapters.pseudo import inject_p
+from upstream_elp.backbones.family import HUGGING_FACE
 from upstream_elp.backbones.recognition import find_family, front_end
 from upstream_elp.base.errors import ElpError
 
@@ -67,7 +68,7 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
         front=front_end(model, family),
     )
     config.check(layers=injection.layers, dim=injection.dim)
-    if config.spec_augment and not family.name.startswith("hf_"):
+    if config.spec_augment and family.format != HUGGING_FACE:
         raise ElpError(f"spec_augment is for Hugging Face's models, and this is a {family.name} of S3PRL's")
     expert.requires_grad_(False)
     target = Target(expert, model, injection)
