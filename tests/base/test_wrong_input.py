@@ -27,9 +27,10 @@ from upstream_elp.base.files import sha256_of
 from upstream_elp.host.places import our_tasks_folder
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.state_dict import META
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 MARK = "bomb-went-off"

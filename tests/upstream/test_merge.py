@@ -18,8 +18,9 @@ from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.merge import merged_tensors, write_merged
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

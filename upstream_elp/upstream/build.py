@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from upstream_elp import host
@@ -18,19 +16,15 @@ from upstream_elp.backbones.architecture import backbone_family
 from upstream_elp.backbones.backbone_file import read_backbone, read_folder
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import HUB_PREFIX, HUGGING_FACE
-from upstream_elp.backbones.fingerprint import Fingerprint
 from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 from upstream_elp.base.downloads import downloading
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.state_dict import audit
-
-logger = logging.getLogger(__name__)
+from upstream_elp.upstream.transfer import BACKBONE_VARIABLE, load_adapter
 
 FOLDER_ENTRIES = {family.hub_local: name for name, family in FAMILIES.items() if family.format == HUGGING_FACE}
 """Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
-BACKBONE_VARIABLE = "ELP_BACKBONE"
 CHECK_VARIABLE = "ELP_SELF_CHECK"
 
 
@@ -72,58 +66,6 @@ def build_upstream(
     config = load_config(model_config)
     stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
     return ElpExpert(stock, config, name=hub_name, check=check)
-
-
-def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> None:
-    """Copy a folder's tensors into an expert of the same configuration and backbone.
-
-    Raises:
-        ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
-    """
-    check_backbone(folder, expert.fingerprint, where=where)
-    copy_tensors(expert, folder)
-
-
-def copy_tensors(expert: ElpExpert, folder: AdapterFolder) -> None:
-    """Copy a folder's tensors into an expert on the backbone that they were trained on.
-
-    Raises:
-        ElpError: other tensors than the configuration declares; nothing is copied then.
-    """
-    audit(expert, folder.tensors)
-    with torch.no_grad():
-        for name, parameter in expert.injection.parameters(expert).items():
-            parameter.copy_(folder.tensors[name])
-    expert.trained = True
-
-
-def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) -> None:
-    """Compare the backbone that a folder was trained on with the one at hand; a copy in half precision may pass.
-
-    Raises:
-        ElpError: another backbone.
-    """
-    if folder.fingerprint.sha256 == backbone.sha256:
-        return
-    if not folder.fingerprint.resembles(backbone):
-        raise ElpError(
-            f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
-            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); give the right one with "
-            f"--backbone PATH or ${BACKBONE_VARIABLE}"
-        )
-    logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
-
-
-def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
-    """What :func:`upstream_elp.upstream.adapter_folder.write_adapter_folder` needs to know of a trained expert."""
-    parameters = expert.injection.parameters(expert)
-    return AdapterFolder(
-        config=expert.config,
-        tensors={name: parameter.detach().cpu().clone() for name, parameter in parameters.items()},
-        backbone=expert.name,
-        family=expert.injection.family.name,
-        fingerprint=expert.fingerprint,
-    )
 
 
 def load_backbone(
