@@ -21,9 +21,9 @@ def fetch(name: str, refresh: bool) -> None:
     from upstream_elp.launch.registry import register
 
     if name.startswith(HUB_PREFIX):
-        from upstream_elp.backbones.huggingface import HuggingFaceExpert
+        from upstream_elp.backbones.backbone_file import read_folder
 
-        click.echo(f"{name}: sha256 {fingerprint(HuggingFaceExpert(name, refresh=refresh)).sha256}")
+        click.echo(f"{name}: sha256 {fingerprint(read_folder(name, refresh=refresh).expert()).sha256}")
         return
     model = architecture(name)
     register()

@@ -19,6 +19,7 @@ from upstream_elp.audio.front import FrontEnd
 from upstream_elp.backbones.fingerprint import Fingerprint, fingerprint
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted import AdaptedModule
+from upstream_elp.upstream.face import AdapterFace
 from upstream_elp.upstream.inject import inject
 from upstream_elp.upstream.selfcheck import Probe, self_check
 from upstream_elp.upstream.state_dict import install_state_hooks
@@ -28,7 +29,7 @@ MOST_FRAMES_MISSING = 4
 """S3PRL's ``TOLERABLE_SEQLEN_DIFF`` less one."""
 
 
-class ElpExpert(AdaptedModule):
+class ElpExpert(AdaptedModule, AdapterFace):
     """A frozen backbone with adapters, under S3PRL's upstream contract.
 
     Args:
@@ -65,6 +66,11 @@ class ElpExpert(AdaptedModule):
         install_state_hooks(self)
         if probe is not None:
             self_check(self, probe)
+
+    @property
+    def adapted(self) -> AdaptedModule:
+        """The expert itself."""
+        return self
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples per frame of the feature ``key``."""

@@ -26,14 +26,14 @@ def install_state_hooks(expert: AdaptedModule) -> None:
     expert._load_state_dict_post_hooks.clear()
     expert._register_state_dict_hook(_keep_trained)
     expert.register_load_state_dict_pre_hook(_load_trained)
-    expert.register_load_state_dict_post_hook(_forget_frozen)
+    expert.register_load_state_dict_post_hook(forget_missing)
 
 
 def install_empty_state(module: nn.Module) -> None:
     """Keep ``module`` out of checkpoints: ``state_dict`` holds nothing of it, and ``load_state_dict`` wants nothing."""
     module._register_state_dict_hook(_keep_none)
     module.register_load_state_dict_pre_hook(_load_none)
-    module.register_load_state_dict_post_hook(_forget_frozen)
+    module.register_load_state_dict_post_hook(forget_missing)
 
 
 def _keep_none(_module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
@@ -82,7 +82,7 @@ def _load_trained(
     expert._load_prefix = prefix
 
 
-def _forget_frozen(expert: nn.Module, incompatible: Any) -> None:
+def forget_missing(expert: nn.Module, incompatible: Any) -> None:
     """Frozen tensors are not in a checkpoint by design; the trained ones were audited before."""
     prefix = expert.__dict__.pop("_load_prefix", "")
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefix)]
