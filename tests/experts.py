@@ -106,7 +106,7 @@ def collected(backbone: nn.Module) -> list:
     """Hidden states that a stock expert's hooks hold back."""
     if hasattr(backbone, "taps"):
         return [tap.state for tap in backbone.taps if tap.state is not None]
-    return backbone._hook_hiddens
+    return getattr(backbone, "_hook_hiddens", [])  # an expert of another package need not hold any back
 
 
 def add_noise(expert: ElpExpert, std: float = 0.1, seed: int = 1) -> None:
