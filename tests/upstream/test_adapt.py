@@ -2,6 +2,11 @@
 
 import copy
 import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ upstream_elp.register()  # transformers imports torchaudio, which may need mendi
 import transformers  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
+ROOT = Path(__file__).parents[2]
 KINDS = ("hf_wavlm", "hf_hubert", "hf_wav2vec2")
 CLASSES = {"hf_wavlm": "WavLM", "hf_hubert": "Hubert", "hf_wav2vec2": "Wav2Vec2"}
 #: one preset for every place in the model where a method acts
@@ -340,3 +346,16 @@ def test_transformers_trainer_with_gradient_checkpointing_and_bf16(tmp_path):
     run = trainer(tmp_path, 2, gradient_checkpointing=True, bf16=True)
     run.train()
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
+
+
+def test_the_examples_of_the_page_run(tmp_path):
+    """In one process and in order, as a reader runs them."""
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) == 5
+    script = "import upstream_elp; upstream_elp.register()\n" + "\n".join(blocks)  # here torchaudio may need mending
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("e_only on WavLM (Hugging Face)\ncomponent")
+    assert {"adapters", "mine.pt", "out", "backbone.pt"} <= {path.name for path in tmp_path.iterdir()}
