@@ -9,7 +9,7 @@ import pytest
 
 import upstream_elp
 from upstream_elp.backbones.families import families
-from upstream_elp.backbones.family import S3PRL
+from upstream_elp.backbones.family import OWN, S3PRL
 from upstream_elp.backbones.shapes import TINY, BackboneShape
 from upstream_elp.mini.backbone import write_backbone
 
@@ -33,6 +33,8 @@ SHARED = [name for name, shape in SHAPES.items() if shape.family.startswith(("da
 LAW_BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in SHARED else name for name in BACKBONES]
 #: those in S3PRL's own format
 S3PRL_STYLE = [name for name, shape in SHAPES.items() if families()[shape.family].format == S3PRL]
+#: those whose sizes `Architecture` can count: not those in a format of another package's own
+COUNTED = [name for name, shape in SHAPES.items() if families()[shape.family].format != OWN]
 #: those where an utterance sees its padding before the encoder layers: through a group norm over time, or in data2vec
 #: through several positional convolutions, the first of which fills the padding
 SEE_PADDING = [name for name, shape in SHAPES.items() if families()[shape.family].sees_padding(shape)]
