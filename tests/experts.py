@@ -8,8 +8,7 @@ import upstream_elp
 from tests.toys import BACKBONES, tiny_backbone
 from upstream_elp.adapters.config import load_config, preset_names
 from upstream_elp.adapters.registry import method_names
-from upstream_elp.backbones.families import FAMILIES
-from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.backbones.backbone_file import read_backbone, read_folder
 from upstream_elp.upstream.expert import ElpExpert
 
 #: presets that are another configuration here with other layers or targets, or with fewer of its methods
@@ -109,12 +108,9 @@ def backbone_path(backbone: str, **options):
 def stock_expert(backbone: str = "wavlm-base", **options) -> nn.Module:
     """The plain expert of a tiny backbone, S3PRL's own or ours for Hugging Face's, in eval mode and frozen."""
     upstream_elp.register()
-    from s3prl import hub
-
     path = backbone_path(backbone, **options)
-    family = BACKBONES[backbone][0]
-    expert = HuggingFaceExpert(path) if path.is_dir() else getattr(hub, FAMILIES[family].hub_local)(str(path))
-    return expert.eval().requires_grad_(False)
+    found = read_folder(str(path)) if path.is_dir() else read_backbone(path)
+    return found.expert().eval().requires_grad_(False)
 
 
 def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=False, noise=0.0, **options) -> ElpExpert:
@@ -131,7 +127,7 @@ def collected(backbone: nn.Module) -> list:
     """Hidden states that a stock expert's hooks hold back."""
     if hasattr(backbone, "taps"):
         return [tap.state for tap in backbone.taps if tap.state is not None]
-    return backbone._hook_hiddens
+    return getattr(backbone, "_hook_hiddens", [])  # an expert of another package need not hold any back
 
 
 def add_noise(expert: ElpExpert, std: float = 0.1, seed: int = 1) -> None:

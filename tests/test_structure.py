@@ -12,6 +12,7 @@ PACKAGES = ("upstream_elp", "downstream_heads")
 #: from the top down; a name may import what is below it, and never what is above it
 ORDER = (
     "upstream_elp",
+    "upstream_elp.api",
     "upstream_elp.cli",
     "upstream_elp.run",
     "upstream_elp.layers",

@@ -8,38 +8,36 @@ from pathlib import Path
 import pytest
 
 import upstream_elp
+from upstream_elp.backbones.families import families
+from upstream_elp.backbones.family import OWN, S3PRL
+from upstream_elp.backbones.shapes import TINY, BackboneShape
 from upstream_elp.mini.backbone import write_backbone
 
-#: total stride 320, receptive field 400 samples, as in the full-size models
-TINY_CONV = ((8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
+TINY_CONV = TINY["conv"]
+
+
+def _shape(family, toy):
+    return BackboneShape(family=family.name, **{**TINY, **toy})
+
+
+#: name to shape of every family's toys; a family of another package that is installed is among them
+SHAPES = {
+    f"{family.name}-{name}": _shape(family, toy) for family in families().values() for name, toy in family.toys.items()
+}
 #: (family, pre-norm?, layer-norm front end?) of every backbone that the laws are checked on: Base-like and Large-like
 BACKBONES = {
-    "wavlm-base": ("wavlm", False, False),
-    "wavlm-large": ("wavlm", True, True),
-    "hubert-base": ("hubert", False, False),
-    "hubert-large": ("hubert", True, True),
-    "wav2vec2-base": ("wav2vec2", False, False),
-    "wav2vec2-large": ("wav2vec2", True, True),
-    # data2vec's Base has layer norms in the front end; both have five small positional convolutions
-    "data2vec-base": ("data2vec", False, True),
-    "data2vec-large": ("data2vec", True, True),
-    "unispeech_sat-base": ("unispeech_sat", False, False),
-    "unispeech_sat-large": ("unispeech_sat", True, True),
-    "hf_wavlm-base": ("hf_wavlm", False, False),
-    "hf_wavlm-large": ("hf_wavlm", True, True),
-    "hf_hubert-base": ("hf_hubert", False, False),
-    "hf_hubert-large": ("hf_hubert", True, True),
-    "hf_wav2vec2-base": ("hf_wav2vec2", False, False),
-    "hf_wav2vec2-large": ("hf_wav2vec2", True, True),
+    name: (shape.family, shape.layer_norm_first, shape.extractor_mode == "layer_norm") for name, shape in SHAPES.items()
 }
 #: families beside WavLM, HuBERT and wav2vec 2.0 in S3PRL's format; the laws run over them with `-m slow`
-SHARED = [name for name in BACKBONES if name.startswith(("data2vec", "unispeech_sat", "hf_"))]
+SHARED = [name for name, shape in SHAPES.items() if shape.family.startswith(("data2vec", "unispeech_sat", "hf_"))]
 LAW_BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in SHARED else name for name in BACKBONES]
 #: those in S3PRL's own format
-S3PRL_STYLE = [name for name in BACKBONES if not name.startswith("hf_")]
+S3PRL_STYLE = [name for name, shape in SHAPES.items() if families()[shape.family].format == S3PRL]
+#: those whose sizes `Architecture` can count: not those in a format of another package's own
+COUNTED = [name for name, shape in SHAPES.items() if families()[shape.family].format != OWN]
 #: those where an utterance sees its padding before the encoder layers: through a group norm over time, or in data2vec
 #: through several positional convolutions, the first of which fills the padding
-SEE_PADDING = [name for name, (family, _, layers) in BACKBONES.items() if not layers or family == "data2vec"]
+SEE_PADDING = [name for name, shape in SHAPES.items() if families()[shape.family].sees_padding(shape)]
 
 
 def tiny_backbone(
@@ -98,23 +96,8 @@ def _cached(
     if path.exists():
         return path
     upstream_elp.register()  # transformers imports torchaudio
-    return write_backbone(
-        path,
-        family=family,
-        layers=layers,
-        dim=dim,
-        heads=heads,
-        conv=TINY_CONV,
-        layer_norm_first=pre_norm,
-        extractor_mode="layer_norm" if layer_norm_front else "default",
-        normalize=layer_norm_front,
-        conv_pos=16,
-        conv_pos_depth=5 if family == "data2vec" else 1,
-        conv_pos_groups=4,
-        num_buckets=32,
-        max_distance=64,
-        dropout=dropout,
-        attention_dropout=dropout,
-        targets=20,
-        seed=seed,
-    )
+    depth = families()[family].toys["base"].get("conv_pos_depth", 1)
+    given = {"layers": layers, "dim": dim, "ffn": 4 * dim, "heads": heads, "final_dim": min(256, dim + dim % 2)}
+    given |= {"dropout": dropout, "attention_dropout": dropout, "conv_pos_depth": depth}
+    given |= {"layer_norm_first": pre_norm, "extractor_mode": "layer_norm" if layer_norm_front else "default"}
+    return write_backbone(path, family=family, seed=seed, **{**TINY, **given, "normalize": layer_norm_front})

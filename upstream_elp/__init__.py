@@ -1,89 +1,11 @@
-"""ELP adapters for S3PRL's self-supervised speech models.
+"""ELP adapters for self-supervised speech models, in S3PRL and in training loops of one's own.
 
-Importing this package has no side effects and does not import s3prl; :func:`register` adds the names to S3PRL.
+Importing this package has no side effects, and imports neither torch nor s3prl; :func:`register` adds the names to
+S3PRL.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from upstream_elp.api import adapt, load, load_adapters, register
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.version import __version__
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
-    import torch
-
-    from upstream_elp.inference import TrainedModel
-    from upstream_elp.upstream.switching import AdapterSwitch
-
-__all__ = ["ElpError", "__version__", "load", "load_adapters", "register"]
-
-
-def register() -> None:
-    """Add our upstreams, downstreams and optimizers to S3PRL, in this process, once.
-
-    Raises:
-        ElpError: if S3PRL already has one of our names from somewhere else, or is not a version we support.
-    """
-    from upstream_elp.launch.registry import register as install
-
-    install()
-
-
-def load(
-    place: str | os.PathLike,
-    *,
-    backbone: str | os.PathLike | None = None,
-    device: str | torch.device | None = None,
-    resample: bool = False,
-    channels: str | None = None,
-    precision: str | None = None,
-) -> TrainedModel:
-    """Load what was trained for one of the four tasks; called with a file, the result gives its answer.
-
-    Example::
-
-        import upstream_elp
-
-        model = upstream_elp.load("adapters/asr", backbone="wavlm_base_plus.pt")
-        print(model("speech.wav"))
-
-    Args:
-        place: an exported folder with a head, an experiment directory, or a checkpoint.
-        backbone: the backbone's checkpoint (path or URL) or a place in Hugging Face's format; default for a folder
-            ``$ELP_BACKBONE``, then the hub name that it records, and otherwise where training found it.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; default what the machine has.
-        resample: convert files of another rate to 16 kHz also where the task's evaluation refuses them.
-        channels: ``mean`` or ``first`` accept files of several channels, ``error`` refuses them; default as the task.
-        precision: ``fp32``, ``bf16`` or ``fp16`` for the upstream; default that of the task's evaluation.
-
-    Raises:
-        ElpError: nothing usable there, another backbone than in training, or a damaged file.
-    """
-    from upstream_elp.inference import load as load_model
-
-    return load_model(
-        place, backbone=backbone, device=device, resample=resample, channels=channels, precision=precision
-    )
-
-
-def load_adapters(
-    folders: Mapping[str, str | os.PathLike], *, backbone: str | os.PathLike | None = None, refresh: bool = False
-) -> AdapterSwitch:
-    """Load one backbone and several trained adapters, between which the result switches with ``use``.
-
-    Args:
-        folders: name of your choice to adapter folder; the first one is in place at the start.
-        backbone: the backbone's S3PRL hub name, its checkpoint (path or URL), or a folder or ``hf:ORGANISATION/NAME``
-            in Hugging Face's format; default ``$ELP_BACKBONE``, then the hub name that the folders record.
-        refresh: download again what is cached.
-
-    Raises:
-        ElpError: no adapter folder there, no backbone named, or an adapter that was trained on another backbone.
-    """
-    from upstream_elp.upstream.switching import load_adapters as load
-
-    return load(folders, backbone=backbone, refresh=refresh)
+__all__ = ["ElpError", "__version__", "adapt", "load", "load_adapters", "register"]

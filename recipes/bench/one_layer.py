@@ -36,8 +36,8 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
     import torch
 
     from upstream_elp.adapters.config import load_config
+    from upstream_elp.backbones.recognition import find_family
     from upstream_elp.upstream.expert import ElpExpert
-    from upstream_elp.upstream.inject import find_family
 
     def stock() -> nn.Module:
         return stock_expert(family, checkpoint).eval().requires_grad_(False)

@@ -81,7 +81,8 @@ def write_files(place: Path, family: str, size: str, presets: list[str]) -> None
     from upstream_elp.mini.backbone import write_backbone
     from upstream_elp.mini.sizes import size_options
     from upstream_elp.upstream.adapter_folder import write_adapter_folder
-    from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+    from upstream_elp.upstream.build import build_upstream
+    from upstream_elp.upstream.transfer import adapter_folder_of
 
     path = write_backbone(place / "backbone.pt", family=family, **size_options(size, family))
     for index, preset in enumerate(presets):

@@ -22,8 +22,9 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
 from upstream_elp.training.optimizers import parameter_groups
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.counting import count_parameters
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")

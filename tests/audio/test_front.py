@@ -10,8 +10,9 @@ from upstream_elp.audio.front import STANDARD, FrontEnd, fairseq_layers
 from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.backbone import write_backbone
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.switching import load_adapters
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 CONVS = {
     "25 frames per second": (*TINY_CONV[:-1], (16, 4, 4)),

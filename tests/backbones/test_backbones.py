@@ -14,7 +14,7 @@ from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
 from upstream_elp.launch import arguments
-from upstream_elp.upstream.build import HUGGING_FACE, build_upstream
+from upstream_elp.upstream.build import FOLDER_ENTRIES, build_upstream
 
 REFUSED = ("distilhubert", "multires_hubert_base", "lighthubert_base", "espnet_hubert_large_gs_ll60k", "cvhubert")
 REFUSED += ("wav2vec2_conformer_relpos", "wavlablm_ek_40k")
@@ -23,7 +23,7 @@ REFUSED += ("wav2vec2_conformer_relpos", "wavlablm_ek_40k")
 def test_the_command_lists_every_family_name_and_refusal():
     result = CliRunner().invoke(group, ["backbones"], catch_exceptions=False)
     assert result.exit_code == 0
-    for name in [*(f"elp_{name}" for name in [*backbone_names(), *HUGGING_FACE]), *method_names()]:
+    for name in [*(f"elp_{name}" for name in [*backbone_names(), *FOLDER_ENTRIES]), *method_names()]:
         assert name in result.output
     found = json.loads(CliRunner().invoke(group, ["backbones", "--json"], catch_exceptions=False).output)
     assert [family["family"] for family in found["families"]] == list(FAMILIES)

@@ -17,7 +17,8 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.base.safe_load import Inert
 from upstream_elp.cli import group
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 WAVS = waves(4000, 2900)
 BACKBONES = ["wav2vec2-base", "wav2vec2-large", "hubert-base", "hubert-large", "data2vec-base"]

@@ -24,12 +24,13 @@ from tests.experts import (
 from tests.toys import BACKBONES, S3PRL_STYLE
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.backbones.random_models import hugging_face_name
 from upstream_elp.base.errors import ElpError
-from upstream_elp.mini.families import hugging_face_name
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import read_adapter_folder, write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 HUGGING_FACE = [name for name in BACKBONES if name not in S3PRL_STYLE]

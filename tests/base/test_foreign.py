@@ -22,7 +22,8 @@ from upstream_elp.base.safe_load import load_safely
 from upstream_elp.base.yaml_files import read_yaml
 from upstream_elp.host import sound
 from upstream_elp.upstream.adapter_folder import TENSOR_FILE, adapter_sha256, read_adapter_folder, write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a2146' * 8}\nsize 12345\n".encode()
 PAGE = b"\n<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head></html>\n"

@@ -173,7 +173,8 @@ def write_adapter(preset: str, place: Path) -> torch.Tensor:
     """An adapter folder of a preset, moved off its initial values, and what it gives."""
     from tests.experts import add_noise
     from upstream_elp.upstream.adapter_folder import write_adapter_folder
-    from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+    from upstream_elp.upstream.build import build_upstream
+    from upstream_elp.upstream.transfer import adapter_folder_of
 
     torch.manual_seed(0)
     expert = build_upstream(None, ckpt=str(place), model_config=preset).eval()

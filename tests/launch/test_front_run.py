@@ -18,7 +18,8 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.launch.data import examine
 from upstream_elp.run import run
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream, front_end
+from upstream_elp.upstream.build import build_upstream, front_end
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 SLOW = "25 frames per second"
 

@@ -17,7 +17,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, is_adapter_folder, read_adapter_folder
 from upstream_elp.upstream.adapter_folder import write_adapter_folder as write
-from upstream_elp.upstream.build import adapter_folder_of, load_adapter
+from upstream_elp.upstream.transfer import adapter_folder_of, load_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

@@ -13,7 +13,8 @@ from upstream_elp.backbones.backbone_file import read_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream import build, hubconf
 from upstream_elp.upstream.adapter_folder import read_adapter_folder, write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, build_upstream
+from upstream_elp.upstream.build import build_upstream
+from upstream_elp.upstream.transfer import adapter_folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)
@@ -43,7 +44,7 @@ def test_families_are_recognised_from_keys(backbone):
 
 def test_every_entry_takes_s3prls_calls():
     entries = {name: value for name, value in vars(hubconf).items() if not name.startswith("_")}
-    names = [*backbone_names(), *build.HUGGING_FACE, "custom", "local", "url"]
+    names = [*backbone_names(), *build.FOLDER_ENTRIES, "custom", "local", "url"]
     assert set(entries) == {f"elp_{name}" for name in names}
     assert all(callable(entry) and entry.__doc__ for entry in entries.values())
     for name in ("elp_custom", "elp_local", "elp_url", "elp_wavlm", "elp_wavlm_base_plus"):

@@ -35,9 +35,9 @@ from upstream_elp.mini.sizes import size_options
 from upstream_elp.upstream import build, sharing
 from upstream_elp.upstream import expert as expert_module
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, AdapterFolder, write_adapter_folder
-from upstream_elp.upstream.build import adapter_folder_of, load_adapter
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.switching import AdapterSwitch
+from upstream_elp.upstream.transfer import adapter_folder_of, load_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 WAVS = waves(2900, 4000)

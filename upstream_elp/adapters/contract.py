@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from upstream_elp.adapters.injection import Target
     from upstream_elp.backbones.architecture import Architecture
-    from upstream_elp.backbones.families import Family
+    from upstream_elp.backbones.family import Family
 
 
 class Method(ABC):

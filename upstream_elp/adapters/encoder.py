@@ -11,7 +11,7 @@ from upstream_elp.adapters.injection import Target
 from upstream_elp.adapters.kinds import Layers, PerLayer
 from upstream_elp.adapters.selection import resolve_layers
 from upstream_elp.backbones.architecture import Architecture
-from upstream_elp.backbones.families import Family
+from upstream_elp.backbones.family import Family
 
 Scope = Literal["layers", "no_cnn", "all"]
 

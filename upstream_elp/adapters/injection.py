@@ -6,20 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from upstream_elp.adapters.selection import resolve_layers
 from upstream_elp.audio.front import FrontEnd
-from upstream_elp.backbones.families import Family
+from upstream_elp.backbones.family import Family
+from upstream_elp.backbones.recognition import qualified_name
 from upstream_elp.backbones.structure import Changes
-
-
-def qualified_name(module: nn.Module) -> str:
-    """Module and class name, seen through parametrization's dynamic subclasses."""
-    cls = type(module)
-    if parametrize.is_parametrized(module):
-        cls = cls.__mro__[1]
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class Switch(nn.Module):

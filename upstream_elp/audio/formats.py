@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from upstream_elp.audio.front import SAMPLE_RATE
 from upstream_elp.base.folders import locate
 from upstream_elp.base.problems import Problem
 
-SAMPLE_RATE = 16_000
 OTHERS = (".m4a", ".mp4", ".aac", ".mp3", ".ogg", ".opus", ".wma", ".aif", ".aiff", ".sph", ".webm", ".flac", ".wav")
 
 

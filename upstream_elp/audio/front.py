@@ -13,6 +13,8 @@ from upstream_elp.base.errors import ElpError, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
+SAMPLE_RATE = 16_000
+"""Rate in Hz that every backbone of S3PRL expects."""
 MOST_LAYERS = 64
 """More convolutions than any front end has: a short text such as ``[...] * 10**9`` must not fill the memory."""
 

@@ -18,12 +18,10 @@ import soxr
 import torch
 
 from upstream_elp.audio.decoding import Decoder, Dtype, Undecodable, decoding
-from upstream_elp.audio.front import STANDARD
+from upstream_elp.audio.front import SAMPLE_RATE, STANDARD
 from upstream_elp.audio.levels import LEVELS
 from upstream_elp.base.errors import AudioError, ElpError, counted
 
-SAMPLE_RATE = 16000
-"""Rate in Hz that every backbone of S3PRL expects."""
 MIN_SAMPLES = STANDARD.min_samples
 """400: receptive field, in samples, of one frame of the wav2vec 2.0 front end that all named backbones share."""
 CHANNEL_RULES = ("error", "mean", "first")

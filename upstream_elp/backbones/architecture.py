@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from upstream_elp.backbones.families import families
 from upstream_elp.base.errors import ElpError
 
 CONV = ((512, 10), *[(512, 3)] * 4, *[(512, 2)] * 2)
@@ -38,7 +39,7 @@ class Architecture:
     @property
     def gated(self) -> bool:
         """Whether the attention has WavLM's gated relative positions."""
-        return self.family in ("wavlm", "hf_wavlm")
+        return families()[self.family].gated
 
     @property
     def cnn_dim(self) -> int:
@@ -94,7 +95,7 @@ class Architecture:
     def _position_parameters(self) -> int:
         """Parameters of the positional convolution: with weight norm, or data2vec's stack without."""
         each = self.dim * self.dim // POSITION_GROUPS
-        if self.family == "data2vec":
+        if families()[self.family].stacked_positions:
             kernel, depth = DATA2VEC_POSITIONS
             return depth * (each * (kernel // depth) + self.dim)
         return each * POSITION_KERNEL + POSITION_KERNEL + self.dim

@@ -1,77 +1,39 @@
-"""A backbone's checkpoint file: its family, its waveform CNN, and the dict that S3PRL's loader takes."""
+"""Recognise the family of a backbone's checkpoint, and bring a file into the layout that S3PRL's loader takes."""
 
 from __future__ import annotations
 
-import importlib
-import io
-import logging
-import re
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from upstream_elp.audio.front import STANDARD, FrontEnd, fairseq_layers
 from upstream_elp.backbones import fairseq
-from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.backbones.families import FAMILIES, families, other_families, recognised
+from upstream_elp.backbones.family import WEIGHT_KEYS, BackboneFile, Family
+from upstream_elp.backbones.huggingface_files import CONFIG_FILE, hugging_face_family, read_json
+from upstream_elp.backbones.s3prl_families import front_layers
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.safe_load import load_inert
 
-logger = logging.getLogger(__name__)
 ANCHOR = "feature_extractor.conv_layers.0.0.weight"
 """A tensor that every backbone has; what stands before it is a prefix that all have."""
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile and others put into names, at any depth."""
-WEIGHT_KEYS = ("model", "model_weight")
-"""Where the tensors are in S3PRL's checkpoint formats: WavLM's, and that of HuBERT, wav2vec 2.0 and data2vec."""
 
 
-@dataclass(frozen=True)
-class BackboneFile:
-    """What :func:`read_backbone` found."""
+def read_folder(place: str, *, refresh: bool = False) -> BackboneFile:
+    """Recognise a backbone in Hugging Face's format from its ``config.json``.
 
-    path: Path
-    family: str
-    state: dict[str, Any]
-    """In S3PRL's layout, whatever the file's is."""
-    remarks: tuple[str, ...] = ()
-    """What had to be changed; where nothing had, S3PRL loads the file itself."""
+    Args:
+        place: a folder, or a name on Hugging Face's hub.
+        refresh: download again what is cached.
 
-    @property
-    def weights_key(self) -> str:
-        """Where the tensors are in :attr:`state`."""
-        return next(key for key in WEIGHT_KEYS if key in self.state)
-
-    @property
-    def front(self) -> FrontEnd:
-        """The waveform CNN by the configuration."""
-        layers = _layers(self.state)
-        return STANDARD if layers is None else FrontEnd(tuple((kernel, stride) for _, kernel, stride in layers))
-
-    def expert(self) -> nn.Module:
-        """S3PRL's stock expert.
-
-        Raises:
-            ElpError: S3PRL cannot load it.
-        """
-        from s3prl import hub
-
-        try:
-            if not self.remarks:
-                return getattr(hub, FAMILIES[self.family].hub_local)(ckpt=str(self.path))
-            logger.warning("%s: %s", self.path, "; ".join(self.remarks))
-            buffer = io.BytesIO()
-            torch.save(self.state, buffer)
-            buffer.seek(0)
-            return importlib.import_module(f"s3prl.upstream.{self.family}.expert").UpstreamExpert(buffer)
-        except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
-            raise ElpError(
-                f"{self.path} looks like a {self.family} checkpoint, but S3PRL cannot load it: {_reason(error)}"
-            ) from error
+    Raises:
+        ElpError: nothing readable there, or no known family.
+    """
+    config = read_json(place, CONFIG_FILE, refresh)
+    known = families()
+    kind = recognised(config, among=known) or known[hugging_face_family(place)]  # which says what is wrong
+    return BackboneFile(place, kind, config, refresh=refresh)
 
 
 def read_backbone(path: Path) -> BackboneFile:
@@ -85,11 +47,15 @@ def read_backbone(path: Path) -> BackboneFile:
         path, mmap=True, hint="give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
     )
     state = state if isinstance(state, Mapping) else {}
+    if (other := recognised(state, among=other_families())) is not None:
+        return BackboneFile(str(path), other, dict(state))
     try:
         if fairseq.is_fairseq(state):
             return _from_fairseq(path, state)
-        family = _family(path, state)
-        _layers(state)
+        family = recognised(state, among=FAMILIES)
+        if family is None:
+            raise _unknown(path, state)
+        front_layers(state)
         return _in_s3prls_layout(path, family, dict(state), stand_ins)
     except ElpError as error:
         if str(path) in str(error):
@@ -97,18 +63,18 @@ def read_backbone(path: Path) -> BackboneFile:
         raise ElpError(f"{path} cannot be used: {error}") from error
 
 
-def _in_s3prls_layout(path: Path, family: str, state: dict[str, Any], stand_ins: bool) -> BackboneFile:
+def _in_s3prls_layout(path: Path, family: Family, state: dict[str, Any], stand_ins: bool) -> BackboneFile:
     key = next(key for key in WEIGHT_KEYS if key in state)
     weights, remarks = _backbone_in(state[key])
     if stand_ins:
         remarks = [*remarks, "objects of other packages in it are passed over"]
         state = {name: fairseq.plain(value) if name != key else value for name, value in state.items()}
-    return BackboneFile(path, family, {**state, key: weights}, tuple(remarks))
+    return BackboneFile(str(path), family, {**state, key: weights}, tuple(remarks))
 
 
 def _from_fairseq(path: Path, state: Mapping[str, Any]) -> BackboneFile:
     family, parts = fairseq.described(state)
-    _layers(parts)
+    front_layers(parts)
     weights, remarks = _backbone_in(state["model"])
     whole = fairseq.completed(family, parts, weights, state.get("task_state"))
     gone = fairseq.only_for_pretraining([name for name in weights if name not in whole["model_weight"]])
@@ -116,31 +82,25 @@ def _from_fairseq(path: Path, state: Mapping[str, Any]) -> BackboneFile:
     remarks = [f"a {family} checkpoint of fairseq's, converted in memory", *remarks]
     remarks += [f"not loaded, as only pre-training uses it: {', '.join(gone)}"] if gone else []
     remarks += [f"not in the file, as only pre-training uses it: {', '.join(zeros)}"] if zeros else []
-    return BackboneFile(path, family, whole, tuple(remarks))
+    return BackboneFile(str(path), FAMILIES[family], whole, tuple(remarks))
 
 
-def _family(path: Path, state: Mapping[str, Any]) -> str:
-    """The family of a checkpoint in S3PRL's layout."""
+def _unknown(path: Path, state: Mapping[str, Any]) -> ElpError:
+    """What is wrong with a checkpoint that no family recognises."""
     keys = set(state)
-    if {"task_cfg", "model_cfg", "model_weight"} <= keys and isinstance(state["model_weight"], Mapping):
-        if "dictionaries_symbols" in keys:
-            return "hubert"
-        return "data2vec" if any(name.endswith("_ema") for name in state["model_weight"]) else "wav2vec2"
-    if {"cfg", "model"} <= keys and isinstance(state["cfg"], Mapping) and isinstance(state["model"], Mapping):
-        return "wavlm" if state["cfg"].get("relative_position_embedding") else "unispeech_sat"
     if any(str(key).endswith("feature_projection.projection.weight") for key in keys):
-        raise ElpError(
+        return ElpError(
             f"{path} holds the weights of a Hugging Face model without its configuration; give the folder that holds "
             "them together with config.json"
         )
     if any(str(key).endswith(ANCHOR) for key in keys):
-        raise ElpError(
+        return ElpError(
             f"{path} holds the tensors of a model without its configuration; give the checkpoint that its training "
             "wrote"
         )
-    raise ElpError(
+    return ElpError(
         f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "
-        f"the families {', '.join(FAMILIES)} in S3PRL's or fairseq's format"
+        f"the families {', '.join(families())} in S3PRL's or fairseq's format"
     )
 
 
@@ -167,35 +127,3 @@ def _unwrapped(name: str) -> str:
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, "")
     return name
-
-
-def _layers(state: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...] | None:
-    """The convolutions that the configuration names, read before S3PRL evaluates them as Python."""
-    config = next((state[key] for key in ("model_cfg", "cfg") if isinstance(state.get(key), Mapping)), {})
-    text = config.get("conv_feature_layers")
-    return None if text is None else fairseq_layers(text)
-
-
-def _reason(error: Exception) -> str:
-    """Why S3PRL cannot load a checkpoint; of tensors that do not fit, how many and the first."""
-    text = " ".join(str(error).split())
-    if not text:  # an assertion
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {last.line}"
-    missing, unknown = (
-        re.findall(r'"([^"]+)"', found[1])
-        if (found := re.search(rf"{kind} key\(s\) in state_dict: ([^:]*?)\. ", f"{text} "))
-        else []
-        for kind in ("Missing", "Unexpected")
-    )
-    shapes = re.findall(r"size mismatch for ([^:]+): ", text)
-    told = [
-        f"{what} {counted(len(names), 'tensor')}, such as {names[0]}"
-        for what, names in (
-            ("it lacks", missing),
-            ("it holds the unknown", unknown),
-            ("of another shape it has", shapes),
-        )
-        if names
-    ]
-    return ", ".join(told) or text

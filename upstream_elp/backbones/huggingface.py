@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.audio.front import SAMPLE_RATE
+from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.backbones.huggingface_files import (
     CONFIG_FILE,
     MODEL_CLASSES,
     PREPROCESSOR_FILE,
-    SAMPLE_RATE,
     hugging_face_family,
     normalizes_waves,
     read_json,
@@ -48,10 +48,13 @@ class StateTap(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.state: Tensor | None = None
+        self.open = False
+        """Whether it is the expert that calls the model; a state of another's call is not kept alive."""
 
     def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The pre-hook."""
-        self.state = args[0]
+        if self.open:
+            self.state = args[0]
 
     def take(self) -> Tensor:
         """Hand the state over, so that its graph is not kept alive."""
@@ -75,11 +78,23 @@ class HuggingFaceExpert(nn.Module):
     """
 
     def __init__(self, ckpt: str | os.PathLike, *, refresh: bool = False) -> None:
-        super().__init__()
         place = str(ckpt)
-        self.family = hugging_face_family(place, refresh=refresh)
-        self.normalize = normalizes_waves(place, refresh=refresh)
-        self.model = load_model(place, refresh=refresh)
+        family = hugging_face_family(place, refresh=refresh)
+        normalize = normalizes_waves(place, refresh=refresh)
+        self._hold(load_model(place, refresh=refresh), family=family, normalize=normalize)
+
+    @classmethod
+    def around(cls, model: nn.Module) -> HuggingFaceExpert:
+        """The expert of a model in memory, whose waves come prepared; the model is used as it is, not copied."""
+        expert = cls.__new__(cls)
+        expert._hold(model, family=f"hf_{model.config.model_type}", normalize=False)
+        return expert
+
+    def _hold(self, model: nn.Module, *, family: str, normalize: bool) -> None:
+        super().__init__()
+        self.family = family
+        self.normalize = normalize
+        self.model = model
         self.model.feature_extractor._freeze_parameters()  # else its input asks for gradients in training
         self.model.config.layerdrop = 0.0
         self.model.config.apply_spec_augment = False
@@ -110,8 +125,20 @@ class HuggingFaceExpert(nn.Module):
         samples = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence(wavs, batch_first=True)  # (batch, samples)
         mask = torch.arange(padded.shape[1], device=padded.device) < samples.unsqueeze(1)
-        output = self.model(padded, attention_mask=mask.long())
+        with self._tapped():
+            output = self.model(padded, attention_mask=mask.long())
         return {"hidden_states": [*(tap.take() for tap in self.taps), output.last_hidden_state]}
+
+    @contextmanager
+    def _tapped(self) -> Iterator[None]:
+        """Keep the layers' inputs of the calls within."""
+        for tap in self.taps:
+            tap.open = True
+        try:
+            yield
+        finally:
+            for tap in self.taps:
+                tap.open = False
 
 
 def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from upstream_elp.audio.front import STANDARD, FrontEnd
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.audio.front import SAMPLE_RATE, STANDARD, FrontEnd
+from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.base import texts
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.foreign import recognised
@@ -24,7 +25,6 @@ NESTED = ("feature_extractor", "audio_processor")
 """Keys of the feature extractor in :data:`PROCESSOR_FILE`; where there is one, it counts, as in transformers."""
 MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 """``model_type`` in ``config.json`` to the class in transformers."""
-SAMPLE_RATE = 16000
 
 
 def is_hugging_face_folder(path: str | os.PathLike) -> bool:
@@ -39,6 +39,20 @@ def hugging_face_family(place: str, *, refresh: bool = False) -> str:
         ElpError: no configuration, or a model that is not supported.
     """
     config = read_json(place, CONFIG_FILE, refresh)
+    check_options(config, place)
+    return f"hf_{config['model_type']}"
+
+
+def check_options(config: Mapping[str, Any], place: str) -> None:
+    """Refuse a model of another kind, and options that no adapter is known for.
+
+    Args:
+        config: the content of ``config.json``.
+        place: to name in errors.
+
+    Raises:
+        ElpError: naming the option.
+    """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in MODEL_CLASSES:
         raise ElpError(
@@ -48,16 +62,14 @@ def hugging_face_family(place: str, *, refresh: bool = False) -> str:
         raise ElpError(f"{place} has language adapters of its own (adapter_attn_dim), which are not supported")
     if not config.get("feat_proj_layer_norm", True):
         raise ElpError(f"{place} has no norm before its projection (feat_proj_layer_norm), which is not supported")
-    return f"hf_{kind}"
 
 
-def hugging_face_front(place: str, *, refresh: bool = False) -> FrontEnd:
-    """The waveform CNN of the model in a folder or on the hub, from its configuration.
+def front_of(config: Mapping[str, Any], place: str) -> FrontEnd:
+    """The waveform CNN of a model, from the content of its ``config.json``; ``place`` is named in errors.
 
     Raises:
-        ElpError: no configuration, or one without whole numbers for it.
+        ElpError: a configuration without whole numbers for it.
     """
-    config = read_json(place, CONFIG_FILE, refresh)
     kernels = config.get("conv_kernel", [kernel for kernel, _ in STANDARD.conv])
     strides = config.get("conv_stride", [stride for _, stride in STANDARD.conv])
     try:

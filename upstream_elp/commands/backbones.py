@@ -9,9 +9,10 @@ import click
 
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.architecture import architecture, backbone_names, other_entries
-from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.backbones.families import families
+from upstream_elp.backbones.family import HUGGING_FACE, OWN, S3PRL, Family
 
-MERGED_INTO = {True: "folder of transformers", False: "checkpoint of S3PRL"}
+MERGED_INTO = {HUGGING_FACE: "folder of transformers", S3PRL: "checkpoint of S3PRL", OWN: None}
 
 
 @click.command()
@@ -22,14 +23,14 @@ def backbones(as_json: bool) -> None:
     Every method works on every family. Methods that only change the backbone's own tensors can be merged into a plain
     copy of it with `elp merge`, such as lora, layer_norm, bias and encoder.
     """
-    families = [_family(name) for name in FAMILIES]
+    rows = [_row(family) for family in families().values()]
     if as_json:
-        click.echo(json.dumps({"families": families, "methods": method_names(), "others": other_entries()}, indent=2))
+        click.echo(json.dumps({"families": rows, "methods": method_names(), "others": other_entries()}, indent=2))
         return
     from tabulate import tabulate
 
     options = {"tablefmt": "simple", "maxcolwidths": [None, 60, 40]}
-    rows = [(row["title"], ", ".join(row["upstreams"]), f"{row['entry']} -k PLACE") for row in families]
+    rows = [(row["title"], ", ".join(row["upstreams"]), f"{row['entry']} -k PLACE") for row in rows]
     click.echo(tabulate(rows, headers=["family", "upstreams", "or"], **options))
     click.echo(f"\nmethods, on every family: {', '.join(method_names())}\n")
     rows = [(", ".join(entry["names"]), entry.get("through", "refused"), entry["why"]) for entry in other_entries()]
@@ -37,13 +38,12 @@ def backbones(as_json: bool) -> None:
     click.echo(tabulate(rows, headers=["S3PRL's other entries", "with us", "because"], **options))
 
 
-def _family(name: str) -> dict[str, Any]:
-    family = FAMILIES[name]
-    hugging_face = name.startswith("hf_")
+def _row(family: Family) -> dict[str, Any]:
+    names = [name for name in backbone_names() if architecture(name).family == family.name]
     return {
-        "family": name,
+        "family": family.name,
         "title": family.title,
-        "upstreams": [f"elp_{backbone}" for backbone in backbone_names() if architecture(backbone).family == name],
-        "entry": f"elp_{family.hub_local}" if hugging_face else "elp_local",
-        "merged_into": MERGED_INTO[hugging_face],
+        "upstreams": [f"elp_{name}" for name in names],
+        "entry": f"elp_{family.hub_local}" if family.format == HUGGING_FACE else "elp_local",
+        "merged_into": MERGED_INTO[family.format],
     }

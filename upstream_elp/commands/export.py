@@ -26,7 +26,7 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     from upstream_elp.experiment.checkpoint import find_states, load_states
     from upstream_elp.inference.rebuild import rebuild, why_no_head
     from upstream_elp.upstream.adapter_folder import is_adapter_folder, write_adapter_folder
-    from upstream_elp.upstream.build import adapter_folder_of
+    from upstream_elp.upstream.transfer import adapter_folder_of
 
     if is_adapter_folder(expdir):
         raise ElpError(

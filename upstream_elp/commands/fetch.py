@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from upstream_elp.backbones.architecture import architecture, backbone_names
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.backbones.family import HUB_PREFIX
 
 
 @click.command(epilog=f"Backbones: {', '.join(backbone_names())}")
@@ -21,9 +21,9 @@ def fetch(name: str, refresh: bool) -> None:
     from upstream_elp.launch.registry import register
 
     if name.startswith(HUB_PREFIX):
-        from upstream_elp.backbones.huggingface import HuggingFaceExpert
+        from upstream_elp.backbones.backbone_file import read_folder
 
-        click.echo(f"{name}: sha256 {fingerprint(HuggingFaceExpert(name, refresh=refresh)).sha256}")
+        click.echo(f"{name}: sha256 {fingerprint(read_folder(name, refresh=refresh).expert()).sha256}")
         return
     model = architecture(name)
     register()

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from upstream_elp.backbones.families import families
+from upstream_elp.backbones.family import HUGGING_FACE
 from upstream_elp.mini.sizes import FAMILIES, SIZES
 
 
@@ -41,9 +43,9 @@ def mini_backbone(
     """
     from upstream_elp.launch.registry import register
     from upstream_elp.mini.backbone import count_parameters, write_backbone
-    from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, size_options
+    from upstream_elp.mini.sizes import size_options
 
-    if family in HUGGING_FACE_FAMILIES:
+    if families()[family].format == HUGGING_FACE:
         register()  # transformers imports torchaudio, which may need mending first
     options = size_options(size, family)
     if given.get("dim") and not given.get("ffn"):

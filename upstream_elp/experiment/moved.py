@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from upstream_elp.backbones.families import is_remote
+from upstream_elp.backbones.family import is_remote
 
 REMEMBERED = {"elp_data": "ELP_DATA", "elp_backbone": "ELP_BACKBONE"}
 """Where a checkpoint's flags hold what ``--data`` and ``--backbone`` set."""

@@ -10,7 +10,7 @@ import torch
 
 from upstream_elp.adapters.config import preset_names
 from upstream_elp.backbones.architecture import other_entry
-from upstream_elp.backbones.families import HUB_PREFIX
+from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import moved
 from upstream_elp.host import checkpoints, places

@@ -8,16 +8,19 @@ from __future__ import annotations
 import ast
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from upstream_elp.backbones.huggingface import write_hugging_face
+from upstream_elp.backbones.families import families
+from upstream_elp.backbones.family import Family
+from upstream_elp.backbones.shapes import BackboneShape, ConvLayers, require_choice
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.files import sha256_of, sha256_of_rest, whole_file, whole_folder
-from upstream_elp.mini.families import build_checkpoint, build_hugging_face
-from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, NARROW_CONV, BackboneShape, ConvLayers
+from upstream_elp.base.files import sha256_of, umask
+from upstream_elp.mini.sizes import NARROW_CONV
 
 WEIGHT_FILE = "model.safetensors"
 
@@ -75,6 +78,7 @@ def write_backbone(
     Raises:
         ElpError: a value is not possible, or `path` holds something else already; the sentence names it.
     """
+    require_choice("family", family, tuple(families()))
     conv = NARROW_CONV if conv is None else conv
     shape = BackboneShape(
         family=family,
@@ -99,7 +103,7 @@ def write_backbone(
     )
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return (_save_folder if family in HUGGING_FACE_FAMILIES else _save_file)(shape, seed, Path(path))
+        return _save(families()[family], shape, seed, Path(path))
     except OSError as error:
         raise ElpError(
             f"cannot write the backbone {path}: {error.strerror or error}; choose a writable place"
@@ -109,11 +113,15 @@ def write_backbone(
 def count_parameters(path: str | os.PathLike[str]) -> int:
     """Count the numbers stored in a checkpoint of any family, pre-training head included."""
     if Path(path).is_dir():
-        weights = load_file(Path(path) / WEIGHT_FILE)
-    else:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        weights = checkpoint["model"] if "model" in checkpoint else checkpoint["model_weight"]
-    return sum(tensor.numel() for tensor in weights.values() if isinstance(tensor, torch.Tensor))
+        return _numbers(load_file(Path(path) / WEIGHT_FILE))
+    return _numbers(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+
+
+def _numbers(content: Any) -> int:
+    """How many numbers there are in tensors, in mappings at any depth."""
+    if isinstance(content, torch.Tensor):
+        return content.numel()
+    return sum(map(_numbers, content.values())) if isinstance(content, Mapping) else 0
 
 
 def parse_conv(text: str) -> tuple[tuple[int, int, int], ...]:
@@ -124,31 +132,18 @@ def parse_conv(text: str) -> tuple[tuple[int, int, int], ...]:
         raise ElpError(f"conv {text!r} is not a list of (channels, kernel, stride)") from error
 
 
-def _save_file(shape: BackboneShape, seed: int, path: Path) -> Path:
-    if path.exists() and not path.is_file():
-        raise _taken(path)
-    with whole_file(path, "w+b") as stream:  # a stream, not a name: the file's name would be part of its bytes
-        torch.save(build_checkpoint(shape, seed=seed), stream)
-        stream.seek(0)
-        if path.exists() and sha256_of_rest(stream) != sha256_of(path):
-            raise _taken(path)
-    return path
-
-
-def _save_folder(shape: BackboneShape, seed: int, path: Path) -> Path:
-    def fill(folder: Path) -> None:
-        write_hugging_face(build_hugging_face(shape, seed=seed), folder, normalize=shape.normalize)
-
-    if path.exists() and not path.is_dir():
-        raise _taken(path)
-    if path.is_dir() and any(path.iterdir()):
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as again:
-            fill(Path(again))
-            if _sums(path) != _sums(Path(again)):
+def _save(family: Family, shape: BackboneShape, seed: int, path: Path) -> Path:
+    """Write the backbone next to ``path`` and move it there; what is there already must be the same."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        family.write(made, shape, seed)
+        if path.exists() and not (path.is_dir() and made.is_dir() and not any(path.iterdir())):
+            if _sums(path) != _sums(made):
                 raise _taken(path)
-        return path
-    with whole_folder(path) as folder:
-        fill(folder)
+        else:
+            for file in made.iterdir() if made.is_dir() else ():
+                file.chmod(0o666 & ~umask())  # safetensors makes 0600
+            made.replace(path)
     return path
 
 
@@ -156,6 +151,7 @@ def _taken(path: Path) -> ElpError:
     return ElpError(f"{path} exists and is not what these options give; name another place or move it")
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    """sha256 by name; a folder inside has none."""
-    return {path.name: sha256_of(path) if path.is_file() else "" for path in folder.iterdir()}
+def _sums(path: Path) -> dict[str, str]:
+    """sha256 of a file, or of a folder's files by name; a folder inside it has none."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return {file.relative_to(path).name: sha256_of(file) if file.is_file() else "" for file in files}

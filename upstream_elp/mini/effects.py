@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-SAMPLE_RATE = 16000
+from upstream_elp.audio.front import SAMPLE_RATE
+
 _NOISES = ("white", "pink", "hum", "babble")
 _EQ_BANDS = np.array([60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0])  # Hz
 

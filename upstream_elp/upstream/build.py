@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from upstream_elp import host
 from upstream_elp.adapters.config import load_config
 from upstream_elp.audio.front import STANDARD, FrontEnd
 from upstream_elp.backbones.architecture import backbone_family
-from upstream_elp.backbones.backbone_file import read_backbone
-from upstream_elp.backbones.families import FAMILIES, HUB_PREFIX
-from upstream_elp.backbones.fingerprint import Fingerprint
-from upstream_elp.backbones.huggingface import HuggingFaceExpert
-from upstream_elp.backbones.huggingface_files import hugging_face_front, is_hugging_face_folder
+from upstream_elp.backbones.backbone_file import read_backbone, read_folder
+from upstream_elp.backbones.families import FAMILIES
+from upstream_elp.backbones.family import HUB_PREFIX, HUGGING_FACE
+from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 from upstream_elp.base.downloads import downloading
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.state_dict import audit
+from upstream_elp.upstream.transfer import BACKBONE_VARIABLE, load_adapter
 
-logger = logging.getLogger(__name__)
-
-HUGGING_FACE = {family.hub_local: name for name, family in FAMILIES.items() if name.startswith("hf_")}
+FOLDER_ENTRIES = {family.hub_local: name for name, family in FAMILIES.items() if family.format == HUGGING_FACE}
 """Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
-BACKBONE_VARIABLE = "ELP_BACKBONE"
 CHECK_VARIABLE = "ELP_SELF_CHECK"
 
 
@@ -74,58 +68,6 @@ def build_upstream(
     return ElpExpert(stock, config, name=hub_name, check=check)
 
 
-def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> None:
-    """Copy a folder's tensors into an expert of the same configuration and backbone.
-
-    Raises:
-        ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
-    """
-    check_backbone(folder, expert.fingerprint, where=where)
-    copy_tensors(expert, folder)
-
-
-def copy_tensors(expert: ElpExpert, folder: AdapterFolder) -> None:
-    """Copy a folder's tensors into an expert on the backbone that they were trained on.
-
-    Raises:
-        ElpError: other tensors than the configuration declares; nothing is copied then.
-    """
-    audit(expert, folder.tensors)
-    with torch.no_grad():
-        for name, parameter in expert.injection.parameters(expert).items():
-            parameter.copy_(folder.tensors[name])
-    expert.trained = True
-
-
-def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) -> None:
-    """Compare the backbone that a folder was trained on with the one at hand; a copy in half precision may pass.
-
-    Raises:
-        ElpError: another backbone.
-    """
-    if folder.fingerprint.sha256 == backbone.sha256:
-        return
-    if not folder.fingerprint.resembles(backbone):
-        raise ElpError(
-            f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
-            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); give the right one with "
-            f"--backbone PATH or ${BACKBONE_VARIABLE}"
-        )
-    logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
-
-
-def adapter_folder_of(expert: ElpExpert) -> AdapterFolder:
-    """What :func:`upstream_elp.upstream.adapter_folder.write_adapter_folder` needs to know of a trained expert."""
-    parameters = expert.injection.parameters(expert)
-    return AdapterFolder(
-        config=expert.config,
-        tensors={name: parameter.detach().cpu().clone() for name, parameter in parameters.items()},
-        backbone=expert.name,
-        family=expert.injection.family.name,
-        fingerprint=expert.fingerprint,
-    )
-
-
 def load_backbone(
     name: str | None, location: str | os.PathLike | None, refresh: bool, folder: AdapterFolder | None
 ) -> tuple[nn.Module, str | None]:
@@ -134,20 +76,20 @@ def load_backbone(
 
     if location is None and name is not None and name.startswith(HUB_PREFIX):  # as an adapter folder records it
         location, name = name, None
-    wanted = None if name is None else HUGGING_FACE.get(name) or backbone_family(name)
+    wanted = None if name is None else FOLDER_ENTRIES.get(name) or backbone_family(name)
     if wanted is not None and folder is not None and wanted != folder.family:
         raise ElpError(
             f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}; use -u elp_local, with "
             f"--backbone PATH or ${BACKBONE_VARIABLE} where the backbone is a local checkpoint"
         )
     if location is None:
-        if name is None or name in HUGGING_FACE:
+        if name is None or name in FOLDER_ENTRIES:
             needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
             how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
         with downloading():
             return getattr(hub, name)(refresh=refresh), name
-    if name in HUGGING_FACE or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
+    if name in FOLDER_ENTRIES or str(location).startswith(HUB_PREFIX) or is_hugging_face_folder(location):
         return _load_hugging_face(str(location), refresh, wanted or (folder.family if folder else None))
     found = read_backbone(local_path(str(location), refresh=refresh))
     if name is not None and backbone_family(name) != found.family:
@@ -172,17 +114,17 @@ def front_end(
     if location is None:  # a named backbone, or what is refused when it is built
         return STANDARD
     place = str(location)
-    if name in HUGGING_FACE or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
-        return hugging_face_front(place)
+    if name in FOLDER_ENTRIES or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
+        return read_folder(place).front
     return read_backbone(local_path(place)).front
 
 
 def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
     """Return the expert and the name to record, None for a local folder."""
-    expert = HuggingFaceExpert(location, refresh=refresh)
-    if wanted is not None and expert.family != wanted:
-        raise ElpError(f"{location} is a {expert.family} backbone, but a {wanted} is needed")
-    return expert, None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
+    found = read_folder(location, refresh=refresh)
+    if wanted is not None and found.family != wanted:
+        raise ElpError(f"{location} is a {found.family} backbone, but a {wanted} is needed")
+    return found.expert(), None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
 
 
 def local_path(location: str, *, refresh: bool = False) -> Path:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.adapters.config import AdapterConfig
-from upstream_elp.adapters.injection import Injection
 from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.backbones.fingerprint import Fingerprint, fingerprint
 from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.adapted import AdaptedModule
+from upstream_elp.upstream.face import AdapterFace
 from upstream_elp.upstream.inject import inject
 from upstream_elp.upstream.selfcheck import Probe, self_check
 from upstream_elp.upstream.state_dict import install_state_hooks
@@ -28,7 +29,7 @@ MOST_FRAMES_MISSING = 4
 """S3PRL's ``TOLERABLE_SEQLEN_DIFF`` less one."""
 
 
-class ElpExpert(nn.Module):
+class ElpExpert(AdaptedModule, AdapterFace):
     """A frozen backbone with adapters, under S3PRL's upstream contract.
 
     Args:
@@ -56,12 +57,11 @@ class ElpExpert(nn.Module):
         self.config = config
         self.name = name
         self.trained = False
-        """Whether the adapters came from a checkpoint or have seen a training step."""
         self._warned = False
         self._frozen_calls = 0
-        self.fingerprint: Fingerprint = known or fingerprint(backbone)
+        self.fingerprint = known or fingerprint(backbone)
         probe = Probe(backbone) if check else None
-        self.injection: Injection = inject(self, config)
+        self.injection = inject(self, config)
         _check_front(self.injection.front)
         self.to(next(backbone.parameters()).device)
         install_state_hooks(self)
@@ -69,20 +69,9 @@ class ElpExpert(nn.Module):
             self_check(self, probe)
 
     @property
-    def enabled(self) -> bool:
-        """Whether the adapters inside the backbone act.
-
-        Off, ``backbone_hidden_states`` are what the backbone gives without any adapter, bit by bit. L-adapters stand
-        behind the backbone and go on making the head's ``hidden_states`` from them.
-        """
-        return all(switch.enabled for switch in self.injection.switches(self))
-
-    @enabled.setter
-    def enabled(self, value: bool) -> None:
-        if not value and not self.injection.switchable:
-            raise ElpError("this preset fine-tunes the backbone in place, so it cannot be switched off")
-        for switch in self.injection.switches(self):
-            switch.enabled = value
+    def adapted(self) -> AdaptedModule:
+        """The expert itself."""
+        return self
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples per frame of the feature ``key``."""

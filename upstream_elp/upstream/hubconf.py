@@ -11,7 +11,7 @@ from typing import Any as _Any
 
 from upstream_elp.backbones.architecture import backbone_names as _backbone_names
 from upstream_elp.base.errors import ElpError as _ElpError
-from upstream_elp.upstream.build import HUGGING_FACE as _HUGGING_FACE
+from upstream_elp.upstream.build import FOLDER_ENTRIES as _FOLDER_ENTRIES
 from upstream_elp.upstream.build import build_upstream as _build_upstream
 from upstream_elp.upstream.expert import ElpExpert as _ElpExpert
 
@@ -72,4 +72,4 @@ def _entry(name: str) -> _Callable[..., _ElpExpert]:
     return entry
 
 
-globals().update({f"elp_{_name}": _entry(_name) for _name in [*_backbone_names(), *_HUGGING_FACE]})
+globals().update({f"elp_{_name}": _entry(_name) for _name in [*_backbone_names(), *_FOLDER_ENTRIES]})

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from upstream_elp.adapters.injection import Switch
 from upstream_elp.adapters.registry import LAST, OURS, method_class
 from upstream_elp.backbones.backbone_file import read_backbone
+from upstream_elp.backbones.family import HUGGING_FACE
 from upstream_elp.backbones.huggingface import load_model, write_hugging_face
 from upstream_elp.backbones.huggingface_files import hugging_face_family, normalizes_waves
 from upstream_elp.base.errors import ElpError
@@ -70,7 +71,7 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
     tensors = merged_tensors(expert)
     if out.exists():
         raise ElpError(f"{out} exists; name another place for the merged checkpoint")
-    hugging_face = expert.injection.family.name.startswith("hf_")
+    hugging_face = expert.injection.family.format == HUGGING_FACE
     family = hugging_face_family(str(source)) if hugging_face else read_backbone(Path(source)).family
     if family != expert.injection.family.name:
         raise ElpError(

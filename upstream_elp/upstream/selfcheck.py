@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from upstream_elp.backbones.recognition import find_family, front_end
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.randomness import preserved
-from upstream_elp.upstream.inject import find_family, front_end
-
-if TYPE_CHECKING:
-    from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.adapted import AdaptedModule
 
 PERTURBATION = 0.05
 
@@ -56,7 +53,7 @@ def _probe_samples(backbone: nn.Module) -> tuple[int, int]:
     return front.samples(12) + front.stride // 4, front.samples(8) + 13 * front.stride // 16
 
 
-def self_check(expert: ElpExpert, probe: Probe) -> None:
+def self_check(expert: AdaptedModule, probe: Probe) -> None:
     """Check an expert that adapters were just injected into.
 
     Args:
@@ -76,7 +73,7 @@ def self_check(expert: ElpExpert, probe: Probe) -> None:
 
 
 @contextmanager
-def _restored(expert: ElpExpert) -> Iterator[None]:
+def _restored(expert: AdaptedModule) -> Iterator[None]:
     """Put back every declared tensor and its flag, every buffer, mode and switch."""
     parameters = list(expert.injection.parameters(expert).values())
     saved = [*parameters, *expert.buffers()]
@@ -98,7 +95,7 @@ def _restored(expert: ElpExpert) -> Iterator[None]:
         expert.trained = trained
 
 
-def _check_trainable(expert: ElpExpert) -> None:
+def _check_trainable(expert: AdaptedModule) -> None:
     declared = {id(parameter): name for name, parameter in expert.injection.parameters(expert).items()}
     for name, parameter in expert.named_parameters():
         if parameter.requires_grad and id(parameter) not in declared:
@@ -107,7 +104,7 @@ def _check_trainable(expert: ElpExpert) -> None:
             raise ElpError(f"self-check: the tensor {declared[id(parameter)]} is frozen, so it would stay untrained")
 
 
-def _check_off(expert: ElpExpert, probe: Probe) -> None:
+def _check_off(expert: AdaptedModule, probe: Probe) -> None:
     # torch picks another attention kernel where a weight requires a gradient, so the comparison is made without any
     parameters = list(expert.injection.parameters(expert).values())
     for parameter in parameters:
@@ -125,7 +122,7 @@ def _check_off(expert: ElpExpert, probe: Probe) -> None:
         raise ElpError("self-check: with the adapters off, the backbone does not give what it gave without adapters")
 
 
-def _check_reached(expert: ElpExpert, probe: Probe) -> None:
+def _check_reached(expert: AdaptedModule, probe: Probe) -> None:
     entered: set[str] = set()
 
     def note(path: str) -> object:
@@ -146,7 +143,7 @@ def _check_reached(expert: ElpExpert, probe: Probe) -> None:
             raise ElpError(f"self-check: the tensor {name} receives no gradient, so it would stay untrained")
 
 
-def _perturbed_gradients(expert: ElpExpert, probe: Probe) -> dict[str, Tensor | None]:
+def _perturbed_gradients(expert: AdaptedModule, probe: Probe) -> dict[str, Tensor | None]:
     """Gradients of a random projection of the head's features, at noisy weights: zero inits have zero gradients."""
     parameters = expert.injection.parameters(expert)
     generator = torch.Generator().manual_seed(1)

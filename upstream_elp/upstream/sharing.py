@@ -11,9 +11,9 @@ from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.backbones.fingerprint import Fingerprint
 from upstream_elp.backbones.structure import Changes, Structure
 from upstream_elp.upstream.adapter_folder import AdapterFolder
-from upstream_elp.upstream.build import check_backbone, copy_tensors
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.selfcheck import Probe, self_check
+from upstream_elp.upstream.transfer import check_backbone, copy_tensors
 
 
 class SharedAdapter(nn.Module):

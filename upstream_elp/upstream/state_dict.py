@@ -6,36 +6,34 @@ The hooks work in whatever loop saves or loads the upstream, S3PRL's stock runne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from upstream_elp.backbones.fingerprint import Fingerprint
 from upstream_elp.base.errors import ElpError
-
-if TYPE_CHECKING:
-    from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.adapted import AdaptedModule
 
 META = "elp_backbone_sha256"
 """Key of the backbone's fingerprint in a state dict, a uint8 tensor of 32 bytes."""
 
 
-def install_state_hooks(expert: ElpExpert) -> None:
+def install_state_hooks(expert: AdaptedModule) -> None:
     """Make ``expert.state_dict()`` hold the trained tensors alone, and ``load_state_dict`` audit them key by key."""
     expert._state_dict_hooks.clear()
     expert._load_state_dict_pre_hooks.clear()
     expert._load_state_dict_post_hooks.clear()
     expert._register_state_dict_hook(_keep_trained)
     expert.register_load_state_dict_pre_hook(_load_trained)
-    expert.register_load_state_dict_post_hook(_forget_frozen)
+    expert.register_load_state_dict_post_hook(forget_missing)
 
 
 def install_empty_state(module: nn.Module) -> None:
     """Keep ``module`` out of checkpoints: ``state_dict`` holds nothing of it, and ``load_state_dict`` wants nothing."""
     module._register_state_dict_hook(_keep_none)
     module.register_load_state_dict_pre_hook(_load_none)
-    module.register_load_state_dict_post_hook(_forget_frozen)
+    module.register_load_state_dict_post_hook(forget_missing)
 
 
 def _keep_none(_module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
@@ -49,7 +47,7 @@ def _load_none(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -
     module._load_prefix = prefix
 
 
-def _keep_trained(expert: ElpExpert, state: dict[str, Any], prefix: str, _: Any) -> None:
+def _keep_trained(expert: AdaptedModule, state: dict[str, Any], prefix: str, _: Any) -> None:
     trained = {f"{prefix}{name}": state[f"{prefix}{item.path}"] for name, item in expert.injection.declared.items()}
     for key in [key for key in state if key.startswith(prefix)]:
         del state[key]
@@ -62,7 +60,7 @@ def _digest(fingerprint: Fingerprint) -> torch.Tensor:
 
 
 def _load_trained(
-    expert: ElpExpert,
+    expert: AdaptedModule,
     state: dict[str, Any],
     prefix: str,
     _metadata: Any,
@@ -84,7 +82,7 @@ def _load_trained(
     expert._load_prefix = prefix
 
 
-def _forget_frozen(expert: nn.Module, incompatible: Any) -> None:
+def forget_missing(expert: nn.Module, incompatible: Any) -> None:
     """Frozen tensors are not in a checkpoint by design; the trained ones were audited before."""
     prefix = expert.__dict__.pop("_load_prefix", "")
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefix)]

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.mini.sizes import HUGGING_FACE_FAMILIES, SAMPLE_RATE, BackboneShape
+from upstream_elp.audio.front import SAMPLE_RATE
+from upstream_elp.backbones.shapes import BackboneShape
+from upstream_elp.base.errors import ElpError
 
 REFERENCE_DIM = 768  # width for which fairseq's standard deviation of 0.02 was chosen
 
@@ -22,6 +24,8 @@ def build_checkpoint(shape: BackboneShape, *, seed: int = 0) -> dict[str, Any]:
     data2vec (with `_ema` among the weights) and, with `dictionaries_symbols`, HuBERT (S3PRL `upstream/*/expert.py`,
     `convert.py`). The global random state is untouched.
     """
+    if shape.conv_pos_depth > 1 and shape.family != "data2vec":
+        raise ElpError(f"backbone conv_pos_depth is {shape.conv_pos_depth}, but only data2vec has more than 1")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # the classes use the old weight_norm, and so do real checkpoints
         warnings.simplefilter("ignore", FutureWarning)
@@ -164,7 +168,7 @@ def build_hugging_face(shape: BackboneShape, *, seed: int = 0) -> nn.Module:
 
     import transformers
 
-    kind = HUGGING_FACE_FAMILIES[shape.family]
+    kind = shape.family.removeprefix("hf_")
     checkpoint = build_checkpoint(replace(shape, family=kind), seed=seed)
     prefix = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]
     config = getattr(transformers, f"{prefix}Config")(

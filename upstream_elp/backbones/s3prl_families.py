@@ -1,0 +1,192 @@
+"""The families in S3PRL's own checkpoint formats, which S3PRL's own experts load."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upstream_elp.audio.front import STANDARD, FrontEnd, fairseq_layers
+from upstream_elp.backbones.family import S3PRL, BackboneFile, Family
+from upstream_elp.backbones.shapes import BackboneShape
+from upstream_elp.base.errors import ElpError, counted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+logger = logging.getLogger(__name__)
+LARGE = {"layer_norm_first": True, "extractor_mode": "layer_norm", "normalize": True}
+TOYS = {"base": {}, "large": LARGE}
+
+
+def _is_wavlm(content: Mapping[str, Any]) -> bool:
+    return _is_microsofts(content) and bool(content["cfg"].get("relative_position_embedding"))
+
+
+def _is_unispeech_sat(content: Mapping[str, Any]) -> bool:
+    return _is_microsofts(content) and not content["cfg"].get("relative_position_embedding")
+
+
+def _is_microsofts(content: Mapping[str, Any]) -> bool:
+    """WavLM's layout, which UniSpeech-SAT shares."""
+    return isinstance(content.get("cfg"), Mapping) and isinstance(content.get("model"), Mapping)
+
+
+def _is_hubert(content: Mapping[str, Any]) -> bool:
+    return _is_converted(content) and "dictionaries_symbols" in content
+
+
+def _is_data2vec(content: Mapping[str, Any]) -> bool:
+    return _is_converted(content) and not _is_hubert(content) and _has_teacher(content)
+
+
+def _is_wav2vec2(content: Mapping[str, Any]) -> bool:
+    return _is_converted(content) and not _is_hubert(content) and not _has_teacher(content)
+
+
+def _is_converted(content: Mapping[str, Any]) -> bool:
+    """The layout that S3PRL converts fairseq's checkpoints into."""
+    return {"task_cfg", "model_cfg", "model_weight"} <= set(content) and isinstance(content["model_weight"], Mapping)
+
+
+def _has_teacher(content: Mapping[str, Any]) -> bool:
+    return any(name.endswith("_ema") for name in content["model_weight"])
+
+
+def front_layers(state: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...] | None:
+    """The convolutions that the configuration names, read before S3PRL evaluates them as Python; None for none."""
+    config = next((state[key] for key in ("model_cfg", "cfg") if isinstance(state.get(key), Mapping)), {})
+    text = config.get("conv_feature_layers")
+    return None if text is None else fairseq_layers(text)
+
+
+def _front(found: BackboneFile) -> FrontEnd:
+    layers = front_layers(found.state)
+    return STANDARD if layers is None else FrontEnd(tuple((kernel, stride) for _, kernel, stride in layers))
+
+
+def _load(found: BackboneFile) -> nn.Module:
+    """S3PRL's stock expert, of the file itself, or of what it became in memory.
+
+    Raises:
+        ElpError: S3PRL cannot load it.
+    """
+    from s3prl import hub
+
+    try:
+        if not found.remarks:
+            return getattr(hub, found.kind.hub_local)(ckpt=found.place)
+        import torch
+
+        logger.warning("%s: %s", found.place, "; ".join(found.remarks))
+        buffer = io.BytesIO()
+        torch.save(found.state, buffer)
+        buffer.seek(0)
+        return importlib.import_module(f"s3prl.upstream.{found.family}.expert").UpstreamExpert(buffer)
+    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
+        raise ElpError(
+            f"{found.place} looks like a {found.family} checkpoint, but S3PRL cannot load it: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why S3PRL cannot load a checkpoint; of tensors that do not fit, how many and the first."""
+    text = " ".join(str(error).split())
+    if not text:  # an assertion
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {last.line}"
+    missing, unknown = (
+        re.findall(r'"([^"]+)"', found[1])
+        if (found := re.search(rf"{kind} key\(s\) in state_dict: ([^:]*?)\. ", f"{text} "))
+        else []
+        for kind in ("Missing", "Unexpected")
+    )
+    shapes = re.findall(r"size mismatch for ([^:]+): ", text)
+    said = [
+        f"{what} {counted(len(names), 'tensor')}, such as {names[0]}"
+        for what, names in (
+            ("it lacks", missing),
+            ("it holds the unknown", unknown),
+            ("of another shape it has", shapes),
+        )
+        if names
+    ]
+    return ", ".join(said) or text
+
+
+def _write(path: Path, shape: BackboneShape, seed: int) -> None:
+    import torch
+
+    from upstream_elp.backbones.random_models import build_checkpoint
+
+    with path.open("wb") as stream:  # a stream, not a name: the file's name would be part of its bytes
+        torch.save(build_checkpoint(shape, seed=seed), stream)
+
+
+_UPSTREAM = "s3prl.upstream"
+_FAIRSEQ_LAYER = (f"{_UPSTREAM}.wav2vec2.wav2vec2_model.TransformerSentenceEncoderLayer",)
+_SHARED = {"front": _front, "load": _load, "write": _write, "format": S3PRL, "toys": TOYS}
+_WAVLM = Family(
+    name="wavlm",
+    title="WavLM",
+    hub_local="wavlm_local",
+    model_type=f"{_UPSTREAM}.wavlm.WavLM.WavLM",
+    layer_types=(f"{_UPSTREAM}.wavlm.WavLM.TransformerSentenceEncoderLayer",),
+    told_apart=("encoder.relative_position_embedding", True),
+    recognise=_is_wavlm,
+    gated=True,
+    **_SHARED,
+)
+S3PRL_FAMILIES = (
+    _WAVLM,
+    Family(
+        name="hubert",
+        title="HuBERT, ContentVec",
+        hub_local="hubert_local",
+        model_type=f"{_UPSTREAM}.hubert.hubert_model.HubertModel",
+        layer_types=_FAIRSEQ_LAYER,
+        recognise=_is_hubert,
+        **_SHARED,
+    ),
+    Family(
+        name="wav2vec2",
+        title="wav2vec 2.0, XLSR, XLS-R",
+        hub_local="wav2vec2_local",
+        model_type=f"{_UPSTREAM}.wav2vec2.wav2vec2_model.Wav2Vec2Model",
+        layer_types=_FAIRSEQ_LAYER,
+        recognise=_is_wav2vec2,
+        **_SHARED,
+    ),
+    Family(
+        name="data2vec",
+        title="data2vec",
+        hub_local="data2vec_local",
+        model_type=f"{_UPSTREAM}.data2vec.data2vec_model.Data2VecAudioModel",
+        layer_types=_FAIRSEQ_LAYER,
+        recognise=_is_data2vec,
+        stacked_positions=True,
+        # its Base has layer norms in the front end
+        **{
+            **_SHARED,
+            "toys": {
+                "base": {"extractor_mode": "layer_norm", "normalize": True, "conv_pos_depth": 5},
+                "large": {**LARGE, "conv_pos_depth": 5},
+            },
+        },
+    ),
+    replace(
+        _WAVLM,
+        name="unispeech_sat",
+        title="UniSpeech-SAT",
+        hub_local="unispeech_sat_local",
+        told_apart=("encoder.relative_position_embedding", False),
+        recognise=_is_unispeech_sat,
+        gated=False,
+    ),
+)

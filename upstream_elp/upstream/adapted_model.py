@@ -1,0 +1,257 @@
+"""A transformers model with adapters in it, for one's own loop: the model's own forward, and ours beside it.
+
+The model is adapted in place and composed, never subclassed. Its backbone is also that of an
+:class:`~upstream_elp.upstream.expert.ElpExpert`, which injects, checks, saves and makes features; so an adapter folder
+means the same here and in ``elp run`` on the same backbone.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from upstream_elp.adapters.config import AdapterConfig
+from upstream_elp.adapters.p_adapter import PseudoFeatures
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.backbones.huggingface_files import check_options
+from upstream_elp.backbones.recognition import find_family
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.adapted import AdaptedModule
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.face import AdapterFace
+from upstream_elp.upstream.state_dict import forget_missing
+
+
+class PseudoFrames(nn.Module):
+    """Lets a P-adapter's frames exist inside the encoder only, so that a head sees as many frames as without it.
+
+    It is both a forward pre-hook and a forward hook, with keyword arguments, of the transformers model; a module and
+    not a closure, so that copies feed the copy's adapter.
+
+    Args:
+        pseudo: the P-adapter.
+        front: the waveform CNN, which says how many frames a wave gives.
+    """
+
+    def __init__(self, pseudo: PseudoFeatures, front: FrontEnd) -> None:
+        super().__init__()
+        self._pseudo = (pseudo,)  # in a tuple, since it is the encoder's child
+        self.front = front
+        self.open = False
+        """Whether the model is called as itself; our expert strips the frames on its own."""
+        self._frame_len: Tensor | None = None
+        self._longest = 0
+
+    def forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> Any:
+        """Count the frames before the model runs, and take the pseudo frames out of what it returns."""
+        if not self.open:
+            return None
+        return self._count(*args, **kwargs) if output is None else self._stripped(output)
+
+    def _count(self, input_values: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> None:
+        samples = torch.full((len(input_values),), input_values.shape[1])
+        if attention_mask is not None:
+            samples = attention_mask.sum(-1).cpu()
+        self._frame_len = self.front.frame_len(samples)
+        self._longest = int(self.front.frame_len(torch.tensor(input_values.shape[1])))
+        self._pseudo[0].set_lengths(self._frame_len)
+
+    def _stripped(self, output: Any) -> Any:
+        (pseudo,) = self._pseudo
+        if not pseudo.enabled:
+            return output
+        if isinstance(output, dict):  # transformers' outputs are
+            return type(output)(**{key: self._strip(value) for key, value in output.items()})
+        return tuple(map(self._strip, output))
+
+    def _strip(self, value: Any) -> Any:
+        """Without pseudo frames, where there are any: the states have them, the CNN's features do not."""
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._strip, value))
+        if not isinstance(value, Tensor):
+            return value
+        if value.dim() == 4:
+            raise ElpError(
+                "attention weights cannot be returned with a P-adapter: they have rows and columns for its frames; "
+                "call without output_attentions, or in adapters_off()"
+            )
+        (pseudo,) = self._pseudo
+        has_them = value.dim() == 3 and value.shape[1] == self._longest + pseudo.length
+        return pseudo.strip([value], self._frame_len)[0] if has_them else value
+
+    def close(self) -> None:
+        """Forget the batch."""
+        self.open = False
+        self._frame_len = None
+        self._pseudo[0].set_lengths(None)
+
+
+class AdaptedModel(AdapterFace):
+    """A transformers model whose backbone has adapters; made by :func:`upstream_elp.adapt`.
+
+    Called, it takes and returns what the model itself does, and attributes that it has not are the model's. The state
+    dict holds the adapters, and everything outside the backbone, such as a head; never the frozen backbone.
+
+    Args:
+        model: a WavLM, HuBERT or wav2vec 2.0 of transformers, bare or with a head, or a module that holds one.
+        config: the adapters.
+        name: name of the backbone to record in adapter folders.
+        check: whether to run the self-check.
+
+    Raises:
+        ElpError: a model or a configuration that cannot be used, or a failed self-check.
+    """
+
+    def __init__(self, model: nn.Module, config: AdapterConfig, *, name: str | None, check: bool) -> None:
+        super().__init__()
+        _, path = find_family(model)
+        backbone = model.get_submodule(path)
+        _check(model, path, backbone, config)
+        mode = model.training
+        self.backbone_path = path
+        expert = ElpExpert(HuggingFaceExpert.around(backbone), config, name=name, check=check)
+        self.model = model  # before the expert: what both hold is listed under the model's names
+        self.expert = expert
+        self.frames: PseudoFrames | None = None
+        if (pseudo := expert.injection.pseudo(expert)) is not None:
+            self.frames = PseudoFrames(pseudo, expert.injection.front)
+            backbone.register_forward_pre_hook(self.frames, with_kwargs=True)
+            backbone.register_forward_hook(self.frames, with_kwargs=True)
+        _install_hooks(self)
+        self.train(mode)
+
+    def __getattr__(self, name: str) -> Any:
+        """The model's attributes, such as ``config`` and ``device``, beside our own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or "model" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self.model, name)
+
+    @property
+    def adapted(self) -> AdaptedModule:
+        """The expert that shares the model's backbone."""
+        return self.expert
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the adapters act."""
+        return self.expert.enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self.expert.enabled = value
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward."""
+        if kwargs.get("mask_time_indices") is not None and not self.expert.config.spec_augment:
+            raise ElpError(
+                "mask_time_indices has no effect while masking is off; set spec_augment: true in the configuration"
+            )
+        if self.frames is None:
+            return self.model(*args, **kwargs)
+        self.frames.open = True
+        try:
+            return self.model(*args, **kwargs)
+        finally:
+            self.frames.close()
+
+    def gradient_checkpointing_enable(self, **_: Any) -> None:
+        """Compute the encoder layers' activations twice to save memory; what transformers has needs training mode."""
+        self.expert.checkpoint_layers()
+
+    def features(
+        self, input_values: Tensor | Sequence[Tensor], attention_mask: Tensor | None = None
+    ) -> dict[str, list[Tensor] | Tensor]:
+        """What a head of your own should see, the L-adapters' outputs included.
+
+        Args:
+            input_values: waves, prepared as for the model, (batch, samples); or a list of waves, each (samples,).
+            attention_mask: (batch, samples), 1 on the wave; needed where waves of a batch differ in length.
+
+        Returns:
+            What :meth:`upstream_elp.upstream.expert.ElpExpert.forward` does: ``hidden_states`` (a list of
+            (batch, frames, dim), see ``features`` in the configuration), ``last_hidden_state``,
+            ``backbone_hidden_states``.
+
+        Raises:
+            ElpError: a wave that is too short, or not finite.
+        """
+        waves = list(input_values)
+        if attention_mask is not None:
+            waves = [wave[:samples] for wave, samples in zip(waves, attention_mask.sum(-1).tolist(), strict=True)]
+        return self.expert(waves)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedModel:
+        """Copy independently; the expert goes first, since it knows how a backbone is copied."""
+        clone = self.__class__.__new__(self.__class__)
+        memo[id(self)] = clone
+        copy.deepcopy(self.expert, memo)
+        clone.__dict__.update({key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()})
+        _install_hooks(clone)
+        return clone
+
+
+@functools.cache
+def adapted_class(kind: type[nn.Module]) -> type[AdaptedModel]:
+    """The class for models of a kind: its forward has their signature, which transformers' Trainer reads."""
+
+    @functools.wraps(kind.forward)
+    def forward(self: AdaptedModel, *args: Any, **kwargs: Any) -> Any:
+        return self._run(*args, **kwargs)
+
+    return type(f"Adapted{kind.__name__}", (AdaptedModel,), {"forward": forward, "__doc__": AdaptedModel.__doc__})
+
+
+def _check(model: nn.Module, path: str, backbone: nn.Module, config: AdapterConfig) -> None:
+    """Refuse what cannot work."""
+    kind = type(model).__name__
+    options = backbone.config.to_dict()
+    check_options(options, kind)
+    if options.get("add_adapter"):
+        raise ElpError(
+            f"{kind} has a strided adapter of transformers' own (add_adapter), whose frames are not the encoder's; "
+            "load the model with add_adapter=False"
+        )
+    if path and "l_adapter" in config.methods:
+        raise ElpError(
+            f"L-adapters cannot be trained through {kind}: its head reads the encoder's last state and never their "
+            "outputs; use a preset without l_adapter, such as e_only, or adapt the bare model and call features()"
+        )
+    dtype = next(backbone.parameters()).dtype
+    if dtype != torch.float32:
+        raise ElpError(
+            f"the model is in {dtype}, and adapters are trained in torch.float32; call model.float() first, and use "
+            "autocast for speed"
+        )
+
+
+def _install_hooks(module: AdaptedModel) -> None:
+    """Keep the frozen backbone out of state dicts; what the expert holds has hooks of its own."""
+    module._state_dict_hooks.clear()
+    module._load_state_dict_pre_hooks.clear()
+    module._load_state_dict_post_hooks.clear()
+    module._register_state_dict_hook(_drop_backbone)
+    module.register_load_state_dict_pre_hook(_note_prefix)
+    module.register_load_state_dict_post_hook(forget_missing)
+
+
+def _frozen_prefix(module: AdaptedModel, prefix: str) -> str:
+    return f"{prefix}model.{module.backbone_path}{'.' if module.backbone_path else ''}"
+
+
+def _drop_backbone(module: AdaptedModel, state: dict[str, Any], prefix: str, _: Any) -> None:
+    frozen = _frozen_prefix(module, prefix)
+    for key in [key for key in state if key.startswith(frozen)]:
+        del state[key]
+
+
+def _note_prefix(module: AdaptedModel, _state: dict[str, Any], prefix: str, *_: Any) -> None:
+    module._load_prefix = _frozen_prefix(module, prefix)

@@ -1,0 +1,72 @@
+"""Put adapters into a model that the user has at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from upstream_elp.adapters.config import AdapterConfig, load_config
+from upstream_elp.adapters.injection import Switch
+from upstream_elp.backbones.family import HUB_PREFIX, HUGGING_FACE, S3PRL
+from upstream_elp.backbones.huggingface import HuggingFaceExpert
+from upstream_elp.backbones.recognition import find_family
+from upstream_elp.base.errors import ElpError
+from upstream_elp.upstream.adapted_model import AdaptedModel, adapted_class
+from upstream_elp.upstream.adapter_folder import is_adapter_folder, read_adapter_folder
+from upstream_elp.upstream.expert import ElpExpert
+
+EXPERT_BASE = "s3prl.upstream.interfaces.UpstreamBase"
+
+
+def adapt(
+    model: nn.Module,
+    config: str | os.PathLike | Mapping[str, Any] | AdapterConfig,
+    *,
+    name: str | None,
+    check: bool,
+) -> ElpExpert | AdaptedModel:
+    """See :func:`upstream_elp.adapt`, which is the same and imports this module when it is called."""
+    if any(isinstance(module, Switch) for module in model.modules()):
+        raise ElpError("the model has adapters already: adapt a plain one, or name all methods in one configuration")
+    folder = None
+    if isinstance(config, str | os.PathLike) and is_adapter_folder(config):
+        folder = read_adapter_folder(config)
+        options = folder.config
+    else:
+        options = config if isinstance(config, AdapterConfig) else load_config(config)
+    adapted = _adapted(model, options, name=name, check=check)
+    if folder is not None:
+        adapted._load(folder, where=str(config))
+    return adapted
+
+
+def _adapted(model: nn.Module, config: AdapterConfig, *, name: str | None, check: bool) -> ElpExpert | AdaptedModel:
+    family, _ = find_family(model)
+    if _is_expert(model):
+        return ElpExpert(model, config, name=name, check=check)
+    if family.format == HUGGING_FACE:
+        return adapted_class(type(model))(model, config, name=name or _hub_name(model), check=check)
+    if family.format == S3PRL:
+        raise ElpError(
+            f"adapt takes an expert of S3PRL's or a model of transformers: got {type(model).__name__}, which holds a "
+            f"{family.name} model; give the expert that s3prl.hub.{family.hub_local}(...) returns"
+        )
+    return ElpExpert(model, config, name=name, check=check)
+
+
+def _is_expert(model: nn.Module) -> bool:
+    """Whether a module takes a list of waves, as S3PRL's experts do; nothing of S3PRL's is imported for it."""
+    names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__)
+    return isinstance(model, HuggingFaceExpert) or EXPERT_BASE in names
+
+
+def _hub_name(model: nn.Module) -> str | None:
+    """The name on Hugging Face's hub that transformers downloaded the model by, None for a local one."""
+    config = getattr(model, "config", None)
+    place = getattr(config, "_name_or_path", None)
+    from_hub = getattr(config, "_commit_hash", None) is not None and place and not Path(place).exists()
+    return f"{HUB_PREFIX}{place}" if from_hub else None
