@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from downstream_heads.common.survey import Findings, Survey
+from downstream_heads.elp_asr.characters import Characters
+from downstream_heads.elp_asr.table import measure, read_split
 from tests import toy_corpora
 from tests.task_tools import make_expert, packaged_config
 from upstream_elp.audio.headers import Options
@@ -47,6 +49,12 @@ def survey(task: str, *splits: str) -> Survey:
 
 def expert(task: str, folder: Path):
     return make_expert(task, folder, datarc=DATARC.get(task), modelrc=MODELRC.get(task)).eval()
+
+
+def lengths_of(root: Path, part: str, *, bucket_file: Path | None = None) -> dict[str, int]:
+    """Samples of each utterance of one part of LibriSpeech."""
+    found = read_split(root, part, [part], characters=Characters(), bucket_file=bucket_file)
+    return {path: header.samples for path, header in measure(root, found, split=part)}
 
 
 def items(task: str, folder: Path) -> dict[str, list[str]]:

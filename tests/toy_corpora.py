@@ -47,6 +47,18 @@ def librispeech(data: Path, *, counts: Mapping[str, int] | None = None, sentence
     return root
 
 
+def librilight(data: Path) -> Path:
+    """``<data>/LibriSpeech/librispeech_finetuning`` with two utterances in each fold and in ``9h``."""
+    root = data / "LibriSpeech"
+    for number, part in enumerate((*(f"1h/{fold}" for fold in range(6)), "9h")):
+        for kind in ("clean", "other"):
+            name = f"{700 + 10 * number + (kind == 'other')}-7"
+            folder = root / "librispeech_finetuning" / part / kind / name.replace("-", "/")
+            write_wav(folder / f"{name}-0000.flac", tone(seconds=0.4 + 0.02 * number, seed=number))
+            (folder / f"{name}.trans.txt").write_text(f"{name}-0000 {SENTENCES[number % len(SENTENCES)]}\n")
+    return root
+
+
 def iemocap(data: Path, *, per_session: int = 6) -> Path:
     """``<data>/IEMOCAP`` with five sessions; one extra utterance per session has a label that is not used."""
     root = data / "IEMOCAP"

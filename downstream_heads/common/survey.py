@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +17,14 @@ from tabulate import tabulate
 
 from upstream_elp.audio.headers import Header, Options, index_path, read_headers
 from upstream_elp.audio.levels import LevelWarning, sentence
-from upstream_elp.audio.reading import MIN_SAMPLES, SAMPLE_RATE
+from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.base.errors import counted
-from upstream_elp.base.problems import AUDIO, Problem, cause_lines, problem_lines
+from upstream_elp.base.problems import AUDIO, AUDIO_KINDS, HARMLESS, Problem, blocking, cause_lines, problem_lines
 from upstream_elp.corpora import checks
+from upstream_elp.corpora.preparation import hours
+from upstream_elp.corpora.reading import Reading
 
 LONG_SECONDS = 60
-AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})
-"""Kinds of problems that concern single audio files: what ``--skip-bad-files`` may leave out."""
 
 
 class Need(NamedTuple):
@@ -80,14 +80,19 @@ class Survey:
     needs: dict[str, Need] = field(default_factory=dict)
     resample: bool = False
     mix: bool = False
-    tolerated: frozenset[str] = frozenset({"misplaced"})
+    tolerated: frozenset[str] = HARMLESS
     missing: set[str] = field(default_factory=set)
     deeper: Callable[[Survey, int], None] | None = None
 
+    def add(self, reading: Reading) -> None:
+        """Take over what a corpus' reader found, but for the rows."""
+        self.problems += reading.problems
+        self.remarks += reading.remarks
+        self.missing |= reading.gone
+
     def blocking(self, *, skip_bad_files: bool = False) -> list[Problem]:
         """The problems that forbid a run."""
-        passed = self.tolerated | (AUDIO_KINDS if skip_bad_files else frozenset())
-        return [problem for problem in self.problems if problem.kind not in passed]
+        return blocking(self.problems, passed=self.tolerated | (AUDIO_KINDS if skip_bad_files else frozenset()))
 
 
 @dataclass(frozen=True)
@@ -177,12 +182,8 @@ def measure(survey: Survey, options: Options, *, min_samples: int = MIN_SAMPLES)
 
 def _audio_problems(survey: Survey, file: str, header: Header, min_samples: int) -> list[Problem]:
     """What is wrong with one file under the task's rules."""
-    if survey.resample and header.rate:
-        samples = round(header.samples * SAMPLE_RATE / header.rate)
-        header = replace(header, samples=samples, rate=SAMPLE_RATE)
-    found = checks.audio_problems(file, header, min_samples=min_samples)
-    if survey.mix:
-        found = [problem for problem in found if problem.kind != "channels"]
+    header = checks.converted(header) if survey.resample else header
+    found = checks.audio_problems(file, header, min_samples=min_samples, mix=survey.mix)
     need = survey.needs.get(file)
     if not found and need is not None and header.samples < need.samples:
         fault = f"{file} has {header.samples} samples, fewer than the {need.samples} that {need.why}."
@@ -191,5 +192,5 @@ def _audio_problems(survey: Survey, file: str, header: Header, min_samples: int)
 
 
 def _count(part: Part, headers: Mapping[str, Header]) -> Count:
-    seconds = sum(headers[file].seconds for file in part.files if file in headers)
-    return Count(part.name, len(part.files), seconds / 3600, len(set(part.speakers)), len(set(part.classes)))
+    classes = len(set(part.classes))
+    return Count(part.name, len(part.files), hours(part.files, headers), len(set(part.speakers)), classes)

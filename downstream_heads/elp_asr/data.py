@@ -1,18 +1,20 @@
 """LibriSpeech as S3PRL batches it: sorted by length, so that a batch wastes little padding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader
-from downstream_heads.common.options import problem_list
 from downstream_heads.elp_asr.characters import Characters
-from downstream_heads.elp_asr.table import Entry, check_audio, length_table, read_part
+from downstream_heads.elp_asr.table import Entry, measure, read_split
+from upstream_elp.audio.headers import Header
 from upstream_elp.audio.skips import SplitSkips
-from upstream_elp.base.errors import AudioError, ElpError, counted
-from upstream_elp.corpora.librispeech import Table, read_tables, stem
+from upstream_elp.base.errors import AudioError, ElpError
+from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS, refuse
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.reading import stem
 
 HALVING_LENGTH = 2000
 
@@ -37,64 +39,13 @@ def make_batches(entries: Sequence[Entry], batch_size: int, *, superb: bool, tra
     return batches
 
 
-def check_transcripts(
-    root: Path, paths: Sequence[str], tables: Mapping[str, Table], characters: Characters
-) -> dict[str, str]:
-    """Transcripts by utterance name, from the tables of the utterances' own folders.
-
-    Raises:
-        ElpError: an utterance without transcript, an empty one, or a character that the dictionary lacks; all are told.
-    """
-    found: dict[str, str] = {}
-    used = [tables[folder] for folder in sorted({path.rpartition("/")[0] for path in paths})]
-    problems = [f"{table.path} {table.fault or 'is missing'}" for table in used if table.fault or not table.there]
-    for path in paths:
-        name, table = stem(path), tables[path.rpartition("/")[0]]
-        text = table.texts.get(name)
-        if not table.there:
-            continue
-        if text is None:
-            problems.append(f"{name} has no transcript")
-        elif not text:
-            problems.append(f"{name} has an empty transcript")
-        elif unknown := characters.unknown_characters(text):
-            problems.append(f"{name} has characters that the dictionary lacks: {unknown}")
-        else:
-            found[name] = text
-    if problems:
-        raise ElpError(f"transcripts below {root} are not usable: {problem_list(problems)}")
-    return found
-
-
-def require_audio(root: Path, silent: Sequence[tuple[str, str]], *, skip: SplitSkips | None = None) -> None:
-    """Refuse parts of the corpus whose transcripts name utterances without audio: a score would be of something else.
-
-    Args:
-        root: corpus root.
-        silent: utterances without audio, and their tables.
-        skip: takes files that are not there; None makes them an error.
-
-    Raises:
-        ElpError: names the first ten and the number of the others.
-    """
-    absent = [f"{table.rpartition('/')[0]}/{name}" for name, table in silent]
-    if absent and skip is None:
-        raise ElpError(
-            f"{root} is not complete: {counted(len(absent), 'utterance has', 'utterances have')} a transcript but no "
-            f".flac: {problem_list(absent)}; "
-            "unpack the corpus again, or name the utterances to use in a table (datarc.bucket_file)"
-        )
-    for path in absent:
-        audio = root / f"{path}.flac"
-        skip.note(AudioError(f"{audio} is missing, but there is a transcript of it", audio), lasting=True)
-
-
 class LibriSpeech(Dataset):
     """Batches of one split; an item is ``(wavs, labels, names)``.
 
     Args:
         root: corpus root.
-        folders: the parts of the corpus that make the split.
+        split: the split's name, for sentences.
+        folders: the parts of the corpus that make it.
         batch_size: utterances of a batch, before halving.
         characters: the dictionary.
         audio: reads the files.
@@ -108,6 +59,7 @@ class LibriSpeech(Dataset):
     def __init__(
         self,
         root: Path,
+        split: str,
         folders: Sequence[str],
         *,
         batch_size: int,
@@ -120,24 +72,35 @@ class LibriSpeech(Dataset):
         skip: SplitSkips | None = None,
     ) -> None:
         self.root, self.audio, self.skip = root, audio, skip
-        # a given table may select some of the utterances
-        parts = {} if bucket_file else {folder: read_part(root, folder) for folder in folders}
-        entries: list[Entry] = []
-        for folder in folders:
-            part = length_table(root, folder, bucket_file=bucket_file, skip=skip, chapters=parts.get(folder))
-            if skip is None:
-                check_audio(part, resample=audio.resample, channels=audio.channels, where=str(root / folder))
-            entries += part
+        found = read_split(root, split, folders, characters=characters, bucket_file=bucket_file)
+        found.problems += checks.duplicate_problems(dict.fromkeys(row.path for row in found.present))
+        found.refuse(root, passed=HARMLESS if skip is None else HARMLESS | AUDIO_KINDS)
+        for path in sorted(found.gone):
+            self._note(f"{root / path} is missing, but there is a transcript of it", path)
+        headers = self._usable(measure(root, found, split=split))
+        entries = [Entry(path, header.samples) for path, header in headers]
         entries.sort(key=lambda entry: (-entry.length, entry.path))
-        paths = [entry.path for entry in entries]
-        require_audio(root, [item for part in parts.values() for item in part.silent], skip=skip)
-        tables = {folder: table for part in parts.values() for folder, table in part.tables.items()}
-        tables = tables or read_tables(root, sorted({path.rpartition("/")[0] for path in paths}))
-        texts = check_transcripts(root, paths, tables, characters)
-        self.labels = {name: characters.encode(text, superb=superb) for name, text in texts.items()}
+        self.labels = {row.name: characters.encode(row.text, superb=superb) for row in found.present}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
         if not self.batches:
             raise ElpError(f"{root} has too few utterances in {', '.join(folders)} to make a batch")
+
+    def _usable(self, headers: Sequence[tuple[str, Header]]) -> Sequence[tuple[str, Header]]:
+        """The files that can be read; without a list of skipped files every file must be one that the task can use."""
+        if self.skip is None:
+            mix, least, problems = self.audio.channels != "error", self.audio.min_samples, []
+            for file, header in headers:
+                known = checks.converted(header) if self.audio.resample else header
+                problems += checks.audio_problems(file, known, mix=mix, min_samples=least)
+            refuse(problems, self.root, audio=len(headers))
+            return headers
+        for file, header in headers:
+            if header.error:
+                self._note(f"{self.root / file} cannot be read: {header.error}", file)
+        return [(file, header) for file, header in headers if not header.error]
+
+    def _note(self, sentence: str, file: str) -> None:
+        self.skip.note(AudioError(sentence, self.root / file), lasting=True)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -1,19 +1,21 @@
-"""Lengths of a LibriSpeech-like corpus: read from S3PRL's tables, or measured once and kept in the cache."""
+"""The utterances of a split: read from the corpus or named by S3PRL's length tables, and how long each one is."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from downstream_heads.common.options import problem_list
-from upstream_elp.audio.headers import Options, index_path, read_headers
-from upstream_elp.audio.reading import MIN_SAMPLES, SAMPLE_RATE
-from upstream_elp.audio.skips import SplitSkips
-from upstream_elp.base.errors import AudioError, ElpError
-from upstream_elp.base.folders import refuse_closed, subfolders
+from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters
+from upstream_elp.audio.formats import SAMPLE_RATE
+from upstream_elp.audio.headers import Header, Options, index_path, read_headers
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.problems import Problem
 from upstream_elp.base.texts import read_text
-from upstream_elp.corpora.librispeech import Chapters, scan_chapters
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.chapters import Utterance, read_tables, rows_of, table_problems
+from upstream_elp.corpora.librispeech import read_part
+from upstream_elp.corpora.reading import Reading
 
 COLUMNS = ("file_path", "length", "rate", "channels")
 
@@ -34,108 +36,105 @@ class Entry:
     rate: int | None = None
     channels: int | None = None
 
+    @property
+    def header(self) -> Header:
+        """What a header would say, as far as the table does."""
+        return Header(self.length, self.rate or SAMPLE_RATE, self.channels or 1)
 
-def length_table(
-    root: Path,
-    folder: str,
-    *,
-    bucket_file: str | Path | None = None,
-    skip: SplitSkips | None = None,
-    chapters: Chapters | None = None,
-) -> list[Entry]:
-    """The utterances of one part of the corpus, longest first (equal lengths by path).
+
+@dataclass
+class Split(Reading[Utterance]):
+    """The utterances of one split.
+
+    Attributes:
+        entries: the rows of given length tables; None where the corpus itself was read.
+    """
+
+    entries: list[Entry] | None = None
+
+    def add(self, found: Reading[Utterance]) -> None:
+        """Take in one part of the corpus."""
+        self.rows += found.rows
+        self.gone |= found.gone
+        self.problems += found.problems
+        self.remarks += found.remarks
+
+
+def read_split(
+    root: Path, split: str, folders: Sequence[str], *, characters: Characters, bucket_file: str | Path | None = None
+) -> Split:
+    """Find the utterances of a split and their transcripts.
 
     Args:
         root: corpus root.
-        folder: a part of it, such as ``train-clean-100``.
-        bucket_file: folder of S3PRL's length tables, which hold ``<part>.csv`` with the columns file_path and length.
-        skip: takes files that cannot be read; None makes them an error.
-        chapters: what :func:`read_part` found, where it was asked.
+        split: the split's name, for the sentences.
+        folders: the parts of the corpus that make it.
+        characters: the dictionary.
+        bucket_file: folder of S3PRL's length tables, which hold ``<part>.csv`` with the columns file_path and length
+            and may select some of the utterances; None takes all.
+    """
+    letters = frozenset(characters.index) - {WORD_END, *SPECIAL} | {" "}
+    found = Split(entries=[] if bucket_file else None)
+    for folder in folders:
+        if not bucket_file:
+            found.add(read_part(root, folder, characters=letters, split=split))
+            continue
+        try:
+            entries = read_length_table(Path(bucket_file) / f"{folder}.csv")
+        except ElpError as error:
+            found.problems.append(Problem("table", folder, f"{error}.", False))
+        else:
+            found.entries += entries
+            found.add(_named(root, [entry.path for entry in entries], letters))
+    return found
+
+
+def _named(root: Path, files: Iterable[str], letters: frozenset[str]) -> Reading[Utterance]:
+    """The utterances that a length table names."""
+    found: Reading[Utterance] = Reading()
+    files, closed = list(files), {}
+    tables = read_tables(root, sorted({file.rpartition("/")[0] for file in files}), closed=closed)
+    found.problems += checks.closed_problems(closed) + table_problems(tables.values())
+    found.rows = list(rows_of(files, tables))
+    for row in found.rows:
+        where = tables[row.path.rpartition("/")[0]].path
+        found.problems += checks.transcript_problems(row.path, row.text, where=where, characters=letters)
+    return found
+
+
+def read_length_table(path: Path) -> list[Entry]:
+    """Read one of S3PRL's length tables.
 
     Raises:
-        ElpError: the part or its table is missing, empty, or holds files that cannot be read.
+        ElpError: it is missing or empty, or a row lacks a length.
     """
-    if bucket_file:
-        entries = _given_table(Path(bucket_file), folder)
-    else:
-        entries = _measured_table(root, folder, (chapters or read_part(root, folder)).files, skip)
-    return sorted(entries, key=lambda entry: (-entry.length, entry.path))
-
-
-def read_part(root: Path, folder: str) -> Chapters:
-    """What a part of the corpus holds.
-
-    Raises:
-        ElpError: it is not there, or folders cannot be listed.
-    """
-    base = root / folder
-    if not base.is_dir():
-        present = ", ".join(subfolders(root)) or "none"
-        raise ElpError(f"{base} does not exist: {root} lacks the part {folder}; parts that are there: {present}")
-    chapters = scan_chapters(root, base)
-    refuse_closed(chapters.closed, root)
-    return chapters
-
-
-def check_audio(entries: Iterable[Entry], *, resample: bool, channels: str, where: str) -> None:
-    """Refuse, before training, files that could not be used: too short, of another rate, with several channels.
-
-    Raises:
-        ElpError: tells the first ten files and the number of the others.
-    """
-    problems = []
-    for entry in entries:
-        if entry.length < MIN_SAMPLES:
-            problems.append(f"{entry.path} has {entry.length} samples (at least {MIN_SAMPLES} are needed)")
-        elif entry.rate not in (None, SAMPLE_RATE) and not resample:
-            problems.append(f"{entry.path} has {entry.rate} Hz (set datarc.resample to convert it)")
-        elif entry.channels not in (None, 1) and channels == "error":
-            problems.append(f"{entry.path} has {entry.channels} channels (set datarc.channels to mean or first)")
-    if problems:
-        raise ElpError(f"{where} has audio that cannot be used: {problem_list(problems)}")
-
-
-def _given_table(bucket_file: Path, folder: str) -> list[Entry]:
-    path = bucket_file / f"{folder}.csv"
     if not path.is_file():
         raise ElpError(
             f"length table {path} does not exist; make it with elp prepare, or leave datarc.bucket_file empty"
         )
-    rows = _read_csv(read_text(path, name=f"length table {path}"), str(path))
+    reader = csv.DictReader(io.StringIO(read_text(path, name=f"length table {path}"), newline=""))
+    missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or [])]
+    if missing:
+        raise ElpError(f"length table {path} has no column {missing[0]}; it needs file_path and length")
+    rows = [_row(row, path) for row in reader]
     if not rows:
         raise ElpError(f"length table {path} holds no utterance")
     return rows
 
 
-def _measured_table(root: Path, folder: str, names: list[str], skip: SplitSkips | None) -> list[Entry]:
-    base = root / folder
-    if not names:
-        raise ElpError(f"{base} holds no <speaker>/<chapter>/*.flac")
-    headers = read_headers(root, names, cache=index_path(root), options=Options(), description=f"lengths of {folder}")
-    faults = {name: header.error for name, header in headers.items() if header.error}
-    if faults and skip is None:
-        told = problem_list([f"{name} ({fault})" for name, fault in faults.items()])
-        raise ElpError(f"{base} has files that cannot be read: {told}")
-    for name, fault in faults.items():
-        skip.note(AudioError(f"{root / name} cannot be read: {fault}", root / name), lasting=True)
-    return [
-        Entry(name, header.samples, header.rate, header.channels)
-        for name, header in headers.items()
-        if name not in faults
-    ]
-
-
-def _read_csv(text: str, where: str) -> list[Entry]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or [])]
-    if missing:
-        raise ElpError(f"length table {where} has no column {missing[0]}; it needs file_path and length")
-    return [_row(row, where) for row in reader]
-
-
-def _row(row: Mapping[str, str], where: str) -> Entry:
+def _row(row: Mapping[str, str], where: Path) -> Entry:
     try:
         rate, channels = (int(row[name]) if row.get(name) else None for name in COLUMNS[2:])
         return Entry(row["file_path"], int(float(row["length"])), rate, channels)
     except (TypeError, ValueError) as error:
         raise ElpError(f"length table {where} has a row without a length: {dict(row)}") from error
+
+
+def measure(root: Path, found: Split, *, split: str) -> list[tuple[str, Header]]:
+    """Each utterance's path and length: from given tables, else from the files' headers, which are kept."""
+    if found.entries is not None:
+        return [(entry.path, entry.header) for entry in found.entries]
+    files = [row.path for row in found.present]
+    cache = index_path(root)
+    headers = read_headers(root, files, cache=cache, options=Options(), description=f"lengths of {split}")
+    return [(file, headers[file]) for file in files]

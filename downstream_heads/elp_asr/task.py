@@ -14,12 +14,12 @@ from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import error_rate
-from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
 from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
+from upstream_elp.corpora.registry import corpus_root
 
 
 class DownstreamExpert(Transcriber, TaskExpert):
@@ -54,6 +54,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         rc, training = self.datarc, split == "train"
         return LibriSpeech(
             corpus_root(rc, "LibriSpeech"),
+            split,
             folders_of(rc, split),
             batch_size=rc["batch_size" if training else "eval_batch_size"],
             characters=self.characters,

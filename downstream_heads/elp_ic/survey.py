@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downstream_heads.common.options import mapping
-from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_ic.data import TABLES
 from downstream_heads.elp_ic.task import DATA_DEFAULTS
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.corpora import fluent
+from upstream_elp.corpora.registry import corpus_root
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
-TABLES = {"train": "train", "dev": "valid", "test": "test"}
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -31,17 +31,10 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     root = corpus_root(rc, "fluent_speech_commands_dataset")
     found = Survey("elp_ic", root, resample=rc["resample"], mix=rc["channels"] != "error")
-    tables: dict[str, list[dict[str, str]]] = {name: [] for name in fluent.SPLITS}
-    for split in dict.fromkeys(["train", *splits]):
-        name = f"data/{TABLES[split]}_data.csv"
-        tables[TABLES[split]], problems = fluent.read_table(root / name, name=name)
-        found.problems += problems
-    placed = fluent.place_audio(root, tables)
-    tables, found.missing = placed.tables, placed.gone
-    found.problems += placed.problems + fluent.speaker_problems(tables)
-    found.problems += fluent.slot_problems(tables) if tables["train"] else []
+    reading = fluent.read(root, [TABLES[split] for split in splits])
+    found.add(reading)
     for split in splits:
-        rows = tables[TABLES[split]]
-        classes = ["/".join(row[slot] for slot in fluent.SLOTS) for row in rows]
-        found.parts.append(Part(split, [row["path"] for row in rows], [row["speakerId"] for row in rows], classes))
+        rows = reading.of[TABLES[split]]
+        classes = ["/".join(row.slots) for row in rows]
+        found.parts.append(Part(split, [row.path for row in rows], [row.speaker for row in rows], classes))
     return found

@@ -9,19 +9,15 @@ from typing import Any
 from tqdm import tqdm
 
 from downstream_heads.common.options import problem_list
-from downstream_heads.elp_sv.data import (
-    TrainUtterances,
-    TrialUtterances,
-    draw_cohort,
-    list_utterances,
-    speakers_of,
-)
+from downstream_heads.elp_sv.data import TrainUtterances, TrialUtterances, draw_cohort
 from downstream_heads.elp_sv.lengths import trimmed_lengths
-from downstream_heads.elp_sv.options import DATA
-from downstream_heads.elp_sv.trials import TRIALS_FILE, Trial, hold_out, make_trials, read_trials, utterances
+from downstream_heads.elp_sv.options import DATA, TOLERATED
+from downstream_heads.elp_sv.trials import Trial, choose_speakers, make_trials, read_trials, trials_path, utterances
 from upstream_elp.audio.reading import audio_length
 from upstream_elp.audio.skips import Skips
 from upstream_elp.base.errors import AudioError, ElpError, counted
+from upstream_elp.base.problems import AUDIO_KINDS, refuse
+from upstream_elp.corpora.voxceleb1 import read_part
 
 
 class VoxCeleb:
@@ -42,12 +38,13 @@ class VoxCeleb:
         self.skips = skips
         self.root, self.options, self.least = root, options, least
         self.train_folder, self.test_folder = root / "dev" / "wav", root / "test" / "wav"
-        self._everything = list_utterances(root, "dev")
-        everyone = speakers_of(self._everything, self.train_folder)
-        self.held_out: list[str] = []
-        if options["protocol"] == "dev":
-            self.held_out = hold_out(everyone, options["held_out"], seed=options["split_seed"])
-        self.speakers = [speaker for speaker in everyone if speaker not in set(self.held_out)]
+        self.passed = TOLERATED if skips is None else TOLERATED | AUDIO_KINDS
+        dev = read_part(root, "dev")
+        dev.refuse(root, passed=self.passed)
+        self._everything, everyone = dev.names, sorted(dev.speakers)
+        self.held_out = choose_speakers(everyone, options, folder=self.train_folder)
+        apart = set(self.held_out)
+        self.speakers = [speaker for speaker in everyone if speaker not in apart]
         self._long: list[str] | None = None
 
     def names(self, *, held_out: bool) -> list[str]:
@@ -96,8 +93,10 @@ class VoxCeleb:
         """The trials of `dev` (made here) or `test` (read from the list)."""
         options = self.options
         if split == "test":
-            path = Path(options["trials"]).expanduser() if options["trials"] else self.root / TRIALS_FILE
-            return read_trials(path, self.test_folder, keep_absent=self.skips is not None)
+            part = read_part(self.root, "test")
+            trials, problems = read_trials(trials_path(self.root, options["trials"]), self.root, there=part.names)
+            refuse([*part.problems, *problems], self.root, passed=self.passed, audio=len(part.rows))
+            return trials
         if not self.held_out:
             raise ElpError(
                 f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; evaluate test (-t test), or train "

@@ -1,4 +1,4 @@
-"""VoxCeleb1: which utterances are trained on, and the two kinds of data sets."""
+"""The two kinds of data sets: crops to train on, and whole utterances of trials."""
 
 from __future__ import annotations
 
@@ -10,45 +10,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from downstream_heads.elp_sv.trials import utterance_name
-from upstream_elp.audio.formats import command
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
-from upstream_elp.base.errors import AudioError, ElpError, counted
-from upstream_elp.base.folders import refuse_closed
-from upstream_elp.corpora.voxceleb1 import AUDIO_SUFFIXES, read_part
-
-
-def list_utterances(root: Path, part: str) -> list[str]:
-    """Paths `speaker/video/utterance` of all audio files of `dev` or `test`, relative to the part's `wav` and sorted.
-
-    Raises:
-        ElpError: there is none, or folders cannot be listed.
-    """
-    found, folder = read_part(root, part), root / part / "wav"
-    refuse_closed(found.tree.closed, root)
-    if not found.files:
-        how = command("IN.m4a", "OUT.wav")
-        raise ElpError(
-            f"{folder} holds no {' or '.join(AUDIO_SUFFIXES)} files at <speaker>/<video>/<utterance>; where "
-            f"VoxCeleb came as m4a, convert it ({how})"
-        )
-    return [file.removeprefix(f"{part}/wav/") for file in found.files]
-
-
-def speakers_of(names: Sequence[str], folder: Path) -> list[str]:
-    """The speakers of utterances, sorted: a folder without any is not one.
-
-    Raises:
-        ElpError: fewer than two.
-    """
-    speakers = sorted({name.partition("/")[0] for name in names})
-    if len(speakers) < 2:
-        raise ElpError(
-            f"{folder} holds {counted(len(speakers), 'speaker')}, at least two are needed; it must look like "
-            "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
-        )
-    return speakers
+from upstream_elp.base.errors import AudioError
+from upstream_elp.corpora.trials import utterance_name
 
 
 def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = False) -> np.ndarray:

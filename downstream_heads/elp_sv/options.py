@@ -7,10 +7,13 @@ from typing import Any
 
 from downstream_heads.common.options import boolean, check_paths, choose, mapping, number, positive_int, read_options
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.problems import HARMLESS
 
 DATA = "downstream_expert.datarc"
 MODEL = "downstream_expert.modelrc"
 PROTOCOLS = ("dev", "superb")
+TOLERATED = HARMLESS | {"empty-speaker"}
+"""Kinds of problems that do not matter here; an empty speaker counts for S3PRL's own task only."""
 TOO_SHORT = ("error", "untrimmed")
 DATA_DEFAULTS: dict[str, Any] = {
     "root": None,

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from downstream_heads.common.options import mapping
-from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
-from downstream_heads.elp_sv.options import DATA, data_options, head_options
-from downstream_heads.elp_sv.trials import TRIALS_FILE, TRIALS_SOURCE, hold_out
+from downstream_heads.elp_sv.options import DATA, TOLERATED, data_options, head_options
+from downstream_heads.elp_sv.trials import choose_speakers, read_trials, trials_path, utterances
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.folders import subfolders
 from upstream_elp.base.problems import Problem
-from upstream_elp.corpora import checks, voxceleb1
-from upstream_elp.corpora.listing import Report
+from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.voxceleb1 import Listing, Utterance, read_part, speaker_problems
 
 SPLITS = ("train", "dev", "test")
 ALIASES: dict[str, str] = {}
@@ -37,49 +36,43 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     rc = data_options(mapping(block.get("datarc"), key=DATA))
     head, _ = head_options(mapping(block.get("modelrc"), key="downstream_expert.modelrc"))
     root = corpus_root(rc, "VoxCeleb1")
-    found = Survey("elp_sv", root, resample=True, mix=True)  # SUPERB's effects convert and mix
-    found.tolerated |= {"empty-speaker"}  # which counts for S3PRL's own task only
+    found = Survey("elp_sv", root, resample=True, mix=True, tolerated=TOLERATED)  # SUPERB's effects convert and mix
     frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
     _check_crop(found, rc, front.samples(frames))
-    report = Report("voxceleb1", root, root)
     # the protocol without a dev set evaluates test in its place
     wanted = [split if split != "dev" or rc["protocol"] == "dev" else "test" for split in splits]
     wanted = list(dict.fromkeys(wanted))
-    audio = {"dev": voxceleb1.scan_split(report, "dev") if {"train", "dev"} & set(wanted) else []}
-    audio["test"] = voxceleb1.scan_split(report, "test") if "test" in wanted else []
-    found.problems += report.problems
-    found.remarks += report.warnings
-    speakers = {part: {_speaker(file) for file in members} for part, members in audio.items()}
-    for _, _, shared in checks.shared_speakers(speakers):
-        share = counted(len(shared), "speaker")
-        sentence = f"dev/wav and test/wav share {share} (such as {shared[0]}); that is no test."
-        found.problems.append(Problem("speakers", "dev/wav", sentence, False))
-    apart = _held_out(found, rc, speakers["dev"])
+    # without the training speakers there is no head; where nothing else is done with them, a glance at them suffices
+    needed = {"train", "dev"} & set(wanted) or not subfolders(root / "dev" / "wav")
+    dev = read_part(root, "dev") if needed else Listing()
+    test = read_part(root, "test") if "test" in wanted else Listing()
+    found.add(dev)
+    found.add(test)
+    found.problems += speaker_problems(dev, test)
+    apart = _held_out(found, rc, sorted(dev.speakers))
     for split in wanted:
-        members = audio["dev" if split != "test" else "test"]
-        if split != "test":
-            members = [file for file in members if (_speaker(file) in apart) == (split == "dev")]
-        else:
-            members = _trials(found, rc, members)
+        rows = [row for row in dev.rows if (row.speaker in apart) == (split == "dev")]
+        if split == "test":
+            rows = _trials(found, rc, test)
             why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector's layers)"
-            found.needs |= dict.fromkeys(members, Need(front.samples(frames), why))
-        classes = [_speaker(file) for file in members] if split == "train" else []
-        found.parts.append(Part(split, members, [_speaker(file) for file in members], classes))
-    found.deeper = partial(_trimmed, rc=rc, everyone=audio["dev"])
+            found.needs |= dict.fromkeys((row.path for row in rows), Need(front.samples(frames), why))
+        speakers = [row.speaker for row in rows]
+        found.parts.append(Part(split, [row.path for row in rows], speakers, speakers if split == "train" else []))
+    found.deeper = partial(_trimmed, rc=rc, everyone=dev.rows)
     return found
 
 
-def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[str]) -> None:
+def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[Utterance]) -> None:
     """Look at the lengths that SUPERB's effects leave; they are kept, and a run then starts without reading them."""
     broken = {problem.path for problem in found.problems}
-    if everyone and not broken & set(everyone):
-        names = [file.removeprefix("dev/wav/") for file in everyone]
-        lengths = trimmed_lengths(found.root / "dev" / "wav", sorted(names), n_jobs=jobs)
-        if short := int((lengths <= rc["min_samples"]).sum()):
+    if everyone and not broken & {row.path for row in everyone}:
+        names = [row.path.removeprefix("dev/wav/") for row in everyone]
+        long = trimmed_lengths(found.root / "dev" / "wav", names, n_jobs=jobs) > rc["min_samples"]
+        if short := int((~long).sum()):
             sentence = f"{short} of {len(names)} training utterances are left out: after trimming silence they have no "
             found.remarks.append(f"{sentence}more than {DATA}.min_samples {rc['min_samples']} samples")
-        usable = zip(sorted(everyone), lengths > rc["min_samples"], strict=True)
-        if none := sorted({_speaker(file) for file in everyone} - {_speaker(file) for file, long in usable if long}):
+        usable = {row.speaker for row, enough in zip(everyone, long, strict=True) if enough}
+        if none := sorted({row.speaker for row in everyone} - usable):
             what = counted(len(none), "speaker has", "speakers have")
             found.remarks.append(f"{what} no longer utterance, so that a class has no data (such as {none[0]})")
     if rc["too_short"] == "untrimmed":
@@ -95,10 +88,6 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
             found.problems.append(Problem("head", f"test/wav/{name}", sentence))
 
 
-def _speaker(file: str) -> str:
-    return file.split("/", 3)[2]
-
-
 def _check_crop(found: Survey, rc: Mapping[str, Any], least: int) -> None:
     """What is left of training utterances must suffice for the head."""
     for key, samples in (("max_timestep", rc["max_timestep"]), ("min_samples", rc["min_samples"] + 1)):
@@ -107,27 +96,24 @@ def _check_crop(found: Survey, rc: Mapping[str, Any], least: int) -> None:
             found.problems.append(Problem("config", key, sentence, False))
 
 
-def _held_out(found: Survey, rc: Mapping[str, Any], speakers: set[str]) -> set[str]:
+def _held_out(found: Survey, rc: Mapping[str, Any], speakers: list[str]) -> set[str]:
     """The speakers of the dev set."""
-    if rc["protocol"] != "dev" or not speakers:
+    if not speakers:
         return set()
     try:
-        return set(hold_out(sorted(speakers), rc["held_out"], seed=rc["split_seed"]))
+        return set(choose_speakers(speakers, rc, folder=found.root / "dev" / "wav"))
     except ElpError as error:
         found.problems.append(Problem("speakers", "dev/wav", f"{error}.", False))
         return set()
 
 
-def _trials(found: Survey, rc: Mapping[str, Any], members: list[str]) -> list[str]:
+def _trials(found: Survey, rc: Mapping[str, Any], test: Listing) -> list[Utterance]:
     """Compare the trial list with the test files; return those that it names."""
-    path = Path(rc["trials"]).expanduser() if rc["trials"] else found.root / TRIALS_FILE
+    path = trials_path(found.root, rc["trials"])
+    trials, problems = read_trials(path, found.root, there=test.names)
+    found.problems += problems
     if not path.is_file():
-        sentence = f"the trial list {path} is missing; get it from {TRIALS_SOURCE} or set {DATA}.trials."
-        found.problems.append(Problem("layout", str(path), sentence, False))
-        return members
-    read = voxceleb1.place_trials(found.root, voxceleb1.read_trials(path), closed={})  # they are problems already
-    there = {file.removeprefix("test/wav/") for file in members}
-    found.problems += voxceleb1.trial_problems(path.name, read, root=found.root, there=there)
-    used = set(read.utterances)
-    found.remarks.append(f"{path.name}: {len(read.trials):,} trials of {len(used):,} files")
-    return [f"test/wav/{name}" for name in sorted(used & there)]
+        return test.rows
+    used = set(utterances(trials))
+    found.remarks.append(f"{path.name}: {len(trials):,} trials of {len(used):,} files")
+    return [row for row, name in zip(test.rows, test.names, strict=True) if name in used]

@@ -17,7 +17,6 @@ from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import split_loader
-from downstream_heads.common.roots import corpus_root
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
@@ -26,6 +25,7 @@ from downstream_heads.elp_sv.model import AmSoftmax, Softmax
 from downstream_heads.elp_sv.options import DATA, data_options, head_options
 from downstream_heads.elp_sv.trials import Trial, utterances
 from upstream_elp.base.errors import ElpError
+from upstream_elp.corpora.registry import corpus_root
 
 
 class DownstreamExpert(Embedder, TaskExpert):

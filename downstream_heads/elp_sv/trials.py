@@ -1,77 +1,79 @@
-"""Trials: pairs of utterances, and whether one speaker spoke both. Read from a list, or made from held-out speakers."""
+"""Trials of this task: read from a list, or made from held-out speakers."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
-from downstream_heads.common.options import problem_list
 from upstream_elp.base.errors import ElpError, counted
-from upstream_elp.base.folders import locate
-from upstream_elp.base.texts import lines, read_text
-from upstream_elp.corpora.voxceleb1 import parse_trial
+from upstream_elp.base.problems import Problem
+from upstream_elp.corpora.trials import Trial, place_trials, trial_problems, utterance_name, utterances
+from upstream_elp.corpora.trials import read_trials as read_list
+from upstream_elp.corpora.voxceleb1 import LISTS
 
-TRIALS_FILE = "voxceleb1_test_v2.txt"
-TRIALS_SOURCE = "https://www.openslr.org/resources/49/voxceleb1_test_v2.txt"
+__all__ = [
+    "Trial",
+    "choose_speakers",
+    "hold_out",
+    "make_trials",
+    "read_trials",
+    "trials_path",
+    "utterance_name",
+    "utterances",
+]
 
-
-class Trial(NamedTuple):
-    """One line of a trial list: 1 for the same speaker, and two paths `speaker/video/utterance.wav`."""
-
-    label: int
-    first: str
-    second: str
-
-    @property
-    def name(self) -> str:
-        """The pair in SUPERB's submission files: `id-vid-utt_id-vid-utt`."""
-        return f"{utterance_name(self.first)}_{utterance_name(self.second)}"
-
-
-def utterance_name(path: str) -> str:
-    """`id/vid/utt.wav` -> `id-vid-utt`."""
-    return "-".join(PurePosixPath(path).with_suffix("").parts[-3:])
+TRIALS_FILE = LISTS[0]
+TRIALS_SOURCE = f"https://www.openslr.org/resources/49/{TRIALS_FILE}"
 
 
-def read_trials(path: Path, audio: Path, *, keep_absent: bool = False) -> list[Trial]:
-    """Reads a list of lines `label path path` (or of the other forms under which such lists are published).
+def trials_path(root: Path, given: str | Path | None) -> Path:
+    """The trial list: the one given, or SUPERB's below the corpus' root."""
+    return Path(given).expanduser() if given else root / TRIALS_FILE
+
+
+def read_trials(path: Path, root: Path, *, there: Collection[str]) -> tuple[list[Trial], list[Problem]]:
+    """Read the trials of the test set.
 
     Args:
         path: the list.
-        audio: folder that its paths start from.
-        keep_absent: keep trials whose audio is not there: whoever reads it decides.
+        root: the corpus.
+        there: files of the test set as ``speaker/video/file.wav``.
 
-    Raises:
-        ElpError: no list, a line of another form, only one kind of trial, or audio that is not there.
+    Returns:
+        The trials, with the names that files have on disk, and what is wrong with them.
     """
     if not path.is_file():
-        raise ElpError(
-            f"the trial list {path} does not exist; put {TRIALS_FILE} (from {TRIALS_SOURCE}) into the root of "
-            "VoxCeleb1 or set downstream_expert.datarc.trials"
-        )
-    content = read_text(path, name=f"the trial list {path}")
-    trials = [_parse(line, path, number) for number, line in enumerate(lines(content), start=1) if line.strip()]
-    if {trial.label for trial in trials} != {0, 1}:
-        raise ElpError(f"the trial list {path} needs trials of the same speaker (1) and of two speakers (0)")
-    found = locate(audio, utterances(trials))
-    absent = [] if keep_absent else [name for name, there in found.items() if there is None]
-    if absent:
-        raise ElpError(
-            f"the trial list {path} names {counted(len(absent), 'utterance')} not below {audio}: "
-            f"{problem_list(absent, shown=5)}; get the missing audio or another list"
-        )
-    names = {name: there or name for name, there in found.items()}
-    return [Trial(label, names[first], names[second]) for label, first, second in trials]
+        sentence = f"the trial list {path} is missing; get it from {TRIALS_SOURCE} or set "
+        sentence += "downstream_expert.datarc.trials."
+        return [], [Problem("layout", str(path), sentence, False)]
+    read = place_trials(root, read_list(path))
+    return read.trials, trial_problems(path.name, read, root=root, there=set(there))
 
 
-def utterances(trials: Sequence[Trial]) -> list[str]:
-    """Every utterance that occurs, once, sorted."""
-    return sorted({name for trial in trials for name in (trial.first, trial.second)})
+def choose_speakers(everyone: Sequence[str], options: Mapping[str, Any], *, folder: Path) -> list[str]:
+    """The speakers that the protocol holds out for development, sorted; nobody with the protocol `superb`.
+
+    Args:
+        everyone: all training speakers.
+        options: the checked data block.
+        folder: where they lie, for the sentence.
+
+    Raises:
+        ElpError: there are too few.
+    """
+    if len(everyone) < 2:
+        raise ElpError(
+            f"{folder} holds {counted(len(everyone), 'speaker')}, at least two are needed; it must look like "
+            "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
+        )
+    if options["protocol"] != "dev":
+        return []
+    return hold_out(everyone, options["held_out"], seed=options["split_seed"])
 
 
 def hold_out(speakers: Sequence[str], amount: float | int, *, seed: int) -> list[str]:
@@ -162,13 +164,3 @@ def _two_speakers(chosen: dict[str, list[str]], rng: random.Random, *, limit: in
 
 def _part(name: str, place: int) -> str:
     return name.split("/")[place]
-
-
-def _parse(line: str, path: Path, number: int) -> Trial:
-    found = parse_trial(line)
-    if found is None:
-        raise ElpError(
-            f"line {number} of the trial list {path} is {line!r}; it must be 'LABEL PATH PATH', label 0 or 1 and "
-            "paths speaker/video/file.wav"
-        )
-    return Trial(found.label, found.first, found.second)

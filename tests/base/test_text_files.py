@@ -9,10 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from downstream_heads.elp_asr.characters import Characters
-from downstream_heads.elp_asr.table import length_table
-from downstream_heads.elp_er.data import read_meta
+from downstream_heads.elp_asr.table import read_length_table
+from downstream_heads.elp_er.fold import read_meta
 from downstream_heads.elp_ic.data import read_commands
-from downstream_heads.elp_sv.trials import read_trials
 from tests import toy_corpora
 from tests.task_tools import packaged_config
 from upstream_elp.adapters.config import load_config
@@ -23,7 +22,8 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.base.yaml_files import read_yaml
 from upstream_elp.commands.check import check
 from upstream_elp.commands.infer import _read_pairs
-from upstream_elp.corpora import iemocap, librispeech, voxceleb1
+from upstream_elp.corpora import chapters, iemocap
+from upstream_elp.corpora.trials import read_trials
 from upstream_elp.launch.data import examine
 
 TRIALS = "1 id10004/video0/00001.wav id10004/video0/00002.wav\n0 id10004/video0/00001.wav id10005/video0/00001.wav\n"
@@ -33,11 +33,12 @@ META = {"labels": {"neu": 0, "ang": 1}, "meta_data": [{"path": "a.wav", "label":
 
 
 def trials(path: Path) -> object:
-    return read_trials(path, path.parent, keep_absent=True), voxceleb1.read_trials(path).trials
+    read = read_trials(path)
+    return _unless(read.fault, path) or read.trials
 
 
 def transcripts(path: Path) -> object:
-    found, repeated, fault = librispeech.read_transcripts(path)
+    found, repeated, fault = chapters.read_transcripts(path)
     return _unless(fault, path) or (found, repeated)
 
 
@@ -54,8 +55,7 @@ def commands(path: Path) -> object:
 
 
 def lengths(path: Path) -> object:
-    (path.parent / "dev-clean.csv").write_bytes(path.read_bytes())
-    return length_table(path.parent, "dev-clean", bucket_file=path.parent)
+    return read_length_table(path)
 
 
 def _unless(fault: str, path: Path) -> None:
@@ -150,10 +150,10 @@ def test_any_blanks_part_a_transcript(line, tmp_path, monkeypatch):
     root = toy_corpora.librispeech(tmp_path)
     table = root / "train-clean-100/100/7/100-7.trans.txt"
     assert "100-7-0001 SEE THE SEA\n" in table.read_text()
-    before = librispeech.scan_chapters(root, root / "train-clean-100").tables["train-clean-100/100/7"].texts
+    before = chapters.scan_chapters(root, root / "train-clean-100").tables["train-clean-100/100/7"].texts
     text = table.read_text().replace("100-7-0001 SEE THE SEA\n", line.format("100-7-0001") + "\n\n   \n")
     table.write_text(text, encoding="utf-8")
-    found = librispeech.scan_chapters(root, root / "train-clean-100")
+    found = chapters.scan_chapters(root, root / "train-clean-100")
     after = found.tables["train-clean-100/100/7"].texts
     assert {name: words.upper() for name, words in after.items()} == before and found.problems == []
     config = packaged_config("elp_asr")
@@ -165,7 +165,7 @@ def test_an_empty_transcript_is_named_however_it_is_empty(line, tmp_path):
     root = toy_corpora.librispeech(tmp_path)
     table = root / "dev-clean/200/7/200-7.trans.txt"
     table.write_text(table.read_text().replace("200-7-0001 SEE THE SEA", line.format("200-7-0001")))
-    (problem,) = librispeech.scan_chapters(root, root / "dev-clean").problems
+    (problem,) = chapters.scan_chapters(root, root / "dev-clean").problems
     assert problem.kind == "empty-transcript" and "200-7-0001.flac" in problem.text
 
 

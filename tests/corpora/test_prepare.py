@@ -20,9 +20,11 @@ import upstream_elp
 from upstream_elp import cli
 from upstream_elp.audio import headers
 from upstream_elp.audio.headers import Header, Options
+from upstream_elp.base import files
 from upstream_elp.base.errors import ElpError
-from upstream_elp.corpora import checks, files, fluent, iemocap, librilight, librispeech, voxceleb1
-from upstream_elp.corpora.listing import SHOWN_PER_KIND, Problem, Report
+from upstream_elp.base.problems import SHOWN_PER_KIND, Problem
+from upstream_elp.corpora import checks, fluent, iemocap, librilight, librispeech, trials, voxceleb1
+from upstream_elp.corpora.preparation import Report, default_out, write_length_table
 
 QUIET = Options(jobs=2, progress=False)
 SKIP = Options(jobs=2, progress=False, skip_broken=True)
@@ -176,7 +178,7 @@ def test_stock_dataset_loads_the_table(libri: Path, tmp_path: Path) -> None:
     split = {"train": ["train-clean-100"]}
     data = stock.SequenceDataset("train", 2, Letters(), str(libri), str(tmp_path / "len_for_bucket"), **split)
     assert sorted(file for batch in data.X for file in batch) == sorted(
-        files.relative(path, libri) for path in (libri / "train-clean-100").rglob("*.flac")
+        path.relative_to(libri).as_posix() for path in (libri / "train-clean-100").rglob("*.flac")
     )
 
 
@@ -300,12 +302,12 @@ def test_voxceleb1(vox: Path, tmp_path: Path) -> None:
     ],
 )
 def test_published_forms_of_a_trial(line: str) -> None:
-    assert str(voxceleb1.parse_trial(line)) == "1 id10270/a-b_c/00001.wav id10270/a-b_c/00002.wav"
+    assert str(trials.parse_trial(line)) == "1 id10270/a-b_c/00001.wav id10270/a-b_c/00002.wav"
 
 
 @pytest.mark.parametrize("line", ["", "1 a/b/c.wav", "2 a/b/c.wav a/b/d.wav", "1 a/b.wav a/c.wav", "1 a/b/c a/b/d"])
 def test_what_is_no_trial(line: str) -> None:
-    assert voxceleb1.parse_trial(line) is None
+    assert trials.parse_trial(line) is None
 
 
 def test_all_problems_of_voxceleb1_in_one_run(vox: Path, tmp_path: Path) -> None:
@@ -313,10 +315,10 @@ def test_all_problems_of_voxceleb1_in_one_run(vox: Path, tmp_path: Path) -> None
     noise(vox / "dev/wav/id10270/a-b_c/00001.wav", rate=48_000)
     (vox / "dev/wav/id19999/empty").mkdir(parents=True)
     (vox / "voxceleb1_test_v2.txt").write_text("")
-    trials = tmp_path / "trials.txt"
+    given = tmp_path / "trials.txt"
     one = "id10270/a-b_c/00001.wav"
-    trials.write_text(f"1 {one} id10271/a-b_c/00001.wav\n1 {one} id10270/a-b_c/00077.wav\nnonsense\n")
-    report = voxceleb1.prepare(vox, tmp_path / "out", trials=[trials], options=QUIET)
+    given.write_text(f"1 {one} id10271/a-b_c/00001.wav\n1 {one} id10270/a-b_c/00077.wav\nnonsense\n")
+    report = voxceleb1.prepare(vox, tmp_path / "out", trials=[given], options=QUIET)
     expected = ["empty-speaker", "misplaced", "missing-audio", "rate", "speakers", "trial-label", "trial-label"]
     assert kinds(report) == [*expected, "trial-line"]
     assert report.tables == []
@@ -537,7 +539,7 @@ def test_counts_are_remarked_on_only_where_they_differ() -> None:
 def test_length_tables_are_ordered_and_complete(
     lengths: dict[str, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = files.write_length_table(tmp_path_factory.mktemp("table") / "a.csv", lengths)
+    path = write_length_table(tmp_path_factory.mktemp("table") / "a.csv", lengths)
     with path.open(newline="") as stream:
         rows = [(row["file_path"], int(row["length"])) for row in csv.DictReader(stream)]
     assert dict(rows) == lengths
@@ -579,9 +581,9 @@ def test_command_keeps_tables_out_of_the_corpus(
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     assert elp(monkeypatch, "prepare", "librispeech", libri) == 0
     assert snapshot(libri) == before
-    out = files.default_out("librispeech", libri)
+    out = default_out("librispeech", libri)
     assert out.is_relative_to(tmp_path / "cache")
-    assert out != files.default_out("librispeech", tmp_path)
+    assert out != default_out("librispeech", tmp_path)
     assert (out / "len_for_bucket/dev-clean.csv").is_file()
     shown = capsys.readouterr().out
     assert [line.split() for line in shown.splitlines() if line.startswith("dev-clean  ")] == [

@@ -15,7 +15,7 @@ from upstream_elp import cli
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import Problem, by_cause, cause_lines, common_cause, in_one_line
 from upstream_elp.commands.check import check
-from upstream_elp.corpora import voxceleb1
+from upstream_elp.corpora.trials import place_trials, read_trials
 
 AUDIO = {"elp_asr": ".flac", "elp_er": ".wav", "elp_ic": ".wav", "elp_sv": ".wav"}
 ENDINGS = (".wav", ".flac", ".WAV", ".FLAC", ".m4a", ".mp3", ".txt", ".wav.bak", "")
@@ -261,5 +261,5 @@ def test_trial_names_follow_the_disk(corpora):
     root = corpora / "VoxCeleb1"
     path = root / "test/wav/id10004/video0/00001.wav"
     path.rename(path.with_suffix(".WAV"))
-    read = voxceleb1.place_trials(root, voxceleb1.read_trials(root / "voxceleb1_test_v2.txt"), closed={})
+    read = place_trials(root, read_trials(root / "voxceleb1_test_v2.txt"))
     assert "id10004/video0/00001.WAV" in read.utterances and "id10004/video0/00001.wav" not in read.utterances

@@ -15,10 +15,11 @@ from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import LinearMeanHead, SuperbMeanHead, masked_mean, pad_features
 from downstream_heads.common.metrics import accuracy, error_rate, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import problem_list, read_options
-from downstream_heads.common.roots import CORPORA, corpus_root
 from tests import toy_corpora
 from tests.task_tools import Scalars
 from upstream_elp.base.errors import ElpError
+from upstream_elp.corpora import registry
+from upstream_elp.corpora.registry import corpus_root
 
 
 def plain_distance(a, b):
@@ -104,7 +105,7 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert files.cache_dir() == tmp_path / "s3prl-elp"
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", registry.modules())
 def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
     monkeypatch.delenv("ELP_DATA", raising=False)
     with pytest.raises(ElpError, match=r"--data DIR .*https://"):
@@ -113,11 +114,12 @@ def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
         corpus_root({"root": str(tmp_path / "nothing")}, name)
     with pytest.raises(ElpError, match="does not look like"):
         corpus_root({"root": str(tmp_path)}, name)
-    toy_corpora.write_all(tmp_path)
+    toy_corpora.librilight(toy_corpora.write_all(tmp_path))
     monkeypatch.setenv("ELP_DATA", str(tmp_path))
-    assert corpus_root({"root": None}, name) == tmp_path / CORPORA[name].folder
-    for key in CORPORA[name].keys:
-        assert corpus_root({key: str(tmp_path / name)}, name) == tmp_path / name
+    folder = tmp_path / registry.corpus(name).folder
+    assert corpus_root({"root": None}, name) == folder
+    for key in registry.corpus(name).keys:
+        assert corpus_root({key: str(folder)}, name) == folder
     with pytest.raises(ElpError, match="unknown corpus"):
         corpus_root({}, "TIMIT")
 

@@ -147,7 +147,7 @@ def test_incomplete_corpora(root, tmp_path):
         make(tmp_path).dataset("train")
 
     shutil.rmtree(root / "Session2")
-    with pytest.raises(ElpError, match="lacks Session2; leave-one-session-out needs Session1 to Session5"):
+    with pytest.raises(ElpError, match=r"Session2/sentences/wav is missing or holds no \.wav file"):
         make(tmp_path).dataset("train")
 
 
@@ -174,17 +174,21 @@ def test_bad_audio(root, tmp_path, samples, message):
     assert path.name in str(caught.value)
 
 
-def write_meta(folder, rows, labels=None):
-    for name in ("train", "test"):
+def write_meta(folder, train, test, labels=None):
+    for name, rows in (("train", train), ("test", test)):
         path = folder / "Session1" / f"{name}_meta_data.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"labels": labels or {"ang": 0, "neu": 1}, "meta_data": rows}))
 
 
 def test_given_metadata(root, tmp_path):
-    wav = next((root / "Session1" / "sentences" / "wav").glob("*/*_F000.wav")).relative_to(root).as_posix()
+    wav, other = (
+        next((root / session / "sentences" / "wav").glob("*/*_F000.wav")).relative_to(root).as_posix()
+        for session in ("Session1", "Session2")
+    )
     rows = [{"path": wav, "label": "neu", "speaker": "Ses01F"}] * 3
-    write_meta(tmp_path / "meta", rows)
+    train = [{"path": other, "label": "neu", "speaker": "Ses02F"}]
+    write_meta(tmp_path / "meta", train, rows)
     expert = make(tmp_path, datarc={"meta_data": str(tmp_path / "meta")})
     assert expert.names == ["ang", "neu"] and expert.model.post_net.linear.out_features == 2
     assert next(iter(expert.get_dataloader("test")))[1] == [1, 1, 1]
@@ -192,12 +196,17 @@ def test_given_metadata(root, tmp_path):
         ([{"path": wav}], "is not S3PRL's"),
         ([{"path": wav, "label": "joy"}], r"undeclared labels \['joy'\]"),
         ([], "is empty"),
-        ([{"path": "Session1/nothing.wav", "label": "neu"}], "lacks audio named by the metadata"),
+        (rows + train, "is in the training and in the test metadata"),
+        ([{"path": wav, "label": "ang"}], "the training part of fold 1 has no utterance labelled ang"),
+        (
+            [{"path": "Session1/nothing.wav", "label": "neu"}],
+            "nothing.wav is missing, but the metadata name it",
+        ),
     ):
-        write_meta(tmp_path / "meta", bad)
+        write_meta(tmp_path / "meta", train, bad)
         with pytest.raises(ElpError, match=message):
             make(tmp_path, datarc={"meta_data": str(tmp_path / "meta")})
-    write_meta(tmp_path / "meta", rows, labels={"neu": 1, "ang": 3})
+    write_meta(tmp_path / "meta", train, rows, labels={"neu": 1, "ang": 3})
     with pytest.raises(ElpError, match="must number its labels 0, 1"):
         make(tmp_path, datarc={"meta_data": str(tmp_path / "meta")})
     with pytest.raises(ElpError, match=r"train_meta_data\.json does not exist"):

@@ -80,28 +80,28 @@ def test_accuracy_needs_all_three_slots(root, tmp_path):
 def test_bad_tables(root, tmp_path):
     header = ",path,speakerId,transcription,action,object,location"
     edit(root, "train", lambda text: text.replace(header, ",path,speakerId,transcription,action,location"))
-    with pytest.raises(ElpError, match=r"train_data\.csv has no column object; it needs path, action"):
+    with pytest.raises(ElpError, match=r"train_data\.csv lacks the columns object; it must have path, speakerId"):
         make(tmp_path)
     edit(root, "train", lambda text: header + "\n")
-    with pytest.raises(ElpError, match="holds no utterance"):
+    with pytest.raises(ElpError, match=r"train_data\.csv has no rows"):
         make(tmp_path)
 
 
 def test_missing_label(root, tmp_path):
     edit(root, "train", lambda text: text.replace("activate,lights,kitchen", "activate,lights,"))
-    with pytest.raises(ElpError, match="line 3 has no location; line 7 has no location"):
+    with pytest.raises(ElpError, match=r"line 3 has no location; data/train_data\.csv line 7 has no location"):
         make(tmp_path)
 
 
 def test_bad_evaluation_tables_are_told_before_training(root, tmp_path):
     edit(root, "valid", lambda text: text.replace("music", "radio"))
-    with pytest.raises(ElpError, match="valid-002 has the object 'radio', which no training utterance has"):
+    with pytest.raises(ElpError, match=r"valid_data\.csv has the object 'radio' in 1 row, but train has no"):
         make(tmp_path).get_dataloader("train")
     (root / "wavs" / "speakers" / "testspk" / "test-001.wav").unlink()
     with pytest.raises(ElpError, match=r"test-001\.wav is missing"):
         make(tmp_path).get_dataloader("test")
     (root / "data" / "test_data.csv").unlink()
-    with pytest.raises(ElpError, match=r"test_data\.csv does not exist"):
+    with pytest.raises(ElpError, match=r"test_data\.csv is missing"):
         make(tmp_path).get_dataloader("test")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -51,6 +52,28 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Write a text file in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        ElpError: the folder cannot be written to.
+    """
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(whole_file(path, encoding="utf-8", newline=""))
+        except OSError as error:
+            raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
+        file.write(text)
+    return path
+
+
+def write_json(path: str | os.PathLike, value: object) -> Path:
+    """Write JSON as :func:`write_text` does."""
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def check_writable(path: Path, *, flag: str) -> None:

@@ -1,11 +1,19 @@
 """What can be wrong with a corpus, and how a long list of it is shown: the common cause first, then the details."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from upstream_elp.base.errors import ElpError, counted
 
 AUDIO = "audio files"
 MANY = 3
 SHOWN_PER_KIND = 20
+SHOWN_IN_ERROR = 10
+AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})
+"""Kinds of problems that concern single audio files: what ``--skip-bad-files`` passes over."""
+HARMLESS = frozenset({"misplaced"})
+"""Kinds of problems that keep no task from running."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +87,28 @@ def in_one_line(problems: list[Problem], *, audio: int, shown: int) -> str:
         parts += [f"{cause}, such as {group[0].path}"] if cause else [problem.text.rstrip(".") for problem in group]
     left = sum(map(len, groups[shown:]))
     return "; ".join(parts) + (f"; and {left} more" if left else "")
+
+
+def blocking(problems: Iterable[Problem], *, passed: Container[str] = HARMLESS) -> list[Problem]:
+    """The problems that forbid a run: those whose kind is not passed over."""
+    return [problem for problem in problems if problem.kind not in passed]
+
+
+def refuse(problems: Iterable[Problem], root: Path, *, passed: Container[str] = HARMLESS, audio: int = 0) -> None:
+    """Raise one error that names the problems of a corpus, unless all are of kinds that are passed over.
+
+    Args:
+        problems: what a reader found.
+        root: the corpus.
+        passed: kinds that do not matter here.
+        audio: how many audio files were looked at.
+
+    Raises:
+        ElpError: names the first ten problems, or causes that many have in common, and the number of all.
+    """
+    found = blocking(problems, passed=passed)
+    if found:
+        shown = in_one_line(found, audio=audio, shown=SHOWN_IN_ERROR)
+        raise ElpError(
+            f"{counted(len(found), 'problem')} in {root}: {shown}; repair the corpus (`elp check` lists all)"
+        )

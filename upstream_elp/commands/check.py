@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from upstream_elp.base.errors import ElpError, counted
-from upstream_elp.base.files import check_writable
+from upstream_elp.base.files import check_writable, write_json
 
 
 @click.command()
@@ -45,7 +45,6 @@ def check(
     there are problems.
     """
     from upstream_elp.audio.headers import Options
-    from upstream_elp.corpora.files import write_json
     from upstream_elp.host import places
     from upstream_elp.launch import arguments, recipes
     from upstream_elp.launch.data import examine

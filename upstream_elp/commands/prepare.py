@@ -1,15 +1,16 @@
 """``elp prepare``: check a corpus in its official layout and write the tables that the tasks read."""
 
 import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import click
 
 from upstream_elp.audio.headers import Options
 from upstream_elp.base.errors import ElpError, counted
-from upstream_elp.corpora import files, fluent, iemocap, librilight, librispeech, voxceleb1
-from upstream_elp.corpora.listing import Report
+from upstream_elp.base.files import write_json
+from upstream_elp.corpora.preparation import default_out
+from upstream_elp.corpora.registry import modules
 
 Folder = click.Path(file_okay=False, path_type=Path)
 
@@ -35,57 +36,54 @@ def prepare() -> None:
     """
 
 
-def _shared(skip: bool) -> Callable[[Callable], Callable]:
-    """Return a decorator with the arguments and options that every corpus has.
+def _command(module: ModuleType) -> click.Command:
+    """The command of a corpus whose module says how ``elp prepare`` offers it."""
+    offer = module.CORPUS.command
 
-    Args:
-        skip: whether single broken files can be left out for this corpus.
-    """
+    def run(root: Path, out: Path | None, **options: object) -> None:
+        _run(module, root, out, **options)
 
-    def decorate(function: Callable) -> Callable:
-        decorators = [
-            click.argument("root", type=Folder),
-            click.argument("out", type=Folder, required=False),
-            click.option("--jobs", type=click.IntRange(min=1), default=8, show_default=True, help="Reading threads."),
-            click.option(
-                "--decode", is_flag=True, help="Decode every sample too: finds damaged and cut-off files; slow."
-            ),
-            click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON on standard output."),
-        ]
-        if skip:
-            text = "Write the tables without the files that have problems."
-            decorators.append(click.option("--skip-broken", is_flag=True, help=text))
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
+    params: list[click.Parameter] = []
+    if offer.splits:
+        choice = click.Choice(offer.splits)
+        params.append(click.Option(["--split", "splits"], multiple=True, type=choice, help="One split; repeatable."))
+    if offer.trials:
+        path = click.Path(path_type=Path)
+        params.append(click.Option(["--trials"], multiple=True, type=path, help="A trial list; repeatable."))
+    deep = "Decode every sample too: finds damaged and cut-off files; slow."
+    params += [
+        click.Argument(["root"], type=Folder),
+        click.Argument(["out"], type=Folder, required=False),
+        click.Option(["--jobs"], type=click.IntRange(min=1), default=8, show_default=True, help="Reading threads."),
+        click.Option(["--decode"], is_flag=True, help=deep),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the whole report as JSON on standard output."),
+    ]
+    if offer.skips:
+        text = "Write the tables without the files that have problems."
+        params.append(click.Option(["--skip-broken"], is_flag=True, help=text))
+    return click.Command(offer.name, callback=run, params=params, help=offer.text, short_help=offer.summary)
 
 
 def _run(
-    corpus: str,
-    make: Callable[..., Report],
+    module: ModuleType,
     root: Path,
     out: Path | None,
     *,
     as_json: bool,
     jobs: int,
     decode: bool,
-    skip_broken: bool | None = None,
+    skip_broken: bool = False,
     **chosen: object,
 ) -> None:
-    """Prepare one corpus, print and keep the report, and end with status 2 where problems forbid the tables.
-
-    ``skip_broken`` is None for a corpus that has no such option.
-    """
-    can_skip, skip_broken = skip_broken is not None, bool(skip_broken)
-    out = files.default_out(corpus, root) if out is None else out
-    report = make(root, out, options=Options(jobs=jobs, decode=decode, skip_broken=skip_broken), **chosen)
+    """Prepare one corpus, print and keep the report, and end with status 2 where problems forbid the tables."""
+    offer = module.CORPUS.command
+    out = default_out(offer.name, root) if out is None else out
+    report = module.prepare(root, out, options=Options(jobs=jobs, decode=decode, skip_broken=skip_broken), **chosen)
     values = report.to_dict(skip_broken=skip_broken)
-    kept = files.write_json(out / f"{corpus}-report.json", values)
+    kept = write_json(out / f"{offer.name}-report.json", values)
     click.echo(json.dumps(values, indent=1, ensure_ascii=False) if as_json else report.to_text())
     if report.blocked(skip_broken=skip_broken):
-        helps = can_skip and any(problem.skippable for problem in report.problems)
+        helps = offer.skips and any(problem.skippable for problem in report.problems)
         more = "; --skip-broken leaves out single files" if helps else ""
         count = counted(len(report.problems), "problem")
         raise ElpError(f"{root}: {count}, no table was written; the whole list is in {kept}{more}")
@@ -93,58 +91,6 @@ def _run(
         click.echo(f"left out {counted(len(report.broken()), 'file')} with problems")
 
 
-@prepare.command("librispeech", short_help="Length tables of LibriSpeech's splits.")
-@click.option("--split", "splits", multiple=True, type=click.Choice(librispeech.SPLITS), help="One split; repeatable.")
-@_shared(skip=True)
-def _librispeech(root: Path, out: Path | None, splits: Iterable[str], **options: object) -> None:
-    """Check LibriSpeech in ROOT (holds train-clean-100, dev-clean, ...) and write OUT/len_for_bucket/SPLIT.csv.
-
-    Get it from openslr.org/12. Without --split, all splits that are there. OUT defaults to a folder of its own below
-    $ELP_CACHE or ~/.cache/s3prl-elp.
-    """
-    _run("librispeech", librispeech.prepare, root, out, splits=splits, **options)
-
-
-@prepare.command("librilight", short_help="Length tables of Libri-light's 10 min, 1 h and 10 h sets.")
-@click.option("--split", "splits", multiple=True, type=click.Choice(list(librilight.SUBSETS)), help="Repeatable.")
-@_shared(skip=True)
-def _librilight(root: Path, out: Path | None, splits: Iterable[str], **options: object) -> None:
-    """Check Libri-light's labelled sets in ROOT (holds librispeech_finetuning) and write OUT/len_for_bucket/SUBSET.csv.
-
-    The archive is dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz. Unpack it into the LibriSpeech
-    folder: then one root and one OUT serve training on 10h and testing on dev-clean.
-    """
-    _run("librilight", librilight.prepare, root, out, splits=splits, **options)
-
-
-@prepare.command("voxceleb1", short_help="VoxCeleb1's folders and trial lists.")
-@click.option("--trials", multiple=True, type=click.Path(path_type=Path), help="A trial list; repeatable.")
-@_shared(skip=False)
-def _voxceleb1(root: Path, out: Path | None, trials: Iterable[Path], **options: object) -> None:
-    """Check VoxCeleb1 in ROOT (holds dev/wav and test/wav) and its trial lists, which are written to OUT in one form.
-
-    Without --trials, the published names in ROOT or ROOT/meta: voxceleb1_test_v2.txt (SUPERB), voxceleb1_test.txt,
-    veri_test.txt, veri_test2.txt.
-    """
-    _run("voxceleb1", voxceleb1.prepare, root, out, trials=trials, **options)
-
-
-@prepare.command("iemocap", short_help="Metadata of IEMOCAP's five folds.")
-@_shared(skip=True)
-def _iemocap(root: Path, out: Path | None, **options: object) -> None:
-    """Check IEMOCAP in ROOT (holds Session1 to Session5) and write OUT/meta_data/SessionN/{train,test}_meta_data.json.
-
-    The labels are neutral, happy (with excited), angry and sad; each fold tests on one session.
-    """
-    _run("iemocap", iemocap.prepare, root, out, **options)
-
-
-@prepare.command("fluent-speech-commands", short_help="Fluent Speech Commands' tables and audio.")
-@_shared(skip=False)
-def _fluent(root: Path, out: Path | None, **options: object) -> None:
-    """Check Fluent Speech Commands in ROOT (holds data and wavs): tables, audio, speakers and slot values.
-
-    The tasks read the corpus' own tables; OUT/slots.json only lists the slot values in the order of their class
-    numbers.
-    """
-    _run("fluent-speech-commands", fluent.prepare, root, out, **options)
+for _module in modules().values():
+    if _module.CORPUS.command is not None:
+        prepare.add_command(_command(_module))

@@ -1,5 +1,6 @@
-"""Checks of the real corpora and the tables that S3PRL's stock tasks and ours read.
+"""The real corpora: what each is called, how it is read, and the tables that ``elp prepare`` writes.
 
-Nothing here knows S3PRL or torch. No function writes into a corpus; ``checks``, ``headers`` and the ``read_*``,
-``scan_*`` and ``parse_*`` functions may be used by the heads.
+A corpus is one module: ``CORPUS`` describes it, one reader returns rows and problems (:mod:`.reading`), which
+``elp prepare``, ``elp check`` and the data set of a task all use, and ``prepare`` writes the tables of S3PRL's stock
+tasks. :mod:`.registry` finds such modules. Nothing here knows S3PRL or torch, and nothing writes into a corpus.
 """

@@ -1,28 +1,33 @@
 """Pure checks that more than one corpus needs; each returns problems and touches no file."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from upstream_elp.audio.formats import SAMPLE_RATE, command
+from upstream_elp.audio.front import STANDARD
 from upstream_elp.audio.headers import Header
 from upstream_elp.base.errors import counted
 from upstream_elp.base.folders import ADVICE
 from upstream_elp.base.problems import AUDIO, Problem
 
-MIN_SAMPLES = 400  # one frame of the backbones' convolutional front end: 25 ms
 # letters of SUPERB's ASR dictionary; the space is its word boundary "|"
 CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ")
 
 
 def audio_problems(
-    file: str, header: Header, *, sample_rate: int = SAMPLE_RATE, min_samples: int = MIN_SAMPLES
+    file: str,
+    header: Header,
+    *,
+    min_samples: int = STANDARD.min_samples,
+    mix: bool = False,
 ) -> list[Problem]:
     """Check that a file can be read, is mono, has the sample rate and is long enough.
 
     Args:
         file: the file as the report shall name it.
         header: what is known of it.
-        sample_rate: required rate in Hz.
         min_samples: smallest number of samples that a backbone takes.
+        mix: whether several channels are accepted.
     """
     if header.error:
         cause = f"{AUDIO} cannot be read: {header.error}"
@@ -32,10 +37,10 @@ def audio_problems(
     def add(kind: str, fault: str, many: str) -> None:
         problems.append(Problem(kind, file, f"{file} has {fault}.", cause=f"{AUDIO} have {many}"))
 
-    if header.rate != sample_rate:
-        rate = f"{header.rate} samples a second instead of {sample_rate}; convert"
+    if header.rate != SAMPLE_RATE:
+        rate = f"{header.rate} samples a second instead of {SAMPLE_RATE}; convert"
         add("rate", f"{rate} it", f"{rate} them ({command('IN', 'OUT')})")
-    if header.channels != 1:
+    if header.channels != 1 and not mix:
         channels = f"{header.channels} channels instead of one; mix"
         add("channels", f"{channels} it down", f"{channels} them down ({command('IN', 'OUT')})")
     if header.samples < min_samples:
@@ -43,6 +48,13 @@ def audio_problems(
         kind = "short" if header.samples else "empty"
         add(kind, f"{header.samples} samples, fewer {need}", f"fewer samples {need}")
     return problems
+
+
+def converted(header: Header) -> Header:
+    """The header of a file after conversion to the tasks' sample rate; one without a rate stays as it is."""
+    if not header.rate:
+        return header
+    return replace(header, samples=round(header.samples * SAMPLE_RATE / header.rate), rate=SAMPLE_RATE)
 
 
 def closed_problems(closed: Mapping[str, str]) -> list[Problem]:

@@ -3,63 +3,78 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upstream_elp.audio.formats import absent_problems
 from upstream_elp.audio.headers import Options
 from upstream_elp.base import texts
 from upstream_elp.base.errors import counted
+from upstream_elp.base.files import write_json
 from upstream_elp.base.folders import locate
 from upstream_elp.base.problems import Problem
-from upstream_elp.corpora import checks, files
-from upstream_elp.corpora.listing import Report, summarise
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.description import Corpus, PrepareCommand
+from upstream_elp.corpora.preparation import Report, begin, summarise
+from upstream_elp.corpora.reading import Reading
 
 SPLITS = ("train", "valid", "test")
 SLOTS = ("action", "object", "location")
 COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
 OFFICIAL = {"train": 23_132, "valid": 3_118, "test": 3_793}
 OFFICIAL_SLOTS = {"action": 6, "object": 14, "location": 4}
+CORPUS = Corpus(
+    name="fluent_speech_commands_dataset",
+    folder="fluent_speech_commands_dataset",
+    source="https://fluent.ai/fluent-speech-commands-a-dataset-for-spoken-language-understanding-research",
+    layout="wavs/speakers/<speaker>/<file>.wav and data/{train,valid,test}_data.csv",
+    signs=("data/train_data.csv",),
+    holds=("data", "wavs"),
+    keys=("root", "file_path"),
+    command=PrepareCommand(
+        name="fluent-speech-commands",
+        summary="Fluent Speech Commands' tables and audio.",
+        text="""Check Fluent Speech Commands in ROOT (holds data and wavs): tables, audio, speakers and slot values.
+
+        The tasks read the corpus' own tables; OUT/slots.json only lists the slot values in the order of their class
+        numbers.
+        """,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One utterance: its path below the corpus root, the values of the three slots, and who says it."""
+
+    path: str
+    slots: tuple[str, str, str]
+    speaker: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return Path(self.path).stem
 
 
 @dataclass
-class Table:
-    """One csv as read.
+class Tables(Reading[Command]):
+    """What was read of the corpus.
 
     Attributes:
-        rows: those that have every value.
-        absent: columns that it lacks.
-        gaps: number of each line that lacks values, and their columns.
-        fault: what is wrong with the file's coding; empty where nothing is.
+        of: the rows of each table that was read, each ``path`` as the file is called on disk.
     """
 
-    rows: list[dict[str, str]] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    gaps: list[tuple[int, list[str]]] = field(default_factory=list)
-    fault: str = ""
+    of: dict[str, list[Command]] = field(default_factory=dict)
 
 
-def parse_table(path: Path, *, columns: Iterable[str] = COLUMNS) -> Table:
-    """Read ``data/<split>_data.csv``, of which some columns are needed."""
-    columns = list(columns)
-    content, fault = texts.read(path)
-    reader = csv.DictReader(io.StringIO(content, newline=""))
-    table = Table(fault=fault)
-    try:
-        table.absent = [column for column in columns if column not in (reader.fieldnames or ())]
-        for row in [] if table.absent else reader:
-            lacking = [column for column in columns if not (row[column] or "").strip()]
-            if lacking:
-                table.gaps.append((reader.line_num, lacking))
-            else:
-                table.rows.append({column: row[column].strip() for column in columns})
-    except csv.Error as error:
-        table.fault = fault or f"line {reader.line_num} cannot be read as CSV ({error}); save the table again"
-    return table
+def table_name(split: str) -> str:
+    """The table of a split, relative to the corpus."""
+    return f"data/{split}_data.csv"
 
 
-def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Problem]]:
+def read_table(path: Path, *, name: str) -> tuple[list[Command], list[Problem]]:
     """Read one table.
 
     Args:
@@ -71,102 +86,126 @@ def read_table(path: Path, *, name: str) -> tuple[list[dict[str, str]], list[Pro
     """
     if not path.is_file():
         return [], [Problem("layout", name, f"{name} is missing.", False)]
-    table = parse_table(path)
-    problems = [Problem("encoding", name, f"{name} {table.fault}.", False)] if table.fault else []
-    if table.absent:
-        sentence = f"{name} lacks the columns {', '.join(table.absent)}; it must have {', '.join(COLUMNS)}."
-        return [], problems or [Problem("columns", name, sentence, False)]
-    for line, lacking in table.gaps:
-        sentence = f"{name} line {line} has no {', '.join(lacking)}."
-        cause = f"lines of {name} have no {', '.join(lacking)}"
-        problems.append(Problem("missing-value", name, sentence, False, cause))
-    if not table.rows and not problems:
+    content, fault = texts.read(path)
+    rows: list[Command] = []
+    problems: list[Problem] = []
+    reader = csv.DictReader(io.StringIO(content, newline=""))
+    try:
+        absent = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        for row in () if absent else reader:
+            lacking = [column for column in COLUMNS if not (row[column] or "").strip()]
+            if lacking:
+                problems.append(_gap(name, reader.line_num, lacking))
+            else:
+                audio, speaker, _, *slots = (row[column].strip() for column in COLUMNS)
+                rows.append(Command(audio, tuple(slots), speaker))
+    except csv.Error as error:
+        fault = fault or f"line {reader.line_num} cannot be read as CSV ({error}); save the table again"
+        absent = []
+    coding = [Problem("encoding", name, f"{name} {fault}.", False)] if fault else []
+    if absent:
+        sentence = f"{name} lacks the columns {', '.join(absent)}; it must have {', '.join(COLUMNS)}."
+        return [], coding or [Problem("columns", name, sentence, False)]
+    if not (rows or coding or problems):
         problems.append(Problem("layout", name, f"{name} has no rows.", False))
-    return table.rows, problems
+    return rows, coding + problems
 
 
-def slot_values(rows: list[dict[str, str]]) -> dict[str, list[str]]:
-    """Return each slot's values in order of first appearance, the order of stock S3PRL's class indices.
+def _gap(name: str, line: int, lacking: Iterable[str]) -> Problem:
+    what = ", ".join(lacking)
+    cause = f"lines of {name} have no {what}"
+    return Problem("missing-value", name, f"{name} line {line} has no {what}.", False, cause)
 
-    Source: s3prl/downstream/fluent_commands/expert.py:58-63.
+
+def read(root: Path, splits: Iterable[str] = SPLITS) -> Tables:
+    """Read tables and look for their audio: the one reader of this corpus, for every command and task.
+
+    Args:
+        root: the corpus.
+        splits: the tables; train is always among them, as it names the classes.
+
+    Returns:
+        The rows of all of them in that order; those whose audio is missing among them.
     """
-    return {slot: list(dict.fromkeys(row[slot] for row in rows)) for slot in SLOTS}
+    found, tables = Tables(), {}
+    wanted = {"train", *splits}
+    for split in (split for split in SPLITS if split in wanted):
+        name = table_name(split)
+        tables[split], problems = read_table(root / name, name=name)
+        found.problems += problems
+    _place_audio(found, root, tables)
+    found.problems += speaker_problems(found.of)
+    found.problems += slot_problems(found.of) if found.of["train"] else []
+    return found
 
 
-def slot_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
-    """Report values of valid and test that training never shows; stock S3PRL fails on them in the middle of a run."""
+def _place_audio(found: Tables, root: Path, tables: Mapping[str, Sequence[Command]]) -> None:
+    """Look for the audio of the tables."""
+    closed: dict[str, str] = {}
+    there = locate(root, (row.path for rows in tables.values() for row in rows), closed=closed)
+    found.gone = {path for path, actual in there.items() if actual is None or path.rpartition("/")[0] in closed}
+    first: dict[str, str] = {}
+    absent = {}
+    for split, rows in tables.items():
+        name = table_name(split)
+        found.of[split] = [_on_disk(row, there[row.path]) for row in rows]
+        for path in (row.path for row in found.of[split]):
+            if path in first:
+                sentence = f"{path} stands in {first[path]} and again in {name}."
+                found.problems.append(Problem("duplicate", path, sentence, False, "files are listed twice"))
+            elif path in found.gone:
+                sentence, cause = f"{path} is missing, but {name} lists it.", f"files that {name} lists are missing"
+                absent[path] = Problem("missing-audio", path, sentence, False, cause)
+            first.setdefault(path, name)
+    found.rows = [row for rows in found.of.values() for row in rows]
+    found.problems += checks.closed_problems(closed) + absent_problems(root, absent)
+
+
+def _on_disk(row: Command, name: str | None) -> Command:
+    return row if name in (row.path, None) else replace(row, path=name)
+
+
+def slot_values(rows: Iterable[Command], *, order: str = "appearance") -> list[list[str]]:
+    """The values of each slot; a value's place is its class index.
+
+    Args:
+        rows: the training utterances.
+        order: ``appearance`` numbers as S3PRL does (downstream/fluent_commands/expert.py:53), so that its checkpoints
+            fit; ``sorted`` does not depend on the order of the csv's rows.
+    """
+    rows = list(rows)
+    columns = [list(dict.fromkeys(row.slots[slot] for row in rows)) for slot in range(len(SLOTS))]
+    return [sorted(column) for column in columns] if order == "sorted" else columns
+
+
+def slot_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
+    """Report values of other tables that training never shows; stock S3PRL fails on them in the middle of a run."""
     known = slot_values(tables["train"])
     problems = []
-    for split in SPLITS[1:]:
-        for slot in SLOTS:
-            counts = Counter(row[slot] for row in tables[split] if row[slot] not in known[slot])
+    for split in (split for split in tables if split != "train"):
+        for place, slot in enumerate(SLOTS):
+            counts = Counter(row.slots[place] for row in tables[split] if row.slots[place] not in known[place])
             for value, count in counts.items():
                 sentence = (
-                    f"data/{split}_data.csv has the {slot} {value!r} in {counted(count, 'row')}, "
+                    f"{table_name(split)} has the {slot} {value!r} in {counted(count, 'row')}, "
                     f"but train has no such {slot}."
                 )
-                problems.append(Problem("slot-value", f"data/{split}_data.csv", sentence, False))
+                problems.append(Problem("slot-value", table_name(split), sentence, False))
     return problems
 
 
-def speaker_problems(tables: dict[str, list[dict[str, str]]]) -> list[Problem]:
+def speaker_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
     """Report speakers that stand in more than one table."""
-    speakers = {split: {row["speakerId"] for row in rows} for split, rows in tables.items()}
+    speakers = {split: {row.speaker for row in rows} for split, rows in tables.items()}
     return [
         Problem(
             "speakers",
-            f"data/{b}_data.csv",
-            f"data/{b}_data.csv shares {counted(len(shared), 'speaker')} with data/{a}_data.csv (such as {shared[0]}).",
+            table_name(b),
+            f"{table_name(b)} shares {counted(len(shared), 'speaker')} with {table_name(a)} (such as {shared[0]}).",
             False,
         )
         for a, b, shared in checks.shared_speakers(speakers)
     ]
-
-
-@dataclass
-class Placed:
-    """Tables whose audio was looked for.
-
-    Attributes:
-        tables: the rows of each split, each ``path`` as the file is called on disk.
-        gone: the paths of files that are not there, or in folders that cannot be listed.
-        problems: what is missing, listed twice, or in such folders.
-    """
-
-    tables: dict[str, list[dict[str, str]]]
-    gone: set[str] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
-
-
-def place_audio(root: Path, tables: dict[str, list[dict[str, str]]]) -> Placed:
-    """Look for the audio of the tables.
-
-    Args:
-        root: the corpus.
-        tables: the rows of each split.
-    """
-    closed: dict[str, str] = {}
-    found = locate(root, (row["path"] for rows in tables.values() for row in rows), closed=closed)
-    placed = Placed({split: [_on_disk(row, found) for row in rows] for split, rows in tables.items()})
-    placed.gone = {path for path, there in found.items() if there is None or path.rpartition("/")[0] in closed}
-    first: dict[str, str] = {}
-    absent = {}
-    for split, rows in placed.tables.items():
-        name = f"data/{split}_data.csv"
-        for path in (row["path"] for row in rows):
-            if path in first:
-                sentence = f"{path} stands in {first[path]} and again in {name}."
-                placed.problems.append(Problem("duplicate", path, sentence, False, "files are listed twice"))
-            elif path in placed.gone:
-                sentence, cause = f"{path} is missing, but {name} lists it.", f"files that {name} lists are missing"
-                absent[path] = Problem("missing-audio", path, sentence, False, cause)
-            first.setdefault(path, name)
-    placed.problems += checks.closed_problems(closed) + absent_problems(root, absent)
-    return placed
-
-
-def _on_disk(row: dict[str, str], found: dict[str, str | None]) -> dict[str, str]:
-    return {**row, "path": found[row["path"]] or row["path"]}
 
 
 def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
@@ -180,29 +219,20 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     Raises:
         ElpError: where ``root`` is not Fluent Speech Commands.
     """
-    options = options or Options()
-    files.check_root(root, holds=("data", "wavs"), unpacked="fluent_speech_commands_dataset")
-    report = Report("fluent-speech-commands", root, files.open_out(out))
-    tables = {}
-    for split in SPLITS:
-        name = f"data/{split}_data.csv"
-        tables[split], problems = read_table(root / name, name=name)
-        report.problems += problems
-    placed = place_audio(root, tables)
-    tables = placed.tables
-    report.problems += placed.problems + speaker_problems(tables) + slot_problems(tables)
-    paths = dict.fromkeys(row["path"] for rows in tables.values() for row in rows)
-    every = [path for path in paths if path not in placed.gone]
-    headers = report.read(every, options)
-    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
-    for split, rows in tables.items():
-        paths, speakers = [row["path"] for row in rows], [row["speakerId"] for row in rows]
+    report = begin(CORPUS, root, out)
+    found = read(root)
+    report.problems += found.problems
+    every = list(dict.fromkeys(row.path for row in found.present))
+    headers = report.read(every, options or Options())
+    report.check_audio(headers)
+    for split, rows in found.of.items():
+        paths, speakers = [row.path for row in rows], [row.speaker for row in rows]
         report.splits.append(summarise(split, paths, headers, speakers))
-    slots = slot_values(tables["train"])
-    counts = [(f"rows of {split}", len(rows), OFFICIAL[split]) for split, rows in tables.items()]
+    slots = dict(zip(SLOTS, slot_values(found.of["train"]), strict=True))
+    counts = [(f"rows of {split}", len(rows), OFFICIAL[split]) for split, rows in found.of.items()]
     counts += [(f"values of {slot}", len(values), OFFICIAL_SLOTS[slot]) for slot, values in slots.items()]
     report.warnings += checks.count_warnings(counts)
     report.details["slots"] = slots
     if not report.blocked(skip_broken=False):
-        report.tables.append(files.write_json(out / "slots.json", slots))
+        report.tables.append(write_json(out / "slots.json", slots))
     return report

@@ -1,17 +1,20 @@
 """IEMOCAP: labels of four emotions and the metadata of the five folds (leave one session out)."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from upstream_elp.audio.formats import absent_problems
 from upstream_elp.audio.headers import Options
 from upstream_elp.base import texts
+from upstream_elp.base.files import write_json
 from upstream_elp.base.folders import Tree, look
 from upstream_elp.base.problems import AUDIO, Problem
-from upstream_elp.corpora import checks, files
-from upstream_elp.corpora.librispeech import stem
-from upstream_elp.corpora.listing import Report, summarise
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.description import Corpus, PrepareCommand
+from upstream_elp.corpora.preparation import Report, begin, summarise
+from upstream_elp.corpora.reading import Reading, stem
 
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 # the four classes with stock S3PRL's indices; excited counts as happy (downstream/emotion/IEMOCAP_preprocess.py:43-53)
@@ -23,6 +26,24 @@ OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
 PARTLY = ("missing-label", "missing-audio")
 # test utterances of SUPERB's folds 1 to 5, 5,531 in all
 OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
+CORPUS = Corpus(
+    name="IEMOCAP",
+    folder="IEMOCAP",
+    source="https://sail.usc.edu/iemocap (on request, IEMOCAP_full_release)",
+    layout="Session{1..5}/sentences/wav/<dialog>/<utterance>.wav and Session<n>/dialog/EmoEvaluation/<dialog>.txt",
+    signs=("Session[1-5]",),
+    holds=SESSIONS,
+    command=PrepareCommand(
+        name="iemocap",
+        summary="Metadata of IEMOCAP's five folds.",
+        text="""Check IEMOCAP in ROOT (holds Session1 to Session5) and write
+        OUT/meta_data/SessionN/{train,test}_meta_data.json.
+
+        The labels are neutral, happy (with excited), angry and sad; each fold tests on one session.
+        """,
+        skips=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -37,23 +58,6 @@ class Utterance:
     def name(self) -> str:
         """The file name without its ending."""
         return stem(self.path)
-
-
-@dataclass
-class Session:
-    """What lies below one session's folder.
-
-    Attributes:
-        rows: the utterances of the four classes that have audio, sorted by path.
-        absent: those without, at the place where it should be.
-        problems: what is wrong.
-        remarks: what is worth knowing.
-    """
-
-    rows: list[Utterance] = field(default_factory=list)
-    absent: list[Utterance] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 def speaker_of(utterance: str) -> str:
@@ -84,37 +88,44 @@ def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:
     return labels, bad, "" if elsewhere else fault
 
 
-def read_session(root: Path, session: str) -> Session:
+def read_session(root: Path, session: str) -> Reading[Utterance]:
     """Read a session's audio and labels: the one reader of this corpus, for every command and task.
 
     Args:
         root: the corpus.
         session: ``Session1`` to ``Session5``.
+
+    Returns:
+        The utterances of the four classes, sorted by path; those without audio at the place where it should be.
     """
-    found, top = Session(), root / session
+    found: Reading[Utterance] = Reading()
+    top = root / session
     audio = look(top / "sentences" / "wav", root=root, suffix=".wav")
     evaluations = look(top / "dialog" / "EmoEvaluation", root=root, suffix=".txt")
-    closed = {**audio.closed, **evaluations.closed}
-    found.problems += checks.closed_problems(closed) + checks.duplicate_problems(audio.files)
+    found.problems += checks.closed_problems({**audio.closed, **evaluations.closed})
+    found.problems += checks.duplicate_problems(audio.files)
     found.remarks += checks.again_remarks([*audio.again, *evaluations.again])
     wavs = {stem(file): file for file in reversed(audio.files)}
     depth = f"{session}/dialog/EmoEvaluation/".count("/")
     tables = [file for file in evaluations.files if file.count("/") == depth]  # what lies deeper is of another form
     labels = _read_tables(found, root, tables)
     for name, (label, _) in labels.items():
-        if label not in CLASSES:
-            continue
-        place = f"{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
-        row = Utterance(wavs.get(name, place), label, name.split("_")[0])
-        (found.rows if name in wavs else found.absent).append(row)
-    absent = _absent(root, found.absent, labels)
+        if label in CLASSES:
+            place = f"{session}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
+            found.rows.append(Utterance(wavs.get(name, place), label, name.split("_")[0]))
+    absent = [row for row in found.rows if row.name not in wavs]
+    found.gone = {row.path for row in absent}
+    without = _absent(root, absent, labels)
     # where nothing is there, one sentence says so, not one for every utterance
-    others = [problem for problem in absent if problem.kind == "format"]
-    found.problems += absent if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
+    others = [problem for problem in without if problem.kind == "format"]
+    found.problems += without if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
     if tables:
         found.problems += [_unlabelled(wavs[name], session) for name in sorted(wavs.keys() - labels.keys())]
     else:
         found.problems += _empty(f"{session}/dialog/EmoEvaluation", evaluations, ".txt")
+    if not found.rows and not {"layout", "closed-folder", "format"} & {problem.kind for problem in found.problems}:
+        sentence = f"{session} has no utterance labelled {', '.join((*CLASSES, *MERGED))}."
+        found.problems.append(Problem("layout", session, sentence, False))
     found.rows.sort(key=lambda row: row.path)
     return found
 
@@ -125,7 +136,7 @@ def _empty(folder: str, tree: Tree, ending: str) -> list[Problem]:
     return [Problem("layout", folder, f"{folder} is missing or holds no {ending} file.", False)]
 
 
-def _read_tables(found: Session, root: Path, tables: list[str]) -> dict[str, tuple[str, str]]:
+def _read_tables(found: Reading, root: Path, tables: list[str]) -> dict[str, tuple[str, str]]:
     """The label of every utterance, merged into the four classes, and the table that gives it; problems are noted."""
     seen: dict[str, tuple[str, str]] = {}
     for where in tables:
@@ -148,7 +159,7 @@ def _read_tables(found: Session, root: Path, tables: list[str]) -> dict[str, tup
     return seen
 
 
-def _absent(root: Path, rows: list[Utterance], labels: dict[str, tuple[str, str]]) -> list[Problem]:
+def _absent(root: Path, rows: Sequence[Utterance], labels: dict[str, tuple[str, str]]) -> list[Problem]:
     absent = {}
     for row in rows:
         where = labels[row.name][1]
@@ -191,15 +202,14 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
         ElpError: where ``root`` is not IEMOCAP.
     """
     options = options or Options()
-    files.check_root(root, holds=SESSIONS, unpacked="IEMOCAP")
-    report = Report("iemocap", root, files.open_out(out))
+    report = begin(CORPUS, root, out)
     sessions = {session: read_session(root, session) for session in SESSIONS}
     report.problems += [problem for found in sessions.values() for problem in found.problems]
     report.warnings += [remark for found in sessions.values() for remark in found.remarks]
-    utterances = {session: found.rows for session, found in sessions.items()}
+    utterances = {session: found.present for session, found in sessions.items()}
     every = [item.path for items in utterances.values() for item in items]
     headers = report.read(every, options)
-    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
+    report.check_audio(headers)
     broken = report.left_out(skip_broken=options.skip_broken)
     kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
     for session, items in kept.items():
@@ -209,27 +219,34 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
         report.details.setdefault("classes", {})[session] = {label: counts[label] for label in CLASSES}
     counts = [(f"utterances of {session}", len(items), OFFICIAL[session]) for session, items in kept.items()]
     report.warnings += checks.count_warnings(counts)
-    report.problems += _class_problems(kept)
+    for session in SESSIONS:
+        train = [item for other, items in kept.items() if other != session for item in items]
+        report.problems += class_problems(session, train)
     if not report.blocked(skip_broken=options.skip_broken):
         _write(report, kept)
     return report
 
 
-def _class_problems(utterances: dict[str, list[Utterance]]) -> list[Problem]:
-    """Report folds whose training part lacks a class: it could never be predicted."""
-    problems = []
-    for fold, session in enumerate(SESSIONS, start=1):
-        train = {item.label for other, items in utterances.items() if other != session for item in items}
-        lacking = [label for label in CLASSES if label not in train]
-        if lacking:
-            sentence = f"{session}: the training part of fold {fold} has no utterance labelled {', '.join(lacking)}."
-            problems.append(Problem("classes", session, sentence, False))
-    return problems
+def class_problems(session: str, train: Iterable[Utterance], *, classes: Iterable[str] = CLASSES) -> list[Problem]:
+    """Report a fold whose training part lacks a class: it could never be predicted.
+
+    Args:
+        session: the session that the fold tests on.
+        train: the utterances of the others.
+        classes: the classes that there must be.
+    """
+    known = {item.label for item in train}
+    lacking = [label for label in classes if label not in known]
+    if not lacking:
+        return []
+    fold = SESSIONS.index(session) + 1
+    sentence = f"{session}: the training part of fold {fold} has no utterance labelled {', '.join(lacking)}."
+    return [Problem("classes", session, sentence, False)]
 
 
 def _write(report: Report, utterances: dict[str, list[Utterance]]) -> None:
     for session in SESSIONS:
         train, test = fold_metadata(utterances, test=session)
         folder = report.out / "meta_data" / session
-        report.tables.append(files.write_json(folder / "train_meta_data.json", train))
-        report.tables.append(files.write_json(folder / "test_meta_data.json", test))
+        report.tables.append(write_json(folder / "train_meta_data.json", train))
+        report.tables.append(write_json(folder / "test_meta_data.json", test))

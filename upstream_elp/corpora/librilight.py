@@ -11,9 +11,10 @@ from pathlib import Path
 from upstream_elp.audio.headers import Options
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import Problem
-from upstream_elp.corpora import checks, files
-from upstream_elp.corpora.librispeech import Chapters, scan_chapters, speaker_of, write_tables
-from upstream_elp.corpora.listing import Report, summarise
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.chapters import Chapters, scan_chapters, speaker_of
+from upstream_elp.corpora.description import Corpus, PrepareCommand
+from upstream_elp.corpora.preparation import Report, begin, summarise, write_length_tables
 
 ARCHIVE = "librispeech_finetuning"
 FOLDS = tuple(f"1h/{fold}" for fold in range(6))
@@ -25,6 +26,26 @@ SUBSETS: dict[str, tuple[str, ...]] = {
 KINDS = ("clean", "other")
 # list of the 10 h set in the L-E adapters' published code (2,763 utterances of 24 speakers, 9.75 h)
 OFFICIAL_10H = {"files": 2763, "speakers": 24}
+CORPUS = Corpus(
+    name="Libri-light",
+    folder="LibriSpeech",
+    source="https://dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz",
+    layout=f"{ARCHIVE}/{{1h/0..5,9h}}/{{clean,other}} with LibriSpeech's chapters",
+    signs=(ARCHIVE, "1h", "9h"),
+    holds=(ARCHIVE, "1h", "9h"),
+    command=PrepareCommand(
+        name="librilight",
+        summary="Length tables of Libri-light's 10 min, 1 h and 10 h sets.",
+        text="""Check Libri-light's labelled sets in ROOT (holds librispeech_finetuning) and write
+        OUT/len_for_bucket/SUBSET.csv.
+
+        The archive is dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz. Unpack it into the LibriSpeech
+        folder: then one root and one OUT serve training on 10h and testing on dev-clean.
+        """,
+        splits=tuple(SUBSETS),
+        skips=True,
+    ),
+)
 
 
 def pick_subsets(wanted: Iterable[str]) -> list[str]:
@@ -54,9 +75,8 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     """
     options = options or Options()
     subsets = pick_subsets(splits)
-    files.check_root(root, holds=(ARCHIVE, "1h", "9h"), unpacked="LibriSpeech")
+    report = begin(CORPUS, root, out)
     top = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
-    report = Report("librilight", root, files.open_out(out))
     parts = list(dict.fromkeys(part for subset in subsets for part in SUBSETS[subset]))
     found = {part: _scan_part(report, top, part, subsets) for part in parts}
     every = [file for part in found.values() for file in part.files]
@@ -67,7 +87,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
         report.warnings.append(f"{what} no audio in the same fold and will not be used.")
     report.warnings += [remark for part in found.values() for remark in part.remarks]
     headers = report.read(every, options)
-    report.problems += [problem for file in every for problem in checks.audio_problems(file, headers[file])]
+    report.check_audio(headers)
     report.problems += checks.duplicate_problems(every)
     broken = report.left_out(skip_broken=options.skip_broken)
     kept = {part: [file for file in chapters.files if file not in broken] for part, chapters in found.items()}
@@ -78,7 +98,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     if "10h" in figures:
         counts = [(f"{what} of 10h", getattr(figures["10h"], what), count) for what, count in OFFICIAL_10H.items()]
         report.warnings += checks.count_warnings(counts)
-    write_tables(report, tables, headers, options=options)
+    write_length_tables(report, tables, headers, options=options)
     return report
 
 
@@ -87,7 +107,7 @@ def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chap
     both = Chapters()
     for kind in KINDS:
         folder = top / part / kind
-        name = files.relative(folder, report.root)
+        name = folder.relative_to(report.root).as_posix()
         found = scan_chapters(report.root, folder)
         if not (found.files or found.closed or found.silent):
             users = ", ".join(subset for subset in subsets if part in SUBSETS[subset])

@@ -1,0 +1,104 @@
+"""What a corpus is called, where it comes from and how its folder looks, in one place per corpus."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.folders import matches, refuse_closed
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCommand:
+    """How ``elp prepare`` offers a corpus.
+
+    Attributes:
+        name: the command's name.
+        summary: one line for the list of the corpora.
+        text: the help text.
+        splits: what ``--split`` may name; without any there is no such option.
+        trials: whether trial lists may be named.
+        skips: whether single broken files may be skipped.
+    """
+
+    name: str
+    summary: str
+    text: str
+    splits: tuple[str, ...] = ()
+    trials: bool = False
+    skips: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """One corpus.
+
+    Attributes:
+        name: what it is called.
+        folder: its folder below ``$ELP_DATA``.
+        source: where to get it.
+        layout: what must be below the root.
+        signs: glob patterns of which at least one must match, so that a task notices a wrong folder at once.
+        holds: names of which at least one must be in the folder given to ``elp prepare``, which reports the rest.
+        keys: config keys that may hold the root; the first is ours, the others are S3PRL's.
+        command: its command of ``elp prepare``; None where there is none.
+    """
+
+    name: str
+    folder: str
+    source: str
+    layout: str
+    signs: tuple[str, ...]
+    holds: tuple[str, ...]
+    keys: tuple[str, ...] = ("root",)
+    command: PrepareCommand | None = None
+
+    def root(self, datarc: Mapping[str, Any]) -> Path:
+        """Find the corpus: the config's ``datarc.root`` (or S3PRL's name for it), else ``$ELP_DATA/<folder>``.
+
+        Args:
+            datarc: the data block of the task's config.
+
+        Raises:
+            ElpError: no root is known, it is not a folder, or it does not look like the corpus.
+        """
+        root, origin = self._candidate(datarc)
+        help_text = f"get {self.name} from {self.source}; below its folder there must be {self.layout}"
+        if root is None:
+            raise ElpError(
+                f"no folder for the corpus {self.name}: pass --data DIR (DIR/{self.folder} is used), set ELP_DATA, "
+                f"or set downstream_expert.datarc.root; {help_text}"
+            )
+        if not root.is_dir():
+            raise ElpError(f"the corpus {self.name} is not at {root} (from {origin}): no such folder; {help_text}")
+        closed: dict[str, str] = {}
+        if not any(matches(root, sign, closed=closed) for sign in self.signs):
+            refuse_closed(closed, root)
+            expected = " or ".join(self.signs)
+            raise ElpError(f"{root} (from {origin}) does not look like {self.name}: it has no {expected}; {help_text}")
+        return root
+
+    def _candidate(self, datarc: Mapping[str, Any]) -> tuple[Path | None, str]:
+        for key in self.keys:
+            if datarc.get(key):
+                return Path(str(datarc[key])).expanduser(), f"downstream_expert.datarc.{key}"
+        data = os.environ.get("ELP_DATA")
+        if data:
+            return Path(data).expanduser() / self.folder, "ELP_DATA"
+        return None, ""
+
+    def check_given(self, root: Path) -> None:
+        """Refuse a folder given to ``elp prepare`` that holds nothing of the corpus.
+
+        Raises:
+            ElpError: ``root`` is not a folder, or not that corpus.
+        """
+        if not root.is_dir():
+            raise ElpError(f"{root}: there is no such folder; give the folder that holds {' or '.join(self.holds)}")
+        if any((root / name).exists() for name in self.holds):
+            return
+        inner = [folder for folder in (root / self.folder, root / f"{self.folder}_full_release") if folder.is_dir()]
+        hint = f"; did you mean {inner[0]}?" if inner else ""
+        raise ElpError(f"{root}: holds none of {', '.join(self.holds)}, so it is not the corpus' top folder{hint}")
