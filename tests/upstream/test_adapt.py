@@ -262,6 +262,30 @@ def test_dropout_runs_in_the_adapters_and_heads_and_not_in_the_frozen_backbone()
     assert upstream_elp.adapt(hf_model(), "e_only").train().model.dropout.training
 
 
+def test_spec_augment_masks_in_training_if_it_is_asked_for():
+    inputs, _ = batch()
+    masked = {**load_config("lora_qv8").to_dict(), "spec_augment": True}
+    model = upstream_elp.adapt(hf_model("Model", mask_time_prob=0.5), masked).train()
+    assert not torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+    plain = hf_model("Model")(**inputs).last_hidden_state
+    assert torch.equal(model.eval()(**inputs).last_hidden_state, plain)
+
+
+def test_the_backbones_name_is_recorded(tmp_path):
+    """That of a downloaded model by itself, and that of an expert if it is given; never a path."""
+    hub = hf_model()
+    hub.config._name_or_path, hub.config._commit_hash = "someone/wavlm-tiny", "0" * 40
+    assert upstream_elp.adapt(hub, "e_only").adapted.name == "hf:someone/wavlm-tiny"
+    local = hf_model()
+    local.config._name_or_path = "someone/wavlm-tiny"
+    assert upstream_elp.adapt(local, "e_only").adapted.name is None
+    named = upstream_elp.adapt(stock_expert("wavlm-base"), "e_only", name="wavlm_base_plus")
+    text = (named.save_adapter(tmp_path / "adapter") / "adapter_config.yaml").read_text()
+    assert "name: wavlm_base_plus" in text
+    with pytest.raises(ElpError, match="name='/some/path' is not a name on S3PRL's or Hugging Face's hub"):
+        upstream_elp.adapt(stock_expert("wavlm-base"), "e_only", name="/some/path")
+
+
 def test_gradient_checkpointing_gives_the_same_gradients():
     inputs, labels = batch()
     grads = []

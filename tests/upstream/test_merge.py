@@ -10,10 +10,10 @@ import torch
 from click.testing import CliRunner
 
 import upstream_elp
-from tests.experts import add_noise, backbone_path, equal, states_of, waves
+from tests.experts import add_noise, at_defaults, backbone_path, equal, states_of, waves
 from tests.toys import BACKBONES, S3PRL_STYLE, tiny_backbone
 from upstream_elp.adapters.config import load_config, preset_names
-from upstream_elp.adapters.registry import method_class, method_names
+from upstream_elp.adapters.registry import LAST, OURS, method_class, method_names
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
@@ -28,6 +28,7 @@ CONFIGS = {
     "lora, layer norms": {"features": "layers", "lora": {"targets": ["q", "fc1"]}, "layer_norm": {"layers": ":-1"}},
     "lora, biases": {"features": "layers", "lora": {"targets": ["k", "out"]}, "bias": {"layers": "top:1"}},
     "all fine-tuned": {"base": "full_finetune_all"},
+    **{f"{name}-defaults": at_defaults(name) for name in method_names() if method_class(name).mergeable},
 }
 
 
@@ -100,9 +101,9 @@ OF_THEIR_OWN = {
 
 
 def test_methods_that_change_only_the_backbones_tensors_can_be_merged():
-    mergeable = {name for name in method_names() if method_class(name).mergeable}
+    mergeable = {name for name in (*OURS, *LAST) if method_class(name).mergeable}
     assert mergeable == {"lora", "layer_norm", "bias", "encoder"}
-    words = CliRunner().invoke(group, ["backbones", "--help"]).output.split("such as")[1].split(".")[0]
+    words = CliRunner().invoke(group, ["backbones", "--help"]).output.split("these are")[1].split(".")[0]
     assert set(words.replace(",", " ").split()) - {"and"} == mergeable
 
 

@@ -41,8 +41,8 @@ def other_families() -> dict[str, Family]:
             family = entry.load()
         except FAILURES as error:
             raise ElpError(
-                f"the backbone family {entry.name!r} cannot be imported from {entry.value}: {error}; mend or uninstall "
-                "the package that offers it"
+                f"the backbone family {entry.name!r} cannot be imported from {entry.value}: {error}; correct or "
+                "uninstall the package that offers it"
             ) from error
         if not isinstance(family, Family) or family.name != entry.name:
             raise ElpError(

@@ -21,7 +21,7 @@ def backbones(as_json: bool) -> None:
     """List the families of backbones with their upstreams, and what is said of S3PRL's other entries.
 
     Every method works on every family. Methods that only change the backbone's own tensors can be merged into a plain
-    copy of it with `elp merge`, such as lora, layer_norm, bias and encoder.
+    copy of it with `elp merge`; of ours these are lora, layer_norm, bias and encoder.
     """
     rows = [_row(family) for family in families().values()]
     if as_json:

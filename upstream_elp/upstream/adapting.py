@@ -16,7 +16,7 @@ from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.backbones.recognition import find_family
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted_model import AdaptedModel, adapted_class
-from upstream_elp.upstream.adapter_folder import is_adapter_folder, read_adapter_folder
+from upstream_elp.upstream.adapter_folder import HUB_NAME, is_adapter_folder, read_adapter_folder
 from upstream_elp.upstream.expert import ElpExpert
 
 EXPERT_BASE = "s3prl.upstream.interfaces.UpstreamBase"
@@ -32,6 +32,11 @@ def adapt(
     """See :func:`upstream_elp.adapt`, which is the same and imports this module when it is called."""
     if any(isinstance(module, Switch) for module in model.modules()):
         raise ElpError("the model has adapters already: adapt a plain one, or name all methods in one configuration")
+    if name is not None and not HUB_NAME.fullmatch(name):
+        raise ElpError(
+            f"name={name!r} is not a name on S3PRL's or Hugging Face's hub: write wavlm_base_plus or "
+            f"{HUB_PREFIX}ORGANISATION/NAME, and nothing for a local checkpoint"
+        )
     folder = None
     if isinstance(config, str | os.PathLike) and is_adapter_folder(config):
         folder = read_adapter_folder(config)
