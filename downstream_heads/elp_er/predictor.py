@@ -9,12 +9,13 @@ from downstream_heads.common.answers import Choice, Emotion
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import label_list, probabilities
 from downstream_heads.common.scorer import UtteranceScorer, head_options
+from downstream_heads.elp_er.about import TASK
 
 
 class Predictor(UtteranceScorer, TaskPredictor):
     """The likeliest emotion, as the task chooses it, with the probability of each."""
 
-    task = "elp_er"
+    about = TASK
     audio_defaults: ClassVar[dict[str, Any]] = {"resample": True, "channels": "error"}
 
     @classmethod

@@ -9,6 +9,7 @@ from downstream_heads.common.options import mapping
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import read_meta, split_dev
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.audio.formats import absent_problems
@@ -19,9 +20,6 @@ from upstream_elp.base.problems import Problem
 from upstream_elp.corpora import checks, iemocap
 from upstream_elp.corpora.iemocap import Utterance
 from upstream_elp.corpora.librispeech import stem
-
-SPLITS = ("train", "dev", "test")
-ALIASES: dict[str, str] = {}
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -38,8 +36,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     session = choose_fold(variant, rc["test_fold"]).replace("fold", "Session")
-    root = corpus_root(rc, "IEMOCAP")
-    found = Survey("elp_er", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    root = corpus_root(rc, TASK.corpus)
+    found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     if rc["meta_data"]:
         train, test = _from_tables(found, Path(rc["meta_data"]) / session)
     else:

@@ -12,11 +12,12 @@ from downstream_heads.common.metrics import accuracy, majority_accuracy, unweigh
 from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.utterance import UtteranceExpert
+from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
 from upstream_elp.base.errors import ElpError
 
 WHERE = "downstream_expert.datarc"
-FOLDS = tuple(f"fold{number}" for number in range(1, 6))
+FOLDS = TASK.variants
 DATA_DEFAULTS = {
     "root": None,
     "meta_data": None,
@@ -51,7 +52,7 @@ class DownstreamExpert(UtteranceExpert):
     ``<utterance> <label>`` per line.
     """
 
-    task = "elp_er"
+    about = TASK
 
     def __init__(self, *, downstream_variant: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -101,7 +102,7 @@ class DownstreamExpert(UtteranceExpert):
         if self._parts is None:
             session = self.fold.replace("fold", "Session")
             rc = self.datarc
-            root = corpus_root(rc, "IEMOCAP")
+            root = corpus_root(rc, TASK.corpus)
             self._parts = read_fold(
                 root, session, meta_data=rc["meta_data"], missing=rc["missing"], keep_absent=bool(self.skips)
             )
@@ -118,7 +119,7 @@ class DownstreamExpert(UtteranceExpert):
     def make_dataset(self, split: str) -> Emotions:
         """The data set of one split."""
         crop = self.datarc["crop"] if split == "train" else None
-        root = corpus_root(self.datarc, "IEMOCAP")
+        root = corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
 
     def forward(

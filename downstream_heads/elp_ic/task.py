@@ -11,6 +11,7 @@ from downstream_heads.common.metrics import accuracy, majority_accuracy
 from downstream_heads.common.options import choose
 from downstream_heads.common.roots import corpus_root
 from downstream_heads.common.utterance import UtteranceExpert
+from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values
 
 DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance"}
@@ -23,13 +24,13 @@ class DownstreamExpert(UtteranceExpert):
     ``<utterance>,<action>,<object>,<location>`` per line, no header.
     """
 
-    task = "elp_ic"
+    about = TASK
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.read_data_options(DATA_DEFAULTS)
         order = choose(self.datarc["label_order"], ("appearance", "sorted"), key="downstream_expert.datarc.label_order")
-        self.root = corpus_root(self.datarc, "fluent_speech_commands_dataset")
+        self.root = corpus_root(self.datarc, TASK.corpus)
         self.train_rows = read_commands(self.root, "train")
         self.values = slot_values(self.train_rows, order=order)
         self.sizes = [len(column) for column in self.values]

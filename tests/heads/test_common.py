@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from downstream_heads import registry
 from downstream_heads.common import files
 from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import LinearMeanHead, SuperbMeanHead, masked_mean, pad_features
 from downstream_heads.common.metrics import accuracy, error_rate, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import problem_list, read_options
-from downstream_heads.common.roots import CORPORA, corpus_root
+from downstream_heads.common.roots import corpus_root
+from downstream_heads.contract import ACCURACY, Corpus, Metric, Task
 from tests import toy_corpora
 from tests.task_tools import Scalars
 from upstream_elp.base.errors import ElpError
@@ -104,31 +107,36 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert files.cache_dir() == tmp_path / "s3prl-elp"
 
 
-@pytest.mark.parametrize("name", CORPORA)
-def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("corpus", [task.corpus for task in registry.tasks().values()], ids=lambda corpus: corpus.name)
+def test_a_missing_corpus_says_where_to_get_it(corpus, tmp_path, monkeypatch):
     monkeypatch.delenv("ELP_DATA", raising=False)
     with pytest.raises(ElpError, match=r"--data DIR .*https://"):
-        corpus_root({}, name)
+        corpus_root({}, corpus)
     with pytest.raises(ElpError, match=r"from downstream_expert\.datarc\.root\): no such folder"):
-        corpus_root({"root": str(tmp_path / "nothing")}, name)
+        corpus_root({"root": str(tmp_path / "nothing")}, corpus)
     with pytest.raises(ElpError, match="does not look like"):
-        corpus_root({"root": str(tmp_path)}, name)
+        corpus_root({"root": str(tmp_path)}, corpus)
     toy_corpora.write_all(tmp_path)
     monkeypatch.setenv("ELP_DATA", str(tmp_path))
-    assert corpus_root({"root": None}, name) == tmp_path / CORPORA[name].folder
-    for key in CORPORA[name].keys:
-        assert corpus_root({key: str(tmp_path / name)}, name) == tmp_path / name
-    with pytest.raises(ElpError, match="unknown corpus"):
-        corpus_root({}, "TIMIT")
+    assert corpus_root({"root": None}, corpus) == tmp_path / corpus.folder
+    for key in corpus.keys:
+        assert corpus_root({key: str(tmp_path / corpus.folder)}, corpus) == tmp_path / corpus.folder
+
+
+TOY = Task(
+    name="toy",
+    title="toy",
+    corpus=Corpus("Toy", "toy", "https://toy.org", "a file", ("*",)),
+    metrics={"acc": ACCURACY, "uacc": Metric("unweighted accuracy", higher_is_better=True)},
+)
 
 
 class Higher(TaskExpert):
-    task = "toy"
+    about = TOY
 
 
 class Lower(TaskExpert):
-    task = "toy"
-    higher_is_better = False
+    about = replace(TOY, metrics={"eer": Metric("EER", chance=50.0)})
 
 
 def expert(cls, tmp_path):
