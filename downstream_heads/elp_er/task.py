@@ -1,8 +1,8 @@
 """SUPERB's ER task: four emotions on IEMOCAP, one session held out.
 
-The head (``downstream_heads.common.heads``) is projector 256 -> mean over frames -> linear layer to the classes. There is
-no non-linearity, so ``superb`` and ``linear`` compute the same function. What really differs between SUPERB and the L-E
-reference is the protocol:
+The head (``downstream_heads.common.heads``) is projector 256 -> mean over frames -> linear layer to the classes. There
+is no non-linearity, so ``superb`` and ``linear`` compute the same function. What really differs between SUPERB and the
+L-E reference is the protocol:
 
 ========== ==================================== =======================================================
 .          SUPERB (what this task does)         L-E reference (train.py)
