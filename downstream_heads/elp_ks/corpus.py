@@ -100,8 +100,7 @@ def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
             for file in gone
         }
         found.problems += absent_problems(root, absent)
-    if {"train", "dev"} <= set(splits):
-        _compare_speakers(found, members)
+    _compare_speakers(found, members)
     for split in ("train", "dev"):
         if split in splits:
             found.rows[split] = [Row(file, _label(file)) for file in members[split]] + noise

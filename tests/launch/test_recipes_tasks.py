@@ -132,7 +132,7 @@ def test_datarc_and_modelrc_of_every_recipe_are_keys_of_the_task(name):
         assert extra <= {"pre_load", "protocol"}, extra
 
 
-@pytest.mark.parametrize("task", ["asr", "sv", "er", "ic"])
+@pytest.mark.parametrize("task", [task.short for task in registry.tasks().values()])
 def test_the_superb_recipes_are_the_tasks_own_and_sv_chooses_on_test(task):
     content = recipes.read(recipes.names()[f"{task}_superb"], flags("le"))
     packaged = yaml.safe_load(registry.find(f"elp_{task}").config.read_text())

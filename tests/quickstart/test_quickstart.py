@@ -14,12 +14,12 @@ from tests.programs import call
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment.layer_weights import count_states, layers
-from upstream_elp.quickstart.jobs import METHODS, TASKS, finished, make_jobs
+from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS, finished, make_jobs
 from upstream_elp.quickstart.summary import write_report
 
 
 def plan(out: Path, **changes):
-    settings = {"tasks": list(TASKS), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
+    settings = {"tasks": list(SYNTHESISED), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
     data, backbone = changes.pop("data", out / "data"), changes.pop("backbone", out / "backbone.pt")
     if data.parent == out:
         data.mkdir(exist_ok=True)
@@ -33,12 +33,12 @@ def finish(job, value=50.0):
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     task = TASKS[job.task]
-    metric = task.metric
+    metric = task.main_metric
     lines = [
         {"split": "train", "step": 100, "metrics": {"loss": 3.0}},
         {"split": "train", "step": 200, "metrics": {"loss": 2.0}},
-        {"split": task.dev, "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
-        {"split": task.test, "step": 0, "metrics": {metric: value}},
+        {"split": task.split("dev"), "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
+        {"split": task.split("test"), "step": 0, "metrics": {metric: value}},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = {
