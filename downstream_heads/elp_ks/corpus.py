@@ -73,10 +73,12 @@ def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Co
     if "test" in splits:
         _read_test(found, root, test_root or root.parent / TEST_FOLDER)
     for split, rows in found.rows.items():
-        absent = [label for label in CLASSES if label not in {row.label for row in rows}]
-        if absent:
-            sentence = f"{split} has no utterance of {', '.join(absent)}; unpack the corpus again."
-            found.problems.append(Problem("classes", split, sentence, False))
+        # the draws need every class
+        needed = CLASSES if split != "test" else ()
+        absent = [label for label in needed if label not in {row.label for row in rows}]
+        if absent or not rows:
+            what = f"utterance of {', '.join(absent)}" if absent else "utterance"
+            found.problems.append(Problem("classes", split, f"{split} has no {what}; unpack the corpus again.", False))
     return found
 
 
