@@ -59,7 +59,8 @@ def flags(task, data, expdir):
 
 def variant_of(task):
     """The ``-v`` flag of a task that has variants: the second one, as the first is the default."""
-    return ["-v", variants[1]] if (variants := registry.find(task).variants) else []
+    variants = registry.find(registry.whole_name(task)).variants
+    return ["-v", variants[1]] if variants else []
 
 
 def lines(expdir: Path) -> list[dict]:
