@@ -1,6 +1,5 @@
 """Builds task experts the way S3PRL's runner does, and runs them without an upstream."""
 
-import importlib
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -8,15 +7,23 @@ from pathlib import Path
 import torch
 import yaml
 
-import downstream_heads
+from downstream_heads import registry
+from downstream_heads.contract import FOLDER
 
 DIM = 12
 RATE = 320
-PACKAGE = Path(downstream_heads.__file__).parent
+PACKAGE = FOLDER
+TASKS = registry.names()
+#: what the toys' utterances need and what makes the heads small, where a task has something of the kind
+SMALL_DATA = {"elp_sv": {"min_samples": 16000, "max_timestep": 8000, "train_batch_size": 4}}
+SMALL_HEAD = {
+    "elp_asr": {"project_dim": 8, "RNNs": {"dim": [6, 6]}},
+    "elp_sv": {"superb": {"input_dim": 8, "agg_dim": 8}, "linear": {"projector_dim": 8}},
+}
 
 
 def packaged_config(task: str) -> dict:
-    return yaml.safe_load((PACKAGE / task / "config.yaml").read_text())
+    return yaml.safe_load(registry.find(task).config.read_text())
 
 
 def make_expert(
@@ -27,7 +34,7 @@ def make_expert(
     block = config["downstream_expert"]
     block["datarc"] = {**block["datarc"], "num_workers": 0, **(datarc or {})}
     block["modelrc"] = {**block["modelrc"], **(modelrc or {})}
-    expert = importlib.import_module(f"downstream_heads.{task}.expert").DownstreamExpert
+    expert = registry.find(task).load("expert")
     torch.manual_seed(seed)
     return expert(
         upstream_dim=DIM,
@@ -53,6 +60,20 @@ def fake_features(wavs, *, dim: int = DIM) -> list[torch.Tensor]:
         frames = torch.as_tensor(wav, dtype=torch.float32)[: len(wav) // RATE * RATE].view(-1, RATE)
         features.append(torch.fft.rfft(frames).abs().log1p() @ _mixing(dim) / 4)  # (frames, dim)
     return features
+
+
+def names_in(batch) -> list[str]:
+    """The names of a batch's utterances, wherever the task puts them."""
+    return next(list(column) for column in batch[1:] if all(isinstance(value, str) for value in column))
+
+
+def outputs(expert, features) -> torch.Tensor:
+    """What the head gives: logits, log-probabilities or embeddings, one row per utterance."""
+    if hasattr(expert, "log_probs"):
+        return expert.log_probs(features)[0]
+    if hasattr(expert, "embed"):
+        return expert.embed(features, [str(place) for place in range(len(features))])
+    return expert.logits(features)
 
 
 class Scalars:

@@ -1,5 +1,6 @@
 """Tiny corpora in the real corpora's layouts: tones and noise, a few files each, written in a fraction of a second."""
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import soundfile
 RATE = 16000
 SENTENCES = ("HELLO WORLD", "SEE THE SEA", "A CAT", "IT'S TOO LATE", "GO ON", "YES")
 EMOTIONS = ("neu", "hap", "ang", "sad", "exc")
+KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed", "_silence_")
 INTENTS = (
     ("change language", "none", "none"),
     ("activate", "lights", "kitchen"),
@@ -111,8 +113,39 @@ def voxceleb1(data: Path, *, train: int = 4, test: int = 2, videos: int = 2, sec
     return root
 
 
+def _speakers(low: int, high: int, count: int) -> list[str]:
+    """Speakers whom the rule of Speech Commands' README puts between two per cent figures."""
+
+    def share(speaker: str) -> float:
+        return int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 2**27 * 100 / (2**27 - 1)
+
+    names = (f"{number:08x}" for number in itertools.count())
+    return list(itertools.islice((name for name in names if low <= share(name) < high), count))
+
+
+def speech_commands(data: Path, *, speakers: tuple[int, int, int] = (2, 1, 1)) -> Path:
+    """``<data>/speech_commands_v0.01`` with ``speakers`` of training, validation and testing, and the test set."""
+    root, test = data / "speech_commands_v0.01", data / "speech_commands_test_set_v0.01"
+    parts = {"validation": (0, 10, speakers[1]), "testing": (10, 20, speakers[2]), "train": (20, 101, speakers[0])}
+    for part, limits in parts.items():
+        files = [f"{word}/{speaker}_nohash_0.wav" for speaker in _speakers(*limits) for word in KEYWORDS[:-1]]
+        for number, file in enumerate(files):
+            pitch = 150 + 60 * KEYWORDS.index(file.split("/")[0])
+            write_wav(root / file, tone(seconds=0.3 + 0.01 * number, pitch=pitch, seed=number))
+        if part != "train":
+            (root / f"{part}_list.txt").write_text("".join(f"{file}\n" for file in files))
+    for number in range(2):
+        noise = 0.1 * np.random.default_rng(number).standard_normal(RATE + 4000 * number + 1000)
+        write_wav(root / "_background_noise_" / f"noise{number}.wav", noise.astype(np.float32))
+    for number, word in enumerate(KEYWORDS):
+        label = "_unknown_" if word == "bed" else word
+        wav = tone(seconds=0.4, pitch=150 + 60 * number, seed=number)
+        write_wav(test / label / f"test{number}_nohash_0.wav", 0.1 * wav if word == "_silence_" else wav)
+    return root
+
+
 def write_all(data: Path) -> Path:
-    """All four corpora below ``data``, as ``ELP_DATA`` expects them."""
-    for make in (librispeech, iemocap, fluent_speech_commands, voxceleb1):
+    """All corpora below ``data``, as ``ELP_DATA`` expects them."""
+    for make in (librispeech, iemocap, fluent_speech_commands, voxceleb1, speech_commands):
         make(data)
     return data

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.heads.test_runs import SMALL
+from tests.heads.test_runs import SMALL, variant_of
 from tests.toys import tiny_backbone
 from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.host import checkpoints
@@ -28,7 +28,7 @@ def flags_of(task, data, expdir, *, preset="le", workers=0, **changes):
     values |= {f"config.downstream_expert.{key}": value for key, value in expert.items()}
     flags = ["-m", "train", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", preset, "-d", task, "-p", str(expdir)]
     flags += ["--data", str(data), "--device", "cpu", "-o", ",,".join(f"{k}={v}" for k, v in values.items())]
-    return flags + (["-v", "fold2"] if task == "elp_er" else [])
+    return flags + variant_of(task)
 
 
 def with_settings(flags, *settings):

@@ -42,21 +42,21 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Emotion:
-    """Emotion recognition: the emotion of one file."""
+class Label:
+    """A task with one label per file: the likeliest one."""
 
     file: str
-    emotion: Choice
+    choice: Choice
 
     @property
     def label(self) -> str:
-        """The likeliest emotion."""
-        return self.emotion.label
+        """The likeliest label."""
+        return self.choice.label
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Emotion to probability; they sum to 1."""
-        return self.emotion.probabilities
+        """Label to probability; they sum to 1."""
+        return self.choice.probabilities
 
     def __str__(self) -> str:
         rest = sorted(self.probabilities, key=self.probabilities.__getitem__, reverse=True)
@@ -64,7 +64,16 @@ class Emotion:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"file": self.file, **self.emotion.to_dict()}
+        return {"file": self.file, **self.choice.to_dict()}
+
+
+class Emotion(Label):
+    """Emotion recognition: the emotion of one file."""
+
+    @property
+    def emotion(self) -> Choice:
+        """The likeliest emotion, and the probability of each."""
+        return self.choice
 
 
 @dataclass(frozen=True)

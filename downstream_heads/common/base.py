@@ -16,19 +16,18 @@ from downstream_heads.common import memory
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import mapping
+from downstream_heads.contract import LOSS, Task
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.skips import Skips, SplitSkips, wanted
 from upstream_elp.base.errors import ElpError, counted
-
-UNITLESS = frozenset({"loss", "min_dcf"})
 
 
 class TaskExpert(nn.Module):
     """Base class of the task experts.
 
-    A task sets ``task``, ``higher_is_better``, ``splits`` and ``aliases``, fills ``self.audio``, builds its head and
-    implements ``make_dataset(split)``, ``get_dataloader(split, epoch)``, ``forward(split, features, *others,
-    records)``, ``log_records(...)`` and ``inference(features, filenames)``.
+    A task sets ``about``, fills ``self.audio``, builds its head and implements ``make_dataset(split)``,
+    ``get_dataloader(split, epoch)``, ``forward(split, features, *others, records)``, ``log_records(...)`` and
+    ``inference(features, filenames)``.
 
     Args:
         upstream_dim: features per frame.
@@ -40,10 +39,7 @@ class TaskExpert(nn.Module):
         kwargs: every other ``run_downstream`` argument and config block; kept in ``self.run_args``.
     """
 
-    task: ClassVar[str] = "task"
-    higher_is_better: ClassVar[bool] = True
-    splits: ClassVar[tuple[str, ...]] = ("train", "dev", "test")
-    aliases: ClassVar[dict[str, str]] = {}
+    about: ClassVar[Task]
 
     def __init__(
         self,
@@ -79,6 +75,11 @@ class TaskExpert(nn.Module):
         self.forget_best()
         self.register_load_state_dict_post_hook(_without_memory)
 
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.about.name
+
     def label_tables(self) -> Any:
         """What the head's outputs stand for, as plain lists and dicts; None where they have no names."""
         return None
@@ -101,10 +102,7 @@ class TaskExpert(nn.Module):
 
     def split_name(self, split: str) -> str:
         """The split's full name (``test`` may stand for ``test-clean``); ElpError lists the valid ones."""
-        name = self.aliases.get(split, split)
-        if name not in self.splits:
-            raise ElpError(f"{self.task} has no split {split!r}; choose one of: {', '.join(self.splits)}")
-        return name
+        return self.about.split(split)
 
     def make_dataset(self, split: str) -> Dataset:
         """Build the data set of one split (by its full name); each task says how."""
@@ -144,9 +142,9 @@ class TaskExpert(nn.Module):
         """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""
         return self.audio(path)
 
-    def keep_best(self, split: str, value: float, *, higher_is_better: bool | None = None) -> list[str]:
+    def keep_best(self, split: str, value: float) -> list[str]:
         """Remember the best value; return ``[<split>-best.ckpt]`` when ``value`` is strictly better, else nothing."""
-        higher = self.higher_is_better if higher_is_better is None else higher_is_better
+        higher = self.about.higher_is_better
         best = float(self.best_score)
         if math.isinf(best):
             best = -math.inf if higher else math.inf
@@ -157,7 +155,7 @@ class TaskExpert(nn.Module):
 
     def forget_best(self) -> None:
         """Let the next evaluation leave a checkpoint: this run has none of its own yet."""
-        self.best_score.fill_(-math.inf if self.higher_is_better else math.inf)
+        self.best_score.fill_(-math.inf if self.about.higher_is_better else math.inf)
 
     def report(
         self,
@@ -181,14 +179,17 @@ class TaskExpert(nn.Module):
             logger: S3PRL's summary writer, or None.
             items: how many utterances (or trials) the values rest on.
             loss: mean loss, if there is one.
-            chance: metric name -> what a trivial answer would reach, in the same unit.
+            chance: metric name -> what a trivial answer would reach, in the same unit; for metrics whose chance level
+                depends on the corpus.
             notes: more keys for the line in ``metrics.jsonl``, such as the protocol.
         """
         shown = {**values} if loss is None else {**values, "loss": loss}
+        chance = {**{name: level for name, level in self.about.chance.items() if name in values}, **(chance or {})}
         told = []
         for name, value in shown.items():
-            unit = "" if name in UNITLESS else " %"
-            trivial = f" (chance {chance[name]:.4g})" if chance and name in chance else ""
+            unit = (LOSS if name == "loss" else self.about.metrics[name]).unit
+            unit = f" {unit}" if unit else ""
+            trivial = f" (chance {chance[name]:.4g})" if name in chance else ""
             told.append(f"{name} {value:.4g}{unit}{trivial}")
             if logger is not None:
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
@@ -204,7 +205,7 @@ class TaskExpert(nn.Module):
             "step": int(step),
             "items": int(items),
             "metrics": _finite(shown),
-            "chance": _finite(chance or {}),
+            "chance": _finite(chance),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **(notes or {}),
         }

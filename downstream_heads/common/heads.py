@@ -57,7 +57,7 @@ class LinearMeanHead(nn.Module):
     """The light head of the L-E reference after the projector: masked mean over frames, one linear layer.
 
     There is no non-linearity between projector, pooling and classifier. So it is the function of ``SuperbMeanHead`` up
-    to rounding; what differs between the two papers is the protocol around it (see each task's ``model.py``).
+    to rounding; what differs between the two papers is the protocol around it (see each task's ``task.py``).
     """
 
     def __init__(self, input_dim: int, output_dim: int) -> None:

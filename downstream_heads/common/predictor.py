@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.options import boolean, choose, read_options
+from downstream_heads.contract import Task
 from upstream_elp.audio.reading import CHANNEL_RULES, MIN_SAMPLES, SAMPLE_RATE, check_samples
 from upstream_elp.base.errors import ElpError
 
@@ -16,7 +17,7 @@ from upstream_elp.base.errors import ElpError
 class Predictor(nn.Module):
     """Base class of the tasks' heads in use; they hold the head's tensors under the names of the task's checkpoints.
 
-    A task sets ``task`` and builds its head from ``modelrc`` in ``build``; it implements ``head_options`` and
+    A task sets ``about`` and builds its head from ``modelrc`` in ``build``; it implements ``head_options`` and
     ``answers``.
 
     Args:
@@ -32,7 +33,7 @@ class Predictor(nn.Module):
         ElpError: an unknown key or a wrong value.
     """
 
-    task: ClassVar[str] = "task"
+    about: ClassVar[Task]
     left_out: ClassVar[tuple[str, ...]] = ("best_score", "_extra_state")
     """Entries of the task's checkpoints that only training needs; a name with a dot at the end stands for all below."""
 
@@ -56,6 +57,11 @@ class Predictor(nn.Module):
         self.set_audio(self.audio_options(audio))
         self.set_threshold(threshold)
         self.build(labels)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.about.name
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:

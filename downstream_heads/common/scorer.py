@@ -1,7 +1,7 @@
 """The head of the tasks with one answer per utterance: projector, mean over frames, linear layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class UtteranceScorer:
         model: ``SuperbMeanHead`` or ``LinearMeanHead``.
     """
 
-    task: ClassVar[str]
+    task: str
     upstream_dim: int
     modelrc: Mapping[str, Any]
     projector: nn.Module

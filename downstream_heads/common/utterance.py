@@ -1,14 +1,18 @@
 """What the tasks with one answer per utterance share besides their head: options of the data, loaders, answers."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, split_loader
+from downstream_heads.common.metrics import accuracy
 from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from downstream_heads.common.scorer import UtteranceScorer
 from upstream_elp.audio.reading import CHANNEL_RULES
@@ -45,7 +49,8 @@ def data_options(
 class UtteranceExpert(UtteranceScorer, TaskExpert):
     """A task expert with one answer per utterance.
 
-    A task adds :meth:`measures`, :meth:`chance`, :meth:`answer_file` and :meth:`answer_line`.
+    A task adds :meth:`measures`, :meth:`answer_file` and :meth:`answer_line`, and :meth:`chance` where that depends on
+    the corpus.
     """
 
     def measures(self, predict: Sequence, truth: Sequence) -> dict[str, float]:
@@ -53,8 +58,8 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         raise NotImplementedError
 
     def chance(self, truth: Sequence) -> dict[str, float]:
-        """What the metrics are for a model that hears nothing."""
-        raise NotImplementedError
+        """What metrics whose chance level depends on the corpus are for a model that hears nothing."""
+        return {}
 
     def notes(self) -> dict[str, Any]:
         """What ``metrics.jsonl`` says besides."""
@@ -117,3 +122,54 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         """Write and print answers without a truth, if the utterances have names (S3PRL's ``-m inference``)."""
         if utterances:
             tqdm.write("\n".join(self.write_answers("inference", utterances, answers)))
+
+
+class LabelExpert(UtteranceExpert):
+    """A task expert whose answer is one of several labels; a task calls :meth:`build_labels`."""
+
+    def build_labels(self, names: Sequence[str]) -> None:
+        """Make the head and the loss for these labels, in the order of the head's outputs."""
+        self.names = list(names)
+        self.build_head(len(self.names))
+        self.objective = nn.CrossEntropyLoss()
+
+    def label_tables(self) -> list[str]:
+        """The labels in the order of the head's outputs."""
+        return list(self.names)
+
+    def forward(
+        self,
+        split: str,
+        features: Sequence[Tensor],
+        labels: Sequence[int],
+        filenames: Sequence[str],
+        records: defaultdict,
+        **_: Any,
+    ) -> Tensor:
+        """Cross-entropy of a batch; predictions and truths go into ``records``."""
+        logits = self.logits(features)  # (batch, classes)
+        loss = self.objective(logits, torch.as_tensor(labels, dtype=torch.long, device=logits.device))
+        records["loss"].append(loss.item())
+        records["predict"] += [self.names[index] for index in logits.argmax(dim=-1).tolist()]
+        records["truth"] += [self.names[int(index)] for index in labels]
+        records["filename"] += list(filenames)
+        return loss
+
+    def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
+        """Accuracy."""
+        return {"acc": accuracy(predict, truth)}
+
+    def answer_file(self, name: str) -> str:
+        """A text file."""
+        return f"{name}.txt"
+
+    def answer_line(self, utterance: str, answer: str) -> str:
+        """``<utterance> <label>``."""
+        return f"{utterance} {answer}"
+
+    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
+        """Classify; write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
+        with torch.no_grad():
+            answers = [self.names[index] for index in self.logits(features).argmax(dim=-1).tolist()]
+        self.tell_answers(filenames, answers)
+        return answers

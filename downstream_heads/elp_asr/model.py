@@ -1,9 +1,9 @@
 """The two ASR heads.
 
-``superb``: projection, bidirectional LSTM layers and a linear layer, with the state-dict keys and, bitwise, the outputs
-of S3PRL's ``RNNs`` (downstream/asr/model.py:74). ``linear``: one linear layer to characters, the head of the L-E
-reference, whose CTC loss is the mean over utterances of loss / label length (Hugging Face's ``ctc_loss_reduction``
-``mean``; torch's ``reduction="mean"``, which SUPERB uses as well). Labels differ: S3PRL ends every transcript with a
+``superb``: projection and S3PRL's ``RNNs`` (downstream/asr/model.py:74), bidirectional LSTM layers and a linear layer.
+``linear``: one linear layer to characters, the head of the L-E reference, whose CTC loss is the mean over utterances of
+loss / label length (Hugging Face's ``ctc_loss_reduction`` ``mean``; torch's ``reduction="mean"``, which SUPERB uses as
+well). Labels differ: S3PRL ends every transcript with a
 word end and ``</s>``, the reference with the last character.
 
 The papers' protocols differ further: SUPERB trains on train-clean-100 for 200,000 steps of 16 utterances with masked
@@ -14,9 +14,8 @@ features, takes the best of dev-clean and tests on test-clean; the L-E reference
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+from s3prl.downstream.asr.model import RNNs
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from downstream_heads.common.options import boolean, check_list, choose, number, positive_int, read_options
 from upstream_elp.base.errors import ElpError
@@ -36,58 +35,8 @@ RNN_DEFAULTS: dict[str, Any] = {
 MODEL_DEFAULTS = {"head": "superb", "project_dim": 1024, "select": "RNNs", "RNNs": None}
 
 
-def subsample(hidden: Tensor, frames_len: Tensor, rate: int, style: str) -> tuple[Tensor, Tensor]:
-    """Keep every ``rate``-th frame (``drop``) or join ``rate`` frames into one (``concat``).
-
-    Shape:
-        ``(batch, frames, dim)`` -> ``(batch, ceil(frames / rate), dim)`` or ``(batch, frames // rate, dim * rate)``;
-        lengths are floored in both cases, as in S3PRL.
-    """
-    if style == "drop":
-        return hidden[:, ::rate].contiguous(), frames_len // rate
-    batch, frames, dim = hidden.shape
-    kept = frames // rate
-    return hidden[:, : kept * rate].reshape(batch, kept, dim * rate), frames_len // rate
-
-
-class RecurrentLayer(nn.Module):
-    """One recurrent layer with its dropout, layer norm, subsampling and projection."""
-
-    def __init__(
-        self,
-        input_dim: int,
-        dim: int,
-        *,
-        module: str,
-        bidirection: bool,
-        dropout: float,
-        layer_norm: bool,
-        rate: int,
-        proj: bool,
-    ) -> None:
-        super().__init__()
-        self.rate = rate
-        self.output_dim = 2 * dim if bidirection else dim
-        cell = {"LSTM": nn.LSTM, "GRU": nn.GRU}[module]
-        self.layer = cell(input_dim, dim, bidirectional=bidirection, batch_first=True)
-        self.ln = nn.LayerNorm(self.output_dim) if layer_norm else None
-        self.dp = nn.Dropout(dropout) if dropout > 0 else None
-        self.pj = nn.Linear(self.output_dim, self.output_dim) if proj else None
-
-    def forward(self, hidden: Tensor, frames_len: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, dim)`` and lengths on the CPU -> the same with ``output_dim``."""
-        packed = pack_padded_sequence(hidden, frames_len, batch_first=True, enforce_sorted=False)
-        hidden, frames_len = pad_packed_sequence(self.layer(packed)[0], batch_first=True)
-        hidden = hidden if self.ln is None else self.ln(hidden)
-        hidden = hidden if self.dp is None else self.dp(hidden)
-        if self.rate > 1:
-            hidden, frames_len = subsample(hidden, frames_len, self.rate, "drop")
-        hidden = hidden if self.pj is None else torch.tanh(self.pj(hidden))
-        return hidden, frames_len
-
-
-class RecurrentHead(nn.Module):
-    """SUPERB's ASR head after the projector.
+class RecurrentHead(RNNs):
+    """SUPERB's ASR head after the projector: S3PRL's, which says what is wrong where that fails or gives nothing.
 
     Args:
         input_dim: features per frame.
@@ -97,41 +46,16 @@ class RecurrentHead(nn.Module):
     """
 
     def __init__(self, input_dim: int, output_dim: int, *, upstream_rate: int, options: Mapping[str, Any]) -> None:
-        super().__init__()
         total = options["total_rate"]
-        self.rate = 1 if total == -1 else round(total / upstream_rate)
-        if self.rate < 1:
+        if total != -1 and round(total / upstream_rate) < 1:
             raise ElpError(f"config key {WHERE}.RNNs.total_rate is {total}, less than the upstream's {upstream_rate}")
-        self.style = options["sample_style"]
-        dim = input_dim * self.rate if self.style == "concat" else input_dim
-        self.rnns = nn.ModuleList()
-        for width, dropout, norm, rate, proj in zip(
-            *(options[key] for key in ("dim", "dropout", "layer_norm", "sample_rate", "proj")), strict=True
-        ):
-            self.rnns.append(
-                RecurrentLayer(
-                    dim,
-                    width,
-                    module=options["module"],
-                    bidirection=options["bidirection"],
-                    dropout=dropout,
-                    layer_norm=norm,
-                    rate=rate,
-                    proj=proj,
-                )
-            )
-            dim = self.rnns[-1].output_dim
-        self.linear = nn.Linear(dim, output_dim)
+        super().__init__(input_dim, output_dim, upstream_rate, **options)
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, dim)``, lengths -> logits ``(batch, frames, symbols)``, lengths."""
-        if self.rate > 1:
-            hidden, frames_len = subsample(hidden, frames_len, self.rate, self.style)
-        if frames_len.min() < 1:
+        """``(batch, frames, dim)``, lengths on the CPU -> logits ``(batch, frames, symbols)``, lengths."""
+        if frames_len.min() < self.sample_rate:
             raise ElpError(f"an utterance has no frame left; lower {WHERE}.RNNs.total_rate or drop very short audio")
-        for layer in self.rnns:
-            hidden, frames_len = layer(hidden, frames_len)
-        return self.linear(hidden), frames_len
+        return super().forward(hidden, frames_len)
 
 
 class LinearHead(nn.Module):

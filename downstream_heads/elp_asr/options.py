@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
+from downstream_heads.elp_asr.about import TASK
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.errors import ElpError
 
-SPLITS = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
-ALIASES = {"dev": "dev-clean", "test": "test-clean"}
 WHERE = "downstream_expert.datarc"
 DATA_DEFAULTS = {
     "root": None,
@@ -46,7 +45,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("zero_infinity", "pre_load", "resample"):
         boolean(rc[key], key=f"{WHERE}.{key}")
     check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
-    for split in SPLITS:
+    for split in TASK.splits:
         if rc[split]:  # a split that is not used may be empty
             folders_of(rc, split)
     choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")

@@ -8,6 +8,7 @@ from torch import Tensor
 from downstream_heads.common.answers import Transcript
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import require_finite
+from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, words
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head, head_options
@@ -16,7 +17,7 @@ from downstream_heads.elp_asr.model import build_head, head_options
 class Predictor(Transcriber, TaskPredictor):
     """Greedy CTC decoding, as the task decodes."""
 
-    task = "elp_asr"
+    about = TASK
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,15 @@ from typing import Any
 
 from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Need, Part, Survey
+from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed
-from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
+from downstream_heads.elp_asr.options import data_options, folders_of
 from downstream_heads.elp_asr.table import read_split
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import counted
 from upstream_elp.base.problems import Problem
 from upstream_elp.corpora import checks
 from upstream_elp.corpora.registry import corpus_root
-
-__all__ = ["ALIASES", "SPLITS", "survey"]
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -32,8 +31,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
     model = mapping(block.get("modelrc"), key="downstream_expert.modelrc")
-    root, characters = corpus_root(rc, "LibriSpeech"), Characters(rc["dict_path"])
-    found = Survey("elp_asr", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    root, characters = corpus_root(rc, TASK.corpus), Characters(rc["dict_path"])
+    found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     if rc["zero_infinity"]:  # such an utterance then costs nothing but its place in the batch
         found.tolerated |= {"ctc"}
     factor, superb = _subsampling(model, front.stride), model.get("head", "superb") == "superb"

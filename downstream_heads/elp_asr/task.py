@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import error_rate
+from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
-from downstream_heads.elp_asr.options import ALIASES, SPLITS, data_options, folders_of
+from downstream_heads.elp_asr.options import data_options, folders_of
 from upstream_elp.corpora.registry import corpus_root
 
 
@@ -29,10 +30,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
     one ``<utterance> <words>`` per line.
     """
 
-    task = "elp_asr"
-    higher_is_better = False
-    splits = SPLITS
-    aliases: ClassVar[dict[str, str]] = ALIASES
+    about = TASK
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -53,7 +51,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         """The data set of one split, as batches."""
         rc, training = self.datarc, split == "train"
         return LibriSpeech(
-            corpus_root(rc, "LibriSpeech"),
+            corpus_root(rc, TASK.corpus),
             split,
             folders_of(rc, split),
             batch_size=rc["batch_size" if training else "eval_batch_size"],
@@ -121,7 +119,6 @@ class DownstreamExpert(Transcriber, TaskExpert):
             logger=logger,
             items=len(true),
             loss=mean_loss(records),
-            chance={"wer": 100.0, "uer": 100.0},  # an empty answer to everything
         )
         if short := sum(records["too_short"]):
             effect = "their loss counts as zero" if self.datarc["zero_infinity"] else "their loss is infinite"

@@ -6,6 +6,7 @@ from typing import Any
 from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import split_dev
 from downstream_heads.elp_er.fold import find_fold
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
@@ -14,9 +15,6 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import Problem
 from upstream_elp.corpora import iemocap
 from upstream_elp.corpora.registry import corpus_root
-
-SPLITS = ("train", "dev", "test")
-ALIASES: dict[str, str] = {}
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -33,8 +31,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     session = choose_fold(variant, rc["test_fold"]).replace("fold", "Session")
-    root = corpus_root(rc, "IEMOCAP")
-    found = Survey("elp_er", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    root = corpus_root(rc, TASK.corpus)
+    found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     fold = find_fold(root, session, meta_data=rc["meta_data"], missing=rc["missing"])
     found.add(fold)
     parts = {"test": fold.test}

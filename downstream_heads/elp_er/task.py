@@ -1,22 +1,35 @@
-"""SUPERB's ER task: four emotions on IEMOCAP, one session held out."""
+"""SUPERB's ER task: four emotions on IEMOCAP, one session held out.
 
-from collections import defaultdict
+The head (``downstream_heads.common.heads``) is projector 256 -> mean over frames -> linear layer to the classes. There
+is no non-linearity, so ``superb`` and ``linear`` compute the same function. What really differs between SUPERB and the
+L-E reference is the protocol:
+
+========== ==================================== =======================================================
+.          SUPERB (what this task does)         L-E reference (train.py)
+========== ==================================== =======================================================
+folds      one session held out, speakers new   random fifths of all utterances, speakers seen
+training   30,000 steps of 4 x 8 utterances     20 epochs of batch 32, learning rate x 0.1 after 10
+audio      whole                                first 200,000 samples in training (``datarc.crop``)
+choice     best dev accuracy                    last epoch
+========== ==================================== =======================================================
+"""
+
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import choose, number, positive_int
-from downstream_heads.common.utterance import UtteranceExpert
+from downstream_heads.common.utterance import LabelExpert
+from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
 from upstream_elp.base.errors import ElpError
 from upstream_elp.corpora.registry import corpus_root
 
 WHERE = "downstream_expert.datarc"
-FOLDS = tuple(f"fold{number}" for number in range(1, 6))
+FOLDS = TASK.variants
 DATA_DEFAULTS = {
     "root": None,
     "meta_data": None,
@@ -44,14 +57,14 @@ def choose_fold(variant: str | None, configured: str | None) -> str:
     return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
 
 
-class DownstreamExpert(UtteranceExpert):
+class DownstreamExpert(LabelExpert):
     """ER on IEMOCAP with S3PRL's downstream contract.
 
     Files written into ``expdir`` for dev and test: ``<split>_<fold>_predict.txt`` and ``<split>_<fold>_truth.txt``, one
     ``<utterance> <label>`` per line.
     """
 
-    task = "elp_er"
+    about = TASK
 
     def __init__(self, *, downstream_variant: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -66,13 +79,7 @@ class DownstreamExpert(UtteranceExpert):
         self._parts: Fold | None = None
         # S3PRL's metadata may number the classes differently
         self.labels = self.parts().labels if rc["meta_data"] else dict(LABELS)
-        self.names = sorted(self.labels, key=self.labels.__getitem__)
-        self.build_head(len(self.labels))
-        self.objective = nn.CrossEntropyLoss()
-
-    def label_tables(self) -> list[str]:
-        """The emotions in the order of the head's outputs."""
-        return list(self.names)
+        self.build_labels(sorted(self.labels, key=self.labels.__getitem__))
 
     def get_extra_state(self) -> Tensor:
         """The label tables and the fold."""
@@ -101,7 +108,7 @@ class DownstreamExpert(UtteranceExpert):
         if self._parts is None:
             session = self.fold.replace("fold", "Session")
             rc = self.datarc
-            root = corpus_root(rc, "IEMOCAP")
+            root = corpus_root(rc, TASK.corpus)
             self._parts = read_fold(
                 root, session, meta_data=rc["meta_data"], missing=rc["missing"], keep_absent=bool(self.skips)
             )
@@ -118,26 +125,8 @@ class DownstreamExpert(UtteranceExpert):
     def make_dataset(self, split: str) -> Emotions:
         """The data set of one split."""
         crop = self.datarc["crop"] if split == "train" else None
-        root = corpus_root(self.datarc, "IEMOCAP")
+        root = corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
-
-    def forward(
-        self,
-        split: str,
-        features: Sequence[Tensor],
-        labels: Sequence[int],
-        filenames: Sequence[str],
-        records: defaultdict,
-        **_: Any,
-    ) -> Tensor:
-        """Cross-entropy of a batch; predictions and truths go into ``records``."""
-        logits = self.logits(features)  # (batch, classes)
-        loss = self.objective(logits, torch.as_tensor(labels, dtype=torch.long, device=logits.device))
-        records["loss"].append(loss.item())
-        records["predict"] += [self.names[index] for index in logits.argmax(dim=-1).tolist()]
-        records["truth"] += [self.names[int(index)] for index in labels]
-        records["filename"] += list(filenames)
-        return loss
 
     def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
         """Accuracy and unweighted accuracy."""
@@ -156,14 +145,3 @@ class DownstreamExpert(UtteranceExpert):
         """With the fold, as submissions need it; the answers to a user's own files have none."""
         split, _, kind = name.partition("_")
         return f"{split}_{self.fold}_{kind}.txt" if kind else f"{name}.txt"
-
-    def answer_line(self, utterance: str, answer: str) -> str:
-        """``<utterance> <label>``."""
-        return f"{utterance} {answer}"
-
-    def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
-        """Classify; write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
-        with torch.no_grad():
-            answers = [self.names[index] for index in self.logits(features).argmax(dim=-1).tolist()]
-        self.tell_answers(filenames, answers)
-        return answers

@@ -9,6 +9,7 @@ from downstream_heads.common.answers import Choice, Intent
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import label_list, probabilities
 from downstream_heads.common.scorer import UtteranceScorer, head_options
+from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import SLOTS
 from upstream_elp.base.errors import ElpError
 
@@ -16,7 +17,7 @@ from upstream_elp.base.errors import ElpError
 class Predictor(UtteranceScorer, TaskPredictor):
     """The likeliest value of each slot, as the task chooses it, with the probability of each."""
 
-    task = "elp_ic"
+    about = TASK
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:

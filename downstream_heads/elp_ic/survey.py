@@ -6,14 +6,12 @@ from typing import Any
 from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
+from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import TABLES
 from downstream_heads.elp_ic.task import DATA_DEFAULTS
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.corpora import fluent
 from upstream_elp.corpora.registry import corpus_root
-
-SPLITS = ("train", "dev", "test")
-ALIASES: dict[str, str] = {}
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -29,8 +27,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         ElpError: a wrong key, or no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
-    root = corpus_root(rc, "fluent_speech_commands_dataset")
-    found = Survey("elp_ic", root, resample=rc["resample"], mix=rc["channels"] != "error")
+    root = corpus_root(rc, TASK.corpus)
+    found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     reading = fluent.read(root, [TABLES[split] for split in splits])
     found.add(reading)
     for split in splits:

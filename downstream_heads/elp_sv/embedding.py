@@ -1,7 +1,7 @@
 """From features to speaker embeddings, and from two embeddings to a score."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Embedder:
         least: samples that backbone and head need.
     """
 
-    task: ClassVar[str]
+    task: str
     upstream_dim: int
     upstream_rate: int
     min_samples: int

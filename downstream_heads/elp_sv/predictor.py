@@ -11,6 +11,7 @@ from downstream_heads.common.answers import Similarity, Voice
 from downstream_heads.common.options import choose, number, read_options
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import require_finite
+from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.data import long_enough, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.options import TOO_SHORT, head_options
@@ -26,7 +27,7 @@ class Predictor(Embedder, TaskPredictor):
     The classifier over the training speakers is left out: it is of no use for other voices.
     """
 
-    task = "elp_sv"
+    about = TASK
     left_out = (*TaskPredictor.left_out, "objective.")
     audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error"}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Need, Part, Survey
+from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
 from downstream_heads.elp_sv.options import DATA, TOLERATED, data_options, head_options
@@ -16,9 +17,6 @@ from upstream_elp.base.folders import subfolders
 from upstream_elp.base.problems import Problem
 from upstream_elp.corpora.registry import corpus_root
 from upstream_elp.corpora.voxceleb1 import Listing, Utterance, read_part, speaker_problems
-
-SPLITS = ("train", "dev", "test")
-ALIASES: dict[str, str] = {}
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
@@ -35,8 +33,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key=DATA))
     head, _ = head_options(mapping(block.get("modelrc"), key="downstream_expert.modelrc"))
-    root = corpus_root(rc, "VoxCeleb1")
-    found = Survey("elp_sv", root, resample=True, mix=True, tolerated=TOLERATED)  # SUPERB's effects convert and mix
+    root = corpus_root(rc, TASK.corpus)
+    found = Survey(TASK.name, root, resample=True, mix=True, tolerated=TOLERATED)  # SUPERB's effects convert and mix
     frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
     _check_crop(found, rc, front.samples(frames))
     # the protocol without a dev set evaluates test in its place

@@ -17,6 +17,7 @@ from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import split_loader
+from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
@@ -46,13 +47,12 @@ class DownstreamExpert(Embedder, TaskExpert):
         objective: `AmSoftmax` or `Softmax`.
     """
 
-    task = "elp_sv"
-    higher_is_better = False
+    about = TASK
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.datarc = data_options(self.datarc)
-        root = corpus_root(self.datarc, "VoxCeleb1")
+        root = corpus_root(self.datarc, TASK.corpus)
         head, options = head_options(self.modelrc)
         self.set_lengths(head)
         self._check_sizes(head)
@@ -178,8 +178,7 @@ class DownstreamExpert(Embedder, TaskExpert):
             value = eer_threshold(np.asarray([trial.label for trial in trials]), cosine)
             self.threshold = None if value is None else {"value": value, "split": split, "step": int(global_step)}
             notes["threshold"] = value
-        chance = {"eer": 50.0, "min_dcf": 1.0}
-        self.report(split, global_step, values, logger=logger, items=len(trials), chance=chance, notes=notes)
+        self.report(split, global_step, values, logger=logger, items=len(trials), notes=notes)
         self._write_scores(split, trials, scores)
         return self.keep_best(split, values["eer"]) if split == self.selected_on else []
 

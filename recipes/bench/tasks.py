@@ -29,7 +29,9 @@ from typing import Any
 
 import click
 
-TASKS = ("elp_asr", "elp_sv", "elp_er", "elp_ic")
+from downstream_heads import registry
+
+TASKS = tuple(name for name, task in registry.tasks().items() if task.synthesised)
 METHODS = ("weighted_sum", "l_only", "le", "elp", "full_finetune")
 PRECISIONS = ("bf16", "fp16", "fp32")
 COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "left out")
@@ -216,9 +218,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
 
 
 def _named(names: str, valid: tuple[str, ...]) -> list[str]:
-    from upstream_elp.host.places import task_name
-
-    chosen = [task_name(name) for name in names.split(",")]
+    chosen = [registry.whole_name(name) for name in names.split(",")]
     if unknown := [name for name in chosen if name not in valid]:
         raise click.UsageError(f"unknown {unknown[0]!r}; choose from {', '.join(valid)}")
     return chosen

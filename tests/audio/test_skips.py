@@ -9,31 +9,19 @@ import pytest
 import torch
 
 from tests import toy_corpora
-from tests.task_tools import make_expert, run_split
+from tests.task_tools import TASKS, make_expert, names_in, run_split
 from tests.toys import tiny_backbone
 from upstream_elp.audio.skips import FILE, VARIABLE, Replacing, Skips, read_skips
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.run import run
 
-FILES = {
-    "elp_asr": {"train": "train-clean-100/101/7/101-7-0004.flac", "dev-clean": "dev-clean/200/7/200-7-0001.flac"},
-    "elp_er": {"train": "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F003.wav", "test": None},
-    "elp_ic": {"train": "wavs/speakers/trainspk/train-003.wav", "dev": "wavs/speakers/validspk/valid-001.wav"},
-    "elp_sv": {"train": None, "test": "test/wav/id10004/video0/00001.wav"},
-}
-ROOTS = {
-    "elp_asr": "LibriSpeech",
-    "elp_er": "IEMOCAP",
-    "elp_ic": "fluent_speech_commands_dataset",
-    "elp_sv": "VoxCeleb1",
-}
 DATARC = {
     "elp_asr": {"batch_size": 4},  # halved by the benchmark's rule
     "elp_ic": {"train_batch_size": 2},
-    "elp_er": {},
     "elp_sv": {"min_samples": 16000},
 }
-NAMES = {"elp_asr": 1, "elp_er": 1, "elp_ic": 1, "elp_sv": 0}  # where a batch holds the names, after the wavs
+#: splits that are what their folders hold, so that a file that is gone is not missed
+UNLISTED = {("elp_sv", "train"), ("elp_ks", "train"), ("elp_ks", "test")}
 MODELRC = {
     "elp_asr": {"head": "linear"},
     "elp_sv": {"head": "linear", "linear": {"projector_dim": 8}},
@@ -53,27 +41,28 @@ def skipping(monkeypatch):
 
 
 def make(task, folder, *, workers=0, **datarc):
-    rc = {**DATARC[task], "num_workers": workers, **datarc}
+    rc = {**DATARC.get(task, {}), "num_workers": workers, **datarc}
     return make_expert(task, folder, datarc=rc, modelrc=MODELRC.get(task))
 
 
-def victims(expert, task: str, split: str) -> list[Path]:
-    """The files of a split, in the data set's order."""
-    dataset = expert.dataset(split)
-    if task == "elp_asr":
-        return [dataset.root / path for batch in dataset.batches for path in batch]
-    if task == "elp_sv":
-        return [dataset.folder / name for name in dataset.names]
-    return [dataset.root / row.path for row in dataset.rows]
+def victims(expert, split: str) -> list[Path]:
+    """The files that a pass over a split reads, in the data set's order."""
+    read = {plain(name) for name in names(expert, split)}
+    return [path for path in expert.dataset(split).files() if told(path) & read]
 
 
-def names(expert, task: str, split: str) -> list[str]:
+def names(expert, split: str) -> list[str]:
     torch.manual_seed(5)
-    return [name for batch in expert.get_dataloader(split) for name in batch[1 + NAMES[task]]]
+    return [name for batch in expert.get_dataloader(split) for name in names_in(batch)]
 
 
-def told(path: Path, task: str) -> str:
-    return "-".join(path.with_suffix("").parts[-3:]) if task == "elp_sv" else path.stem
+def plain(name: str) -> str:
+    return name.replace("/", "-").removesuffix(".wav")
+
+
+def told(path: Path) -> set[str]:
+    """What the tasks may call a file: by its name, or with one or two folders."""
+    return {"-".join(path.with_suffix("").parts[-depth:]) for depth in (1, 2, 3)}
 
 
 def break_late(path: Path) -> None:
@@ -83,30 +72,29 @@ def break_late(path: Path) -> None:
     toy_corpora.soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")
 
 
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", TASKS)
 def test_without_the_flag_a_bad_file_stops_the_run_with_its_path(task, tmp_path):
     expert = make(task, tmp_path)
-    path = victims(expert, task, "train")[1]
+    path = victims(expert, "train")[1]
     break_late(path)
     with pytest.raises(AudioError, match=path.name) as caught:
-        names(expert, task, "train")
+        names(expert, "train")
     assert caught.value.path == str(path) and not (tmp_path / FILE).exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", TASKS)
 def test_training_goes_on_without_the_file(task, workers, tmp_path, skipping):
     """As many batches as before, none with the file, each other item at least once; twice the same."""
     expert = make(task, tmp_path, workers=workers)
-    files = victims(expert, task, "train")
-    whole, batches = Counter(names(expert, task, "train")), len(expert.get_dataloader("train"))
+    files = victims(expert, "train")
+    whole, batches = Counter(map(plain, names(expert, "train"))), len(expert.get_dataloader("train"))
     assert read_skips(tmp_path / FILE) == {}
     break_late(files[1])
-    seen = names(expert, task, "train")
-    bad = told(files[1], task)
-    assert set(whole) - {bad} == set(seen) and len(expert.get_dataloader("train")) == batches
+    seen = [plain(name) for name in names(expert, "train")]
+    assert set(whole) - told(files[1]) == set(seen) and len(expert.get_dataloader("train")) == batches
     assert len(seen) == sum(whole.values()) - (task == "elp_asr")  # ASR's batch is one shorter, elsewhere a neighbour
-    assert seen == names(expert, task, "train")
+    assert seen == [plain(name) for name in names(expert, "train")]
     ((split, path), sentence), *more = read_skips(tmp_path / FILE).items()
     assert (split, path) == ("train", str(files[1])) and "NaN" in sentence and not more, "listed once, not per epoch"
 
@@ -116,7 +104,7 @@ def test_a_batch_of_bad_files_alone_crashes_nothing(workers, tmp_path, skipping)
     """Its place is taken by what follows."""
     for task, size in (("elp_asr", 2), ("elp_ic", 2)):
         expert = make(task, tmp_path / task, workers=workers)
-        batch = victims(expert, task, "train")[:size]
+        batch = victims(expert, "train")[:size]
         for path in batch:
             break_late(path)
         torch.manual_seed(1)
@@ -129,18 +117,18 @@ def test_when_nothing_is_left_the_run_stops(tmp_path, skipping):
     for task in ("elp_asr", "elp_ic"):
         expert = make(task, tmp_path / task)
         for split, message in (("train", "not one of the .* items of training"), ("dev", "not one of the items")):
-            for path in victims(expert, task, split):
+            for path in victims(expert, split):
                 break_late(path)
             with pytest.raises(ElpError, match=message):
-                names(expert, task, split)
+                names(expert, split)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", TASKS)
 def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping, capsys):
     """No item counts twice, and the metrics line says how many files are not in it; a mended file counts again."""
     expert = make(task, tmp_path, workers=workers).eval()
-    files = victims(expert, task, "test")
+    files = victims(expert, "test")
     content = files[0].read_bytes()
     run_split(expert, "test")
     break_late(files[0])
@@ -154,22 +142,21 @@ def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping,
     assert capsys.readouterr().out.count("WITHOUT 1 file that cannot be used") == 1
 
 
-@pytest.mark.parametrize("task", FILES)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("fault", ["missing", "empty"])
 def test_faults_known_before_the_first_step(task, fault, tmp_path, skipping):
     """They stay listed through every evaluation."""
     for split in ("train", "test"):
         whole = make(task, tmp_path / "whole")
-        path = victims(whole, task, split)[0]
+        path = victims(whole, split)[0]
         path.unlink()
         if fault == "empty":
             path.write_bytes(b"")
         expert = make(task, tmp_path / split).eval()
         for _ in range(2):
-            seen = {name.replace("/", "-").removesuffix(".wav") for name in names(expert, task, split)}
-            assert told(path, task) not in seen
+            assert not told(path) & {plain(name) for name in names(expert, split)}
         listed = {path for _, path in read_skips(tmp_path / split / FILE)}
-        gone = task == "elp_sv" and split == "train" and fault == "missing"  # a folder of files lacks nothing
+        gone = (task, split) in UNLISTED and fault == "missing"
         assert (str(path) in listed) == (not gone)
 
 
@@ -204,7 +191,7 @@ def test_the_next_usable_item_stands_in(tmp_path):
 
 def test_a_run_with_the_flag(data, tmp_path, capsys):
     """Missing, cut and damaged files: trained without them, evaluated without them, counted at the end."""
-    root = data / ROOTS["elp_ic"] / "wavs" / "speakers"
+    root = data / "fluent_speech_commands_dataset" / "wavs" / "speakers"
     exp = tmp_path / "exp"
     flags = ["-d", "elp_ic", "--data", str(data), "--device", "cpu"]
     fresh = [*flags, "-m", "train", "-p", str(exp), "-u", "wavlm_local", "-k", str(tiny_backbone())]

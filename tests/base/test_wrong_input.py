@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from downstream_heads import registry
 from tests import toy_corpora
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
@@ -23,7 +24,6 @@ from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import LAYER_SITES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
-from upstream_elp.host.places import our_tasks_folder
 from upstream_elp.launch import start
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
@@ -463,7 +463,7 @@ RESUMED = {
 def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd):
     change, message = RESUMED[case]
     args = {**vars(world["states"]["Args"]), "downstream": "elp_ic", "expdir": "exp", "local_rank": None}
-    config = yaml.safe_load((our_tasks_folder() / "elp_ic" / "config.yaml").read_text())
+    config = yaml.safe_load(registry.find("elp_ic").config.read_text())
     states = {**world["states"], "Optimizer": {}, "Args": argparse.Namespace(**args), "Config": config}
     change(states)
     torch.save(states, place / "states-1.ckpt")

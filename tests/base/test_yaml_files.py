@@ -5,10 +5,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from downstream_heads import registry
 from upstream_elp.adapters.config import load_config, recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.yaml_files import number_of, parse_yaml, read_yaml
-from upstream_elp.host.places import our_tasks_folder
 from upstream_elp.launch import recipes
 
 DIGITS = st.text("0123456789", min_size=1, max_size=4)
@@ -106,7 +106,9 @@ def test_an_alias_may_lead_back_to_what_holds_it():
 
 
 @pytest.mark.parametrize(
-    "path", [*recipes_dir().rglob("*.yaml"), *our_tasks_folder().rglob("*.yaml")], ids=lambda path: path.stem
+    "path",
+    [*recipes_dir().rglob("*.yaml"), *(task.config for task in registry.tasks().values())],
+    ids=lambda path: path.stem,
 )
 def test_our_own_files_hold_no_such_number(path):
     read_yaml(path)

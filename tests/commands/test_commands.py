@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from downstream_heads import registry
 from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp import cli
@@ -124,7 +125,7 @@ def test_params_as_json(monkeypatch, capsys):
         (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
-        (("check", "-d", "ks"), "-d ks: only elp_asr, elp_er, elp_ic, elp_sv can be checked; name one of them"),
+        (("check", "-d", "sid"), f"-d sid: only {', '.join(registry.names())} can be checked; name one of them"),
         (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
         (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),

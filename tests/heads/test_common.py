@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import LinearMeanHead, SuperbMeanHead, masked_mean, pad_features
 from downstream_heads.common.metrics import accuracy, error_rate, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.options import problem_list, read_options
+from downstream_heads.contract import ACCURACY, Metric, Task
 from tests import toy_corpora
 from tests.task_tools import Scalars
 from upstream_elp.base.errors import ElpError
-from upstream_elp.corpora import registry
-from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.registry import corpus as describe
+from upstream_elp.corpora.registry import corpus_root, modules
 
 
 def plain_distance(a, b):
@@ -105,7 +107,7 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert files.cache_dir() == tmp_path / "s3prl-elp"
 
 
-@pytest.mark.parametrize("name", registry.modules())
+@pytest.mark.parametrize("name", modules())
 def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
     monkeypatch.delenv("ELP_DATA", raising=False)
     with pytest.raises(ElpError, match=r"--data DIR .*https://"):
@@ -116,21 +118,28 @@ def test_a_missing_corpus_says_where_to_get_it(name, tmp_path, monkeypatch):
         corpus_root({"root": str(tmp_path)}, name)
     toy_corpora.librilight(toy_corpora.write_all(tmp_path))
     monkeypatch.setenv("ELP_DATA", str(tmp_path))
-    folder = tmp_path / registry.corpus(name).folder
+    folder = tmp_path / describe(name).folder
     assert corpus_root({"root": None}, name) == folder
-    for key in registry.corpus(name).keys:
+    for key in describe(name).keys:
         assert corpus_root({key: str(folder)}, name) == folder
     with pytest.raises(ElpError, match="unknown corpus"):
         corpus_root({}, "TIMIT")
 
 
+TOY = Task(
+    name="toy",
+    title="toy",
+    corpus="LibriSpeech",
+    metrics={"acc": ACCURACY, "uacc": Metric("unweighted accuracy", higher_is_better=True)},
+)
+
+
 class Higher(TaskExpert):
-    task = "toy"
+    about = TOY
 
 
 class Lower(TaskExpert):
-    task = "toy"
-    higher_is_better = False
+    about = replace(TOY, metrics={"eer": Metric("EER", chance=50.0)})
 
 
 def expert(cls, tmp_path):

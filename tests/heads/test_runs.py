@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from downstream_heads import registry
 from tests import toy_corpora
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.run import run
 
-DEV = {"elp_asr": "dev-clean", "elp_er": "dev", "elp_ic": "dev", "elp_sv": "dev"}
+DEV = {name: task.split("dev") for name, task in registry.tasks().items()}
 FILES = {
     "elp_asr": {"test-clean-noLM-hyp.ark", "test-clean-noLM-ref.ark"},
     "elp_er": {"test_fold2_predict.txt", "test_fold2_truth.txt"},
     "elp_ic": {"test_predict.csv", "test_truth.csv"},
     "elp_sv": {"test_predict.txt", "test_truth.txt", "dev_trials.txt"},
 }
-ITEMS = {"elp_asr": 3, "elp_er": 6, "elp_ic": 4, "elp_sv": 28}  # SV counts trials
+USUAL_FILES = {"test_predict.txt", "test_truth.txt"}
+ITEMS = {"elp_asr": 3, "elp_er": 6, "elp_ic": 4, "elp_ks": 12, "elp_sv": 28}  # SV counts trials
 SMALL = {
     "elp_asr": {"modelrc.RNNs.dim": "[8,8]"},
     "elp_sv": {
@@ -52,8 +54,13 @@ def options(task, head, **runner):
 
 
 def flags(task, data, expdir):
-    variant = ["-v", "fold2"] if task == "elp_er" else []
-    return ["-d", task, "-p", str(expdir), "--data", str(data), "--device", "cpu", *variant]
+    return ["-d", task, "-p", str(expdir), "--data", str(data), "--device", "cpu", *variant_of(task)]
+
+
+def variant_of(task):
+    """The ``-v`` flag of a task that has variants: the second one, as the first is the default."""
+    variants = registry.find(registry.whole_name(task)).variants
+    return ["-v", variants[1]] if variants else []
 
 
 def lines(expdir: Path) -> list[dict]:
@@ -75,9 +82,12 @@ def test_train_evaluate_infer(task, head, data, tmp_path):
 
     best = str(exp / f"{DEV[task]}-best.ckpt")
     run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(data), "--device", "cpu"])
-    assert FILES[task] <= {path.name for path in exp.iterdir()}
+    files = FILES.get(task, USUAL_FILES)
+    assert files <= {path.name for path in exp.iterdir()}
     evaluated = lines(exp)[-1]
-    assert evaluated["split"].startswith("test") and evaluated["items"] == ITEMS[task]
+    assert evaluated["split"].startswith("test") and evaluated["items"] == ITEMS.get(task, evaluated["items"])
+    answered = [len((exp / name).read_text().splitlines()) for name in files if name.startswith("test")]
+    assert set(answered) == {evaluated["items"]}
     assert evaluated["checkpoint"] == f"{DEV[task]}-best.ckpt"
     assert not any("checkpoint" in line for line in lines(exp)[:-1])
 

@@ -13,6 +13,8 @@ import soundfile
 import torch
 
 import upstream_elp
+from downstream_heads import registry as tasks
+from downstream_heads.contract import FOLDER
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import compat, edits, features, mend, places, sound, table
@@ -49,7 +51,7 @@ def test_registering_twice_is_registering_once():
     before = dict(vars(hub)), list(downstream.__path__)
     upstream_elp.register()
     assert (dict(vars(hub)), list(downstream.__path__)) == before
-    assert downstream.__path__.count(str(places.our_tasks_folder())) == 1
+    assert downstream.__path__.count(str(FOLDER)) == 1
 
 
 def test_our_names_are_s3prls_names():
@@ -63,7 +65,7 @@ def test_our_names_are_s3prls_names():
     assert optimizers.get_optimizer([torch.nn.Linear(2, 2)], 10, {"name": "ELPAdam", "lr": 1e-3})
 
 
-@pytest.mark.parametrize("task", places.our_tasks())
+@pytest.mark.parametrize("task", tasks.names())
 def test_our_tasks_are_found_below_s3prl_and_unpickle_from_our_package(task):
     upstream_elp.register()
     expert = pytest.importorskip(f"s3prl.downstream.{task}.expert")

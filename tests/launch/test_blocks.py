@@ -7,15 +7,15 @@ import pytest
 import yaml
 
 import upstream_elp
+from downstream_heads import registry
 from upstream_elp.adapters.config import recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host.override import override
-from upstream_elp.host.places import our_tasks, our_tasks_folder
 from upstream_elp.launch import blocks, planning, recipes
 from upstream_elp.run import run
 
 IC = "-m train -u fbank -d elp_ic --device cpu -p {folder}"
-CONFIGS = [*(our_tasks_folder() / task / "config.yaml" for task in our_tasks()), *recipes_dir().glob("tasks/*.yaml")]
+CONFIGS = [*(task.config for task in registry.tasks().values()), *recipes_dir().glob("tasks/*.yaml")]
 
 
 def plan(folder: Path, text: str) -> planning.Plan:
@@ -111,7 +111,7 @@ def test_a_wrong_override_beside_a_checkpoint_is_told(tmp_path):
 
     import torch
 
-    content = yaml.safe_load((our_tasks_folder() / "elp_ic" / "config.yaml").read_text())
+    content = yaml.safe_load(registry.find("elp_ic").config.read_text())
     flags = argparse.Namespace(upstream="fbank", downstream="elp_ic", upstream_ckpt=None)
     torch.save({"Args": flags, "Config": content}, tmp_path / "states-1.ckpt")
     with pytest.raises(ElpError, match=r"states-1\.ckpt: unknown runner\.totl_steps"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from downstream_heads import registry
 from downstream_heads.common.survey import Survey
 from tests import toy_corpora
 from tests.task_tools import PACKAGE, packaged_config
@@ -19,7 +20,7 @@ from upstream_elp.commands.check import check
 from upstream_elp.launch.data import examine
 from upstream_elp.run import run
 
-TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
+TASKS = registry.names()
 DEEP = Options(jobs=2, decode=True, progress=False)
 QUICK = Options(jobs=2, progress=False)
 ASR = "LibriSpeech/train-clean-100/100/7/100-7-0000.flac"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from downstream_heads import registry
 from tests import toy_corpora
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
@@ -143,7 +144,7 @@ def test_s3prls_own_tasks_read_corpora_in_any_folder(task, tmp_path):
 def test_our_tasks_read_corpora_in_any_folder(tmp_path):
     root = tmp_path / "corpora[12]* {}%s"
     toy_corpora.write_all(root)
-    for task in ("elp_asr", "elp_sv", "elp_er", "elp_ic"):
+    for task in registry.names():
         run(flags_of(task, root, tmp_path / task, **{**STEPS, "total_steps": 1}))
         assert _names(tmp_path / task) == ["states-1.ckpt"]
 

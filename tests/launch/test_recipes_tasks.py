@@ -8,11 +8,11 @@ import torch
 import yaml
 
 import upstream_elp
+from downstream_heads import registry
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from upstream_elp.adapters.config import load_config
 from upstream_elp.base.errors import ElpError
-from upstream_elp.host.places import our_tasks, our_tasks_folder
 from upstream_elp.launch import blocks, planning, recipes
 from upstream_elp.run import run
 
@@ -126,16 +126,16 @@ def test_every_method_of_a_recipe_is_a_preset_whose_parts_all_have_a_rate(task):
 def test_datarc_and_modelrc_of_every_recipe_are_keys_of_the_task(name):
     content = recipes.read(recipes.names()[name])
     task = name if name.startswith("elp_") else f"elp_{name.split('_')[0]}"
-    packaged = yaml.safe_load((our_tasks_folder() / task / "config.yaml").read_text())
+    packaged = yaml.safe_load(registry.find(task).config.read_text())
     for block in ("datarc", "modelrc"):
         extra = set(content["downstream_expert"][block]) - set(packaged["downstream_expert"][block])
         assert extra <= {"pre_load", "protocol"}, extra
 
 
-@pytest.mark.parametrize("task", ["asr", "sv", "er", "ic"])
+@pytest.mark.parametrize("task", [task.short for task in registry.tasks().values()])
 def test_the_superb_recipes_are_the_tasks_own_and_sv_chooses_on_test(task):
     content = recipes.read(recipes.names()[f"{task}_superb"], flags("le"))
-    packaged = yaml.safe_load((our_tasks_folder() / f"elp_{task}" / "config.yaml").read_text())
+    packaged = yaml.safe_load(registry.find(f"elp_{task}").config.read_text())
     if task == "sv":
         packaged["downstream_expert"]["datarc"]["protocol"] = "superb"
         packaged["runner"]["eval_dataloaders"] = ["test"]
@@ -154,7 +154,7 @@ def write(folder, name, **content):
 def test_blocks_merge_key_by_key_and_another_name_replaces_a_block(tmp_path):
     write(tmp_path, "mine", base="elp_ic", optimizer={"name": "ELPAdam", "lr": 0.5}, runner={"eval_step": 7})
     path = write(tmp_path, "again", base="mine.yaml", optimizer={"groups": {"head": 0.1}}, specaug=None)
-    packaged = yaml.safe_load((our_tasks_folder() / "elp_ic" / "config.yaml").read_text())
+    packaged = yaml.safe_load(registry.find("elp_ic").config.read_text())
     content = recipes.read(path)
     assert content["optimizer"] == {"name": "ELPAdam", "lr": 0.5, "groups": {"head": 0.1}}
     assert content["runner"] == {**packaged["runner"], "eval_step": 7}
@@ -162,15 +162,15 @@ def test_blocks_merge_key_by_key_and_another_name_replaces_a_block(tmp_path):
 
 
 def test_a_base_of_each_packaged_task_alone_is_that_task(tmp_path):
-    for task in our_tasks():
+    for task in registry.names():
         path = write(tmp_path, task, base=task)
-        assert recipes.read(path) == yaml.safe_load((our_tasks_folder() / task / "config.yaml").read_text())
+        assert recipes.read(path) == yaml.safe_load(registry.find(task).config.read_text())
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"base": "elp_asx"}, "unknown base 'elp_asx'; name one of elp_asr, elp_er, elp_ic, elp_sv, asr_quick"),
+        ({"base": "elp_asx"}, f"unknown base 'elp_asx'; name one of {', '.join(registry.names())}, asr_quick"),
         ({"base": ["elp_asr"]}, r"unknown base \['elp_asr'\]"),
         ({"base": "x.yaml"}, r"'base' runs in a circle: x.yaml -> x.yaml"),
         ({"base": "y.yaml"}, r"'base' runs in a circle: x.yaml -> y.yaml -> x.yaml"),

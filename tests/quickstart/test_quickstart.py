@@ -9,17 +9,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
 from tests.programs import call
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
+from upstream_elp.commands.quickstart import quickstart
 from upstream_elp.experiment.layer_weights import count_states, layers
-from upstream_elp.quickstart.jobs import METHODS, TASKS, finished, make_jobs
+from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS, finished, make_jobs
 from upstream_elp.quickstart.summary import write_report
 
 
 def plan(out: Path, **changes):
-    settings = {"tasks": list(TASKS), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
+    settings = {"tasks": list(SYNTHESISED), "methods": list(METHODS), "steps": None, "seed": 0, "device": "cpu"}
     data, backbone = changes.pop("data", out / "data"), changes.pop("backbone", out / "backbone.pt")
     if data.parent == out:
         data.mkdir(exist_ok=True)
@@ -33,12 +35,12 @@ def finish(job, value=50.0):
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     task = TASKS[job.task]
-    metric = task.metric
+    metric = task.main_metric
     lines = [
         {"split": "train", "step": 100, "metrics": {"loss": 3.0}},
         {"split": "train", "step": 200, "metrics": {"loss": 2.0}},
-        {"split": task.dev, "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
-        {"split": task.test, "step": 0, "metrics": {metric: value}},
+        {"split": task.split("dev"), "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
+        {"split": task.split("test"), "step": 0, "metrics": {metric: value}},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = {
@@ -144,12 +146,12 @@ def test_the_report_says_what_came_out(tmp_path):
         finish(job, value=float(index))
     text = write_report(jobs, tmp_path, note="Measured on noise.")
     assert text.startswith("Measured on noise.")
-    assert all(TASKS[name].title in text for name in TASKS)
+    assert all(TASKS[name].title in text for name in SYNTHESISED)
     frame = pd.read_csv(tmp_path / "results.csv")
     assert len(frame) == 12
     values = {(job.task, job.method): float(index) for index, job in enumerate(jobs)}
     assert all(row.value == values[row.task, row.method] for row in frame.itertuples())
-    assert frame["task"].tolist() == [name for name in TASKS for _ in METHODS]
+    assert frame["task"].tolist() == [name for name in SYNTHESISED for _ in METHODS]
     curves = pd.read_csv(tmp_path / "curves.csv")
     assert set(curves[curves["task"] == "elp_asr"]["what"]) == {"train loss", "dev character error rate (%)"}
     assert frame["loss_first"].eq(3.0).all()
@@ -158,6 +160,14 @@ def test_the_report_says_what_came_out(tmp_path):
     for name in ("curves.png", "layer_weights.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(tmp_path / "layer_weights.csv")) == 24
+
+
+def test_a_task_without_a_synthetic_corpus_needs_real_data(tmp_path):
+    told = CliRunner().invoke(quickstart, ["--tasks", "ks,ic", "--out", str(tmp_path / "out")]).exception
+    assert isinstance(told, ElpError) and not (tmp_path / "out").exists()
+    assert str(told).startswith("--tasks elp_ks: mini-SUPERB has no such corpus; give real corpora with --data")
+    (job,) = plan(tmp_path, tasks=["ks"], methods=["le"])
+    assert job.task == "elp_ks" and Path(job.config).name == "ks_quick.yaml" and job.steps == 240
 
 
 def test_an_unfinished_run_is_left_out_of_the_report(tmp_path):

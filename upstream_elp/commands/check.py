@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
+from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.files import check_writable, write_json
 
+SHORT = ", ".join(task.short for task in registry.tasks().values())
+
 
 @click.command()
-@click.option(
-    "-d", "--downstream", "task", required=True, metavar="TASK", help="asr, sv, er or ic; elp_asr … is the same."
-)
+@click.option("-d", "--downstream", "task", required=True, metavar="TASK", help=f"{SHORT}; elp_asr … is the same.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Task config. [default: the task's own]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: $ELP_DATA]")
 @click.option("-v", "--variant", help="Variant of the task, such as fold3 of elp_er.")
@@ -45,16 +46,13 @@ def check(
     there are problems.
     """
     from upstream_elp.audio.headers import Options
-    from upstream_elp.host import places
     from upstream_elp.launch import arguments, recipes
     from upstream_elp.launch.data import examine
 
-    task = places.task_name(task)
-    if task not in places.our_tasks():
+    task = registry.whole_name(task)
+    if task not in registry.names():
         corpora = "elp prepare checks the corpora of S3PRL's own tasks"
-        raise ElpError(
-            f"-d {task}: only {', '.join(places.our_tasks())} can be checked; name one of them, or {corpora}"
-        )
+        raise ElpError(f"-d {task}: only {', '.join(registry.names())} can be checked; name one of them, or {corpora}")
     if report is not None:
         check_writable(report, flag="--json")
     if data is not None:

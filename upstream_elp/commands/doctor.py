@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from downstream_heads import registry
+from downstream_heads.contract import FOLDER
 from upstream_elp.base import installed, packaged
 from upstream_elp.base.errors import ElpError
 
@@ -72,7 +74,7 @@ def _register() -> tuple[str | None, dict[str, list[str]]]:
 
     everything = sorted(hub.options())
     registered["upstreams"] = [name for name in everything if name.startswith("elp_")]
-    registered["tasks"] = places.our_tasks()
+    registered["tasks"] = registry.names()
     registered["stock upstreams"] = [name for name in everything if not name.startswith("elp_")]
     registered["stock tasks"] = places.stock_tasks()
     return None, registered
@@ -89,7 +91,7 @@ def _places() -> dict[str, str]:
     from upstream_elp.host import places
 
     try:
-        return {"s3prl": str(places.s3prl_folder()), "downstream_heads": str(places.our_tasks_folder())}
+        return {"s3prl": str(places.s3prl_folder()), "downstream_heads": str(FOLDER)}
     except ElpError as error:
         return {"s3prl": str(error)}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from downstream_heads import registry
 from upstream_elp.base import texts
 from upstream_elp.base.errors import AudioError, ElpError, counted
 from upstream_elp.base.files import check_writable
@@ -57,9 +58,12 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # what S3PRL prints while it loads is no answer
         logging.getLogger("s3prl").setLevel(logging.WARNING)
         model = _load(place, options)
-        if model.task != "elp_sv" and (pairs is not None or options["embeddings"]):
-            raise ElpError(f"{place} is a model of {model.task}: --pairs and --embeddings are for elp_sv")
-        if model.task == "elp_sv" and not options["embeddings"]:
+        compares = registry.find(model.task).compares
+        if not compares and (pairs is not None or options["embeddings"]):
+            raise ElpError(
+                f"{place} is a model of {model.task}: --pairs and --embeddings are for {registry.comparing()}"
+            )
+        if compares and not options["embeddings"]:
             pairs, files = pairs or _two_by_two(files), []
     bad: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""``elp quickstart``: four tasks with three methods, a table and plots."""
+"""``elp quickstart``: tasks with several methods, a table and plots."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.sizes import S3PRL_FAMILIES
 from upstream_elp.mini.utterances import SIZES
-from upstream_elp.quickstart.jobs import METHODS, TASKS
+from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS
 
+SHORT = ", ".join(task.short for task in TASKS.values())
 WIDTH = 192
 """Of the random backbone: cheap on a CPU, and a third of it is a multiple of 8."""
 
@@ -34,7 +35,7 @@ WIDTH = 192
     show_default=True,
     help="Family of the random backbone.",
 )
-@click.option("--tasks", default=",".join(TASKS), show_default=True, help="Also as asr, sv, er, ic.")
+@click.option("--tasks", default=",".join(SYNTHESISED), show_default=True, help=f"Also as {SHORT}.")
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
 @click.option("--seed", default=0, show_default=True, help="Of training, corpora and backbone.")
@@ -53,17 +54,19 @@ def quickstart(
     jobs: int | None,
     device: str | None,
 ) -> None:
-    """Train ASR, SV, ER and IC with several methods, evaluate on test, and write a table and plots into OUT.
+    """Train tasks with several methods, evaluate on test, and write a table and plots into OUT.
 
     Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
     random weights. Running the command again continues where it stopped.
     """
     from upstream_elp.launch.registry import register
-    from upstream_elp.quickstart.jobs import check_names, check_places, make_jobs
+    from upstream_elp.quickstart.jobs import check_names, check_places, check_synthesised, make_jobs
     from upstream_elp.quickstart.launch import run_jobs
     from upstream_elp.quickstart.summary import write_report
 
-    check_names(_split(tasks), _split(methods))
+    names = check_names(_split(tasks), _split(methods))
+    if data is None:
+        check_synthesised(names)
     register()  # packages that do not import are reported here, once, and not by every run
     check_places(data, backbone)  # before anything is made
     note = _describe(data, backbone, family, size)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from upstream_elp.experiment.logs import metric_of
+from downstream_heads import registry
 
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
@@ -82,8 +82,8 @@ def _row(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _column(split: str, name: str) -> str:
-    unit = metric_of(name).unit
-    return f"{split} {metric_of(name).title}" + (f" ({unit})" if unit else "")
+    unit = registry.metric(name).unit
+    return f"{split} {registry.metric(name).title}" + (f" ({unit})" if unit else "")
 
 
 def _first(columns: Sequence[str]) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from downstream_heads import registry
 from upstream_elp.base.pictures import Axes, as_written, panels, save
-from upstream_elp.experiment.logs import Logs, metric_of
+from upstream_elp.experiment.logs import Logs
 
 Points = Mapping[int, float | None]
 COLUMNS = 3
@@ -90,7 +91,7 @@ def _panels(logs: Logs) -> list[Panel]:
     every: dict[str, Points] = {**({"train": train} if train else {}), **losses}
     drawn = [Panel("loss", every, log=_span(every) > NARROW)] if every else []
     for name in dict.fromkeys(name for values in logs.curves.values() for name in values if name != "loss"):
-        metric = metric_of(name)
+        metric = registry.metric(name)
         lines: dict[str, Points] = {split: values[name] for split, values in logs.curves.items() if name in values}
         label = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
         drawn.append(Panel(label, lines, log=metric.higher_is_better is False and _span(lines) > WIDE))

@@ -9,53 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from downstream_heads import registry
+
 TRAIN_LOG = "train.jsonl"
 METRICS_LOG = "metrics.jsonl"
 SPLIT_KEYS = ("items", "chance", "protocol", "selected_on", "fold")
 """What a line of ``metrics.jsonl`` says of a split as a whole, where the task says it."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How to read a metric.
-
-    Args:
-        title: for axes and tables.
-        unit: empty for none.
-        higher_is_better: None if not known, then no best value is named.
-    """
-
-    title: str
-    unit: str = "%"
-    higher_is_better: bool | None = False
-
-
-METRICS = {
-    "loss": Metric("loss", unit=""),
-    "wer": Metric("WER"),
-    "uer": Metric("character error rate"),
-    "eer": Metric("EER"),
-    "eer_raw": Metric("EER without s-norm"),
-    "min_dcf": Metric("minDCF", unit=""),
-    "acc": Metric("accuracy", higher_is_better=True),
-    "uacc": Metric("unweighted accuracy", higher_is_better=True),
-    "action_acc": Metric("accuracy of the action", higher_is_better=True),
-    "object_acc": Metric("accuracy of the object", higher_is_better=True),
-    "location_acc": Metric("accuracy of the location", higher_is_better=True),
-}
-"""The metrics of our tasks; rates are in per cent."""
-
-
-def metric_of(name: str) -> Metric:
-    """How to read a metric by its name in ``metrics.jsonl``; another task's has neither unit nor direction."""
-    return METRICS.get(name, Metric(name, unit="", higher_is_better=None))
-
-
 def show(name: str, value: float | None) -> str:
     """A value with its unit, for tables."""
     if value is None:
         return "not finite"
-    return f"{value:.2f} %" if metric_of(name).unit == "%" else f"{value:.4g}"
+    return f"{value:.2f} %" if registry.metric(name).unit == "%" else f"{value:.4g}"
 
 
 @dataclass
@@ -113,7 +79,7 @@ def summarize(points: dict[int, float | None], name: str, *, chosen: int | None 
     """
     final = max(points)
     finite = {step: value for step, value in sorted(points.items()) if value is not None}
-    upwards, best = metric_of(name).higher_is_better, None
+    upwards, best = registry.metric(name).higher_is_better, None
     if finite and upwards is not None:
         best = (max if upwards else min)(finite, key=finite.__getitem__)
     return {
@@ -122,7 +88,7 @@ def summarize(points: dict[int, float | None], name: str, *, chosen: int | None 
         "at_best_checkpoint": points.get(chosen),
         "final": points[final],
         "final_step": final,
-        "unit": metric_of(name).unit,
+        "unit": registry.metric(name).unit,
     }
 
 

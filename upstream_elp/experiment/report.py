@@ -19,12 +19,13 @@ from typing import Any
 
 from tabulate import tabulate
 
+from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import whole_file
 from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.experiment.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.experiment.layer_weights import named_layer_weights
-from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG, Logs, metric_of, read_logs, show, summarize
+from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG, Logs, read_logs, show, summarize
 
 
 def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
@@ -114,12 +115,12 @@ def table(results: Mapping[str, Any]) -> str:
         for name, point in values.items():
             if split != "train":
                 shown = _shown(name, point, results["best_checkpoint_step"])
-                rows.append((f"{split} {metric_of(name).title}", shown))
+                rows.append((f"{split} {registry.metric(name).title}", shown))
     for line in results["tests"]:
         for name, value in line["metrics"].items():
             step = line.get("checkpoint_step")
             of = f"{line.get('checkpoint')}" + (f" at step {step:,}" if isinstance(step, int) else "")
-            rows.append((f"{line['split']} {metric_of(name).title}", f"{show(name, value)} of {of}"))
+            rows.append((f"{line['split']} {registry.metric(name).title}", f"{show(name, value)} of {of}"))
     rows += _selection(results["splits"])
     parts = results["parameters"] or {}
     trained = {name: count for name, count in parts.items() if name != "frozen" and count}

@@ -16,7 +16,7 @@ _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (
         ("-d", "--downstream"),
         {"metavar": "TASK"},
-        "elp_asr, elp_sv (or sv), elp_er (er), elp_ic (ic) or S3PRL's",
+        "{tasks} or S3PRL's",
     ),
     (("-n", "--expname"), {"metavar": "NAME"}, "save in result/downstream/NAME"),
     (("-p", "--expdir"), {"metavar": "DIR"}, "save in DIR"),
@@ -92,8 +92,8 @@ def texts() -> frozenset[str]:
     return frozenset(action.dest for action in actions if isinstance(action.default, str | None))
 
 
-def help_text() -> str:
-    """The help of ``elp run``: our flags, then S3PRL's."""
+def help_text(*, tasks: str) -> str:
+    """The help of ``elp run``: our flags, then S3PRL's; ``tasks`` names ours."""
     parser = Parser(
         prog="elp run",
         usage="elp run -m {train,evaluate,inference} -u UPSTREAM -d TASK -p DIR [flags]",
@@ -101,7 +101,7 @@ def help_text() -> str:
         add_help=False,
     )
     _fill(parser.add_argument_group("flags of elp run"), _OURS)
-    _fill(parser.add_argument_group("flags of S3PRL's run_downstream"), _S3PRL)
+    _fill(parser.add_argument_group("flags of S3PRL's run_downstream"), _S3PRL, tasks=tasks)
     return parser.format_help()
 
 
@@ -113,6 +113,6 @@ def unknown(flags: list[str]) -> ElpError:
     return ElpError(f"unknown argument {flags[0]!r}; {hint}`elp run --help` lists the flags")
 
 
-def _fill(group: Any, flags: tuple) -> None:
+def _fill(group: Any, flags: tuple, *, tasks: str = "") -> None:
     for names, options, text in flags:
-        group.add_argument(*names, help=text.replace("%", "%%"), **options)
+        group.add_argument(*names, help=text.replace("{tasks}", tasks).replace("%", "%%"), **options)

@@ -1,15 +1,10 @@
-"""Where S3PRL and our task folders are, without importing S3PRL."""
+"""Where S3PRL is and which tasks it has, without importing it."""
 
 import importlib.util
 import sys
-from collections.abc import Container
 from pathlib import Path
 
 from upstream_elp.base.errors import ElpError
-
-OUR_TASKS = "downstream_heads"
-PREFIX = "elp_"
-"""What the name of each of our tasks begins with."""
 
 
 def s3prl_folder() -> Path:
@@ -32,32 +27,6 @@ def s3prl_version() -> str:
     return path.read_text().strip() if path.is_file() else "of unknown version"
 
 
-def our_tasks_folder() -> Path:
-    """The folder of our downstream tasks."""
-    spec = importlib.util.find_spec(OUR_TASKS)
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def our_tasks() -> list[str]:
-    """The names of our downstream tasks."""
-    return _experts(our_tasks_folder())
-
-
-def task_name(name: str, *, others: Container[str] = ()) -> str:
-    """The whole name of a task of ours, which may be given without ``elp_``; any other name as it is.
-
-    Args:
-        name: what a user wrote.
-        others: names that mean something else there: ``-d asr`` of ``elp run`` is S3PRL's own task.
-    """
-    whole = f"{PREFIX}{name}"
-    return whole if name not in others and whole in our_tasks() else name
-
-
 def stock_tasks() -> list[str]:
     """The names of S3PRL's downstream tasks."""
-    return _experts(s3prl_folder() / "downstream")
-
-
-def _experts(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob("*/expert.py"))
+    return sorted(path.parent.name for path in (s3prl_folder() / "downstream").glob("*/expert.py"))

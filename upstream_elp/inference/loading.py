@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.experiment.checkpoint import find_states, load_states
 from upstream_elp.host.features import check_selection
 from upstream_elp.inference.model import TrainedModel
-from upstream_elp.inference.rebuild import predictor_class, rebuild, selection, trained_head, why_no_head
+from upstream_elp.inference.rebuild import rebuild, selection, trained_head, why_no_head
 from upstream_elp.training.precision import Precision
 from upstream_elp.upstream.adapter_folder import adapter_sha256, is_adapter_folder
 from upstream_elp.upstream.build import build_upstream
@@ -114,9 +115,9 @@ def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict
     """What the caller wants otherwise than the task; speaker verification converts rate and channels anyway."""
     wanted = {"resample": True} if resample else {}
     wanted |= {} if channels is None else {"channels": channels}
-    if head.task == "elp_sv":
+    if "channels" not in registry.find(head.task).load("predictor").audio_defaults:
         if channels is not None:
-            raise ElpError("elp_sv averages channels, as its recipe does; leave the choice of channels out")
+            raise ElpError(f"{head.task} averages channels, as its recipe does; leave the choice of channels out")
         return {}
     return wanted
 
@@ -137,7 +138,7 @@ def build_predictor(
     """
     try:
         with torch.device("meta"):
-            predictor = predictor_class(head.task)(
+            predictor = registry.find(head.task).load("predictor")(
                 upstream_dim=head.upstream_dim,
                 upstream_rate=head.upstream_rate,
                 modelrc=head.modelrc,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from downstream_heads import registry
 from upstream_elp.base.errors import AudioError, ElpError, shown
 from upstream_elp.inference.waves import as_wave
 from upstream_elp.training.precision import Precision
@@ -60,7 +61,7 @@ class TrainedModel:
 
     @property
     def task(self) -> str:
-        """``elp_asr``, ``elp_sv``, ``elp_er`` or ``elp_ic``."""
+        """The task's name, such as ``elp_asr``."""
         return self.predictor.task
 
     def __call__(self, files: Item | Sequence[Item], *more: Item, batch_size: int = 1) -> Any:
@@ -123,7 +124,7 @@ class TrainedModel:
             ElpError: the task is another than speaker verification, or a file cannot be used.
         """
         if not hasattr(self.predictor, "compare"):
-            raise ElpError(f"{self.task} compares no voices; load a model of elp_sv")
+            raise ElpError(f"{self.task} compares no voices; load a model of {registry.comparing()}")
         items: dict[Any, Item] = {_key(item): item for pair in pairs for item in pair}
         keys = list(items)
         found = self._numbered(progress(list(items.values())), batch_size=batch_size, on_bad=on_bad)

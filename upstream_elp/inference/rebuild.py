@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from downstream_heads import registry
 from downstream_heads.common import memory
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import origin
@@ -17,7 +17,7 @@ from upstream_elp.training.precision import name_of
 from upstream_elp.upstream.adapter_folder import is_adapter_folder
 from upstream_elp.upstream.build import BACKBONE_VARIABLE
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.head_folder import FEATURIZER, HEAD, TASKS, Selection, TrainedHead
+from upstream_elp.upstream.head_folder import FEATURIZER, HEAD, Selection, TrainedHead
 
 
 def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpExpert:
@@ -65,16 +65,11 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
 def why_no_head(states: Mapping[str, Any]) -> str | None:
     """Why a training checkpoint has no head that can be exported or used; None if it has one."""
     task = getattr(states["Args"], "downstream", None)
-    if task not in TASKS:
-        return f"it is of the task {task}, and only heads of {', '.join(TASKS)} can be taken out"
+    if task not in registry.names():
+        return f"it is of the task {task}, and only heads of {', '.join(registry.names())} can be taken out"
     if not all(isinstance(states.get(name), Mapping) for name in ("Featurizer", "Downstream")):
         return "the checkpoint holds no featurizer and head"
     return None
-
-
-def predictor_class(task: str) -> Any:
-    """The class of a task's heads in use; ``task`` is one of :data:`upstream_elp.upstream.head_folder.TASKS`."""
-    return importlib.import_module(f"downstream_heads.{task}.predictor").Predictor
 
 
 def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, upstream_rate: int) -> TrainedHead:
@@ -89,22 +84,23 @@ def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, up
     Raises:
         ElpError: a checkpoint without label tables, or with a config that the task refuses.
     """
-    task = predictor_class(states["Args"].downstream)
+    about = registry.find(states["Args"].downstream)
+    predictor = about.load("predictor")
     known = _memory(states, where)
     block = _block(states["Config"], "downstream_expert")
     datarc = _block(block, "datarc")
     try:
-        modelrc = task.head_options(_block(block, "modelrc"))
-        audio = task.audio_options({key: datarc[key] for key in task.audio_defaults if key in datarc})
+        modelrc = predictor.head_options(_block(block, "modelrc"))
+        audio = predictor.audio_options({key: datarc[key] for key in predictor.audio_defaults if key in datarc})
     except ElpError as error:
         raise ElpError(f"{where}: {error}") from error
     threshold = known.get("threshold")
     if isinstance(threshold, Mapping) and threshold.get("step") != states["Step"]:
         threshold = None  # of an evaluation before the last training steps
     tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in states["Featurizer"].items()}
-    tensors |= {f"{HEAD}{name}": tensor for name, tensor in task.trained_tensors(states["Downstream"]).items()}
+    tensors |= {f"{HEAD}{name}": tensor for name, tensor in predictor.trained_tensors(states["Downstream"]).items()}
     return TrainedHead(
-        task=task.task,
+        task=about.name,
         selection=selection(states),
         upstream_dim=upstream_dim,
         upstream_rate=upstream_rate,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from downstream_heads import registry
 from upstream_elp.adapters.config import preset_names
 from upstream_elp.backbones.architecture import other_entry
 from upstream_elp.backbones.family import HUB_PREFIX
@@ -103,8 +104,12 @@ def variant(args: Namespace) -> None:
     Raises:
         ElpError: for those of our tasks that have no variants.
     """
-    if args.downstream_variant and args.downstream in places.our_tasks() and args.downstream != "elp_er":
-        raise ElpError(f"-v {args.downstream_variant}: {args.downstream} has no variants, only elp_er has (its folds)")
+    tasks = registry.tasks()
+    if args.downstream_variant and args.downstream in tasks and not tasks[args.downstream].variants:
+        known = [
+            f"{task.name} has ({task.variants[0]} … {task.variants[-1]})" for task in tasks.values() if task.variants
+        ]
+        raise ElpError(f"-v {args.downstream_variant}: {args.downstream} has no variants, only {', '.join(known)}")
 
 
 def upstream_files(args: Namespace) -> None:
@@ -138,10 +143,10 @@ def config(args: Namespace, script: Path | None) -> Path:
         path = recipe("-c", args.config)
         _same_task(args, path)
         return path
-    ours = places.our_tasks_folder() / args.downstream / "config.yaml"
+    ours = registry.tasks()
     roots = [Path(), *([script.parent] if script else []), places.s3prl_folder()]
     stock = [root / "downstream" / args.downstream / "config.yaml" for root in roots]
-    for path in [ours] if args.downstream in places.our_tasks() else stock:
+    for path in [ours[args.downstream].config] if args.downstream in ours else stock:
         if path.is_file():
             return path
     raise ElpError(
@@ -152,10 +157,10 @@ def config(args: Namespace, script: Path | None) -> Path:
 
 def _same_task(args: Namespace, path: Path) -> None:
     """Refuse a recipe of another task: some of ours have no key that the task lacks, and would train on."""
-    named = places.task_name(args.config)
+    named = registry.whole_name(args.config)
     if recipes.names().get(named) != path:
         return
-    task = named if named in places.our_tasks() else places.task_name(named.split("_")[0])
+    task = named if named in registry.names() else registry.whole_name(named.split("_")[0])
     if task != args.downstream:
         raise ElpError(f"-c {args.config} is a recipe of -d {task}, not of -d {args.downstream}")
 
@@ -167,7 +172,7 @@ def recipe(flag: str, name: str) -> Path:
         ElpError: if there is none.
     """
     path, known = Path(name), recipes.names()
-    if not path.is_file() and (named := places.task_name(name)) in known:
+    if not path.is_file() and (named := registry.whole_name(name)) in known:
         return known[named]
     if not path.is_file():
         close = difflib.get_close_matches(name, known, n=1)

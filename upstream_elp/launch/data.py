@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from downstream_heads import registry
+from downstream_heads.common.survey import Findings, measure
 from upstream_elp.audio.front import STANDARD, FrontEnd
 from upstream_elp.audio.headers import Options
 from upstream_elp.audio.levels import LevelWarning
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import in_one_line
 from upstream_elp.experiment import existing
-from upstream_elp.host import places
 
 if TYPE_CHECKING:
-    from downstream_heads.common.survey import Findings
     from upstream_elp.launch.planning import Plan
 
 OTHER_UPSTREAM = FrontEnd(((400, 160),))
@@ -50,17 +49,13 @@ def examine(
     Raises:
         ElpError: a wrong key, an unknown split, or no corpus at all.
     """
-    module = importlib.import_module(f"{places.OUR_TASKS}.{task}.survey")
-    measure = importlib.import_module(f"{places.OUR_TASKS}.common.survey").measure
+    about = registry.find(task)
     splits = list(splits) or ["train", *_eval_splits(config), "test"]
-    names = list(dict.fromkeys(module.ALIASES.get(split, split) for split in splits))
-    for name in names:
-        if name not in module.SPLITS:
-            raise ElpError(f"{task} has no split {name!r}; choose one of: {', '.join(module.SPLITS)}")
+    names = list(dict.fromkeys(about.split(split) for split in splits))
     block = config.get("downstream_expert")
     if not isinstance(block, Mapping):
         raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
-    found = module.survey(block, splits=names, variant=variant, front=front)
+    found = about.load("survey")(block, splits=names, variant=variant, front=front)
     return measure(found, options, min_samples=front.min_samples)
 
 
@@ -74,7 +69,7 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
         ElpError: tells every problem (the first ten, and how many more there are).
     """
     args, task = plan.args, plan.final.downstream
-    if task not in places.our_tasks() or args.mode == "inference":
+    if task not in registry.names() or args.mode == "inference":
         return []
     splits = ["train", *_eval_splits(plan.config)] if args.mode == "train" else [args.evaluate_split]
     look = partial(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.ranks import ranks
 from upstream_elp.experiment import existing, moved
@@ -93,10 +94,10 @@ def complete(plan: Plan) -> None:
     _place(plan)
     if not _resumed(plan):
         _fresh(plan)
-    if plan.skip_bad_files and plan.final.downstream not in places.our_tasks():
+    if plan.skip_bad_files and plan.final.downstream not in registry.names():
         raise ElpError(
             f"--skip-bad-files: S3PRL's own task {plan.final.downstream} reads its files itself, so that none can be "
-            f"passed over; leave the flag out, or use {', '.join(places.our_tasks())}"
+            f"passed over; leave the flag out, or use {', '.join(registry.names())}"
         )
     if plan.args.mode == "inference":
         arguments.file("-t", plan.args.evaluate_split)
@@ -109,7 +110,7 @@ def complete(plan: Plan) -> None:
 def _name_task(plan: Plan) -> None:
     """Give one of our tasks its whole name."""
     given = plan.args.downstream
-    name = places.task_name(given, others=places.stock_tasks())
+    name = registry.whole_name(given, others=places.stock_tasks())
     if name != given:
         plan.argv += ["-d", name]  # of two, the last one counts
         plan.args.downstream = plan.given.downstream = name
@@ -142,7 +143,7 @@ def _resumed(plan: Plan) -> bool:
     register()
     found = arguments.checkpoint(flag, path)
     old, config, had = existing.saved(found)
-    arguments.name(f"{flag} {found}: -d", old.downstream, [*places.our_tasks(), *places.stock_tasks()])
+    arguments.name(f"{flag} {found}: -d", old.downstream, [*registry.names(), *places.stock_tasks()])
     overridden = overridden_by(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, found, overridden=overridden)
@@ -163,7 +164,7 @@ def _resumed(plan: Plan) -> bool:
     _stock_loop(plan, config)
     _check_upstream(old)
     if args.mode == "train":
-        blocks.check(config, where=str(found), ours=old.downstream in places.our_tasks())
+        blocks.check(config, where=str(found), ours=old.downstream in registry.names())
         existing.to_go_on(flag, found, old, stock_loop=bool(_variable(plan, "ELP_STOCK_LOOP")))
     args.past_exp = path
     plan.final, plan.config = old, config
@@ -173,7 +174,7 @@ def _resumed(plan: Plan) -> bool:
 def _fresh(plan: Plan) -> None:
     """Check and complete the flags of an experiment that starts here."""
     args = plan.args
-    arguments.name("-d", args.downstream, [*places.our_tasks(), *places.stock_tasks()])
+    arguments.name("-d", args.downstream, [*registry.names(), *places.stock_tasks()])
     path = arguments.config(args, plan.script)
     if args.config != str(path):
         plan.argv += ["-c", str(path)]  # of two, the last one counts
@@ -191,7 +192,7 @@ def _fresh(plan: Plan) -> None:
     _stock_loop(plan, content)
     plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
-    blocks.check(content, where=where, ours=args.downstream in places.our_tasks())
+    blocks.check(content, where=where, ours=args.downstream in registry.names())
     folder = existing.experiment_folder(final)
     if recipes.differs(path):
         args.config = str(recipes.write(folder, path, args))

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
+from downstream_heads import registry
 from upstream_elp.adapters.config import lineage, load_config, recipes_dir
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.files import whole_file
 from upstream_elp.base.yaml_files import read_yaml
-from upstream_elp.host import places
 from upstream_elp.launch import blocks
 
 ADAPTER_FILE = "adapter_config.yaml"
@@ -28,7 +28,7 @@ MERGED = "merged_config.yaml"
 
 def names() -> dict[str, Path]:
     """What ``base`` may name: our tasks' own configurations, then the recipes."""
-    tasks = {task: places.our_tasks_folder() / task / "config.yaml" for task in places.our_tasks()}
+    tasks = {name: task.config for name, task in registry.tasks().items()}
     return {**tasks, **{path.stem: path for path in sorted((recipes_dir() / "tasks").glob("*.yaml"))}}
 
 
@@ -132,6 +132,6 @@ def _find(base: Any, path: Path) -> Path:
         return known[base]
     if isinstance(base, str) and (path.parent / base).is_file():
         return path.parent / base
-    if isinstance(base, str) and (task := places.task_name(base)) in known:
+    if isinstance(base, str) and (task := registry.whole_name(base)) in known:
         return known[task]
     raise ElpError(f"-c {path}: unknown base {shown(base)}; name one of {', '.join(known)}, or a file")

@@ -3,12 +3,10 @@
 import importlib
 from types import ModuleType
 
+from downstream_heads.contract import FOLDER, PREFIX
 from upstream_elp.base import installed
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import compat
-from upstream_elp.host.places import our_tasks_folder
-
-PREFIX = "elp_"
 
 
 def register() -> None:
@@ -38,7 +36,7 @@ def register_worker() -> None:
 
 def _add_tasks() -> None:
     downstream = importlib.import_module("s3prl.downstream")
-    folder = str(our_tasks_folder())
+    folder = str(FOLDER)
     if folder not in downstream.__path__:
         downstream.__path__.append(folder)
 

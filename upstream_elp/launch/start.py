@@ -21,7 +21,7 @@ import click
 from upstream_elp.base.downloads import failed_download
 from upstream_elp.base.errors import ElpError, chain, sentence_of
 from upstream_elp.base.ranks import ranks
-from upstream_elp.host import flags
+from upstream_elp.host import flags, places
 
 if TYPE_CHECKING:
     from upstream_elp.launch.planning import Plan
@@ -37,7 +37,9 @@ def run(argv: Sequence[str]) -> None:
         ElpError: for whatever the user can mend.
     """
     if {"-h", "--help"} & set(argv):
-        click.echo(flags.help_text())
+        from downstream_heads import registry
+
+        click.echo(flags.help_text(tasks=registry.in_words(others=places.stock_tasks())))
         return
     from upstream_elp.launch import planning
     from upstream_elp.training import ending

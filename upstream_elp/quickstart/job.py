@@ -42,12 +42,12 @@ def run_job(job: Job) -> dict[str, Any]:
     run(job.test_argv(checkpoint))
     tested = time.perf_counter()
     states = load_states(checkpoint)
-    test = _last_line(Path(job.folder) / "metrics.jsonl", TASKS[job.task].test)
+    test = _last_line(Path(job.folder) / "metrics.jsonl", TASKS[job.task].split("test"))
     return {
         "settings": job.settings(),
         "task": job.task,
         "method": job.method,
-        "metric": TASKS[job.task].metric,
+        "metric": TASKS[job.task].main_metric,
         "test": test["metrics"],
         "chance": test["chance"],
         "items": test["items"],

@@ -10,42 +10,18 @@ from typing import Any
 
 import yaml
 
+from downstream_heads import registry
 from upstream_elp.adapters.config import load_config, preset_names, recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
-from upstream_elp.experiment.logs import METRICS
-from upstream_elp.host.places import task_name
 
 EVALUATIONS = 3
 """How often a run looks at its dev set."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One of the four tasks, as the quickstart runs it."""
-
-    name: str
-    title: str
-    config: str
-    """File in ``recipes/tasks``."""
-    metric: str
-    higher_is_better: bool
-    dev: str
-    test: str
-    also: str | None = None
-    """A second metric to show, for runs that are too short for the first."""
-
-
-TASKS = {
-    task.name: task
-    for task in (
-        Task("elp_asr", "ASR", "asr_quick.yaml", "wer", False, "dev-clean", "test-clean", also="uer"),
-        Task("elp_sv", "SV", "sv_quick.yaml", "eer", False, "dev", "test"),
-        Task("elp_er", "ER", "er_quick.yaml", "acc", True, "dev", "test"),
-        Task("elp_ic", "IC", "ic_quick.yaml", "acc", True, "dev", "test"),
-    )
-}
-METRIC_TITLES = {name: metric.title for name, metric in METRICS.items()}
+TASKS = {name: task for name, task in registry.tasks().items() if task.quick is not None}
+SYNTHESISED = tuple(name for name, task in TASKS.items() if task.synthesised)
+"""The tasks whose corpora ``elp mini-superb`` makes."""
 METHODS = ("weighted_sum", "elp", "full_finetune")
 
 
@@ -96,7 +72,7 @@ class Job:
 
     def test_argv(self, checkpoint: Path) -> list[str]:
         """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
-        split = TASKS[self.task].test
+        split = TASKS[self.task].split("test")
         return ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
 
     def settings(self) -> dict[str, object]:
@@ -150,7 +126,7 @@ def check_names(tasks: list[str], methods: list[str]) -> list[str]:
     Raises:
         ElpError: an unknown task or preset, none at all, or two whose runs would share a folder.
     """
-    tasks = [task_name(name) for name in tasks]
+    tasks = [registry.whole_name(name) for name in tasks]
     for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
         if not names:
             raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
@@ -167,6 +143,19 @@ def check_names(tasks: list[str], methods: list[str]) -> list[str]:
     for method in methods:
         load_config(method)
     return tasks
+
+
+def check_synthesised(tasks: list[str]) -> None:
+    """Refuse tasks whose corpora cannot be synthesised.
+
+    Raises:
+        ElpError: names them.
+    """
+    if lacking := [name for name in tasks if not TASKS[name].synthesised]:
+        raise ElpError(
+            f"--tasks {','.join(lacking)}: mini-SUPERB has no such corpus; give real corpora with --data, or choose "
+            f"from {', '.join(SYNTHESISED)}"
+        )
 
 
 def _folder(method: str) -> str:
@@ -192,7 +181,7 @@ def _sha256_of_all(backbone: Path) -> str:
 
 
 def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str, Any]) -> Job:
-    path = recipes_dir() / "tasks" / TASKS[name].config
+    path = recipes_dir() / "tasks" / TASKS[name].quick
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     described = {"config": config, "adapter": load_config(method).to_dict()}
     return Job(

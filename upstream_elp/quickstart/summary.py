@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from upstream_elp.base.files import whole_file
-from upstream_elp.quickstart.jobs import METRIC_TITLES, TASKS, Job
+from upstream_elp.quickstart.jobs import TASKS, Job
 
 COLUMNS = {
     "task": "task",
@@ -75,7 +75,7 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
         first = group.iloc[0]
         known = {row.method: _cell(row) for row in group.itertuples()}
         arrow = "↑" if TASKS[task].higher_is_better else "↓"
-        metric = " / ".join(METRIC_TITLES[name] for name in (first["metric"], TASKS[task].also) if name)
+        metric = " / ".join(TASKS[task].metrics[name].title for name in (first["metric"], TASKS[task].also) if name)
         rows.append(
             {
                 "task": TASKS[task].title,
@@ -138,14 +138,14 @@ def _row(job: Job, result: dict[str, Any]) -> dict[str, Any]:
 def _curve(job: Job) -> list[dict[str, Any]]:
     """Train loss and dev metric (the second one, if there is one) over steps; a repeated step counts the last time."""
     task = TASKS[job.task]
-    metric = task.also or task.metric
+    metric, dev = task.also or task.main_metric, task.split("dev")
     points: dict[tuple[str, int], float] = {}
     for line in (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         if record["split"] == "train" and record["metrics"].get("loss") is not None:
             points["train loss", record["step"]] = record["metrics"]["loss"]
-        if record["split"] == task.dev and record["step"] and record["metrics"].get(metric) is not None:
-            points[f"dev {METRIC_TITLES[metric]} (%)", record["step"]] = record["metrics"][metric]
+        if record["split"] == dev and record["step"] and record["metrics"].get(metric) is not None:
+            points[f"dev {task.metrics[metric].title} (%)", record["step"]] = record["metrics"][metric]
     return [
         {"task": job.task, "method": job.method, "what": what, "step": step, "value": value}
         for (what, step), value in sorted(points.items())

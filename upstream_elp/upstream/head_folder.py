@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.tensor_files import read_tensors, write_tensors
 from upstream_elp.base.version import __version__
@@ -23,8 +24,6 @@ from upstream_elp.base.yaml_files import read_yaml
 FORMAT_VERSION = 1
 CONFIG_FILE = "head_config.yaml"
 TENSOR_FILE = "head.safetensors"
-TASKS = ("elp_asr", "elp_er", "elp_ic", "elp_sv")
-"""The tasks whose heads can be exported and used."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 FEATURIZER, HEAD = "featurizer.", "head."
 """What the names of the tensors begin with."""
@@ -146,8 +145,9 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ElpError(f"{path}: the key {key!r} is missing; export the adapter again")
         if not isinstance(raw[key], types) or isinstance(raw[key], bool):
             raise ElpError(f"{path}: the key {key!r} is {shown(raw[key])}; it must be {kind}")
-    if raw["task"] not in TASKS:
-        raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(TASKS)}")
+    tasks = registry.names()
+    if raw["task"] not in tasks:
+        raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(tasks)}")
     if raw["precision"] not in PRECISIONS:
         raise ElpError(f"{path}: the key 'precision' is {shown(raw['precision'])}; it must be {', '.join(PRECISIONS)}")
     for key in ("upstream_dim", "upstream_rate"):

@@ -1,0 +1,16 @@
+"""What the ASR task is."""
+
+from downstream_heads.contract import Metric, Task
+
+TASK = Task(
+    name="elp_asr",
+    title="ASR",
+    corpus="LibriSpeech",
+    # an empty answer to everything has only deletions
+    metrics={"wer": Metric("WER", chance=100.0), "uer": Metric("character error rate", chance=100.0)},
+    splits=("train", "dev-clean", "dev-other", "test-clean", "test-other"),
+    aliases={"dev": "dev-clean", "test": "test-clean"},
+    also="uer",
+    quick="asr_quick.yaml",
+    synthesised=True,
+)

@@ -1,0 +1,13 @@
+"""What the ER task is."""
+
+from downstream_heads.contract import ACCURACY, Metric, Task
+
+TASK = Task(
+    name="elp_er",
+    title="ER",
+    corpus="IEMOCAP",
+    metrics={"acc": ACCURACY, "uacc": Metric("unweighted accuracy", higher_is_better=True)},
+    variants=tuple(f"fold{number}" for number in range(1, 6)),
+    quick="er_quick.yaml",
+    synthesised=True,
+)

@@ -1,0 +1,1 @@
+"""Keyword spotting on Speech Commands: ten words, silence, and everything else."""

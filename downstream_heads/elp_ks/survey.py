@@ -1,0 +1,36 @@
+"""What KS finds in Speech Commands before it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downstream_heads.common.options import mapping
+from downstream_heads.common.survey import Part, Survey
+from downstream_heads.elp_ks.about import TASK
+from downstream_heads.elp_ks.task import folder_of_test, read_options
+from upstream_elp.audio.front import FrontEnd
+from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.speech_commands import read_corpus
+
+
+def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
+    """Look at folders and lists.
+
+    Args:
+        block: the config block ``downstream_expert``.
+        splits: the splits.
+        variant: has no meaning here.
+        front: has no meaning here.
+
+    Raises:
+        ElpError: a wrong key, or no corpus.
+    """
+    rc = read_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
+    root = corpus_root(rc, TASK.corpus)
+    contents = read_corpus(root, folder_of_test(rc), splits)
+    found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
+    found.problems, found.missing = contents.problems, contents.missing
+    for split in splits:
+        rows = contents.rows.get(split, [])
+        speakers = [row.speaker for row in rows if row.speaker]  # noise has none
+        found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
+    return found

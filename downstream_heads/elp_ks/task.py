@@ -1,0 +1,95 @@
+"""SUPERB's KS task: which of ten words is said, something else, or nothing.
+
+S3PRL draws dev anew in each evaluation, with equally likely classes. Here dev is drawn once (``datarc.draw_seed``), so
+that evaluations of different checkpoints and runs can be compared. An epoch of training draws as many utterances as
+there are, as in S3PRL; the test set is taken as it is.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from downstream_heads.common.loaders import split_loader
+from downstream_heads.common.options import check_paths, positive_int, problem_list
+from downstream_heads.common.utterance import LabelExpert, data_options
+from downstream_heads.elp_ks.about import TASK
+from downstream_heads.elp_ks.data import Keywords, Reader
+from upstream_elp.base.errors import AudioError, ElpError
+from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.speech_commands import CLASSES, Contents, read_corpus
+
+WHERE = "downstream_expert.datarc"
+DATA_DEFAULTS = {
+    "root": None,
+    "speech_commands_root": None,
+    "test_root": None,
+    "speech_commands_test_root": None,
+    "draw_seed": 0,
+}
+
+
+def read_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked data block; S3PRL's names of the two folders are understood.
+
+    Raises:
+        ElpError: an unknown key or a wrong value.
+    """
+    rc = data_options(block, DATA_DEFAULTS)
+    check_paths(rc, DATA_DEFAULTS.keys() - {"draw_seed"}, where=WHERE)
+    positive_int(rc["draw_seed"], key=f"{WHERE}.draw_seed", least=0)
+    return rc
+
+
+def folder_of_test(rc: Mapping[str, Any]) -> Path | None:
+    """Where the config says that the test set is; None if it does not say."""
+    place = rc["test_root"] or rc["speech_commands_test_root"]
+    return Path(place).expanduser() if place else None
+
+
+class DownstreamExpert(LabelExpert):
+    """KS on Speech Commands with S3PRL's downstream contract.
+
+    Files written into ``expdir`` for dev and test: ``<split>_predict.txt`` and ``<split>_truth.txt``, one
+    ``<utterance> <class>`` per line.
+    """
+
+    about = TASK
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        rc = self.datarc = read_options(self.datarc)
+        audio = {key: rc[key] for key in ("resample", "channels", "pre_load")}
+        self.audio = Reader(**audio, min_samples=self.min_samples)
+        self.root = corpus_root(rc, TASK.corpus)
+        self.build_labels(CLASSES)
+
+    def make_dataset(self, split: str) -> Keywords:
+        """The data set of one split.
+
+        Raises:
+            ElpError: the corpus is not complete.
+        """
+        found = read_corpus(self.root, folder_of_test(self.datarc), [split])
+        self._refuse(found, split)
+        data = Keywords(self.root, found.rows[split], audio=self.audio)
+        return data.drawn(seed=self.datarc["draw_seed"]) if split == "dev" else data
+
+    def _refuse(self, found: Contents, split: str) -> None:
+        """Missing audio is passed over where bad files are skipped, every other problem stops the run."""
+        passed = {"missing-audio"} if self.skips else set()
+        problems = [problem.text.rstrip(".") for problem in found.problems if problem.kind not in passed]
+        if problems:
+            raise ElpError(f"{self.root} is not complete: {problem_list(problems)}")
+        for name in sorted(found.missing):
+            file = self.root / name
+            self.skip(split).note(AudioError(f"{file} is missing, but a list names it", file), lasting=True)
+
+    def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
+        """A loader of ``(wavs, labels, names)``; training draws its utterances anew in each epoch."""
+        split = self.split_name(split)
+        data, train = self.dataset(split), split == "train"
+        if train:
+            data = data.drawn(seed=self.datarc["draw_seed"] + epoch)
+        return split_loader(data, self.datarc, train=train, epoch=epoch, seed=self.seed, skip=self.skip(split))

@@ -1,0 +1,17 @@
+"""What the SV task is."""
+
+from downstream_heads.contract import Metric, Task
+
+TASK = Task(
+    name="elp_sv",
+    title="SV",
+    corpus="VoxCeleb1",
+    metrics={
+        "eer": Metric("EER", chance=50.0),
+        "min_dcf": Metric("minDCF", unit="", chance=1.0),
+        "eer_raw": Metric("EER without s-norm"),
+    },
+    compares=True,
+    quick="sv_quick.yaml",
+    synthesised=True,
+)

@@ -1,0 +1,165 @@
+"""Speech Commands v0.01: which utterance belongs to which split and class, and what is wrong with the corpus."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upstream_elp.audio.formats import absent_problems
+from upstream_elp.base import texts
+from upstream_elp.base.errors import counted
+from upstream_elp.base.folders import look, subfolders
+from upstream_elp.base.problems import AUDIO, Problem
+from upstream_elp.corpora import checks
+from upstream_elp.corpora.description import Corpus
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+UNKNOWN, SILENCE = "_unknown_", "_silence_"
+CLASSES = (*WORDS, UNKNOWN, SILENCE)
+"""In the order of S3PRL's class indices (downstream/speech_commands/dataset.py)."""
+NOISE = "_background_noise_"
+LISTS = {"dev": "validation_list.txt", "test": "testing_list.txt"}
+"""The lists of the training archive; what neither names is trained on."""
+TEST_FOLDER = "speech_commands_test_set_v0.01"
+CORPUS = Corpus(
+    name="Speech Commands",
+    folder="speech_commands_v0.01",
+    source="https://arxiv.org/abs/1804.03209 (of http://download.tensorflow.org/data speech_commands_v0.01.tar.gz "
+    "and speech_commands_test_set_v0.01.tar.gz)",
+    layout="<word>/<speaker>_nohash_<n>.wav, _background_noise_/<name>.wav, validation_list.txt and "
+    "testing_list.txt; next to it the test set speech_commands_test_set_v0.01/<class>/<name>.wav",
+    signs=("_background_noise_", "validation_list.txt"),
+    holds=("_background_noise_", "validation_list.txt"),
+    keys=("root", "speech_commands_root"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file: its path, relative to the corpus root, and its class."""
+
+    path: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """``<folder>-<file>``, as in S3PRL: a speaker's files have the same name in every word's folder."""
+        return "-".join(Path(self.path).parts[-2:])
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks; empty for noise."""
+        speaker, mark, _ = Path(self.path).name.partition("_nohash_")
+        return speaker if mark else ""
+
+
+@dataclass
+class Contents:
+    """What the corpus holds.
+
+    Attributes:
+        rows: the files of each split that was asked for; those that are missing are among them.
+        missing: files that a list names and that are not there.
+        problems: what is wrong.
+    """
+
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Contents:
+    """Read the splits of both archives.
+
+    The background noise is the silence of training and of dev, as in S3PRL; the test set has files of its own.
+
+    Args:
+        root: the training archive.
+        test_root: the test set; None is its usual folder next to the training archive.
+        splits: of ``train``, ``dev`` and ``test``.
+    """
+    found = Contents()
+    if {"train", "dev"} & set(splits):
+        _read_training(found, root, splits)
+    if "test" in splits:
+        _read_test(found, root, test_root or root.parent / TEST_FOLDER)
+    for split, rows in found.rows.items():
+        # the draws need every class
+        needed = CLASSES if split != "test" else ()
+        absent = [label for label in needed if label not in {row.label for row in rows}]
+        if absent or not rows:
+            what = f"utterance of {', '.join(absent)}" if absent else "utterance"
+            found.problems.append(Problem("classes", split, f"{split} has no {what}; unpack the corpus again.", False))
+    return found
+
+
+def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
+    tree = look(root, root=root, suffix=".wav")
+    found.problems += checks.closed_problems(tree.closed)
+    noise = [Row(file, SILENCE) for file in tree.files if file.startswith(f"{NOISE}/")]
+    there = [file for file in tree.files if file.count("/") == 1 and not file.startswith(f"{NOISE}/")]
+    lists = {split: _read_list(found, root / name) for split, name in LISTS.items()}
+    apart = set(lists["dev"]) | set(lists["test"])
+    members = {"train": [file for file in there if file not in apart], "dev": lists["dev"]}
+    for file in sorted(set(lists["dev"]) & set(lists["test"])):
+        sentence = f"{file} stands in {LISTS['dev']} and in {LISTS['test']}; take it out of one of them."
+        found.problems.append(Problem("overlap", file, sentence, False))
+    if "dev" in splits:
+        gone = sorted(set(lists["dev"]) - set(there))
+        found.missing |= set(gone)
+        cause = f"{AUDIO} of {LISTS['dev']} are missing"
+        absent = {
+            file: Problem("missing-audio", file, f"{file} is missing, but {LISTS['dev']} lists it.", cause=cause)
+            for file in gone
+        }
+        found.problems += absent_problems(root, absent)
+    _compare_speakers(found, members)
+    for split in ("train", "dev"):
+        if split in splits:
+            found.rows[split] = [Row(file, _label(file)) for file in members[split]] + noise
+
+
+def _compare_speakers(found: Contents, members: dict[str, list[str]]) -> None:
+    speakers = {split: {Row(file, "").speaker for file in files} - {""} for split, files in members.items()}
+    for _, _, shared in checks.shared_speakers(speakers):
+        share = counted(len(shared), "speaker")
+        sentence = f"{LISTS['dev']} shares {share} with training (such as {shared[0]}); use the list of the archive."
+        found.problems.append(Problem("speakers", LISTS["dev"], sentence, False))
+
+
+def _read_list(found: Contents, path: Path) -> list[str]:
+    """The files that a list names, each once."""
+    if not path.is_file():
+        found.problems.append(Problem("layout", path.name, f"{path.name} is missing; it is in the archive.", False))
+        return []
+    content, fault = texts.read(path)
+    if fault:
+        found.problems.append(Problem("encoding", path.name, f"{path.name} {fault}.", False))
+    counts = Counter(line.strip() for line in texts.lines(content) if line.strip())
+    for file in (file for file, count in counts.items() if count > 1):
+        found.problems.append(Problem("duplicate", file, f"{file} stands in {path.name} more than once.", False))
+    return list(counts)
+
+
+def _read_test(found: Contents, root: Path, test_root: Path) -> None:
+    """The test set has one folder per class."""
+    # also where it is on another place than next to the training archive
+    place = Path(os.path.relpath(test_root, root)).as_posix()
+    if not test_root.is_dir():
+        sentence = f"{place} is missing; unpack {TEST_FOLDER}.tar.gz there, or set datarc.test_root."
+        found.problems.append(Problem("layout", place, sentence, False))
+        return
+    tree = look(test_root, root=test_root, suffix=".wav")
+    closed = {f"{place}/{folder}": why for folder, why in tree.closed.items()}
+    found.problems += checks.closed_problems(closed)
+    if strange := sorted(set(subfolders(test_root)) - set(CLASSES)):
+        sentence = f"{place} holds the folder {strange[0]}, which is not a class; the classes are {', '.join(CLASSES)}."
+        found.problems.append(Problem("label", f"{place}/{strange[0]}", sentence, False))
+    rows = [Row(f"{place}/{file}", file.split("/")[0]) for file in tree.files if file.count("/") == 1]
+    found.rows["test"] = [row for row in rows if row.label in CLASSES]
+
+
+def _label(file: str) -> str:
+    word = file.split("/")[0]
+    return word if word in WORDS else UNKNOWN
