@@ -1,11 +1,11 @@
 """Where the corpora lie, where to get them, and how they must look."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.folders import matches, refuse_closed
 
@@ -95,7 +95,6 @@ def _candidate(datarc: Mapping[str, Any], corpus: Corpus) -> tuple[Path | None, 
     for key in corpus.keys:
         if datarc.get(key):
             return Path(str(datarc[key])).expanduser(), f"downstream_expert.datarc.{key}"
-    data = os.environ.get("ELP_DATA")
-    if data:
+    if data := settings.current().data:
         return Path(data).expanduser() / corpus.folder, "ELP_DATA"
     return None, ""

@@ -11,7 +11,7 @@ import torch
 from tests import toy_corpora
 from tests.task_tools import make_expert, run_split
 from tests.toys import tiny_backbone
-from upstream_elp.audio.skips import FILE, VARIABLE, Replacing, Skips, read_skips
+from upstream_elp.audio.skips import FILE, Replacing, Skips, read_skips
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.run import run
 
@@ -49,7 +49,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.fixture
 def skipping(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setenv("ELP_SKIP_BAD_FILES", "1")
 
 
 def make(task, folder, *, workers=0, **datarc):

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests import toy_corpora
+from tests.checkpoints import load_states
 from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp.adapters.config import preset_names
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 from upstream_elp.upstream.build import build_upstream
 

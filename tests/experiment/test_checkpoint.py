@@ -5,8 +5,9 @@ import argparse
 import pytest
 import torch
 
+from tests.checkpoints import load_states
 from upstream_elp.base.errors import ElpError
-from upstream_elp.experiment.checkpoint import find_states, load_states
+from upstream_elp.experiment.checkpoint import find_checkpoint
 
 
 @pytest.fixture
@@ -36,12 +37,12 @@ def test_loading_leaves_the_admitted_classes_as_they_were(checkpoint, admitted, 
 
 def test_the_best_checkpoint_is_meant_and_else_the_latest(checkpoint, tmp_path):
     (tmp_path / "states-12.ckpt").touch()
-    assert find_states(tmp_path).name == "states-12.ckpt"
+    assert find_checkpoint(tmp_path).name == "states-12.ckpt"
     (tmp_path / "dev-best.ckpt").touch()
-    assert find_states(tmp_path).name == "dev-best.ckpt"
+    assert find_checkpoint(tmp_path).name == "dev-best.ckpt"
     (tmp_path / "test-best.ckpt").touch()
     with pytest.raises(ElpError, match=r"dev-best\.ckpt, test-best\.ckpt"):
-        find_states(tmp_path)
+        find_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", None])

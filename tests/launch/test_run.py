@@ -17,10 +17,12 @@ from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
 from upstream_elp.adapters.config import recipes_dir
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.settings import Settings
 from upstream_elp.experiment import existing
 from upstream_elp.host import flags
-from upstream_elp.launch import planning
+from upstream_elp.launch import planning, start
 from upstream_elp.quickstart.jobs import make_jobs
 from upstream_elp.run import run
 
@@ -77,7 +79,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -c {{root}}/nothing", "-c .*nothing: no such file"),
         (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml is not a readable YAML file"),
         (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block optimizer is missing"),
-        (f"{NEW} -c {{root}}/list.yaml", "list.yaml: no mapping; a task config has the blocks runner, optimizer"),
+        (f"{NEW} -c {{root}}/list.yaml", "list.yaml: not a mapping; a task config has the blocks runner, optimizer"),
         (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),
         (f"{NEW} -u elp_local -g elpp", "elpp"),
         (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
@@ -136,10 +138,22 @@ def test_stock_flags_pass_unchanged_and_the_machine_adds_its_own(trained):
     assert made.argv == [*text.split(), "--device", device]
 
 
-def test_our_flags_become_environment_variables(trained):
+def test_our_flags_become_settings(trained):
     made = plan(f"{NEW} --data {{root}} --backbone {{k}} --no-self-check", **trained)
-    assert made.env == {"ELP_DATA": trained["root"], "ELP_BACKBONE": trained["k"], "ELP_SELF_CHECK": "0"}
+    said = {"data": trained["root"], "backbone": trained["k"], "self_check": False}
+    assert made.settings == dataclasses.replace(settings.from_environment(), **said)
     assert not {"--data", "--backbone", "--no-self-check"} & set(made.argv)
+
+
+def test_a_flag_counts_more_than_a_variable(trained, tmp_path, monkeypatch):
+    for name, text in (("DATA", tmp_path), ("BACKBONE", "other.pt"), ("CACHE", tmp_path), ("DDP_HOURS", "0.5")):
+        monkeypatch.setenv(f"ELP_{name}", str(text))
+    monkeypatch.setenv("ELP_STOCK_LOOP", "1")
+    without, given = (plan(f"{NEW} {words}", **trained).settings for words in ("", "--data {root} --backbone {k}"))
+    assert without == Settings(
+        data=str(tmp_path), backbone="other.pt", cache=str(tmp_path), stock_loop=True, ddp_hours=0.5
+    )
+    assert given == dataclasses.replace(without, data=trained["root"], backbone=trained["k"])
 
 
 def test_our_tasks_bring_their_config(trained):
@@ -155,7 +169,7 @@ def test_untrained_adapters_turn_f_on(preset, added, trained):
 
 
 def test_a_trained_adapter_folder_stays_frozen(trained, tmp_path):
-    (tmp_path / planning.ADAPTER_FILE).write_text("{}")
+    (tmp_path / "adapter_config.yaml").write_text("{}")
     made = plan(f"{NEW} -u elp_custom -k {tmp_path}", **trained)
     assert "-f" not in made.argv
     assert "stay frozen" in made.notes[0]
@@ -378,16 +392,16 @@ def test_a_failed_download_is_one_sentence():
     request = requests.Request("GET", "https://example.org/wavlm.pt").prepare()
     with (
         pytest.raises(ElpError, match=r"cannot download https://example\.org/wavlm\.pt.*elp fetch"),
-        runner._one_sentence(),
+        start._one_sentence(),
     ):
         raise requests.ConnectionError("Max retries exceeded", request=request)
-    with pytest.raises(OSError, match="something else"), runner._one_sentence():
+    with pytest.raises(OSError, match="something else"), start._one_sentence():
         raise OSError("something else")
 
 
 def test_a_full_disk_is_one_sentence():
     """Checkpoints say more; log lines and pictures can meet it too."""
-    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), runner._one_sentence():
+    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), start._one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -424,7 +438,7 @@ def test_a_mistake_in_training_has_a_line_of_its_own(trained, tmp_path, monkeypa
 def test_a_mistake_exits_with_2(main, trained, monkeypatch, capsys):
     words = f"{NEW} -d elp_sar".format(**trained).split()
     monkeypatch.setattr(sys, "argv", ["elp", *(["run"] if main is cli.main else []), *words])
-    monkeypatch.setattr(runner, "adopt_main", lambda: None)
+    monkeypatch.setattr(start, "adopt_main", lambda: None)
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
@@ -484,5 +498,5 @@ def test_an_error_that_leads_back_to_itself_ends_the_run(cycle):
     error, other = ElpError("first"), RuntimeError("second")
     error.__cause__ = error if cycle == "its own cause" else other
     other.__context__ = error
-    with pytest.raises(ElpError, match="first"), runner._frames_released():
+    with pytest.raises(ElpError, match="first"), start._frames_released():
         raise error

@@ -13,7 +13,8 @@ import torch
 from tests.programs import call
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
-from upstream_elp.experiment.layer_weights import count_states, layers
+from upstream_elp.experiment.checkpoint import Checkpoint
+from upstream_elp.experiment.layer_weights import count_models, layers
 from upstream_elp.quickstart.jobs import METHODS, TASKS, finished, make_jobs
 from upstream_elp.quickstart.summary import write_report
 
@@ -168,19 +169,20 @@ def test_an_unfinished_run_is_left_out_of_the_report(tmp_path):
 
 
 def test_parameters_are_counted_without_scores_and_fingerprints():
-    states = {
-        "Upstream": {"e_adapter.0.w": torch.zeros(3, 2), "elp_backbone_sha256": torch.zeros(32, dtype=torch.uint8)},
-        "Featurizer": {"weights": torch.zeros(4)},
-        "Downstream": {"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
-    }
-    assert count_states(states) == {"upstream": 6, "featurizer": 4, "head": 5}
-    assert count_states({"Downstream": {}}) == {"upstream": 0, "featurizer": 0, "head": 0}
+    checkpoint = Checkpoint(
+        upstream={"e_adapter.0.w": torch.zeros(3, 2), "elp_backbone_sha256": torch.zeros(32, dtype=torch.uint8)},
+        featurizer={"weights": torch.zeros(4)},
+        head={"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
+    )
+    assert count_models(checkpoint) == {"upstream": 6, "featurizer": 4, "head": 5}
+    assert count_models(Checkpoint(head={})) == {"upstream": 0, "featurizer": 0, "head": 0}
 
 
 def test_layer_weights_are_given_their_layers():
-    weights = {"Featurizer": {"weights": torch.zeros(2)}}
-    assert layers({**weights, "Upstream": {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}}) == [1, 3]
-    assert layers(weights) == [0, 1], "without L-adapters the encoder's input comes first"
+    weights = {"weights": torch.zeros(2)}
+    adapters = {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}
+    assert layers(Checkpoint(featurizer=weights, upstream=adapters)) == [1, 3]
+    assert layers(Checkpoint(featurizer=weights)) == [0, 1], "without L-adapters the encoder's input comes first"
 
 
 @pytest.mark.slow

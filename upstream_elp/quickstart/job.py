@@ -30,18 +30,18 @@ def run_job(job: Job) -> dict[str, Any]:
     """Train and evaluate; returns what the report needs."""
     import torch
 
-    from upstream_elp.experiment.checkpoint import find_states, load_states
-    from upstream_elp.experiment.layer_weights import count_states, layer_weights, layers
+    from upstream_elp.experiment.checkpoint import find_checkpoint, load_checkpoint
+    from upstream_elp.experiment.layer_weights import count_models, layer_weights, layers
     from upstream_elp.launch.start import run
 
     resumed = any(Path(job.folder).glob("states-*.ckpt"))
     started = time.perf_counter()
     run(job.train_argv)
     trained = time.perf_counter()
-    checkpoint = find_states(job.folder)
-    run(job.test_argv(checkpoint))
+    path = find_checkpoint(job.folder)
+    run(job.test_argv(path))
     tested = time.perf_counter()
-    states = load_states(checkpoint)
+    checkpoint = load_checkpoint(path)
     test = _last_line(Path(job.folder) / "metrics.jsonl", TASKS[job.task].test)
     return {
         "settings": job.settings(),
@@ -51,11 +51,11 @@ def run_job(job: Job) -> dict[str, Any]:
         "test": test["metrics"],
         "chance": test["chance"],
         "items": test["items"],
-        "selected": checkpoint.name,
-        "best_step": int(states["Step"]),
-        "trainable": count_states(states),
-        "layer_weights": layer_weights(states),
-        "layers": layers(states),
+        "selected": path.name,
+        "best_step": checkpoint.step,
+        "trainable": count_models(checkpoint),
+        "layer_weights": layer_weights(checkpoint),
+        "layers": layers(checkpoint),
         "seconds": {"train": round(trained - started, 1), "test": round(tested - trained, 1), "resumed": resumed},
         "machine": {
             "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else platform.machine(),

@@ -20,6 +20,7 @@ from upstream_elp.backbones.families import FAMILIES, HUB_PREFIX
 from upstream_elp.backbones.fingerprint import Fingerprint
 from upstream_elp.backbones.huggingface import HuggingFaceExpert
 from upstream_elp.backbones.huggingface_files import hugging_face_front, is_hugging_face_folder
+from upstream_elp.base import settings
 from upstream_elp.base.downloads import downloading
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
@@ -30,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 HUGGING_FACE = {family.hub_local: name for name, family in FAMILIES.items() if name.startswith("hf_")}
 """Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
-BACKBONE_VARIABLE = "ELP_BACKBONE"
-CHECK_VARIABLE = "ELP_SELF_CHECK"
+BACKBONE_VARIABLE = settings.VARIABLES["backbone"]
 
 
 def build_upstream(
@@ -56,22 +56,22 @@ def build_upstream(
     Raises:
         ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
     """
-    check = os.environ.get(CHECK_VARIABLE, "1") != "0"
+    chosen = settings.current()
     host.install()
     if ckpt is not None and is_adapter_folder(ckpt):
         folder = read_adapter_folder(ckpt)
         if model_config is not None:
             raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
-        location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
+        location = backbone or chosen.backbone
         stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
-        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
+        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=chosen.self_check)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
     if ckpt is not None and backbone is not None:
         raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
     config = load_config(model_config)
     stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
-    return ElpExpert(stock, config, name=hub_name, check=check)
+    return ElpExpert(stock, config, name=hub_name, check=chosen.self_check)
 
 
 def load_adapter(expert: ElpExpert, folder: AdapterFolder, *, where: str) -> None:
