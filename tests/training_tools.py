@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tests.checkpoints import load_states
-from tests.heads.test_runs import SMALL
+from tests.task_runs import SMALL
 from tests.toys import tiny_backbone
 from upstream_elp.host import checkpoints
 

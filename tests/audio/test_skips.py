@@ -4,11 +4,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tests import toy_corpora
+from tests.audio_files import break_late
 from tests.task_tools import make_expert, run_split
 from tests.toys import tiny_backbone
 from upstream_elp.audio.skips import FILE, Replacing, Skips, read_skips
@@ -74,13 +74,6 @@ def names(expert, task: str, split: str) -> list[str]:
 
 def told(path: Path, task: str) -> str:
     return "-".join(path.with_suffix("").parts[-3:]) if task == "elp_sv" else path.stem
-
-
-def break_late(path: Path) -> None:
-    """The header stays whole, the samples do not: only reading finds it."""
-    samples, _ = toy_corpora.soundfile.read(path)
-    samples[len(samples) // 2] = np.nan
-    toy_corpora.soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")
 
 
 @pytest.mark.parametrize("task", FILES)

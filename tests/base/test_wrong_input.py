@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tests import toy_corpora
+from tests.bombs import MARK, OBJECT, Bomb
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
@@ -31,17 +32,8 @@ from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.state_dict import META
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
-MARK = "bomb-went-off"
 
 
-class Bomb:
-    """What a pickle runs when it is loaded without care."""
-
-    def __reduce__(self):
-        return os.mkdir, (MARK,)
-
-
-OBJECT = f"!!python/object/apply:os.mkdir ['{MARK}']"
 TAGGED = f"features: last\nlora: {{rank: {OBJECT}}}"
 
 

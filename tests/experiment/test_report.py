@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.launch.test_stock import stock_words
+from tests.host_toys import stock_words
 from tests.task_tools import make_expert
 from tests.toy_corpora import fluent_speech_commands, iemocap, librispeech, voxceleb1
 from upstream_elp.base.errors import ElpError

@@ -67,7 +67,7 @@ def build(content, components):
     """Optimizer and scheduler as S3PRL makes them, on one tensor per module."""
     from s3prl import optimizers, schedulers
 
-    from tests.training.test_optimizers import Declared
+    from tests.optimizer_toys import Declared
 
     upstream = torch.nn.Module()
     tensors = {name: torch.nn.Parameter(torch.zeros(1)) for name in components}

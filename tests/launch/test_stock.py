@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.host_toys import stock_config
+from tests.host_toys import stock_config, stock_words
 from tests.toys import tiny_backbone
 from upstream_elp.run import run
 from upstream_elp.upstream.state_dict import META
@@ -81,12 +81,6 @@ def digests(module: torch.nn.Module) -> dict[str, str]:
     """A digest of every parameter and buffer, those outside of ``state_dict`` included."""
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in named}
-
-
-def stock_words(task: str, root: Path, *more: str, backbone: Path | None = None, **runner) -> list[str]:
-    config, backbone = stock_config(task, root, **runner), backbone or tiny_backbone()
-    flags = ["-m", "train", "-d", task, "-u", "elp_local", "-k", str(backbone), "--device", "cpu"]
-    return [*flags, "-c", str(config), "-p", str(root / "exp"), *more]
 
 
 def test_another_stock_task(tmp_path, monkeypatch):

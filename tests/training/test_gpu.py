@@ -25,9 +25,9 @@ from tests.experts import (
     stock_expert,
     waves,
 )
-from tests.heads.test_runs import DEV, SMALL
 from tests.host_toys import stock_config
-from tests.launch.test_processes import RUN, call
+from tests.programs import RUN, call
+from tests.task_runs import DEV, SMALL
 from tests.toys import tiny_backbone
 from upstream_elp.adapters.config import load_config
 from upstream_elp.run import run

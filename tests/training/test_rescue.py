@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from tests.audio.test_skips import break_late
+from tests.audio_files import break_late
 from tests.checkpoints import load_states
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
