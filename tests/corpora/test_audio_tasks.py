@@ -19,7 +19,6 @@ from upstream_elp.corpora import fluent, iemocap, librispeech, voxceleb1
 from upstream_elp.host import sound
 from upstream_elp.run import run
 
-
 FILES = {"elp_asr": ASR, "elp_sv": SV, "elp_er": ER, "elp_ic": IC}
 KINDS = {
     "FLAC of unknown length": lambda wav: of_unknown_length(written(wav, "FLAC", "PCM_16")),
