@@ -315,7 +315,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
         process = _start([*flags, "-a"] if step > 2 else flags)
         _wait_for(expdir / f"states-{step}.ckpt", process)
         process.kill()
-        ended(process, 60)
+        assert ended(process, 60).returncode == -signal.SIGKILL, "it had ended by itself"
     run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
     assert_same_run(straight, expdir)
 
