@@ -1,6 +1,7 @@
 """S3PRL's own tasks on today's stack: train, evaluate, resume."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -138,12 +139,23 @@ def test_sv_lengths_are_kept_per_corpus_and_outside_the_package(tmp_path):
 
 @pytest.mark.slow
 def test_sv_lengths_are_measured_by_processes_for_a_large_corpus(tmp_path, monkeypatch):
+    import joblib
+
     from upstream_elp.host import mend
 
     monkeypatch.setattr(mend, "FEW_FILES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    processes, start = [], joblib.Parallel.__init__
+
+    def noted(self, n_jobs=None, **options):
+        processes.append(n_jobs)
+        start(self, n_jobs=n_jobs, **options)
+
+    monkeypatch.setattr(joblib.Parallel, "__init__", noted)
     config = stock_config("sv_voxceleb1", tmp_path, total_steps=1, eval_step=9, save_step=1)
     flags = [*["-m", "train", "-d", "sv_voxceleb1", "-u", "wavlm_local", "--device", "cpu"], "-k", str(tiny_backbone())]
     run([*flags, "-c", str(config), "-p", str(tmp_path / "exp")])
+    assert set(processes) == {2}
     assert (tmp_path / "exp" / "states-1.ckpt").is_file()
 
 
