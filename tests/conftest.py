@@ -29,6 +29,12 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def own_data(cache, tmp_path):
+    """The four corpora for this test alone, which may change them."""
+    return toy_corpora.write_all(tmp_path / "data")
+
+
+@pytest.fixture
 def law(request):
     """Call it with a law's name: the case is counted in the report at the end, worker processes included.
 

@@ -10,6 +10,7 @@ import soundfile
 import yaml
 
 from tests import toy_corpora
+from tests.toys import tiny_backbone
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
@@ -35,6 +36,13 @@ def stock_config(task: str, root: Path, **runner) -> Path:
     path = root / f"{task}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def stock_words(task: str, root: Path, *more: str, backbone: Path | None = None, **runner) -> list[str]:
+    """Flags of ``elp run`` that train a stock task on its small corpus, with one of our upstreams."""
+    config, backbone = stock_config(task, root, **runner), backbone or tiny_backbone()
+    flags = ["-m", "train", "-d", task, "-u", "elp_local", "-k", str(backbone), "--device", "cpu"]
+    return [*flags, "-c", str(config), "-p", str(root / "exp"), *more]
 
 
 def _asr(root: Path) -> tuple[dict, list[str]]:

@@ -4,11 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import uuid
 
 import psutil
 import pytest
 
+from upstream_elp import cli
+
+RUN = [sys.executable, "-m", "upstream_elp.run"]
 MARK = "ELP_TEST_PROGRAM"
 """An environment variable by which a program's processes are found, also those that have lost their parent."""
 
@@ -44,6 +48,16 @@ def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.Complet
 def call(command: list[str], *, seconds: float = 300, **env: str) -> subprocess.CompletedProcess:
     """Run a program to its end; see :func:`launch` and :func:`ended`."""
     return ended(launch(command, **env), seconds)
+
+
+def elp(*words, monkeypatch):
+    """Call ``elp`` as the console does; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
 
 
 def _members(mark: str) -> list[psutil.Process]:

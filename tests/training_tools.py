@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from tests.heads.test_runs import SMALL, variant_of
+from tests.checkpoints import load_states
+from tests.task_runs import SMALL, variant_of
 from tests.toys import tiny_backbone
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.host import checkpoints
 
 STEPS = 8

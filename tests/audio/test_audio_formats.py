@@ -12,6 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.audio_files import RATE, of_unknown_length, with_sizes, written
 from upstream_elp.audio import decoding
 from upstream_elp.audio.headers import read_header
 from upstream_elp.audio.mpeg import SLACK, samples_of_frames
@@ -20,7 +21,6 @@ from upstream_elp.audio.sox import apply_effects_file
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import sound
 
-RATE = 16000
 LOSSLESS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_16", "ALAC_24", "ALAC_32")
 LENGTHS = st.one_of(st.integers(400, 6000), st.sampled_from([400, 1000, 4096, 8192]))
 
@@ -30,14 +30,6 @@ def wave(samples: int, seed: int = 0) -> np.ndarray:
     time = np.arange(samples) / RATE
     noise = np.random.default_rng(seed).normal(0, 300, samples)
     return np.round(9000 * np.sin(2 * np.pi * 300 * time) + noise).astype(np.int16)
-
-
-def written(samples: np.ndarray, kind: str, subtype: str | None = None) -> bytes:
-    file = io.BytesIO()
-    if subtype in ("FLOAT", "DOUBLE"):
-        samples = samples / 32768
-    soundfile.write(file, samples, RATE, format=kind, subtype=subtype)
-    return file.getvalue()
 
 
 def writable() -> list[tuple[str, str]]:
@@ -139,14 +131,6 @@ def check_format(path: Path, samples: int, kind: str, subtype: str) -> None:
 # ------------------------------------------------------------------------------------------ headers as pipes write them
 
 
-def of_unknown_length(flac: bytes) -> bytes:
-    """A FLAC as ``ffmpeg -f flac -`` or any pipe leaves it: total samples 0 in its first block."""
-    content = bytearray(flac)
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
-    return bytes(content)
-
-
 @settings(max_examples=20, deadline=None)
 @given(samples=LENGTHS, subtype=st.sampled_from(["PCM_16", "PCM_24"]), block=st.sampled_from([1 << 18, 1000, 4096]))
 def test_a_flac_of_unknown_length_is_the_flac_of_known_length(tmp_path_factory, samples, subtype, block):
@@ -167,15 +151,6 @@ def test_a_flac_of_unknown_length_that_is_cut_or_damaged_is_refused_by_all(tmp_p
     assert agreed(path) is None
     path.write_bytes(content[:place])
     assert agreed(path) is None
-
-
-def with_sizes(wav: bytes, *, riff: int | None, data: int | None) -> bytes:
-    content, place = bytearray(wav), wav.index(b"data")
-    if riff is not None:
-        content[4:8] = struct.pack("<I", riff)
-    if data is not None:
-        content[place + 4 : place + 8] = struct.pack("<I", data)
-    return bytes(content)
 
 
 SIZES = (0, 8, 36, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFDB)

@@ -3,31 +3,16 @@
 import pytest
 import torch
 
-import upstream_elp
 from tests.experts import distance, make_expert, states_of, waves
-from tests.toys import TINY_CONV
+from tests.front_toys import CONVS, backbone
 from upstream_elp.audio.front import STANDARD, FrontEnd, fairseq_layers
 from upstream_elp.base.errors import ElpError
-from upstream_elp.mini.backbone import write_backbone
 from upstream_elp.upstream.adapter_folder import write_adapter_folder
 from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.switching import load_adapters
 from upstream_elp.upstream.transfer import adapter_folder_of
 
-CONVS = {
-    "25 frames per second": (*TINY_CONV[:-1], (16, 4, 4)),
-    "100 frames per second": (*TINY_CONV[:-1], (16, 1, 1)),
-    "other kernels": ((8, 8, 4), (16, 9, 8), (16, 7, 5)),
-}
 FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec", "unispeech_sat", "hf_wavlm", "hf_hubert", "hf_wav2vec2")
-
-
-def backbone(tmp_path, family, conv):
-    """A tiny backbone with a layer-norm front end, whose states see no padding beyond the host's mask."""
-    options = {"layers": 2, "dim": 32, "heads": 4, "conv_pos": 16, "conv_pos_groups": 4, "targets": 20}
-    options |= {"conv_pos_depth": 5 if family == "data2vec" else 1, "extractor_mode": "layer_norm"}
-    upstream_elp.register()  # transformers imports torchaudio
-    return write_backbone(tmp_path / "backbone", family=family, conv=conv, **options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

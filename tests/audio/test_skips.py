@@ -4,14 +4,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tests import toy_corpora
+from tests.audio_files import break_late
 from tests.task_tools import TASKS, make_expert, names_in, run_split
 from tests.toys import tiny_backbone
-from upstream_elp.audio.skips import FILE, VARIABLE, Replacing, Skips, read_skips
+from upstream_elp.audio.skips import FILE, Replacing, Skips, read_skips
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.run import run
 
@@ -37,7 +37,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.fixture
 def skipping(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setenv("ELP_SKIP_BAD_FILES", "1")
 
 
 def make(task, folder, *, workers=0, **datarc):
@@ -63,13 +63,6 @@ def plain(name: str) -> str:
 def told(path: Path) -> set[str]:
     """What the tasks may call a file: by its name, or with one or two folders."""
     return {"-".join(path.with_suffix("").parts[-depth:]) for depth in (1, 2, 3)}
-
-
-def break_late(path: Path) -> None:
-    """The header stays whole, the samples do not: only reading finds it."""
-    samples, _ = toy_corpora.soundfile.read(path)
-    samples[len(samples) // 2] = np.nan
-    toy_corpora.soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from downstream_heads import registry
 from tests import toy_corpora
+from tests.bombs import MARK, OBJECT, Bomb
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
@@ -33,17 +34,8 @@ from upstream_elp.upstream.state_dict import META
 from upstream_elp.upstream.transfer import adapter_folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
-MARK = "bomb-went-off"
 
 
-class Bomb:
-    """What a pickle runs when it is loaded without care."""
-
-    def __reduce__(self):
-        return os.mkdir, (MARK,)
-
-
-OBJECT = f"!!python/object/apply:os.mkdir ['{MARK}']"
 TAGGED = f"features: last\nlora: {{rank: {OBJECT}}}"
 
 
@@ -412,8 +404,8 @@ def _upstream(change):
 
 
 STATES = {
-    "no arguments": (lambda s: s.update(Args=None), "is no training checkpoint: the keys Args, Config and Step"),
-    "key missing": (lambda s: s.pop("Step"), "is no training checkpoint: the keys Args, Config and Step"),
+    "no arguments": (lambda s: s.update(Args=None), "is not a training checkpoint: the keys Args, Config and Step"),
+    "key missing": (lambda s: s.pop("Step"), "is not a training checkpoint: the keys Args, Config and Step"),
     "stock upstream": (
         _args(upstream="wavlm_local"),
         "was trained with the upstream wavlm_local, which has no adapters",
@@ -451,11 +443,14 @@ def test_wrong_training_checkpoints(case, command, world, place, monkeypatch, ca
 
 
 RESUMED = {
-    "no arguments": (lambda s: s.update(Args={}), "is no checkpoint of run_downstream: its Args or Config are missing"),
+    "no arguments": (
+        lambda s: s.update(Args={}),
+        "is not a checkpoint of run_downstream: its Args or Config are",
+    ),
     "task": (_args(downstream="elp_sar"), "-d elp_sar: no such name; did you mean elp_asr"),
     "task that climbs": (_args(downstream="../elp_ic"), "-d ../elp_ic: no such name; "),
     "upstream": (_args(upstream="elp_nope"), "-u elp_nope: no such name; "),
-    "no upstream": (_args(upstream=None), "is no checkpoint of run_downstream: its Args or Config are missing"),
+    "no upstream": (_args(upstream=None), "is not a checkpoint of run_downstream: its Args or Config are"),
 }
 
 
@@ -475,7 +470,7 @@ def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd)
 def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypatch, capfd):
     torch.save({"Args": 1}, place / "hollow.ckpt")
     words = training(world, "-k", world["backbone"], "-i", "hollow.ckpt")
-    message = "-i hollow.ckpt: no checkpoint of run_downstream; it would hold Upstream, Featurizer, Downstream"
+    message = "-i hollow.ckpt: not a checkpoint of run_downstream; it would hold Upstream, Featurizer, Downstream"
     refused(words, message, place, monkeypatch, capfd)
 
 

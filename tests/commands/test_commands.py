@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import sys
 
 import pytest
 import torch
@@ -11,22 +10,12 @@ from safetensors.torch import load_file
 
 from downstream_heads import registry
 from tests import toy_corpora
+from tests.checkpoints import load_states
+from tests.programs import elp
 from tests.toys import tiny_backbone
-from upstream_elp import cli
 from upstream_elp.adapters.config import preset_names
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 from upstream_elp.upstream.build import build_upstream
-
-
-def elp(*words, monkeypatch):
-    """Call ``elp`` as the console does; returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture

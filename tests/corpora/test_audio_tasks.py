@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from downstream_heads.elp_sv.data import read_utterance
 from downstream_heads.elp_sv.lengths import trimmed_lengths
-from tests.audio.test_audio_formats import of_unknown_length, with_sizes, written
-from tests.launch.test_check import ASR, DEEP, ER, IC, QUICK, SV, data, flags, look  # noqa: F401 - data is a fixture
+from tests.audio_files import of_unknown_length, with_sizes, written
+from tests.check_tools import ASR, DEEP, ER, IC, QUICK, SV, flags, look
 from tests.task_tools import make_expert
 from upstream_elp.audio.headers import HeaderCache, read_header
 from upstream_elp.audio.levels import LEVELS, LevelWarning
@@ -32,13 +32,19 @@ KINDS = {
 INTEGERS = 32768
 
 
+@pytest.fixture(autouse=True)
+def data(own_data, monkeypatch):
+    monkeypatch.setenv("ELP_DATA", str(own_data))
+    return own_data
+
+
 def samples_of(path):
     return (soundfile.read(path)[0] * INTEGERS).astype(np.int16)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task", FILES)
-def test_what_check_passes_the_task_reads(task, kind, data, tmp_path):  # noqa: F811
+def test_what_check_passes_the_task_reads(task, kind, data, tmp_path):
     path = data / FILES[task]
     path.write_bytes(KINDS[kind](samples_of(path)))
     for options in (QUICK, DEEP):
@@ -60,7 +66,7 @@ def louder(path, factor, *, subtype="FLOAT"):
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("task", FILES)
-def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):  # noqa: F811
+def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):
     assert look(task).warnings == []
     louder(data / FILES[task], INTEGERS, subtype=subtype)
     for options in (QUICK, DEEP, QUICK):
@@ -72,7 +78,7 @@ def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):  #
 
 
 @pytest.mark.parametrize("task", FILES)
-def test_prepare_warns_of_it_too(task, data, tmp_path):  # noqa: F811
+def test_prepare_warns_of_it_too(task, data, tmp_path):
     make = {
         "elp_asr": librispeech.prepare,
         "elp_sv": voxceleb1.prepare,
@@ -85,7 +91,7 @@ def test_prepare_warns_of_it_too(task, data, tmp_path):  # noqa: F811
     assert f"1 file holds samples beyond ±2: {name} (up to" in warning
 
 
-def test_check_prints_and_writes_the_warning(data, tmp_path):  # noqa: F811
+def test_check_prints_and_writes_the_warning(data, tmp_path):
     for number in range(3):
         louder(data / IC.replace("001", f"00{number}"), INTEGERS)
     result = CliRunner().invoke(check, ["-d", "elp_ic", "--json", str(tmp_path / "found.json")])
@@ -94,7 +100,7 @@ def test_check_prints_and_writes_the_warning(data, tmp_path):  # noqa: F811
     assert "3 files hold" in json.loads((tmp_path / "found.json").read_text())["warnings"][0]
 
 
-def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, recwarn):  # noqa: F811
+def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, recwarn):
     class Main:
         __file__ = "run_downstream.py"
 

@@ -9,12 +9,11 @@ import yaml
 from click.testing import CliRunner
 
 import upstream_elp
+from tests.checkpoints import load_states
 from tests.toys import tiny_backbone
 from tests.training_tools import flags_of, resuming
 from upstream_elp.base.errors import ElpError
 from upstream_elp.cli import group
-from upstream_elp.experiment.checkpoint import load_states
-from upstream_elp.experiment.origin import ENTRY
 from upstream_elp.run import run
 from upstream_elp.upstream.build import build_upstream
 
@@ -50,7 +49,7 @@ def test_a_configuration_that_was_edited_since_has_no_effect(data, tmp_path):
     assert first == second
     config.unlink()
     run(resuming(expdir, data, "runner.total_steps=10"))
-    assert load_states(expdir / "states-10.ckpt")[ENTRY]["config"]["e_adapter"]["activation"] == "relu"
+    assert load_states(expdir / "states-10.ckpt")["Origin"]["config"]["e_adapter"]["activation"] == "relu"
     assert json.loads((expdir / "results.json").read_text())["adapter"]["e_adapter"]["activation"] == "relu"
     assert cli("export", str(expdir), str(tmp_path / "out")).exit_code == 0
     assert "activation: relu" in (tmp_path / "out" / "adapter_config.yaml").read_text()
@@ -63,7 +62,7 @@ def test_another_configuration_can_be_insisted_on(data, tmp_path):
     other.write_text(yaml.safe_dump({"base": "le", "e_adapter": {"activation": "relu"}}))
     flags = resuming(expdir, data, "runner.total_steps=6")
     run([*flags[:-1], f"{flags[-1]},,args.upstream_model_config={other}"])
-    assert load_states(expdir / "states-6.ckpt")[ENTRY]["config"]["e_adapter"]["activation"] == "relu"
+    assert load_states(expdir / "states-6.ckpt")["Origin"]["config"]["e_adapter"]["activation"] == "relu"
 
 
 @pytest.mark.parametrize("preset", ["weighted_sum", "le"])
@@ -142,10 +141,10 @@ def test_checkpoints_without_the_entry_are_used_as_before(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path, total_steps=2))
     path = tmp_path / "states-2.ckpt"
     states = load_states(path)
-    del states[ENTRY]
+    del states["Origin"]
     torch.save(states, path)
     run(resuming(tmp_path, data, "runner.total_steps=4"))
     assert (
-        load_states(tmp_path / "states-4.ckpt")[ENTRY]["backbone"]
+        load_states(tmp_path / "states-4.ckpt")["Origin"]["backbone"]
         == build_upstream(None, ckpt=tiny_backbone(), model_config="le").fingerprint.sha256
     )

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from downstream_heads import registry
-from tests.launch.test_stock import stock_words
+from tests.host_toys import stock_words
 from tests.task_tools import make_expert
 from tests.toy_corpora import write_all
 from upstream_elp.base.errors import ElpError

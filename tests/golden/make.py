@@ -119,7 +119,7 @@ def machine() -> dict[str, str]:
 
 def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Every tensor of a training checkpoint that is not the optimizer's."""
-    from upstream_elp.experiment.checkpoint import load_states
+    from tests.checkpoints import load_states
 
     found = load_states(checkpoint)
     parts = {part: found[part] for part in ("Upstream", "Featurizer", "Downstream") if found.get(part)}
@@ -133,7 +133,7 @@ def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def neutral(checkpoint: Path, place: Path, work: Path) -> Path:
     """Copy a training checkpoint without the names of this machine's folders, which nothing may depend on."""
-    from upstream_elp.experiment.checkpoint import load_states
+    from tests.checkpoints import load_states
 
     places = {str(work): "/elsewhere/runs", str(HERE.parents[1]): "/elsewhere/project", sys.prefix: "/elsewhere/python"}
 

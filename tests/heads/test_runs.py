@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from downstream_heads import registry
 from tests import toy_corpora
+from tests.task_runs import DEV, flags, options
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.run import run
 
-DEV = {name: task.split("dev") for name, task in registry.tasks().items()}
 FILES = {
     "elp_asr": {"test-clean-noLM-hyp.ark", "test-clean-noLM-ref.ark"},
     "elp_er": {"test_fold2_predict.txt", "test_fold2_truth.txt"},
@@ -21,46 +20,11 @@ FILES = {
 }
 USUAL_FILES = {"test_predict.txt", "test_truth.txt"}
 ITEMS = {"elp_asr": 3, "elp_er": 6, "elp_ic": 4, "elp_ks": 12, "elp_sv": 28}  # SV counts trials
-SMALL = {
-    "elp_asr": {"modelrc.RNNs.dim": "[8,8]"},
-    "elp_sv": {
-        "modelrc.superb.input_dim": 8,
-        "modelrc.superb.agg_dim": 8,
-        "modelrc.linear.projector_dim": 8,
-        "datarc.max_timestep": 8000,
-        "datarc.min_samples": 16000,
-        "datarc.train_batch_size": 4,
-    },
-}
-SHORT = {"total_steps": 4, "eval_step": 2, "save_step": 2, "log_step": 2, "gradient_accumulate_steps": 1}
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield toy_corpora.write_all(tmp_path / "data")
-    torch.set_num_threads(threads)
-
-
-def options(task, head, **runner):
-    """The ``-o`` flag: a short run without worker processes and with a narrow head."""
-    values = {f"config.runner.{key}": value for key, value in {**SHORT, **runner}.items()}
-    values["config.downstream_expert.datarc.num_workers"] = 0
-    values["config.downstream_expert.modelrc.head"] = head
-    values.update({f"config.downstream_expert.{key}": value for key, value in SMALL.get(task, {}).items()})
-    return ["-o", ",,".join(f"{key}={value}" for key, value in values.items())]
-
-
-def flags(task, data, expdir):
-    return ["-d", task, "-p", str(expdir), "--data", str(data), "--device", "cpu", *variant_of(task)]
-
-
-def variant_of(task):
-    """The ``-v`` flag of a task that has variants: the second one, as the first is the default."""
-    variants = registry.find(registry.whole_name(task)).variants
-    return ["-v", variants[1]] if variants else []
+def data(own_data):
+    return own_data
 
 
 def lines(expdir: Path) -> list[dict]:

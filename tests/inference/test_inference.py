@@ -23,13 +23,13 @@ from downstream_heads.common.scorer import UtteranceScorer
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_sv.embedding import Embedder
 from tests import toy_corpora
-from tests.audio.test_audio_formats import of_unknown_length, with_sizes, written
-from tests.base.test_wrong_input import MARK, OBJECT, Bomb
-from tests.commands.test_commands import elp
+from tests.audio_files import of_unknown_length, with_sizes, written
+from tests.bombs import MARK, OBJECT, Bomb
+from tests.checkpoints import load_states
+from tests.programs import elp
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 from upstream_elp.upstream.head_folder import CONFIG_FILE, TENSOR_FILE
 

@@ -9,45 +9,35 @@ import pytest
 from click.testing import CliRunner
 
 from downstream_heads import registry
-from downstream_heads.common.survey import Survey
 from tests import toy_corpora
+from tests.check_tools import (
+    ASR,
+    ASR_TEXT,
+    ER,
+    ER_LABELS,
+    IC,
+    IC_DEV,
+    IC_ROOT,
+    QUICK,
+    SV,
+    SV_TEST,
+    TRIALS,
+    flags,
+    look,
+)
 from tests.task_tools import PACKAGE, packaged_config
-from tests.toys import tiny_backbone
 from upstream_elp.audio import headers
-from upstream_elp.audio.headers import Options
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.check import check
-from upstream_elp.launch.data import examine
 from upstream_elp.run import run
 
 TASKS = registry.names()
-DEEP = Options(jobs=2, decode=True, progress=False)
-QUICK = Options(jobs=2, progress=False)
-ASR = "LibriSpeech/train-clean-100/100/7/100-7-0000.flac"
-ASR_TEXT = "LibriSpeech/train-clean-100/100/7/100-7.trans.txt"
-SV = "VoxCeleb1/dev/wav/id10000/video0/00001.wav"
-SV_TEST = "VoxCeleb1/test/wav/id10004/video0/00001.wav"
-TRIALS = "VoxCeleb1/voxceleb1_test_v2.txt"
-ER = "IEMOCAP/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F001.wav"
-ER_LABELS = "IEMOCAP/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
-IC_ROOT = "fluent_speech_commands_dataset"
-IC = f"{IC_ROOT}/wavs/speakers/trainspk/train-001.wav"
-IC_DEV = f"{IC_ROOT}/data/valid_data.csv"
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ELP_DATA", str(tmp_path / "data"))
-    return toy_corpora.write_all(tmp_path / "data")
-
-
-def look(task: str, *, options: Options = DEEP, **changes) -> Survey:
-    """The survey of a task's packaged config, some keys of ``datarc`` or ``modelrc`` changed."""
-    config = packaged_config(task)
-    for block, values in changes.items():
-        config["downstream_expert"][block].update(values)
-    return examine(task, config, options=options).survey
+def data(own_data, monkeypatch):
+    monkeypatch.setenv("ELP_DATA", str(own_data))
+    return own_data
 
 
 def audio(samples: np.ndarray, rate: int = 16000):
@@ -244,11 +234,6 @@ def test_a_second_look_reads_only_what_changed(data, monkeypatch):
     assert len(read) == 16 and again.problems == first.problems != []
     audio(SECOND)(data / IC)
     assert look("elp_ic").problems == [] and read[16:] == [Path(IC).name]
-
-
-def flags(task: str, data: Path, folder: Path) -> list[str]:
-    upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
-    return ["-m", "train", "-d", task, "-p", str(folder), "--data", str(data), "--device", "cpu", *upstream]
 
 
 def test_a_run_tells_all_problems_before_it_loads_anything(data, tmp_path, monkeypatch):

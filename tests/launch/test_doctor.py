@@ -8,12 +8,12 @@ import torch
 from click.testing import CliRunner
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.settings import VARIABLES
 from upstream_elp.commands import doctor as command
-from upstream_elp.host.table import ITEMS as REPAIRS
-from upstream_elp.launch import registry
-from upstream_elp.launch.table import ITEMS as ADDITIONS
+from upstream_elp.host import table as host_table
+from upstream_elp.launch import table as launch_table
 
-ITEMS = (*REPAIRS, *ADDITIONS)
+ITEMS = (*host_table.ITEMS, *launch_table.ITEMS)
 
 
 def output(*flags: str) -> str:
@@ -41,9 +41,17 @@ def test_text_names_every_patch_and_stock_names_on_request():
     assert "wavlm_base_plus" in output("--names").split("stock upstreams")[1]
 
 
+def test_every_setting_is_listed_with_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ELP_DDP_HOURS", "abc")  # which a run refuses
+    monkeypatch.delenv("ELP_DATA", raising=False)
+    listed = json.loads(output("--json"))["environment"]
+    assert set(listed) == set(VARIABLES.values())
+    assert (listed["ELP_DDP_HOURS"], listed["ELP_DATA"]) == ("abc", None)
+
+
 def test_an_unusable_s3prl_is_reported_not_raised(monkeypatch: pytest.MonkeyPatch):
     def refuse() -> None:
         raise ElpError("s3prl 9 is not supported")
 
-    monkeypatch.setattr(registry, "register", refuse)
+    monkeypatch.setattr("upstream_elp.launch.registry.register", refuse)
     assert "problem: s3prl 9 is not supported" in output()

@@ -9,8 +9,8 @@ import torch
 
 import upstream_elp
 from tests import toy_corpora
-from tests.audio.test_front import CONVS, backbone
-from tests.heads.test_runs import flags, options
+from tests.front_toys import CONVS, backbone
+from tests.task_runs import flags, options
 from tests.task_tools import packaged_config
 from upstream_elp.audio.front import STANDARD, FrontEnd
 from upstream_elp.audio.headers import Options
@@ -25,12 +25,8 @@ SLOW = "25 frames per second"
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield toy_corpora.write_all(tmp_path / "data")
-    torch.set_num_threads(threads)
+def data(own_data):
+    return own_data
 
 
 @pytest.mark.parametrize("family", ["hf_hubert", "wav2vec2"])

@@ -7,13 +7,12 @@ import yaml
 from safetensors.torch import load_file
 
 from tests import toy_corpora
-from tests.host_toys import stock_config
-from tests.launch.test_stock import stock_words
+from tests.checkpoints import load_states
+from tests.host_toys import stock_config, stock_words
 from tests.toys import tiny_backbone
 from tests.training_tools import assert_same, flags_of, lines_of, resuming, with_settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.export import export
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 
 pytestmark = pytest.mark.usefixtures("cache")

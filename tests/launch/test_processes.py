@@ -16,10 +16,9 @@ import pytest
 import torch
 
 from tests.host_toys import stock_config
-from tests.programs import call, ended, launch
+from tests.programs import RUN, call, ended, launch
 from tests.toys import tiny_backbone
 
-RUN = [sys.executable, "-m", "upstream_elp.run"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 # what `python -m upstream_elp.run` and the console script `elp` are to Python, with another way to start workers
 STARTED = {
@@ -48,7 +47,7 @@ def test_a_run_and_a_mistake_as_programs(tmp_path):
 def test_a_bad_file_that_a_worker_meets_ends_the_run_with_its_path(tmp_path):
     """And with its process: Python waits for workers at its exit."""
     from tests import toy_corpora
-    from tests.audio.test_skips import break_late
+    from tests.audio_files import break_late
 
     root = toy_corpora.fluent_speech_commands(tmp_path)
     bad = sorted(root.rglob("train-*.wav"))[2]
@@ -361,7 +360,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
 def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_saved(tmp_path):
     """Whichever rank it is; the run that goes on equals one that had the good file from the start."""
     from tests import toy_corpora
-    from tests.audio.test_skips import break_late
+    from tests.audio_files import break_late
     from tests.training_tools import assert_same
 
     root = toy_corpora.fluent_speech_commands(tmp_path / "data")

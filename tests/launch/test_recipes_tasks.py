@@ -14,6 +14,7 @@ from tests.toys import tiny_backbone
 from upstream_elp.adapters.config import load_config
 from upstream_elp.base.errors import ElpError
 from upstream_elp.launch import blocks, planning, recipes
+from upstream_elp.launch.chosen import chosen_adapter
 from upstream_elp.run import run
 
 #: the table in the README of the L-E reference's code (sinhat98/adapter-wavlm, arXiv 2212.02780): learning rates of the
@@ -59,14 +60,14 @@ def flags(preset=None, *, upstream="elp_wavlm_base_plus", ckpt=None):
 
 
 def reference(task, preset):
-    return recipes.read(recipes.names()[f"{task}_reference"], flags(preset))
+    return recipes.read_for(recipes.names()[f"{task}_reference"], chosen_adapter(flags(preset)))
 
 
 def build(content, components):
     """Optimizer and scheduler as S3PRL makes them, on one tensor per module."""
     from s3prl import optimizers, schedulers
 
-    from tests.training.test_optimizers import Declared
+    from tests.optimizer_toys import Declared
 
     upstream = torch.nn.Module()
     tensors = {name: torch.nn.Parameter(torch.zeros(1)) for name in components}
@@ -134,7 +135,7 @@ def test_datarc_and_modelrc_of_every_recipe_are_keys_of_the_task(name):
 
 @pytest.mark.parametrize("task", [task.short for task in registry.tasks().values()])
 def test_the_superb_recipes_are_the_tasks_own_and_sv_chooses_on_test(task):
-    content = recipes.read(recipes.names()[f"{task}_superb"], flags("le"))
+    content = recipes.read_for(recipes.names()[f"{task}_superb"], chosen_adapter(flags("le")))
     packaged = yaml.safe_load(registry.find(f"elp_{task}").config.read_text())
     if task == "sv":
         packaged["downstream_expert"]["datarc"]["protocol"] = "superb"
@@ -186,7 +187,7 @@ def test_wrong_bases_and_methods_are_one_sentence(content, message, tmp_path):
     path = write(tmp_path, "x", **content)
     write(tmp_path, "y", base="x.yaml")
     with pytest.raises(ElpError, match=message) as caught:
-        recipes.read(path, flags("le"))
+        recipes.read_for(path, chosen_adapter(flags("le")))
     assert "\n" not in str(caught.value)
 
 
@@ -197,7 +198,7 @@ def test_a_users_adapter_takes_the_methods_of_the_preset_it_starts_from(tmp_path
     with pytest.raises(ElpError, match="states no learning rate for p_adapter"):
         reference("sv", str(more))
     with pytest.raises(ElpError, match="says nothing for -u wavlm_base_plus, which has no adapters"):
-        recipes.read(recipes.names()["sv_reference"], flags(upstream="wavlm_base_plus"))
+        recipes.read_for(recipes.names()["sv_reference"], chosen_adapter(flags(upstream="wavlm_base_plus")))
     with pytest.raises(ElpError, match="says nothing for the adapter houlsby32"):
         reference("sv", "houlsby32")
     assert reference("sv", None) == reference("sv", "elp")  # the default preset
@@ -234,7 +235,9 @@ def test_a_recipe_is_found_by_its_name_and_s3prl_gets_a_whole_file(tmp_path):
     made = plan(*ic_words(tmp_path, small(tmp_path)), "-g", "le", "-p", str(tmp_path / "exp"))
     path = Path(made.argv[len(made.argv) - 1 - made.argv[::-1].index("-c") + 1])
     assert path == tmp_path / "exp" / "merged_config.yaml"
-    assert yaml.load(path.read_text(), Loader=yaml.FullLoader) == recipes.read(tmp_path / "small.yaml", flags("le"))
+    assert yaml.load(path.read_text(), Loader=yaml.FullLoader) == recipes.read_for(
+        tmp_path / "small.yaml", chosen_adapter(flags("le"))
+    )
     named = plan(*ic_words(tmp_path, "ic_quick"), "-p", str(tmp_path / "named"))
     assert Path(named.args.config).name == "ic_quick.yaml"
     with pytest.raises(ElpError, match="-c ic_quik: no such file; did you mean the recipe ic_quick"):

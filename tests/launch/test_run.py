@@ -17,7 +17,9 @@ from tests.toys import tiny_backbone
 from upstream_elp import cli
 from upstream_elp import run as runner
 from upstream_elp.adapters.config import recipes_dir
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.settings import Settings
 from upstream_elp.experiment import existing
 from upstream_elp.host import flags
 from upstream_elp.launch import planning, start
@@ -77,7 +79,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -c {{root}}/nothing", "-c .*nothing: no such file"),
         (f"{NEW} -c {{root}}/bad.yaml", "bad.yaml is not a readable YAML file"),
         (f"{NEW} -c {{root}}/short.yaml", "short.yaml: the block optimizer is missing"),
-        (f"{NEW} -c {{root}}/list.yaml", "list.yaml: no mapping; a task config has the blocks runner, optimizer"),
+        (f"{NEW} -c {{root}}/list.yaml", "list.yaml: not a mapping; a task config has the blocks runner, optimizer"),
         (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),
         (f"{NEW} -u elp_local -g elpp", "elpp"),
         (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
@@ -136,10 +138,22 @@ def test_stock_flags_pass_unchanged_and_the_machine_adds_its_own(trained):
     assert made.argv == [*text.split(), "--device", device]
 
 
-def test_our_flags_become_environment_variables(trained):
+def test_our_flags_become_settings(trained):
     made = plan(f"{NEW} --data {{root}} --backbone {{k}} --no-self-check", **trained)
-    assert made.env == {"ELP_DATA": trained["root"], "ELP_BACKBONE": trained["k"], "ELP_SELF_CHECK": "0"}
+    said = {"data": trained["root"], "backbone": trained["k"], "self_check": False}
+    assert made.settings == dataclasses.replace(settings.from_environment(), **said)
     assert not {"--data", "--backbone", "--no-self-check"} & set(made.argv)
+
+
+def test_a_flag_counts_more_than_a_variable(trained, tmp_path, monkeypatch):
+    for name, text in (("DATA", tmp_path), ("BACKBONE", "other.pt"), ("CACHE", tmp_path), ("DDP_HOURS", "0.5")):
+        monkeypatch.setenv(f"ELP_{name}", str(text))
+    monkeypatch.setenv("ELP_STOCK_LOOP", "1")
+    without, given = (plan(f"{NEW} {words}", **trained).settings for words in ("", "--data {root} --backbone {k}"))
+    assert without == Settings(
+        data=str(tmp_path), backbone="other.pt", cache=str(tmp_path), stock_loop=True, ddp_hours=0.5
+    )
+    assert given == dataclasses.replace(without, data=trained["root"], backbone=trained["k"])
 
 
 def test_our_tasks_bring_their_config(trained):
@@ -155,7 +169,7 @@ def test_untrained_adapters_turn_f_on(preset, added, trained):
 
 
 def test_a_trained_adapter_folder_stays_frozen(trained, tmp_path):
-    (tmp_path / planning.ADAPTER_FILE).write_text("{}")
+    (tmp_path / "adapter_config.yaml").write_text("{}")
     made = plan(f"{NEW} -u elp_custom -k {tmp_path}", **trained)
     assert "-f" not in made.argv
     assert "stay frozen" in made.notes[0]

@@ -1,12 +1,13 @@
 """S3PRL's own tasks on today's stack: train, evaluate, resume."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.host_toys import stock_config
+from tests.host_toys import stock_config, stock_words
 from tests.toys import tiny_backbone
 from upstream_elp.run import run
 from upstream_elp.upstream.state_dict import META
@@ -83,12 +84,6 @@ def digests(module: torch.nn.Module) -> dict[str, str]:
     return {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in named}
 
 
-def stock_words(task: str, root: Path, *more: str, backbone: Path | None = None, **runner) -> list[str]:
-    config, backbone = stock_config(task, root, **runner), backbone or tiny_backbone()
-    flags = ["-m", "train", "-d", task, "-u", "elp_local", "-k", str(backbone), "--device", "cpu"]
-    return [*flags, "-c", str(config), "-p", str(root / "exp"), *more]
-
-
 def test_another_stock_task(tmp_path, monkeypatch):
     watch = Watch(monkeypatch)
     run(stock_words("speech_commands", tmp_path))
@@ -144,12 +139,23 @@ def test_sv_lengths_are_kept_per_corpus_and_outside_the_package(tmp_path):
 
 @pytest.mark.slow
 def test_sv_lengths_are_measured_by_processes_for_a_large_corpus(tmp_path, monkeypatch):
+    import joblib
+
     from upstream_elp.host import mend
 
     monkeypatch.setattr(mend, "FEW_FILES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    processes, start = [], joblib.Parallel.__init__
+
+    def noted(self, n_jobs=None, **options):
+        processes.append(n_jobs)
+        start(self, n_jobs=n_jobs, **options)
+
+    monkeypatch.setattr(joblib.Parallel, "__init__", noted)
     config = stock_config("sv_voxceleb1", tmp_path, total_steps=1, eval_step=9, save_step=1)
     flags = [*["-m", "train", "-d", "sv_voxceleb1", "-u", "wavlm_local", "--device", "cpu"], "-k", str(tiny_backbone())]
     run([*flags, "-c", str(config), "-p", str(tmp_path / "exp")])
+    assert set(processes) == {2}
     assert (tmp_path / "exp" / "states-1.ckpt").is_file()
 
 

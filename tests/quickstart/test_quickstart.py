@@ -15,7 +15,9 @@ from tests.programs import call
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.quickstart import quickstart
-from upstream_elp.experiment.layer_weights import count_states, layers
+from upstream_elp.experiment.checkpoint import Checkpoint
+from upstream_elp.experiment.facts import FORMAT
+from upstream_elp.experiment.layer_weights import count_models, layers
 from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS, finished, make_jobs
 from upstream_elp.quickstart.summary import write_report
 
@@ -30,27 +32,29 @@ def plan(out: Path, **changes):
     return make_jobs(out=out, data=data, backbone=backbone, **{**settings, **changes})
 
 
-def finish(job, value=50.0):
+def finish(job, value=50.0, *, tested=True):
     """Write what a finished run leaves."""
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     task = TASKS[job.task]
     metric = task.main_metric
+    checkpoint = {"checkpoint": "dev-best.ckpt", "checkpoint_step": 200}
+    values = {metric: value, "uer": 60.0}
+    test = {"split": task.split("test"), "step": 0, "items": 180, "metrics": values, **checkpoint}
     lines = [
         {"split": "train", "step": 100, "metrics": {"loss": 3.0}},
         {"split": "train", "step": 200, "metrics": {"loss": 2.0}},
         {"split": task.split("dev"), "step": 200, "metrics": {metric: 40.0, "uer": 70.0}},
-        {"split": task.split("test"), "step": 0, "metrics": {metric: value}},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = {
-        "settings": job.settings(), "task": job.task, "method": job.method, "metric": metric,
-        "test": {metric: value, "uer": 60.0}, "chance": {metric: 25.0}, "items": 180,
-        "selected": "dev-best.ckpt", "best_step": 200,
-        "trainable": {"upstream": 1000, "featurizer": 4, "head": 20}, "layer_weights": [0.25, 0.75], "layers": [1, 2],
-        "seconds": {"train": 12.0, "test": 1.0, "resumed": False}, "machine": {},
+    job.description.write_text(json.dumps(asdict(job)))
+    results = {
+        "format": FORMAT, "seconds": 12.0, "device": "CPU", "versions": {"torch": "2"},
+        "parameters": {"frozen": 7, "e_adapter": 900, "p_adapter": 100, "featurizer": 4, "head": 20},
+        "layer_weights": [{"layer": "L-adapter 1", "weight": 0.25}, {"layer": "L-adapter 2", "weight": 0.75}],
+        "tests": [{"chance": {metric: 25.0}, **test}] if tested else [],
     }  # fmt: skip
-    job.result.write_text(json.dumps(result))
+    job.results.write_text(json.dumps(results))
 
 
 def test_twelve_runs_each_with_the_flags_of_elp_run(tmp_path):
@@ -82,6 +86,15 @@ def test_a_finished_run_is_kept_and_another_setting_is_refused(tmp_path):
     assert finished(job)
     with pytest.raises(ElpError, match="seed 0 instead of 1"):
         finished(plan(tmp_path, seed=1)[0])
+
+
+def test_a_run_that_is_trained_but_not_tested_is_not_finished(tmp_path):
+    jobs = plan(tmp_path, tasks=["elp_ic", "elp_er"])
+    finish(jobs[0], tested=False)
+    finish(jobs[1])
+    assert [finished(job) for job in jobs[:2]] == [False, True]
+    write_report(jobs, tmp_path, note="")
+    assert pd.read_csv(tmp_path / "results.csv")["task"].tolist() == [jobs[1].task]
 
 
 def test_another_backbone_or_another_corpus_is_another_run(tmp_path):
@@ -156,6 +169,10 @@ def test_the_report_says_what_came_out(tmp_path):
     assert set(curves[curves["task"] == "elp_asr"]["what"]) == {"train loss", "dev character error rate (%)"}
     assert frame["loss_first"].eq(3.0).all()
     assert frame["loss_last"].eq(2.0).all()
+    for column, value in (("trained_upstream", 1000), ("trained_head", 20), ("best_step", 200), ("train_seconds", 12)):
+        assert frame[column].eq(value).all(), column
+    weights = pd.read_csv(tmp_path / "layer_weights.csv")
+    assert weights.groupby("layer")["weight"].unique().to_dict() == {1: [0.25], 2: [0.75]}
     assert len(json.loads((tmp_path / "results.json").read_text())["runs"]) == 12
     for name in ("curves.png", "layer_weights.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -178,19 +195,20 @@ def test_an_unfinished_run_is_left_out_of_the_report(tmp_path):
 
 
 def test_parameters_are_counted_without_scores_and_fingerprints():
-    states = {
-        "Upstream": {"e_adapter.0.w": torch.zeros(3, 2), "elp_backbone_sha256": torch.zeros(32, dtype=torch.uint8)},
-        "Featurizer": {"weights": torch.zeros(4)},
-        "Downstream": {"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
-    }
-    assert count_states(states) == {"upstream": 6, "featurizer": 4, "head": 5}
-    assert count_states({"Downstream": {}}) == {"upstream": 0, "featurizer": 0, "head": 0}
+    checkpoint = Checkpoint(
+        upstream={"e_adapter.0.w": torch.zeros(3, 2), "elp_backbone_sha256": torch.zeros(32, dtype=torch.uint8)},
+        featurizer={"weights": torch.zeros(4)},
+        head={"linear.weight": torch.zeros(5), "best_score": torch.zeros(1)},
+    )
+    assert count_models(checkpoint) == {"upstream": 6, "featurizer": 4, "head": 5}
+    assert count_models(Checkpoint(head={})) == {"upstream": 0, "featurizer": 0, "head": 0}
 
 
 def test_layer_weights_are_given_their_layers():
-    weights = {"Featurizer": {"weights": torch.zeros(2)}}
-    assert layers({**weights, "Upstream": {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}}) == [1, 3]
-    assert layers(weights) == [0, 1], "without L-adapters the encoder's input comes first"
+    weights = {"weights": torch.zeros(2)}
+    adapters = {"l_adapter.0.norm.bias": 0, "l_adapter.2.norm.bias": 0}
+    assert layers(Checkpoint(featurizer=weights, upstream=adapters)) == [1, 3]
+    assert layers(Checkpoint(featurizer=weights)) == [0, 1], "without L-adapters the encoder's input comes first"
 
 
 @pytest.mark.slow
@@ -203,9 +221,9 @@ def test_the_whole_quickstart_in_small_and_again(tmp_path):
     assert first.returncode == 0, first.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert len(results) == 8
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/results.json")}
     second = call(command, seconds=600)
     assert second.returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/result.json")} == times, (
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/results.json")} == times, (
         "nothing retrained"
     )

@@ -13,6 +13,7 @@ import torch
 
 import upstream_elp
 from tests import toy_corpora
+from tests.checkpoints import load_states
 from tests.experts import (
     CONFIGS,
     add_noise,
@@ -24,12 +25,11 @@ from tests.experts import (
     stock_expert,
     waves,
 )
-from tests.heads.test_runs import DEV, SMALL
 from tests.host_toys import stock_config
-from tests.launch.test_processes import RUN, call
+from tests.programs import RUN, call
+from tests.task_runs import DEV, SMALL
 from tests.toys import tiny_backbone
 from upstream_elp.adapters.config import load_config
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 from upstream_elp.upstream.expert import ElpExpert
 
@@ -268,7 +268,7 @@ def test_a_batch_that_does_not_fit_is_left_out(task, tmp_path, capfd):
         torch.cuda.set_per_process_memory_fraction(1.0)
     states = load_states(tmp_path / "exp" / f"states-{STEPS}.ckpt")
     told = capfd.readouterr().err
-    assert "is left out: out of memory with waves of" in told and "960000" in told
+    assert "is skipped: out of memory with waves of" in told and "960000" in told
     assert 0 < states["Position"]["skipped"] < STEPS
     assert all(torch.isfinite(tensor).all() for tensor in tensors(states, "Upstream").values())
 

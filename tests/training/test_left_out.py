@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 
+from tests.checkpoints import load_states
 from tests.training_tools import flags_of, lines_of, resuming, with_settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import saving
-from upstream_elp.experiment.checkpoint import load_states
 from upstream_elp.run import run
 from upstream_elp.training import loop
+from upstream_elp.training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 @pytest.fixture
 def poison(monkeypatch):
     """Features of the given training batches (from 1) are not finite."""
-    chosen, seen, original = set(), [], loop.Training._backward
+    chosen, seen, original = set(), [], Steps.backward
 
     def backward(self, batch):
         seen.append(1)
@@ -34,7 +35,7 @@ def poison(monkeypatch):
                 del self.runner.features
         return original(self, batch)
 
-    monkeypatch.setattr(loop.Training, "_backward", backward)
+    monkeypatch.setattr(Steps, "backward", backward)
     return chosen
 
 
@@ -53,13 +54,14 @@ def test_batch_norm_keeps_its_means(poison, data, tmp_path):
 
 def test_overflows_of_fp16_are_counted_and_told(data, tmp_path, monkeypatch, capfd):
     """Each halves the scale of the loss; no weight has moved then."""
-    prepare = loop.Training._prepare
+    prepare = loop.prepare
 
-    def with_overflows(self):
-        prepare(self)
-        self.parameters[-1].register_hook(lambda gradient: gradient * math.inf)
+    def with_overflows(runner):
+        state = prepare(runner)
+        state.parameters[-1].register_hook(lambda gradient: gradient * math.inf)
+        return state
 
-    monkeypatch.setattr(loop.Training, "_prepare", with_overflows)
+    monkeypatch.setattr(loop, "prepare", with_overflows)
     run(flags_of("elp_ic", data, tmp_path, precision="fp16", max_failed_steps=3))
     states = load_states(tmp_path / "states-8.ckpt")
     assert (states["Position"]["overflows"], states["Position"]["skipped"]) == (8, 0)

@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from downstream_heads import registry
-from tests.audio.test_skips import break_late
+from tests.audio_files import break_late
+from tests.checkpoints import load_states
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, resuming
 from upstream_elp.base.errors import ElpError
-from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.host import checkpoints
 from upstream_elp.run import run
 from upstream_elp.training import record
 from upstream_elp.training.batches import Epoch
-from upstream_elp.training.loop import Training
 from upstream_elp.training.position import Position
 from upstream_elp.training.precision import Precision
+from upstream_elp.training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("cache")
 RARELY = {"save_step": 50, "eval_step": 4}
@@ -129,7 +130,7 @@ def test_any_error_before_the_update_loses_no_step(where, batches, data, straigh
         if where == "reading":
             _fail_at(patch, Epoch, "__iter__", error, batch=batches)
         else:
-            patch.setattr(Training, "_backward", _fails_after(Training._backward, error, calls=batches + 1))
+            patch.setattr(Steps, "backward", _fails_after(Steps.backward, error, calls=batches + 1))
         assert _ended_by(type(error), flags_of("elp_ic", data, folder, **RARELY), folder, "") == saved
     told = capfd.readouterr().err
     assert f"elp: states-{saved}.ckpt is saved, from which `elp run -m train -a -p {folder}` goes on" in told
@@ -238,7 +239,7 @@ def test_a_position_comes_back_to_its_mark():
     position.records["acc"] += [1.0]
     mark, before = (
         position.mark(),
-        Position.of({"Step": 3, "Epoch": 1, "Position": position.entry(), "Records": {"acc": [1.0]}}),
+        Position.of(Checkpoint(step=3, epoch=1, position=position.entry(), records={"acc": [1.0]})),
     )
     position.step, position.epoch, position.batch, position.utterances = 4, 2, 0, 9
     position.batch_ids.append(7)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import upstream_elp
-from tests.training.test_optimizers import models
+from tests.optimizer_toys import models
 from upstream_elp.base.errors import ElpError
 from upstream_elp.launch import blocks
 from upstream_elp.training.optimizers import torch_optimizers
@@ -258,7 +258,7 @@ def test_they_drive_s3prls_own_runner(tmp_path, monkeypatch):
     """Stock loop, stock checkpoint: what it saved goes on with the rates of the step it stopped at."""
     from s3prl.downstream.runner import Runner
 
-    from tests.launch.test_stock import stock_words
+    from tests.host_toys import stock_words
     from upstream_elp.run import run
 
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))

@@ -19,15 +19,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from downstream_heads import registry
+from tests.checkpoints import load_states
 from tests.programs import call, ended, launch
 from tests.toys import tiny_backbone
 from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, lines_of, resuming, with_settings
 from upstream_elp.base import randomness
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import existing, saving
-from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.run import run
 from upstream_elp.training import stop
+from upstream_elp.training.steps import Steps
 
 TASKS = registry.names()
 pytestmark = pytest.mark.usefixtures("cache")
@@ -314,7 +316,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(data, tmp_path):
         process = _start([*flags, "-a"] if step > 2 else flags)
         _wait_for(expdir / f"states-{step}.ckpt", process)
         process.kill()
-        ended(process, 60)
+        assert ended(process, 60).returncode == -signal.SIGKILL, "it had ended by itself"
     run(["-m", "train", "-a", "-p", str(expdir), "--data", str(data), "--device", "cpu"])
     assert_same_run(straight, expdir)
 
@@ -380,7 +382,7 @@ def test_killed_twenty_times(data, tmp_path):
 
 
 def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    saving.write({"Step": 1}, tmp_path, ["states-1.ckpt"], max_keep=1)
+    saving.write(Checkpoint(step=1), tmp_path, ["states-1.ckpt"], max_keep=1)
 
     def full(states, file):
         file.write(b"half a checkpoint")
@@ -388,7 +390,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*go on from states-1\.ckpt"):
-        saving.write({"Step": 2}, tmp_path, ["states-2.ckpt"], max_keep=1)
+        saving.write(Checkpoint(step=2), tmp_path, ["states-2.ckpt"], max_keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["states-1.ckpt"]
     with pytest.raises(ElpError, match="two checkpoints of this run need"):
         saving.check_room(tmp_path, 10**15)
@@ -428,7 +430,7 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_
     states = load_states(tmp_path / f"states-{STEPS}.ckpt")
     assert states["Position"]["skipped"] == 2 and states["Position"]["in_a_row"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
-    assert "step 3 is left out: the loss is not finite (1 in a row)" in capfd.readouterr().err
+    assert "step 3 is skipped: the loss is not finite (1 in a row)" in capfd.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_path, monkeypatch):
@@ -450,9 +452,7 @@ def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_pat
 
 
 def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capfd):
-    from upstream_elp.training.loop import Training
-
-    original, calls = Training._backward, []
+    original, calls = Steps.backward, []
 
     def backward(self, batch):
         calls.append(1)
@@ -460,9 +460,9 @@ def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capf
             raise torch.OutOfMemoryError("CUDA out of memory")
         original(self, batch)
 
-    monkeypatch.setattr(Training, "_backward", backward)
+    monkeypatch.setattr(Steps, "backward", backward)
     run(flags_of("elp_ic", data, tmp_path))
-    assert "step 2 is left out: out of memory with waves of" in capfd.readouterr().err
+    assert "step 2 is skipped: out of memory with waves of" in capfd.readouterr().err
     assert load_states(tmp_path / f"states-{STEPS}.ckpt")["Position"]["skipped"] == 1
 
 

@@ -176,5 +176,5 @@ def test_the_self_check_can_be_left_out(monkeypatch):
     )
     with pytest.raises(ElpError, match="checked"):
         hubconf.elp_custom(_path())
-    monkeypatch.setenv(build.CHECK_VARIABLE, "0")
+    monkeypatch.setenv("ELP_SELF_CHECK", "0")
     assert hubconf.elp_custom(_path()).config.name == "elp"

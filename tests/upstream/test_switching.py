@@ -240,7 +240,7 @@ def test_the_backbone_is_hashed_and_each_adapter_checked_once(folders, monkeypat
     switch = upstream_elp.load_adapters(folders, backbone=tiny_backbone())
     switch.use("er").use("asr").use(None)
     assert checked == ["custom", "custom"] and hashed == [1]
-    monkeypatch.setenv(build.CHECK_VARIABLE, "0")
+    monkeypatch.setenv("ELP_SELF_CHECK", "0")
     upstream_elp.load_adapters(folders, backbone=tiny_backbone())
     assert len(checked) == 2
 

@@ -92,8 +92,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None) -> Adapter
     """
     if isinstance(source, Mapping):
         return parse_config(source, where="adapter configuration")
-    path = _find(_named(source))
-    return parse_config(_read(path), where=str(path), name=path.stem)
+    return load_named(source)[0]
 
 
 def _named(source: str | Path | None) -> str:
@@ -116,15 +115,17 @@ def stated(source: str) -> dict[str, Any]:
     return {"name": path.stem, **{name: merged[name] for name in order}}
 
 
-def lineage(source: str | None = None) -> list[str]:
-    """The name of a configuration; for a user's file also that of the preset it starts from.
+def load_named(source: str | Path | None = None) -> tuple[AdapterConfig, list[str]]:
+    """Read an adapter configuration, and its names: for a user's file also that of the preset it starts from.
 
     Raises:
         ElpError: as :func:`load_config`.
     """
-    name = load_config(source).name
-    base = _read(path).get("base") if (path := _find(_named(source))).stem not in preset_names() else None
-    return [name] if base is None else [name, base]
+    path = _find(_named(source))
+    raw = _read(path)
+    config = parse_config(raw, where=str(path), name=path.stem)
+    base = raw.get("base") if path.stem not in preset_names() else None
+    return config, [config.name] if base is None else [config.name, base]
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") -> AdapterConfig:

@@ -8,7 +8,6 @@ may count twice: unusable items are dropped, and their number stands in the metr
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from upstream_elp.base import settings
 from upstream_elp.base.errors import AudioError, ElpError
 
 try:
@@ -23,7 +23,6 @@ try:
 except ImportError:  # not on Windows: there two processes may list the same file twice
     fcntl = None
 
-VARIABLE = "ELP_SKIP_BAD_FILES"
 FILE = "skipped_files.txt"
 
 
@@ -110,7 +109,7 @@ class SplitSkips:
 
 def wanted() -> bool:
     """Whether ``elp run`` was told to skip bad files."""
-    return os.environ.get(VARIABLE) == "1"
+    return settings.current().skip_bad_files
 
 
 def read_skips(path: Path) -> dict[tuple[str, str], str]:

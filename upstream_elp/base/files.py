@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 
 
@@ -118,8 +119,7 @@ def sha256_of_rest(file: IO[bytes]) -> str:
 
 def cache_dir() -> Path:
     """The folder for derived tables: ``$ELP_CACHE``, else ``$XDG_CACHE_HOME/s3prl-elp`` or ``~/.cache/s3prl-elp``."""
-    own = os.environ.get("ELP_CACHE")
-    if own:
+    if own := settings.current().cache:
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "s3prl-elp"
 

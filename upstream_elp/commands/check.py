@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from downstream_heads import registry
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.files import check_writable, write_json
 
@@ -56,7 +58,8 @@ def check(
     if report is not None:
         check_writable(report, flag="--json")
     if data is not None:
-        os.environ["ELP_DATA"] = str(arguments.folder("--data", data).resolve())
+        chosen = replace(settings.current(), data=str(arguments.folder("--data", data).resolve()))
+        click.get_current_context().with_resource(settings.in_force(chosen))
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
     content = recipes.read(arguments.config(args, None))
     content.pop("methods", None)  # learning rates by adapter, which the data do not depend on

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import click
 
 from downstream_heads import registry
 from downstream_heads.contract import FOLDER
-from upstream_elp.base import installed, packaged
+from upstream_elp.base import installed, packaged, settings
 from upstream_elp.base.errors import ElpError
-
-VARIABLES = ("ELP_DATA", "ELP_CACHE", "ELP_BACKBONE", "ELP_SELF_CHECK")
 
 
 @click.command()
@@ -47,7 +44,7 @@ def examine() -> dict:
     return {
         "versions": installed.versions((*installed.PACKAGES, "soundfile", "safetensors")),
         "places": {"python": sys.executable, "upstream_elp": str(Path(packaged.__file__).parents[1]), **_places()},
-        "environment": {name: os.environ.get(name) for name in VARIABLES},
+        "environment": {settings.VARIABLES[name]: text for name, text in settings.in_words().items()},
         "devices": {} if problem else _devices(),
         "patches": [] if problem else _patches(),
         "names": registered,

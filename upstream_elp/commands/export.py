@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from upstream_elp.experiment.checkpoint import Checkpoint
     from upstream_elp.upstream.expert import ElpExpert
     from upstream_elp.upstream.head_folder import TrainedHead
 
@@ -23,7 +24,7 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     its head (head.safetensors, head_config.yaml) to `elp infer`. Heads of S3PRL's own tasks are left out.
     """
     from upstream_elp.base.errors import ElpError
-    from upstream_elp.experiment.checkpoint import find_states, load_states
+    from upstream_elp.experiment.checkpoint import find_checkpoint, load_checkpoint
     from upstream_elp.inference.rebuild import rebuild, why_no_head
     from upstream_elp.upstream.adapter_folder import is_adapter_folder, write_adapter_folder
     from upstream_elp.upstream.transfer import adapter_folder_of
@@ -33,16 +34,16 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
             f"{expdir} is an exported adapter folder already: use or copy it as it is, or name an experiment directory "
             "or a checkpoint"
         )
-    path = find_states(expdir)
-    states = load_states(path)
-    reason = "--no-head" if no_head else why_no_head(states)
-    expert = rebuild(states, str(path), backbone)
+    path = find_checkpoint(expdir)
+    checkpoint = load_checkpoint(path)
+    reason = "--no-head" if no_head else why_no_head(checkpoint)
+    expert = rebuild(checkpoint, str(path), backbone)
     if reason and not expert.injection.declared:
         raise ElpError(
             f"{path}: {expert.config.name} trains nothing in the backbone and there is no head ({reason}), so there is "
             "nothing to export"
         )
-    head = None if reason else _head(expert, states, str(path))
+    head = None if reason else _head(expert, checkpoint, str(path))
     folder = write_adapter_folder(out, adapter_folder_of(expert), head)
     total = sum(expert.injection.counts(expert).values())
     beside = f"without head: {reason}"
@@ -51,10 +52,10 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {beside}")
 
 
-def _head(expert: ElpExpert, states: dict[str, Any], where: str) -> TrainedHead:
+def _head(expert: ElpExpert, checkpoint: Checkpoint, where: str) -> TrainedHead:
     from upstream_elp.inference.loading import build_featurizer, build_predictor, head_behind
     from upstream_elp.inference.rebuild import selection
 
-    head = head_behind(build_featurizer(expert, selection(states), where=where), states, where)
+    head = head_behind(build_featurizer(expert, selection(checkpoint), where=where), checkpoint, where)
     build_predictor(head, where=where)  # what could not be loaded again is not written
     return head

@@ -39,22 +39,21 @@ def merge(trained: str, out: str, backbone: str | None) -> None:
 
 def _load(trained: str, backbone: str | None) -> tuple:
     """The expert, and the place of its plain backbone."""
-    import os
-
+    from upstream_elp.base import settings
     from upstream_elp.base.errors import ElpError
-    from upstream_elp.experiment.checkpoint import find_states, load_states
+    from upstream_elp.experiment.checkpoint import find_checkpoint, load_checkpoint
     from upstream_elp.inference.rebuild import rebuild
     from upstream_elp.upstream.adapter_folder import is_adapter_folder
-    from upstream_elp.upstream.build import BACKBONE_VARIABLE, build_upstream
+    from upstream_elp.upstream.build import build_upstream
 
-    location = backbone = backbone or os.environ.get(BACKBONE_VARIABLE)
-    states = None
+    location = backbone = backbone or settings.current().backbone
+    checkpoint = None
     if not is_adapter_folder(trained):
-        path = find_states(trained)
-        states = load_states(path)
-        location = location or states["Args"].upstream_ckpt
+        path = find_checkpoint(trained)
+        checkpoint = load_checkpoint(path)
+        location = location or checkpoint.args.upstream_ckpt
     if not location or is_adapter_folder(location):
         raise ElpError(f"{trained} does not say where its plain backbone is: name the checkpoint with --backbone")
-    if states is None:
+    if checkpoint is None:
         return build_upstream(None, ckpt=trained, backbone=location), location
-    return rebuild(states, str(path), backbone), location
+    return rebuild(checkpoint, str(path), backbone), location

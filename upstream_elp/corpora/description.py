@@ -1,11 +1,11 @@
 """What a corpus is called, where it comes from and how its folder looks, in one place per corpus."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.folders import matches, refuse_closed
 
@@ -84,8 +84,7 @@ class Corpus:
         for key in self.keys:
             if datarc.get(key):
                 return Path(str(datarc[key])).expanduser(), f"downstream_expert.datarc.{key}"
-        data = os.environ.get("ELP_DATA")
-        if data:
+        if data := settings.current().data:
             return Path(data).expanduser() / self.folder, "ELP_DATA"
         return None, ""
 

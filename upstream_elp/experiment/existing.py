@@ -1,5 +1,6 @@
 """The experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
+import dataclasses
 import shlex
 import tempfile
 from argparse import Namespace
@@ -9,11 +10,10 @@ import yaml
 
 from upstream_elp.base import texts
 from upstream_elp.base.errors import ElpError, counted
-from upstream_elp.base.safe_load import load_safely
+from upstream_elp.experiment.checkpoint import MODELS, Checkpoint, read_checkpoint
 from upstream_elp.host import flags
 from upstream_elp.host.checkpoints import states
 
-_ENTRIES = ("Upstream", "Featurizer", "Downstream")
 _SAME = (
     "upstream",
     "downstream",
@@ -27,19 +27,22 @@ _SAME = (
 )
 
 
-def saved(path: Path) -> tuple[Namespace, dict, int]:
-    """The flags, the config and the number of ranks in a checkpoint; its tensors stay on disk.
+def saved(path: Path) -> Checkpoint:
+    """A checkpoint with all of S3PRL's flags; its tensors stay on disk.
 
     Raises:
-        ElpError: if it is no checkpoint of S3PRL's runner.
+        ElpError: if it is not a checkpoint of S3PRL's runner.
     """
-    content = load_safely(path, mmap=True, hint=_instead(path))
-    args, config = (content.get("Args"), content.get("Config")) if isinstance(content, dict) else (None, None)
+    found = read_checkpoint(path, hint=_instead(path))
+    if found is None or not isinstance(found.config, dict) or not _names_its_models(found.args):
+        raise ElpError(f"{path} is not a checkpoint of run_downstream: its Args or Config are missing or incomplete")
+    # S3PRL too fills in the flags that Args lacks
+    return dataclasses.replace(found, args=Namespace(**{**flags.defaults(), **vars(found.args)}))
+
+
+def _names_its_models(args: object) -> bool:
     names = [getattr(args, name, None) for name in ("upstream", "downstream")]
-    if not isinstance(args, Namespace) or not isinstance(config, dict) or not all(isinstance(n, str) for n in names):
-        raise ElpError(f"{path} is no checkpoint of run_downstream: its Args or Config are missing or incomplete")
-    defaults = vars(flags.s3prl().parse_args(["-m", "train"]))  # S3PRL too fills in the flags that Args lacks
-    return Namespace(**{**defaults, **vars(args)}), config, content.get("WorldSize", 1)
+    return isinstance(args, Namespace) and all(isinstance(name, str) for name in names)
 
 
 def _instead(path: Path) -> str:
@@ -51,32 +54,32 @@ def _instead(path: Path) -> str:
     return f"remove it, and -a goes on from {earlier[-1].name}" if earlier else "none is earlier, so start again"
 
 
-def to_go_on(flag: str, path: Path, args: Namespace, *, stock_loop: bool) -> None:
+def to_go_on(flag: str, path: Path, checkpoint: Checkpoint, args: Namespace, *, stock_loop: bool) -> None:
     """Refuse a checkpoint from which training cannot go on, or whose folder holds later ones.
 
     Those would be taken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the earliest.
 
     Args:
         flag: ``-a`` or ``-e``, for messages.
-        path: the checkpoint.
+        path: the checkpoint's file.
+        checkpoint: what it holds.
         args: its flags, overrides applied.
         stock_loop: whether S3PRL's own loop is to train, which gives its optimizer other groups.
 
     Raises:
         ElpError: naming the checkpoint or the later ones.
     """
-    content = load_safely(path, mmap=True)
-    if "Optimizer" not in content:
+    if checkpoint.optimizer is None:
         raise ElpError(
             f"{flag}: {path} holds no optimizer, so training cannot go on from it; give a states-*.ckpt, or start a "
             "new experiment from its weights with -i"
         )
-    ours = "Position" in content
+    ours = checkpoint.position is not None
     if ours and stock_loop:
         raise ElpError(f"{flag}: {path} was not trained with --stock-loop; leave it out")
-    if not ours and not stock_loop and args.upstream.startswith("elp_") and "Upstream" in content:
+    if not ours and not stock_loop and args.upstream.startswith("elp_") and checkpoint.trains_upstream:
         raise ElpError(f"{flag}: {path} was trained by S3PRL's own loop; go on with --stock-loop")
-    folder, step = Path(args.expdir), content.get("Step", 0)
+    folder, step = Path(args.expdir), checkpoint.step or 0
     later = [file.name for file in states(folder) if int(file.stem.split("-")[-1]) > step]
     if later:
         raise ElpError(
@@ -89,11 +92,12 @@ def loadable(flag: str, path: Path) -> None:
     """Refuse a checkpoint without weights, of which S3PRL would load nothing without a word.
 
     Raises:
-        ElpError: if it is no checkpoint of S3PRL's runner.
+        ElpError: if it is not a checkpoint of S3PRL's runner.
     """
-    content = load_safely(path, mmap=True, hint=f"give a states-*.ckpt with {flag}")
-    if not isinstance(content, dict) or not any(isinstance(content.get(entry), dict) for entry in _ENTRIES):
-        raise ElpError(f"{flag} {path}: no checkpoint of run_downstream; it would hold {', '.join(_ENTRIES)}")
+    found = read_checkpoint(path, hint=f"give a states-*.ckpt with {flag}")
+    models = (None,) if found is None else (found.upstream, found.featurizer, found.head)
+    if not any(isinstance(tensors, dict) for tensors in models):
+        raise ElpError(f"{flag} {path}: not a checkpoint of run_downstream; it would hold {', '.join(MODELS)}")
 
 
 def starter(ranks: int) -> str:

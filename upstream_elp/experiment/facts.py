@@ -9,9 +9,8 @@ from typing import Any
 
 from upstream_elp.adapters.config import load_config
 from upstream_elp.base.errors import ElpError
-from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.layer_weights import count_components
-from upstream_elp.experiment.origin import ENTRY
 from upstream_elp.host.checkpoints import states
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, read_adapter_folder
 
@@ -68,11 +67,15 @@ def known_facts(expdir: Path) -> dict[str, Any]:
     found = checkpoints(expdir)
     if not found:
         return {}
-    states = load_states(found[0])
-    args = vars(states["Args"])
-    parameters, adapter = count_components(states), (states.get(ENTRY) or {}).get("config") or _adapter(args)
-    config, seed = states["Config"], args.get("seed")
-    return {"args": args, "config": config, "adapter": adapter, "seed": seed, "parameters": parameters}
+    checkpoint = load_checkpoint(found[0])
+    args = vars(checkpoint.args)
+    return {
+        "args": args,
+        "config": checkpoint.config,
+        "adapter": (checkpoint.origin or {}).get("config") or _adapter(args),
+        "seed": args.get("seed"),
+        "parameters": count_components(checkpoint),
+    }
 
 
 def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 
 from upstream_elp.backbones.family import is_remote
-
-REMEMBERED = {"elp_data": "ELP_DATA", "elp_backbone": "ELP_BACKBONE"}
-"""Where a checkpoint's flags hold what ``--data`` and ``--backbone`` set."""
-ADAPTED = "elp_adapter_folder"
-"""Where they hold whether ``-k`` named an adapter folder."""
+from upstream_elp.base import settings
+from upstream_elp.base.settings import Settings
+from upstream_elp.experiment.checkpoint import Remembered
 
 
 def absent(place: str) -> bool:
@@ -38,20 +34,21 @@ def at_home(args: Namespace, path: str | Path, *, backbone: str | None = None) -
         backbone: where the backbone is if it is not at its place; ``$ELP_BACKBONE`` by default.
     """
     changed = {"expdir": str(Path(path).parent)}
-    if (other := backbone or os.environ.get("ELP_BACKBONE")) and gone(args) and not adapted(args):
+    if (other := backbone or settings.current().backbone) and gone(args) and not adapted(args):
         changed["upstream_ckpt"] = other
     return Namespace(**{**vars(args), **changed})
 
 
-def remembered(args: Namespace, *, known: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables that a checkpoint's run had, as far as they still name something that is there.
+def remembered(args: Namespace, *, chosen: Settings) -> dict[str, str]:
+    """The settings of a checkpoint's run that this one does not choose, as far as they still name what is there.
 
     Args:
         args: the checkpoint's flags.
-        known: the environment of this run, which counts.
+        chosen: what this run has chosen, which counts.
     """
-    places = {variable: getattr(args, key, None) for key, variable in REMEMBERED.items() if not known.get(variable)}
-    return {variable: place for variable, place in places.items() if place and not absent(place)}
+    had = Remembered.of(args)
+    places = {"data": had.data, "backbone": had.backbone}
+    return {name: place for name, place in places.items() if place and not getattr(chosen, name) and not absent(place)}
 
 
 def where_it_went(args: Namespace) -> str:
@@ -69,7 +66,7 @@ def where_it_went(args: Namespace) -> str:
 
 def adapted(args: Namespace) -> bool:
     """Whether ``-k`` named a trained adapter folder, as far as the checkpoint says."""
-    return bool(getattr(args, ADAPTED, False))
+    return Remembered.of(args).adapter_folder
 
 
 def gone(args: Namespace) -> bool:

@@ -14,17 +14,16 @@ from torch import nn
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.fingerprint import digest
 from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.experiment.existing import differences
 from upstream_elp.upstream.adapter_folder import is_adapter_folder
 
-ENTRY = "Origin"
-"""Key in a checkpoint; S3PRL's own checkpoints have none, and nothing is compared then."""
 _SAID = ("name", "description", "source")
 """Keys of a configuration that change nothing."""
 
 
 def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
-    """What a checkpoint holds under :data:`ENTRY`, plain values.
+    """What a checkpoint holds as its origin, plain values; S3PRL's own have none, and nothing is compared then.
 
     Args:
         upstream: ours or a stock one.
@@ -45,34 +44,33 @@ def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
     }
 
 
-def configuration(states: Mapping[str, Any]) -> Any:
+def configuration(checkpoint: Checkpoint) -> Any:
     """What to give an ``elp_*`` entry as ``model_config``: the checkpoint's own configuration, else what ``-g`` named.
 
     None if the adapter came from a folder, which has its own.
     """
-    args, known = states["Args"], states.get(ENTRY) or {}
+    args, known = checkpoint.args, checkpoint.origin or {}
     if args.upstream_ckpt is not None and is_adapter_folder(args.upstream_ckpt):
         return None
     return known.get("config") or args.upstream_model_config
 
 
-def check(upstream: nn.Module, states: Mapping[str, Any], *, trained: bool, where: str, config: bool = True) -> None:
+def check(upstream: nn.Module, checkpoint: Checkpoint, *, where: str, config: bool = True) -> None:
     """Compare an upstream that was built again with the one of the checkpoint.
 
     Args:
         upstream: as built now.
-        states: the checkpoint.
-        trained: whether the checkpoint holds its trainable tensors.
+        checkpoint: what it was trained as.
         where: the checkpoint's path.
         config: whether the configuration is compared as well.
 
     Raises:
         ElpError: it is another one.
     """
-    had = states.get(ENTRY)
+    had = checkpoint.origin
     if not isinstance(had, Mapping):
         return
-    now = origin(upstream, trained=trained)
+    now = origin(upstream, trained=checkpoint.trains_upstream)
     if had.get("backbone") != now["backbone"]:
         raise ElpError(
             f"{where} was trained on another backbone (sha256 {str(had.get('backbone'))[:12]}; this one has "
@@ -85,7 +83,7 @@ def check(upstream: nn.Module, states: Mapping[str, Any], *, trained: bool, wher
         )
     if had.get("adapter") != now["adapter"]:
         raise ElpError(
-            f"{where} was trained on another frozen adapter than {getattr(states['Args'], 'upstream_ckpt', None)} now "
+            f"{where} was trained on another frozen adapter than {getattr(checkpoint.args, 'upstream_ckpt', None)} now "
             "holds: give back the folder that -k named"
         )
 

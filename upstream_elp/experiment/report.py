@@ -22,7 +22,7 @@ from tabulate import tabulate
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import whole_file
-from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.experiment.layer_weights import named_layer_weights
 from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG, Logs, read_logs, show, summarize
@@ -193,8 +193,8 @@ def _layers(
         logs.missing.append("there is no checkpoint to read layer weights from")
         return [], None, None
     try:
-        states = load_states(path)
-        return named_layer_weights(states), path.name, states["Step"]
+        checkpoint = load_checkpoint(path)
+        return named_layer_weights(checkpoint), path.name, checkpoint.step
     except ElpError as error:  # a report at the end of a long run must not fail over one damaged file
         logs.missing.append(str(error))
         return [], None, None

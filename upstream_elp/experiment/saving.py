@@ -20,20 +20,18 @@ import torch
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import whole_file
 from upstream_elp.base.safe_load import why_refused
-from upstream_elp.experiment.checkpoint import load_states
+from upstream_elp.experiment.checkpoint import Checkpoint, load_checkpoint
 from upstream_elp.host import checkpoints
 
-NEEDED_TO_GO_ON = ("Optimizer", "Scheduler", "Scaler", "Random", "Records", "Position")
-"""Left out of ``*-best.ckpt``, which are for evaluation and export."""
 BYTES_PER_PARAMETER = 12
 """A float32 weight and Adam's two moments."""
 
 
-def write(states: dict[str, Any], folder: Path, names: list[str], *, max_keep: int) -> list[Path]:
-    """Write one state of training under several names, then delete the oldest ``states-N.ckpt`` beyond ``max_keep``.
+def write(checkpoint: Checkpoint, folder: Path, names: list[str], *, max_keep: int) -> list[Path]:
+    """Write one checkpoint under several names, then delete the oldest ``states-N.ckpt`` beyond ``max_keep``.
 
     Args:
-        states: S3PRL's entries and ours.
+        checkpoint: what to write.
         folder: the experiment directory.
         names: file names; ``states-N.ckpt`` holds everything, the others what evaluation needs.
         max_keep: how many ``states-N.ckpt`` stay.
@@ -41,13 +39,13 @@ def write(states: dict[str, Any], folder: Path, names: list[str], *, max_keep: i
     Raises:
         ElpError: if a file cannot be written; what was there before is untouched.
     """
-    light = {key: value for key, value in states.items() if key not in NEEDED_TO_GO_ON}
+    whole, light = checkpoint.to_mapping(), checkpoint.without_progress().to_mapping()
     written = []
     for name in dict.fromkeys(names):
         path = folder / name
         try:
             with whole_file(path, "wb") as file:
-                torch.save(states if name.startswith("states-") else light, file)
+                torch.save(whole if name.startswith("states-") else light, file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
@@ -122,11 +120,11 @@ def check_room(folder: Path, parameters: int) -> None:
         )
 
 
-def rehearse(states: dict[str, Any], folder: Path) -> None:
+def rehearse(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a checkpoint and read it back, so that one that could not be used is told before the first step.
 
     Args:
-        states: what will be kept, as far as it is there before training.
+        checkpoint: what will be kept, as far as it is there before training.
         folder: the experiment directory; nothing stays in it.
 
     Raises:
@@ -134,12 +132,12 @@ def rehearse(states: dict[str, Any], folder: Path) -> None:
     """
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".rehearsal.ckpt.") as file:
         try:
-            torch.save(states, file)
+            torch.save(checkpoint.to_mapping(), file)
             file.flush()
         except (OSError, RuntimeError, pickle.PicklingError) as error:
             raise ElpError(_not_written(folder / "states-0.ckpt", error)) from error
         try:
-            load_states(file.name)
+            load_checkpoint(file.name)
         except ElpError as error:
             reason = why_refused(error.__cause__) if isinstance(error.__cause__, Exception) else error
             raise ElpError(

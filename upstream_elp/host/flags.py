@@ -85,6 +85,11 @@ def s3prl(*, defaults: bool = True) -> Parser:
     return parser
 
 
+def defaults() -> dict[str, Any]:
+    """Each of S3PRL's flags with the value that it has if nothing is said, for training."""
+    return vars(s3prl().parse_args(["-m", "train"]))
+
+
 @functools.cache
 def texts() -> frozenset[str]:
     """Names of S3PRL's arguments whose value is taken as it is written, such as a folder's name."""

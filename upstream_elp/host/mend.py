@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import cache_dir, whole_file
 from upstream_elp.base.folders import list_files
@@ -90,7 +91,7 @@ def set_device(index: int) -> None:
 
 def group_timeout() -> datetime.timedelta:
     """How long ranks wait for each other: long enough for an evaluation by rank 0 alone (hours, ``ELP_DDP_HOURS``)."""
-    return datetime.timedelta(hours=float(os.environ.get("ELP_DDP_HOURS", "12")))
+    return datetime.timedelta(hours=settings.current().ddp_hours)
 
 
 # s3prl.downstream.sv_voxceleb1.dataset -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
-from upstream_elp.experiment.checkpoint import find_states, load_states
+from upstream_elp.experiment.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from upstream_elp.host.features import check_selection
 from upstream_elp.inference.model import TrainedModel
 from upstream_elp.inference.rebuild import rebuild, selection, trained_head, why_no_head
@@ -39,13 +39,13 @@ def load(
         upstream, head, where = _from_folder(Path(place), backbone)
         featurizer = build_featurizer(upstream, head.selection, where=where)
     else:
-        path = find_states(place)
-        states, where = load_states(path), str(path)
-        if reason := why_no_head(states):
+        path = find_checkpoint(place)
+        checkpoint, where = load_checkpoint(path), str(path)
+        if reason := why_no_head(checkpoint):
             raise ElpError(f"{where} cannot be used as it is: {reason}")
-        upstream = rebuild(states, where, None if backbone is None else os.fspath(backbone))
-        featurizer = build_featurizer(upstream, selection(states), where=where)
-        head = head_behind(featurizer, states, where)
+        upstream = rebuild(checkpoint, where, None if backbone is None else os.fspath(backbone))
+        featurizer = build_featurizer(upstream, selection(checkpoint), where=where)
+        head = head_behind(featurizer, checkpoint, where)
     changes = _changes(head, resample=resample, channels=channels)
     shortest = getattr(upstream, "min_samples", None)  # S3PRL's own upstreams do not say
     predictor = build_predictor(head, where=where, changes=changes, min_samples=shortest)
@@ -59,9 +59,9 @@ def load(
     return TrainedModel(upstream, featurizer, predictor, precision=chosen)
 
 
-def head_behind(featurizer: nn.Module, states: Mapping[str, Any], where: str) -> TrainedHead:
+def head_behind(featurizer: nn.Module, checkpoint: Checkpoint, where: str) -> TrainedHead:
     """The head of a checkpoint that has one, behind the featurizer that was built for it."""
-    return trained_head(states, where, upstream_dim=featurizer.output_dim, upstream_rate=featurizer.downsample_rate)
+    return trained_head(checkpoint, where, upstream_dim=featurizer.output_dim, upstream_rate=featurizer.downsample_rate)
 
 
 def build_featurizer(upstream: nn.Module, chosen: Selection, *, where: str) -> nn.Module:

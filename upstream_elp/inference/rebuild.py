@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads import registry
 from downstream_heads.common import memory
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import origin
+from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.experiment.moved import adapted, gone, remembered, where_it_went
 from upstream_elp.launch import arguments
 from upstream_elp.launch.registry import register
 from upstream_elp.training.precision import name_of
 from upstream_elp.upstream.adapter_folder import is_adapter_folder
-from upstream_elp.upstream.build import BACKBONE_VARIABLE
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.head_folder import FEATURIZER, HEAD, Selection, TrainedHead
 
 
-def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpExpert:
+def rebuild(checkpoint: Checkpoint, where: str, backbone: str | None) -> ElpExpert:
     """Build the expert of a training checkpoint, with its trained tensors.
 
     A checkpoint without an upstream is one whose upstream was frozen: nothing of it is to be trained, or a trained
     adapter folder was given with ``-k``.
 
     Args:
-        states: the checkpoint.
+        checkpoint: what was trained.
         where: its path.
         backbone: where the backbone is now, if it moved since training; default ``$ELP_BACKBONE``, then where training
             found it.
@@ -35,7 +35,7 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     Raises:
         ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
     """
-    args = states["Args"]
+    args = checkpoint.args
     if not str(args.upstream).startswith("elp_"):
         raise ElpError(
             f"{where} was trained with the upstream {args.upstream}, which has no adapters; only elp_* upstreams can "
@@ -49,34 +49,33 @@ def rebuild(states: Mapping[str, Any], where: str, backbone: str | None) -> ElpE
     if gone(args) and (backbone is None or adapted(args)):
         raise ElpError(f"{where} {where_it_went(args)}")
     if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
-        backbone = backbone or remembered(args, known=os.environ).get(BACKBONE_VARIABLE)
+        backbone = backbone or remembered(args, chosen=settings.current()).get("backbone")
         expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
     else:
-        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=origin.configuration(states))
-    trained = isinstance(states.get("Upstream"), Mapping)
-    origin.check(expert, states, trained=trained, where=where)
-    if trained:
-        expert.load_state_dict(states["Upstream"])
+        expert = getattr(hub, args.upstream)(ckpt=backbone or place, model_config=origin.configuration(checkpoint))
+    origin.check(expert, checkpoint, where=where)
+    if checkpoint.trains_upstream:
+        expert.load_state_dict(checkpoint.upstream)
     elif expert.injection.declared and not expert.trained:
         raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")
     return expert
 
 
-def why_no_head(states: Mapping[str, Any]) -> str | None:
+def why_no_head(checkpoint: Checkpoint) -> str | None:
     """Why a training checkpoint has no head that can be exported or used; None if it has one."""
-    task = getattr(states["Args"], "downstream", None)
+    task = getattr(checkpoint.args, "downstream", None)
     if task not in registry.names():
         return f"it is of the task {task}, and only heads of {', '.join(registry.names())} can be taken out"
-    if not all(isinstance(states.get(name), Mapping) for name in ("Featurizer", "Downstream")):
+    if not all(isinstance(tensors, Mapping) for tensors in (checkpoint.featurizer, checkpoint.head)):
         return "the checkpoint holds no featurizer and head"
     return None
 
 
-def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, upstream_rate: int) -> TrainedHead:
+def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstream_rate: int) -> TrainedHead:
     """Take the head out of a training checkpoint that has one.
 
     Args:
-        states: the checkpoint.
+        checkpoint: what was trained.
         where: its path.
         upstream_dim: features per frame of what the head saw.
         upstream_rate: samples per frame.
@@ -84,10 +83,10 @@ def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, up
     Raises:
         ElpError: a checkpoint without label tables, or with a config that the task refuses.
     """
-    about = registry.find(states["Args"].downstream)
+    about = registry.find(checkpoint.args.downstream)
     predictor = about.load("predictor")
-    known = _memory(states, where)
-    block = _block(states["Config"], "downstream_expert")
+    known = _memory(checkpoint, where)
+    block = _block(checkpoint.config, "downstream_expert")
     datarc = _block(block, "datarc")
     try:
         modelrc = predictor.head_options(_block(block, "modelrc"))
@@ -95,27 +94,27 @@ def trained_head(states: Mapping[str, Any], where: str, *, upstream_dim: int, up
     except ElpError as error:
         raise ElpError(f"{where}: {error}") from error
     threshold = known.get("threshold")
-    if isinstance(threshold, Mapping) and threshold.get("step") != states["Step"]:
+    if isinstance(threshold, Mapping) and threshold.get("step") != checkpoint.step:
         threshold = None  # of an evaluation before the last training steps
-    tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in states["Featurizer"].items()}
-    tensors |= {f"{HEAD}{name}": tensor for name, tensor in predictor.trained_tensors(states["Downstream"]).items()}
+    tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in checkpoint.featurizer.items()}
+    tensors |= {f"{HEAD}{name}": tensor for name, tensor in predictor.trained_tensors(checkpoint.head).items()}
     return TrainedHead(
         task=about.name,
-        selection=selection(states),
+        selection=selection(checkpoint),
         upstream_dim=upstream_dim,
         upstream_rate=upstream_rate,
         modelrc=modelrc,
         audio=audio,
-        precision=name_of(dict(_block(states["Config"], "runner"))),
+        precision=name_of(dict(_block(checkpoint.config, "runner"))),
         labels=known.get("labels"),
         tensors=tensors,
         threshold=threshold,
     )
 
 
-def selection(states: Mapping[str, Any]) -> Selection:
+def selection(checkpoint: Checkpoint) -> Selection:
     """What a checkpoint's head saw of its upstream; S3PRL's defaults where it does not say."""
-    args, default = states["Args"], Selection()
+    args, default = checkpoint.args, Selection()
     return Selection(
         feature=getattr(args, "upstream_feature_selection", default.feature),
         layer=getattr(args, "upstream_layer_selection", default.layer),
@@ -123,13 +122,13 @@ def selection(states: Mapping[str, Any]) -> Selection:
     )
 
 
-def _memory(states: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if memory.KEY not in states["Downstream"]:
+def _memory(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
+    if memory.KEY not in checkpoint.head:
         raise ElpError(
             f"{where} was written before checkpoints held what the head's outputs stand for; go on training for a step "
             "(elp run -m train -e) to write a new one, or export it with --no-head"
         )
-    return memory.decode(states["Downstream"][memory.KEY])
+    return memory.decode(checkpoint.head[memory.KEY])
 
 
 def _block(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -59,7 +58,7 @@ def examine(
     return measure(found, options, min_samples=front.min_samples)
 
 
-def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
+def preflight(plan: Plan) -> list[str]:
     """Compare the tables and folders that a run needs, and the audio as the index knows it.
 
     Returns:
@@ -81,7 +80,7 @@ def preflight(plan: Plan, *, skip_bad_files: bool) -> list[str]:
         options=Options(progress=True),
     )
     found = look(splits=splits)
-    blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
+    blocking = found.survey.blocking(skip_bad_files=plan.settings.skip_bad_files)
     if blocking:
         told = in_one_line(blocking, audio=found.audio, shown=SHOWN)
         count = counted(len(blocking), "problem")
@@ -110,10 +109,9 @@ def _front(plan: Plan) -> FrontEnd:
     final = plan.final
     if not final.upstream.startswith("elp_"):
         return OTHER_UPSTREAM
-    from upstream_elp.upstream.build import BACKBONE_VARIABLE, front_end  # imports torch
+    from upstream_elp.upstream.build import front_end  # imports torch
 
-    place = plan.env.get(BACKBONE_VARIABLE) or os.environ.get(BACKBONE_VARIABLE)
-    return front_end(final.upstream.removeprefix("elp_"), final.upstream_ckpt, backbone=place)
+    return front_end(final.upstream.removeprefix("elp_"), final.upstream_ckpt, backbone=plan.settings.backbone)
 
 
 def _of_the_test(task: str, look: Callable[..., Findings]) -> list[str]:

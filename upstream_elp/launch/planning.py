@@ -1,8 +1,8 @@
 """From the user's flags to the flags that S3PRL gets: what is wrong is refused, what the machine decides is added."""
 
 import copy
+import dataclasses
 import importlib
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,15 +12,19 @@ from pathlib import Path
 import torch
 
 from downstream_heads import registry
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.ranks import ranks
+from upstream_elp.base.settings import Settings
 from upstream_elp.experiment import existing, moved
 from upstream_elp.host import checkpoints, flags, places
 from upstream_elp.host.override import overridden as overridden_by
 from upstream_elp.launch import arguments, blocks, recipes, resume
+from upstream_elp.launch.chosen import ChosenAdapter, chosen_adapter
 from upstream_elp.launch.registry import register
 
-ADAPTER_FILE = "adapter_config.yaml"
+_CHOOSE_ADAPTER = ("upstream", "upstream_ckpt", "upstream_model_config")
+"""Flags that say the adapter."""
 
 
 @dataclass
@@ -30,26 +34,28 @@ class Plan:
     Args:
         args: S3PRL's flags as understood here.
         argv: S3PRL's flags as S3PRL gets them.
+        own: our own flags.
+        settings: what is decided beside S3PRL's flags.
         script: the clone's ``run_downstream.py``, or None for the installed s3prl.
-        env: environment variables for this run.
         notes: what was decided in the user's stead, to be printed.
         given: the flags that stand on the command line, without any default.
         final: the flags that the run will have, with a checkpoint's and ``-o``.
         config: the task's config that the run will have.
         fresh: whether the experiment starts here.
-        skip_bad_files: whether audio that cannot be used is skipped.
+        adapter: what the flags of an experiment that starts here choose; a checkpoint knows its own.
     """
 
     args: Namespace
     argv: list[str]
+    own: Namespace
+    settings: Settings
     script: Path | None = None
-    env: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     given: Namespace = field(default_factory=Namespace)
     final: Namespace = field(default_factory=Namespace)
     config: dict = field(default_factory=dict)
     fresh: bool = False
-    skip_bad_files: bool = False
+    adapter: ChosenAdapter | None = None
 
 
 def read(argv: Sequence[str]) -> Plan:
@@ -62,25 +68,28 @@ def read(argv: Sequence[str]) -> Plan:
     rest = [
         "--local_rank" + flag.removeprefix("--local-rank") if flag.startswith("--local-rank") else flag for flag in rest
     ]
-    args, unknown = flags.s3prl().parse_known_args(rest)
+    given, unknown = flags.s3prl(defaults=False).parse_known_args(rest)
     if unknown and own.script is None:
         raise flags.unknown(unknown)
-    plan = Plan(args, rest, given=flags.s3prl(defaults=False).parse_known_args(rest)[0])
+    args = Namespace(**{**flags.defaults(), **vars(given)})
+    plan = Plan(args, rest, own=own, settings=_settings(own), given=given)
     if own.script:
         plan.script = arguments.file("--script", own.script).resolve()
+    return plan
+
+
+def _settings(own: Namespace) -> Settings:
+    """What our own flags say; a flag that is not given leaves what the environment says."""
+    said: dict[str, object] = {}
     if own.data:
-        plan.env["ELP_DATA"] = str(arguments.folder("--data", own.data).resolve())
+        said["data"] = str(arguments.folder("--data", own.data).resolve())
     if own.backbone:
         arguments.location("--backbone", own.backbone)
-        plan.env["ELP_BACKBONE"] = own.backbone
+        said["backbone"] = own.backbone
     if own.no_self_check:
-        plan.env["ELP_SELF_CHECK"] = "0"
-    if own.stock_loop:
-        plan.env["ELP_STOCK_LOOP"] = "1"
-    if own.skip_bad_files:
-        plan.env["ELP_SKIP_BAD_FILES"] = "1"
-        plan.skip_bad_files = True
-    return plan
+        said["self_check"] = False
+    said |= {name: True for name in ("stock_loop", "skip_bad_files") if getattr(own, name)}
+    return dataclasses.replace(settings.from_environment(), **said)
 
 
 def complete(plan: Plan) -> None:
@@ -94,7 +103,7 @@ def complete(plan: Plan) -> None:
     _place(plan)
     if not _resumed(plan):
         _fresh(plan)
-    if plan.skip_bad_files and plan.final.downstream not in registry.names():
+    if plan.own.skip_bad_files and plan.final.downstream not in registry.names():
         raise ElpError(
             f"--skip-bad-files: S3PRL's own task {plan.final.downstream} reads its files itself, so that none can be "
             f"passed over; leave the flag out, or use {', '.join(registry.names())}"
@@ -142,22 +151,23 @@ def _resumed(plan: Plan) -> bool:
         return False
     register()
     found = arguments.checkpoint(flag, path)
-    old, config, had = existing.saved(found)
+    checkpoint = existing.saved(found)
+    old, config = checkpoint.args, checkpoint.config
     arguments.name(f"{flag} {found}: -d", old.downstream, [*registry.names(), *places.stock_tasks()])
     overridden = overridden_by(args.override)
     resume.same_flags(flag, plan.given, old, found, overridden=overridden)
     resume.same_folder(flag, plan.given, found, overridden=overridden)
-    again = moved.remembered(old, known={**os.environ, **plan.env})
-    plan.env |= again
-    plan.notes += [f"{variable} is {place}, as for {found}" for variable, place in again.items()]
-    old = moved.at_home(old, found, backbone=_variable(plan, "ELP_BACKBONE"))
+    again = moved.remembered(old, chosen=plan.settings)
+    plan.settings = dataclasses.replace(plan.settings, **again)
+    plan.notes += [f"{settings.VARIABLES[name]} is {place}, as for {found}" for name, place in again.items()]
+    old = moved.at_home(old, found, backbone=plan.settings.backbone)
     old.device = args.device
     if "upstream_ckpt" not in overridden and moved.gone(old):
         raise ElpError(f"{flag}: {found} {moved.where_it_went(old)}")
     if args.config:
         resume.same_config(flag, args, old, copy.deepcopy(config), found)
     if args.mode == "train":
-        existing.same_ranks(flag, found, had, ranks(args.local_rank).world)
+        existing.same_ranks(flag, found, checkpoint.ranks, ranks(args.local_rank).world)
     arguments.overridden(args.override, old, config)
     arguments.machine(old)
     existing.experiment_folder(old)
@@ -165,7 +175,7 @@ def _resumed(plan: Plan) -> bool:
     _check_upstream(old)
     if args.mode == "train":
         blocks.check(config, where=str(found), ours=old.downstream in registry.names())
-        existing.to_go_on(flag, found, old, stock_loop=bool(_variable(plan, "ELP_STOCK_LOOP")))
+        existing.to_go_on(flag, found, checkpoint, old, stock_loop=plan.settings.stock_loop)
     args.past_exp = path
     plan.final, plan.config = old, config
     return True
@@ -181,7 +191,9 @@ def _fresh(plan: Plan) -> None:
         args.config = str(path)
     _check_upstream(args)
     arguments.variant(args)
-    content = recipes.read(path, args)
+    plan.adapter = chosen_adapter(args)
+    content = recipes.read_for(path, plan.adapter)
+    whole = copy.deepcopy(content) if recipes.differs(path) else None
     if args.init_ckpt:
         existing.loadable("-i", arguments.checkpoint("-i", args.init_ckpt))
     if args.mode == "train":
@@ -189,22 +201,19 @@ def _fresh(plan: Plan) -> None:
     final = Namespace(**vars(args))
     arguments.overridden(args.override, final, content)
     arguments.machine(final)
+    if any(getattr(final, name) != getattr(args, name) for name in _CHOOSE_ADAPTER):
+        plan.adapter = chosen_adapter(final)
     _stock_loop(plan, content)
     plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
     blocks.check(content, where=where, ours=args.downstream in registry.names())
     folder = existing.experiment_folder(final)
-    if recipes.differs(path):
-        args.config = str(recipes.write(folder, path, args))
+    if whole is not None:
+        args.config = str(recipes.write(folder, path, whole))
         plan.argv += ["-c", args.config]
     if args.mode == "train" and ranks(args.local_rank).leads:
         note = existing.other_experiment(folder, final, content)
         plan.notes += [note] if note else []
-
-
-def _variable(plan: Plan, name: str) -> str | None:
-    """An environment variable of this run, whether a flag or the user has set it."""
-    return plan.env.get(name) or os.environ.get(name)
 
 
 def _stock_loop(plan: Plan, config: dict) -> None:
@@ -215,7 +224,7 @@ def _stock_loop(plan: Plan, config: dict) -> None:
     """
     block = config.get("runner")
     precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
-    if _variable(plan, "ELP_STOCK_LOOP") and precision != "fp32":
+    if plan.settings.stock_loop and precision != "fp32":
         if plan.args.mode == "train":
             raise ElpError(
                 f"--stock-loop: S3PRL's loop does not know runner.precision ({precision}); leave one of them out "
@@ -249,14 +258,12 @@ def _choose_trainable(plan: Plan) -> None:
     args = plan.args
     if args.upstream_trainable or not args.upstream.startswith("elp_"):
         return
-    if args.upstream_ckpt and Path(args.upstream_ckpt, ADAPTER_FILE).is_file():
+    if plan.adapter.folder is not None:
         plan.notes.append(
             f"the adapters in {args.upstream_ckpt} are trained, they stay frozen (-f trains them further)"
         )
         return
-    from upstream_elp.adapters.config import load_config
-
-    if load_config(args.upstream_model_config).trains_backbone:
+    if plan.adapter.config.trains_backbone:
         plan.argv.append("-f")
         args.upstream_trainable = True
         plan.notes.append(f"-f is on: the adapters of {args.upstream} are not trained yet")

@@ -8,21 +8,19 @@ differs by adapter preset, such as the learning rates; the entry of the run's ow
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from downstream_heads import registry
-from upstream_elp.adapters.config import lineage, load_config, recipes_dir
+from upstream_elp.adapters.config import recipes_dir
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.files import whole_file
 from upstream_elp.base.yaml_files import read_yaml
 from upstream_elp.launch import blocks
+from upstream_elp.launch.chosen import ChosenAdapter
 
-ADAPTER_FILE = "adapter_config.yaml"
 MERGED = "merged_config.yaml"
 
 
@@ -32,33 +30,48 @@ def names() -> dict[str, Path]:
     return {**tasks, **{path.stem: path for path in sorted((recipes_dir() / "tasks").glob("*.yaml"))}}
 
 
-def read(path: Path, args: Namespace | None = None) -> dict[str, Any]:
-    """Read a task configuration with everything it starts from.
-
-    Args:
-        path: the file.
-        args: the run's flags, which say the adapter; None leaves ``methods`` in.
+def read(path: Path) -> dict[str, Any]:
+    """Read a task configuration with everything it starts from; ``methods`` stays in.
 
     Raises:
-        ElpError: no YAML mapping, an unknown base, bases in a circle, or nothing for this run's adapter.
+        ElpError: not a YAML mapping, an unknown base, or bases in a circle.
     """
-    content = _merged(Path(path), seen=())
-    if args is None or "methods" not in content:
+    return _merged(Path(path), seen=())
+
+
+def read_for(path: Path, adapter: ChosenAdapter) -> dict[str, Any]:
+    """Read a task configuration as it is for one adapter; see :func:`read` and :func:`for_adapter`."""
+    return for_adapter(read(path), adapter, path=path)
+
+
+def for_adapter(content: dict[str, Any], adapter: ChosenAdapter, *, path: Path) -> dict[str, Any]:
+    """A task configuration as it is for one adapter.
+
+    Args:
+        content: as :func:`read` gives it.
+        adapter: the run's.
+        path: where the content is from, for errors.
+
+    Raises:
+        ElpError: ``methods`` is not a block of blocks, or says nothing for this adapter or a part of it.
+    """
+    if "methods" not in content:
         return content
+    content = dict(content)
     methods = content.pop("methods")
     if not isinstance(methods, dict) or not all(isinstance(value, dict) for value in methods.values()):
         raise ElpError(f"-c {path}: methods must be a block of blocks, one per adapter preset")
-    known = adapter_names(args)
+    known = adapter.names
     chosen = next((name for name in known if name in methods), None)
     if chosen is None:
-        adapter = f"the adapter {known[0]}" if known else f"-u {args.upstream}, which has no adapters"
+        what = f"the adapter {known[0]}" if known else f"-u {adapter.upstream}, which has no adapters"
         raise ElpError(
-            f"-c {path} says nothing for {adapter}; it has methods for {', '.join(methods)}; for another one write a "
+            f"-c {path} says nothing for {what}; it has methods for {', '.join(methods)}; for another one write a "
             f"file with 'base: {path.stem}' and an entry of its own under methods"
         )
     content = merge(content, methods[chosen])
-    if args.upstream_ckpt is None or not Path(args.upstream_ckpt, ADAPTER_FILE).is_file():
-        _check_rates(content, load_config(args.upstream_model_config).methods, where=f"-c {path}: methods.{chosen}")
+    if adapter.config is not None:
+        _check_rates(content, adapter.config.methods, where=f"-c {path}: methods.{chosen}")
     return content
 
 
@@ -67,9 +80,9 @@ def differs(path: Path) -> bool:
     return bool({"base", "methods"} & set(_raw(path)))
 
 
-def write(folder: Path, path: Path, args: Namespace) -> Path:
-    """Write the merged configuration into the experiment folder, for S3PRL to read."""
-    text = yaml.safe_dump(read(path, args), sort_keys=False, width=100)
+def write(folder: Path, path: Path, content: dict[str, Any]) -> Path:
+    """Write the content that a file has for this run into the experiment folder, for S3PRL to read."""
+    text = yaml.safe_dump(content, sort_keys=False, width=100)
     with whole_file(folder / MERGED, encoding="utf-8") as file:
         file.write(f"# {path} with everything it starts from\n{text}")
     return folder / MERGED
@@ -85,18 +98,6 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def adapter_names(args: Namespace) -> Sequence[str]:
-    """The names under which ``methods`` may hold the run's adapter, the first one found counts; none if it has none."""
-    if not str(args.upstream).startswith("elp_"):
-        return []
-    trained = Path(args.upstream_ckpt, ADAPTER_FILE) if args.upstream_ckpt else None
-    if trained is not None and trained.is_file():
-        described = read_yaml(trained, by_hand=False)
-        adapter = described.get("adapter") if isinstance(described, dict) else None
-        return [str(adapter["name"])] if isinstance(adapter, dict) and "name" in adapter else [str(trained.parent)]
-    return lineage(args.upstream_model_config)
-
-
 def _check_rates(content: dict[str, Any], methods: dict[str, Any], *, where: str) -> None:
     """Refuse an adapter of which a part would be trained at the head's learning rate, because none is stated for it."""
     optimizer = content.get("optimizer")
@@ -110,7 +111,7 @@ def _check_rates(content: dict[str, Any], methods: dict[str, Any], *, where: str
 def _raw(path: Path) -> dict[str, Any]:
     content = read_yaml(path, name=f"-c {path}")
     if not isinstance(content, dict):
-        raise ElpError(f"-c {path}: no mapping; a task config has the blocks {', '.join(blocks.TOP_LEVEL)}")
+        raise ElpError(f"-c {path}: not a mapping; a task config has the blocks {', '.join(blocks.TOP_LEVEL)}")
     return content
 
 

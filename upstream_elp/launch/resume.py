@@ -8,6 +8,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import existing, moved
 from upstream_elp.host.override import override
 from upstream_elp.launch import arguments, recipes
+from upstream_elp.launch.chosen import chosen_adapter
 
 _SHORT = {
     "upstream": "-u",
@@ -83,7 +84,10 @@ def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Pat
     Raises:
         ElpError: naming the first keys that differ, with both values.
     """
-    new = recipes.read(arguments.recipe("-c", args.config), had)
+    file = arguments.recipe("-c", args.config)
+    new = recipes.read(file)
+    if "methods" in new:
+        new = recipes.for_adapter(new, chosen_adapter(had), path=file)
     for content in (new, old):
         if args.override and args.override.lower() != "none":
             override(args.override, Namespace(**vars(args)), content)

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from upstream_elp.base import settings
 from upstream_elp.base.downloads import failed_download
 from upstream_elp.base.errors import ElpError, chain, sentence_of
 from upstream_elp.base.ranks import ranks
+from upstream_elp.experiment.asked import Asked, asked
 from upstream_elp.host import flags, places
 
 if TYPE_CHECKING:
@@ -42,11 +43,16 @@ def run(argv: Sequence[str]) -> None:
         click.echo(flags.help_text(tasks=registry.in_words(others=places.stock_tasks())))
         return
     from upstream_elp.launch import planning
-    from upstream_elp.training import ending
 
     plan = planning.read(argv)
-    planning.complete(plan)  # which may add to the environment what a checkpoint remembers
-    with _environment(plan.env), ending.asked(["elp", "run", *argv]):
+    planning.complete(plan)  # which may add to the settings what a checkpoint remembers
+    config = plan.adapter.config if plan.adapter is not None else None
+    request = Asked(
+        ["elp", "run", *argv],
+        adapter=None if config is None else config.to_dict(),
+        named=plan.final.upstream_model_config,
+    )
+    with settings.in_force(plan.settings), asked(request):
         _carry_out(plan)
 
 
@@ -58,7 +64,7 @@ def _carry_out(plan: "Plan") -> None:
     leads = ranks(plan.args.local_rank).leads
     if leads:
         data.forget_skipped(plan)
-        plan.notes += data.preflight(plan, skip_bad_files=plan.skip_bad_files)
+        plan.notes += data.preflight(plan)
     main_module = load_main(plan.script)
     copy = f"s3prl {compat.SUPPORTED} from {places.s3prl_folder()}"
     for note in [copy, *plan.notes] if leads else []:
@@ -67,7 +73,7 @@ def _carry_out(plan: "Plan") -> None:
         with _arguments(main_module, plan.argv), _one_sentence(), _frames_released():
             main_module.main()
     finally:
-        if plan.skip_bad_files and leads and (warning := data.skipped(plan)):
+        if plan.settings.skip_bad_files and leads and (warning := data.skipped(plan)):
             click.echo(f"elp: {warning}", err=True)
 
 
@@ -79,17 +85,6 @@ def load_main(script: Path | None) -> ModuleType:
     if name != "s3prl.run_downstream":
         edits.same(name, "s3prl.run_downstream")
     return importlib.import_module(name)
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""One run in its own process: train, evaluate the best checkpoint on test, write ``result.json``.
+"""One run in its own process: train, then evaluate the best checkpoint on test; ``results.json`` tells both.
 
 Called as ``python -m upstream_elp.quickstart.job JOB.json``, so that S3PRL is imported once for both.
 """
@@ -7,70 +7,23 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.files import whole_file
-from upstream_elp.quickstart.jobs import TASKS, Job
+from upstream_elp.quickstart.jobs import Job
 
 
 def main(spec: str) -> None:
     """Run the job described in the file ``spec``."""
-    job = Job(**json.loads(Path(spec).read_text(encoding="utf-8")))
-    result = run_job(job)
-    with whole_file(job.result, encoding="utf-8") as file:
-        json.dump(result, file, indent=2)
-
-
-def run_job(job: Job) -> dict[str, Any]:
-    """Train and evaluate; returns what the report needs."""
-    import torch
-
-    from upstream_elp.experiment.checkpoint import find_states, load_states
-    from upstream_elp.experiment.layer_weights import count_states, layer_weights, layers
+    from upstream_elp.experiment.checkpoint import find_checkpoint
     from upstream_elp.launch.start import run
 
-    resumed = any(Path(job.folder).glob("states-*.ckpt"))
-    started = time.perf_counter()
+    job = Job(**json.loads(Path(spec).read_text(encoding="utf-8")))
     run(job.train_argv)
-    trained = time.perf_counter()
-    checkpoint = find_states(job.folder)
-    run(job.test_argv(checkpoint))
-    tested = time.perf_counter()
-    states = load_states(checkpoint)
-    test = _last_line(Path(job.folder) / "metrics.jsonl", TASKS[job.task].split("test"))
-    return {
-        "settings": job.settings(),
-        "task": job.task,
-        "method": job.method,
-        "metric": TASKS[job.task].main_metric,
-        "test": test["metrics"],
-        "chance": test["chance"],
-        "items": test["items"],
-        "selected": checkpoint.name,
-        "best_step": int(states["Step"]),
-        "trainable": count_states(states),
-        "layer_weights": layer_weights(states),
-        "layers": layers(states),
-        "seconds": {"train": round(trained - started, 1), "test": round(tested - trained, 1), "resumed": resumed},
-        "machine": {
-            "device": torch.cuda.get_device_name() if job.device.startswith("cuda") else platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
-    }
-
-
-def _last_line(path: Path, split: str) -> dict[str, Any]:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line["split"] == split]
-    if not found:
-        raise ElpError(f"{path} holds no evaluation of {split}")
-    return found[-1]
+    run(job.test_argv(find_checkpoint(job.folder)))
+    if job.tested() is None:
+        raise ElpError(f"{job.results} holds no evaluation of the test set")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from downstream_heads import registry
 from upstream_elp.adapters.config import load_config, preset_names, recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
+from upstream_elp.experiment.facts import RESULTS, read_results
 
 EVALUATIONS = 3
 """How often a run looks at its dev set."""
@@ -44,9 +45,14 @@ class Job:
     config_sha256: str
 
     @property
-    def result(self) -> Path:
-        """Where the finished run's result is written."""
-        return Path(self.folder) / "result.json"
+    def results(self) -> Path:
+        """Where training reports, and where evaluations are added."""
+        return Path(self.folder) / RESULTS
+
+    def tested(self) -> dict[str, Any] | None:
+        """The latest evaluation of the test set, as ``metrics.jsonl`` has it; None before there is one."""
+        lines = read_results(self.results)["tests"] if self.results.is_file() else []
+        return next((line for line in reversed(lines) if line["split"] == TASKS[self.task].split("test")), None)
 
     @property
     def description(self) -> Path:
@@ -196,23 +202,20 @@ def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str,
 
 
 def finished(job: Job) -> bool:
-    """Whether the run's result is on disk.
+    """Whether the run is trained and tested.
 
     Raises:
         ElpError: if the folder holds a run of other settings, whether it was finished or interrupted.
     """
     from upstream_elp.experiment.existing import states
 
-    if job.result.is_file():
-        known = json.loads(job.result.read_text(encoding="utf-8"))["settings"]
-    elif job.description.is_file() and states(Path(job.folder)):
-        known = json.loads(job.description.read_text(encoding="utf-8"))
-    else:
+    if not job.description.is_file() or not (job.results.is_file() or states(Path(job.folder))):
         return False
+    known = json.loads(job.description.read_text(encoding="utf-8"))
     for key, value in job.settings().items():
         if known.get(key) != value:
             raise ElpError(
                 f"{job.folder} holds a run with {key} {known.get(key)!r} instead of {value!r}; "
                 "choose another --out, or remove that folder"
             )
-    return job.result.is_file()
+    return job.tested() is not None

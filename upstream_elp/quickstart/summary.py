@@ -1,15 +1,19 @@
-"""From the runs' ``result.json`` and ``metrics.jsonl`` to tables, files and plots."""
+"""From what training reported in each run's folder (``results.json`` and its logs) to one table and two pictures."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from upstream_elp.base.files import whole_file
+from upstream_elp.experiment.facts import read_results
+from upstream_elp.experiment.logs import read_logs
 from upstream_elp.quickstart.jobs import TASKS, Job
 
 COLUMNS = {
@@ -31,11 +35,60 @@ COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run, as its folder says.
+
+    Args:
+        job: the run.
+        results: training's report.
+        test: the evaluation of the best checkpoint on test.
+    """
+
+    job: Job
+    results: dict[str, Any]
+    test: dict[str, Any]
+
+    @property
+    def trainable(self) -> dict[str, int]:
+        """Trained values of upstream, featurizer and head."""
+        parts = {name: count for name, count in (self.results["parameters"] or {}).items() if name != "frozen"}
+        outside = {name: parts.pop(name, 0) for name in ("featurizer", "head")}
+        return {"upstream": sum(parts.values()), **outside}
+
+    @property
+    def seconds(self) -> float:
+        """Of training, in all processes that the run went through."""
+        return round(self.results["seconds"], 1)
+
+    @property
+    def layer_weights(self) -> list[dict[str, Any]]:
+        """Encoder layer (0 is its input) and softmax weight; none where the head sees one state."""
+        named = self.results["layer_weights"]
+        return [{"layer": int(each["layer"].rsplit(" ", 1)[1]), "weight": each["weight"]} for each in named]
+
+    @functools.cached_property
+    def curve(self) -> list[dict[str, Any]]:
+        """Train loss and dev metric (the second one, if there is one) over steps."""
+        task, curves = TASKS[self.job.task], read_logs(Path(self.job.folder)).curves
+        metric = task.also or task.main_metric
+        lines = {
+            "train loss": curves.get("train", {}).get("loss", {}),
+            f"dev {task.metrics[metric].title} (%)": curves.get(task.split("dev"), {}).get(metric, {}),
+        }
+        return [
+            {"what": what, "step": step, "value": value}
+            for what, points in sorted(lines.items())
+            for step, value in sorted(points.items())
+            if value is not None
+        ]
+
+
 def write_report(jobs: Sequence[Job], out: Path, *, note: str) -> str:
     """Write ``results.{md,csv,json}``, ``curves.{png,csv}`` and ``layer_weights.{png,csv}`` into ``out``.
 
     Args:
-        jobs: the runs; those without a result are left out.
+        jobs: the runs; those that are not finished are skipped.
         out: folder.
         note: sentence that says on what data and backbone this was measured.
 
@@ -44,21 +97,15 @@ def write_report(jobs: Sequence[Job], out: Path, *, note: str) -> str:
     """
     from upstream_elp.quickstart.plots import plot_curves, plot_layer_weights
 
-    results = sorted((_result(job) for job in jobs if job.result.is_file()), key=_order)
-    frame = pd.DataFrame([_row(job, result) for job, result in results], columns=list(COLUMNS))
-    curves = pd.DataFrame([point for job, _ in results for point in _curve(job)])
-    weights = pd.DataFrame(
-        [
-            {"task": job.task, "method": job.method, "layer": layer, "weight": weight}
-            for job, result in results
-            for layer, weight in zip(result["layers"], result["layer_weights"], strict=True)
-        ]
-    )
+    outcomes = sorted((outcome for job in jobs if (outcome := _outcome(job)) is not None), key=_order)
+    frame = pd.DataFrame([_row(outcome) for outcome in outcomes], columns=list(COLUMNS))
+    curves = pd.DataFrame([{**_names(outcome), **point} for outcome in outcomes for point in outcome.curve])
+    weights = pd.DataFrame([{**_names(outcome), **each} for outcome in outcomes for each in outcome.layer_weights])
     text = markdown(frame, note)
     _write(out / "results.md", text)
     _write(out / "results.csv", frame.to_csv(index=False))
-    everything = [{**result, "curve": _curve(job)} for job, result in results]
-    _write(out / "results.json", json.dumps({"note": note, "runs": everything}, indent=2))
+    everything = {"note": note, "runs": [_in_full(outcome) for outcome in outcomes]}
+    _write(out / "results.json", json.dumps(everything, indent=2))
     _write(out / "curves.csv", curves.to_csv(index=False))
     _write(out / "layer_weights.csv", weights.to_csv(index=False))
     plot_curves(curves, out / "curves.png")
@@ -100,56 +147,63 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
     return f"{note}\n\n" + "\n\n".join(tables) + "\n"
 
 
-def _order(found: tuple[Job, dict[str, Any]]) -> tuple[int, int]:
+def _order(outcome: Outcome) -> tuple[int, int]:
     """By task, then from the smallest method to the largest."""
-    job, result = found
-    return list(TASKS).index(job.task), result["trainable"]["upstream"]
+    return list(TASKS).index(outcome.job.task), outcome.trainable["upstream"]
 
 
 def _cell(row: Any) -> str:
     return f"{row.value:.1f}" if pd.isna(row.also) else f"{row.value:.1f} / {row.also:.1f}"
 
 
-def _result(job: Job) -> tuple[Job, dict[str, Any]]:
-    return job, json.loads(job.result.read_text(encoding="utf-8"))
+def _outcome(job: Job) -> Outcome | None:
+    test = job.tested()
+    return None if test is None else Outcome(job, read_results(job.results), test)
 
 
-def _row(job: Job, result: dict[str, Any]) -> dict[str, Any]:
-    losses = [point["value"] for point in _curve(job) if point["what"] == "train loss"]
+def _names(outcome: Outcome) -> dict[str, str]:
+    return {"task": outcome.job.task, "method": outcome.job.method}
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    job, test, task = outcome.job, outcome.test, TASKS[outcome.job.task]
+    losses = [point["value"] for point in outcome.curve if point["what"] == "train loss"]
     return {
-        "task": job.task,
-        "method": job.method,
-        "metric": result["metric"],
-        "value": result["test"][result["metric"]],
-        "also": result["test"].get(TASKS[job.task].also),
-        "chance": result["chance"].get(result["metric"]),
-        "items": result["items"],
+        **_names(outcome),
+        "metric": task.main_metric,
+        "value": test["metrics"][task.main_metric],
+        "also": test["metrics"].get(task.also),
+        "chance": test["chance"].get(task.main_metric),
+        "items": test["items"],
         "steps": job.steps,
-        "best_step": result["best_step"],
+        "best_step": test["checkpoint_step"],
         "seed": job.seed,
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
-        "trained_upstream": result["trainable"]["upstream"],
-        "trained_head": result["trainable"]["head"],
-        "train_seconds": result["seconds"]["train"],
+        "trained_upstream": outcome.trainable["upstream"],
+        "trained_head": outcome.trainable["head"],
+        "train_seconds": outcome.seconds,
     }
 
 
-def _curve(job: Job) -> list[dict[str, Any]]:
-    """Train loss and dev metric (the second one, if there is one) over steps; a repeated step counts the last time."""
-    task = TASKS[job.task]
-    metric, dev = task.also or task.main_metric, task.split("dev")
-    points: dict[tuple[str, int], float] = {}
-    for line in (Path(job.folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["split"] == "train" and record["metrics"].get("loss") is not None:
-            points["train loss", record["step"]] = record["metrics"]["loss"]
-        if record["split"] == dev and record["step"] and record["metrics"].get(metric) is not None:
-            points[f"dev {task.metrics[metric].title} (%)", record["step"]] = record["metrics"][metric]
-    return [
-        {"task": job.task, "method": job.method, "what": what, "step": step, "value": value}
-        for (what, step), value in sorted(points.items())
-    ]
+def _in_full(outcome: Outcome) -> dict[str, Any]:
+    test = outcome.test
+    return {
+        "settings": outcome.job.settings(),
+        **_names(outcome),
+        "metric": TASKS[outcome.job.task].main_metric,
+        "test": test["metrics"],
+        "chance": test["chance"],
+        "items": test["items"],
+        "selected": test["checkpoint"],
+        "best_step": test["checkpoint_step"],
+        "trainable": outcome.trainable,
+        "layer_weights": [each["weight"] for each in outcome.layer_weights],
+        "layers": [each["layer"] for each in outcome.layer_weights],
+        "seconds": {"train": outcome.seconds},
+        "machine": {"device": outcome.results["device"], "torch": (outcome.results["versions"] or {}).get("torch")},
+        "curve": [{**_names(outcome), **point} for point in outcome.curve],
+    }
 
 
 def _write(path: Path, text: str) -> None:

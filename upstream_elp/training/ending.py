@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,25 +16,13 @@ from torch import nn
 from upstream_elp.audio import skips
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base import installed
+from upstream_elp.experiment import asked
+from upstream_elp.experiment.checkpoint import DOWNSTREAM, UPSTREAM
 from upstream_elp.experiment.logs import TRAIN_LOG
-
-if TYPE_CHECKING:
-    from upstream_elp.training.loop import Training
+from upstream_elp.training.run_state import Entry, RunState
 
 VARIABLES = ("WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 """Environment variables that decide over results beside our own, which all begin with ``ELP_``."""
-_asked: list[list[str]] = []
-"""What the user typed, while ``elp run`` runs: S3PRL gets other arguments, without our flags."""
-
-
-@contextlib.contextmanager
-def asked(command: Sequence[str]) -> Iterator[None]:
-    """Within this context a run was asked for by ``command``."""
-    _asked.append(list(command))
-    try:
-        yield
-    finally:
-        _asked.pop()
 
 
 def environment() -> dict[str, str]:
@@ -45,17 +31,17 @@ def environment() -> dict[str, str]:
     return {**found, "PWD": str(Path.cwd())}
 
 
-def parameters(entries: list[Any]) -> dict[str, int]:
+def parameters(entries: Sequence[Entry]) -> dict[str, int]:
     """Trained values per component (head, featurizer, each method), and the frozen ones of the upstream."""
     counts: dict[str, int] = {}
     for entry in entries:
         model = unwrapped(entry.model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if entry.trainable else 0
-        if entry.name == "Upstream":
+        if entry.name == UPSTREAM:
             counts["frozen"] = sum(p.numel() for p in model.parameters()) - trained
             counts |= _upstream(model, trained)
         else:
-            counts["head" if entry.name == "Downstream" else "featurizer"] = trained
+            counts["head" if entry.name == DOWNSTREAM else "featurizer"] = trained
     return counts
 
 
@@ -79,43 +65,42 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
-def report(training: Training) -> str:
+def report(state: RunState) -> str:
     """Write the report of a run that has ended into its folder, and return it as a short table."""
     from upstream_elp.experiment.report import write_report
     from upstream_elp.training.datafiles import task_fingerprint
 
-    head = unwrapped(training.runner.downstream.model)
+    head, upstream = state.head, state.upstream
     if hasattr(head, "dataset"):
-        head.dataset(training.split)  # built by now, unless there was no step left to make
-    upstream = unwrapped(training.runner.upstream.model)
+        head.dataset(state.split)  # built by now, unless there was no step left to make
     adapted = hasattr(upstream, "injection")
     facts = {
-        "command": _asked[-1] if _asked else sys.argv,
+        "command": asked.command(),
         "environment": environment(),
         "versions": {name: found for name, found in installed.versions().items() if found},
-        "config": training.config,
-        "args": vars(training.args),
+        "config": state.config,
+        "args": vars(state.args),
         "adapter": upstream.config.to_dict() if adapted else None,
         "backbone": {"name": upstream.name, "sha256": upstream.fingerprint.sha256} if adapted else None,
-        "seed": training.args.seed,
-        "parameters": parameters(training.runner.all_entries),
-        "seconds": logged_seconds(training.folder / TRAIN_LOG) + training.unlogged_seconds,
-        "peak_memory_bytes": peak_memory(training.device),
-        "device": device_name(training.device),
+        "seed": state.args.seed,
+        "parameters": parameters(state.entries),
+        "seconds": logged_seconds(state.folder / TRAIN_LOG) + state.unlogged_seconds,
+        "peak_memory_bytes": peak_memory(state.device),
+        "device": device_name(state.device),
         "data": task_fingerprint(head),
-        "skipped_steps": training.position.skipped,
-        "fp16_overflows": training.position.overflows,
-        "skipped_files": len(skips.read_skips(training.folder / skips.FILE)),
+        "skipped_steps": state.position.skipped,
+        "fp16_overflows": state.position.overflows,
+        "skipped_files": len(skips.read_skips(state.folder / skips.FILE)),
     }
-    return write_report(training.folder, facts)
+    return write_report(state.folder, facts)
 
 
-def report_again(training: Training) -> str:
+def report_again(state: RunState) -> str:
     """The table of a run that had ended before; its report is written if a kill has kept it from that."""
     from upstream_elp.experiment.facts import RESULTS
     from upstream_elp.experiment.report import rewrite, table
 
-    return table(rewrite(training.folder)) if (training.folder / RESULTS).is_file() else report(training)
+    return table(rewrite(state.folder)) if (state.folder / RESULTS).is_file() else report(state)
 
 
 def logged_seconds(log: Path) -> float:

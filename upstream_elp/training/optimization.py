@@ -13,6 +13,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from upstream_elp.experiment.checkpoint import OPTIMIZER, SCHEDULER
 from upstream_elp.training.optimizers import Trainable
 from upstream_elp.training.schedulers import GroupSchedule
 
@@ -30,13 +31,13 @@ def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
     """
     from s3prl.optimizers import get_optimizer
 
-    block, had = runner.config["optimizer"], runner.init_ckpt.get("Config", {}).get("optimizer")
+    block, had = runner.config["optimizer"], (runner.checkpoint.config or {}).get("optimizer")
     optimizer = get_optimizer(models, runner.config["runner"]["total_steps"], block)
     if isinstance(had, Mapping) and any(had.get(key) != block.get(key) for key in _CLASS):
         logger.warning("the checkpoint's optimizer is another one (%s); the optimizer starts anew", had.get("name"))
         return optimizer
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    runner._load_weight(optimizer, "Optimizer")
+    runner._load_weight(optimizer, OPTIMIZER)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.pop("initial_lr", None)  # of the checkpoint's schedule
         group.update(own)
@@ -52,15 +53,15 @@ def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
     """
     from s3prl.schedulers import get_scheduler
 
-    block, states = runner.config.get("scheduler"), runner.init_ckpt
+    block, checkpoint = runner.config.get("scheduler"), runner.checkpoint
     if not block:
         return None
     schedule = get_scheduler(optimizer, runner.config["runner"]["total_steps"], block)
-    had = (states.get("Config") or {}).get("scheduler") or {}
-    if "Scheduler" in states and had.get("name") == block.get("name"):
-        runner._load_weight(schedule, "Scheduler")
+    had = (checkpoint.config or {}).get("scheduler") or {}
+    if checkpoint.scheduler is not None and had.get("name") == block.get("name"):
+        runner._load_weight(schedule, SCHEDULER)
     else:  # none before, another one, or a best checkpoint, which holds none: as if it had been there from the start
-        schedule.last_epoch = states.get("Step", 0)
+        schedule.last_epoch = checkpoint.step or 0
         schedule._step_count = schedule.last_epoch + 1
     schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, _rates(schedule), strict=True):

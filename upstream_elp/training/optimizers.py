@@ -23,6 +23,7 @@ from torch import nn
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment.checkpoint import FEATURIZER
 
 
 class Trainable:
@@ -87,7 +88,7 @@ def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parame
     if injection is not None:
         parameters = injection.parameters(model)
         return [(injection.declared[name].component, parameter) for name, parameter in parameters.items()]
-    if getattr(model, "name", None) == "Featurizer":
+    if getattr(model, "name", None) == FEATURIZER:
         return [("featurizer", parameter) for parameter in trainable]
     if _is_stock_upstream(model):
         return [("encoder", parameter) for parameter in trainable]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from upstream_elp.experiment.checkpoint import Checkpoint
+
 _KEPT = ("batch", "skipped", "in_a_row", "overflows", "utterances", "batch_ids", "pending")
 
 
@@ -49,12 +51,12 @@ class Position:
         self.records = defaultdict(list, kept)
 
     @classmethod
-    def of(cls, states: Mapping[str, Any]) -> Position:
-        """The position in a checkpoint; S3PRL's own know the step and the epoch alone."""
-        position = cls(step=states.get("Step", 0), epoch=states.get("Epoch", 0))
-        kept = states.get("Position") or {}
+    def of(cls, checkpoint: Checkpoint) -> Position:
+        """The position in a checkpoint; S3PRL's own know only the step and the epoch."""
+        position = cls(step=checkpoint.step or 0, epoch=checkpoint.epoch or 0)
+        kept = checkpoint.position or {}
         for name in _KEPT:
             if name in kept:
                 setattr(position, name, list(kept[name]) if isinstance(kept[name], list) else kept[name])
-        position.records.update({key: list(values) for key, values in (states.get("Records") or {}).items()})
+        position.records.update({key: list(values) for key, values in (checkpoint.records or {}).items()})
         return position

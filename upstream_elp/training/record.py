@@ -1,26 +1,24 @@
-"""What the training loop writes down: log lines and the content of checkpoints."""
+"""What the training loop writes down: log lines and checkpoints."""
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from upstream_elp.adapters.config import preset_names
 from upstream_elp.backbones.structure import unwrapped
-from upstream_elp.base import files
+from upstream_elp.base import files, randomness, settings
 from upstream_elp.experiment import logs, saving
-from upstream_elp.experiment.moved import ADAPTED, REMEMBERED
-from upstream_elp.experiment.origin import ENTRY as ORIGIN
+from upstream_elp.experiment.checkpoint import DOWNSTREAM, FEATURIZER, UPSTREAM, Checkpoint, Remembered
+from upstream_elp.training.collectives import gathered
 from upstream_elp.training.optimization import state_of
+from upstream_elp.training.run_state import RunState
 from upstream_elp.upstream.adapter_folder import is_adapter_folder
-
-if TYPE_CHECKING:
-    from upstream_elp.training.loop import Training
 
 
 def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -29,92 +27,85 @@ def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     return {str(group.get("name", f"group{index}")): float(group["lr"]) for index, group in groups}
 
 
-def append_line(training: Training, *, loss: float, norm: float, utterances: int, seconds: float) -> None:
+def append_line(state: RunState, *, utterances: int) -> None:
     """Append one line to ``train.jsonl``.
 
     Args:
-        training: the run.
-        loss: of the last step, the mean over ranks.
-        norm: of its gradient, before clipping.
-        utterances: since the last line.
-        seconds: since the last line.
+        state: the training after a step.
+        utterances: of all ranks since the last line.
     """
     line = {
-        "step": training.position.step,
-        "epoch": training.position.epoch,
-        "loss": logs.finite(loss),
-        "grad_norm": logs.finite(norm),
-        "lr": training.rates,
-        "skipped": training.position.skipped,
-        "overflows": training.position.overflows,
+        "step": state.position.step,
+        "epoch": state.position.epoch,
+        "loss": logs.finite(state.loss),
+        "grad_norm": logs.finite(state.norm),
+        "lr": state.rates,
+        "skipped": state.position.skipped,
+        "overflows": state.position.overflows,
         "utterances": utterances,
-        "seconds": round(seconds, 3),
+        "seconds": round(state.unlogged_seconds, 3),
     }
-    files.append_line(training.folder / logs.TRAIN_LOG, json.dumps(line))
+    files.append_line(state.folder / logs.TRAIN_LOG, json.dumps(line))
 
 
-def states(training: Training, random: list[dict[str, Any]]) -> dict[str, Any]:
+def save(state: RunState, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
+    """Write the checkpoints; every rank must call it, since each one's random states are kept.
+
+    Args:
+        state: the training between two steps.
+        names: of the files.
+        random: each rank's random states, if not those of now.
+    """
+    if random is None:
+        random = gathered(randomness.capture(state.device))
+    if not state.leads or not names:
+        return
+    written = saving.write(checkpoint_of(state, random), state.folder, names, max_keep=int(state.block["max_keep"]))
+    state.saved = state.position.step if any(name.startswith("states-") for name in names) else state.saved
+    state.bar.write(f"elp: saved {', '.join(path.name for path in written)} in {state.folder}", file=sys.stderr)
+
+
+def checkpoint_of(state: RunState, random: list[dict[str, Any]]) -> Checkpoint:
     """S3PRL's entries of a checkpoint, and what an exact continuation needs.
 
     Args:
-        training: the run, between two steps.
+        state: the training between two steps.
         random: each rank's random states.
     """
-    position = training.position
-    content: dict[str, Any] = {
-        "Optimizer": state_of(training.optimizer),
-        "Step": position.step,
-        "Epoch": position.epoch,
-        "Args": _found_from_anywhere(training.args),
-        "Config": training.config,
-        "Position": position.entry(),
-        "Random": random,
-        "Records": saving.plain_records(position.records),
-        ORIGIN: training.origin,
-    }
-    for entry in training.runner.all_entries:
-        if entry.trainable:
-            content[entry.name] = unwrapped(entry.model).state_dict()
-    if training.scheduler is not None:
-        content["Scheduler"] = training.scheduler.state_dict()
-    if training.precision.scaler.is_enabled():
-        content["Scaler"] = training.precision.scaler.state_dict()
-    if torch.distributed.is_initialized():
-        content["WorldSize"] = torch.distributed.get_world_size()
-    return content
+    position, scaler = state.position, state.precision.scaler
+    trained = {entry.name: unwrapped(entry.model).state_dict() for entry in state.entries if entry.trainable}
+    return Checkpoint(
+        optimizer=state_of(state.optimizer),
+        step=position.step,
+        epoch=position.epoch,
+        args=_found_from_anywhere(state.args),
+        config=state.config,
+        position=position.entry(),
+        random=random,
+        records=saving.plain_records(position.records),
+        origin=state.origin,
+        upstream=trained.get(UPSTREAM),
+        featurizer=trained.get(FEATURIZER),
+        head=trained.get(DOWNSTREAM),
+        scheduler=None if state.scheduler is None else state.scheduler.state_dict(),
+        scaler=scaler.state_dict() if scaler.is_enabled() else None,
+        world_size=torch.distributed.get_world_size() if torch.distributed.is_initialized() else None,
+    )
 
 
 def _found_from_anywhere(args: Namespace) -> Namespace:
-    """With whole paths, which are otherwise relative to the folder that the run was started in, and our own flags'."""
-    own = {key: _whole(os.environ.get(variable)) for key, variable in REMEMBERED.items()}
+    """With whole paths, which are otherwise relative to the folder that the run was started in, and our own flags."""
     place, config = args.upstream_ckpt, args.upstream_model_config
-    own[ADAPTED] = bool(place) and is_adapter_folder(place)
+    chosen = settings.current()
+    own = Remembered(
+        data=_whole(chosen.data),
+        backbone=_whole(chosen.backbone),
+        adapter_folder=bool(place) and is_adapter_folder(place),
+    )
     config = config if config in preset_names() else _whole(config)
-    return Namespace(**{**vars(args), **own, "upstream_ckpt": _whole(place), "upstream_model_config": config})
+    whole = {"upstream_ckpt": _whole(place), "upstream_model_config": config}
+    return Namespace(**{**vars(own.added_to(args)), **whole})
 
 
 def _whole(place: str | None) -> str | None:
     return str(Path(place).absolute()) if place and Path(place).exists() else place
-
-
-def ranks() -> int:
-    """Number of processes that train together."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def sum_over_ranks(value: float, device: torch.device) -> float:
-    """A number that all ranks then agree on; not finite if one of theirs is not."""
-    if not torch.distributed.is_initialized():
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(total)
-    return float(total)
-
-
-def gathered(value: Any) -> list[Any]:
-    """One value per rank."""
-    if not torch.distributed.is_initialized():
-        return [value]
-    values = [None] * ranks()
-    torch.distributed.all_gather_object(values, value)
-    return values

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
+import functools
 import random
 import shutil
 import tempfile
@@ -18,172 +19,170 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import asked, origin
+from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.host.mend import follows
+from upstream_elp.host.override import overridden
 
 if TYPE_CHECKING:
     from upstream_elp.training.stop import StopRequest
 
-STOCK_VARIABLE = "ELP_STOCK_LOOP"
-
 
 def use_our_loop(runner: ModuleType) -> None:
     """Replace ``runner.Runner`` by a subclass that trains and evaluates with :mod:`upstream_elp.training`."""
-    stock = runner.Runner
+    runner.Runner = type("Runner", (OurRunner, runner.Runner), {"__module__": runner.__name__})
 
-    class Runner(stock):
-        """S3PRL's runner; what it builds is S3PRL's."""
 
-        def __init__(self, args: Any, config: dict[str, Any]) -> None:
-            from upstream_elp.training.precision import Precision
+class OurRunner:
+    """Goes before S3PRL's runner in a class; what it builds is S3PRL's."""
 
-            self.precision = Precision(config["runner"], args.device)
-            self.request: StopRequest | None = None
-            super().__init__(args, config)
-            if config["runner"].get("gradient_checkpointing"):
-                checkpoint_layers(self.upstream.model)
+    def __init__(self, args: Any, config: dict[str, Any]) -> None:
+        from upstream_elp.training.precision import Precision
 
-        def _get_upstream(self) -> Any:
-            """Build it as the checkpoint says that is gone on from, and make sure that it is that one."""
-            from upstream_elp.experiment import origin
-            from upstream_elp.host.override import overridden
+        self.precision = Precision(config["runner"], args.device)
+        self.request: StopRequest | None = None
+        super().__init__(args, config)
+        if config["runner"].get("gradient_checkpointing"):
+            checkpoint_layers(self.upstream.model)
 
-            args = self.args
-            if not args.past_exp or origin.ENTRY not in self.init_ckpt:
-                return super()._get_upstream()
-            named, insisted = args.upstream_model_config, "upstream_model_config" in overridden(args.override)
-            if not insisted:
-                args.upstream_model_config = origin.configuration({**self.init_ckpt, "Args": args})
-            try:
-                entry = super()._get_upstream()
-            finally:
-                args.upstream_model_config = named
-            origin.check(
-                unwrapped(entry.model),
-                self.init_ckpt,
-                trained="Upstream" in self.init_ckpt,
-                where=args.init_ckpt,
-                config=not insisted,
-            )
-            return entry
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What the run goes on from, or takes weights from; without entries for a run that starts here."""
+        return Checkpoint.from_mapping(self.init_ckpt)
 
-        def _get_downstream(self) -> Any:
-            """Build it with the shortest wave that the upstream takes, of which S3PRL tells its rate only."""
-            shortest = getattr(unwrapped(self.upstream.model), "min_samples", None)
-            if shortest is None:
-                return super()._get_downstream()
-            self.args.min_samples = shortest  # S3PRL hands all flags on; this one is no flag, so it does not stay
-            try:
-                return super()._get_downstream()
-            finally:
-                del self.args.min_samples
+    def _get_upstream(self) -> Any:
+        """Build it as the checkpoint says that the run goes on from, and make sure that it is that one."""
+        args = self.args
+        goes_on = bool(args.past_exp) and self.checkpoint.origin is not None
+        named, insisted = args.upstream_model_config, "upstream_model_config" in overridden(args.override)
+        if goes_on and not insisted:
+            args.upstream_model_config = origin.configuration(dataclasses.replace(self.checkpoint, args=args))
+        elif args.upstream.startswith("elp_"):
+            args.upstream_model_config = asked.configuration(named)
+        try:
+            entry = super()._get_upstream()
+        finally:
+            args.upstream_model_config = named
+        if goes_on:
+            origin.check(unwrapped(entry.model), self.checkpoint, where=args.init_ckpt, config=not insisted)
+        return entry
 
-        def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
-            """What the head sees of a batch of waves: float32, (frames, dim) each."""
-            with self.precision.autocast():
-                if self.upstream.trainable:
+    def _get_downstream(self) -> Any:
+        """Build it with the shortest wave that the upstream takes, of which S3PRL tells its rate only."""
+        shortest = getattr(unwrapped(self.upstream.model), "min_samples", None)
+        if shortest is None:
+            return super()._get_downstream()
+        self.args.min_samples = shortest  # S3PRL hands all flags on; this one is no flag, so it does not stay
+        try:
+            return super()._get_downstream()
+        finally:
+            del self.args.min_samples
+
+    def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What the head sees of a batch of waves: float32, (frames, dim) each."""
+        with self.precision.autocast():
+            if self.upstream.trainable:
+                states = self.upstream.model(wavs)
+            else:
+                with torch.no_grad():
                     states = self.upstream.model(wavs)
-                else:
-                    with torch.no_grad():
-                        states = self.upstream.model(wavs)
-                features = self.featurizer.model(wavs, states)
-            return [feature.float() for feature in features]
+            features = self.featurizer.model(wavs, states)
+        return [feature.float() for feature in features]
 
-        def train(self) -> None:
-            """Train; see :class:`upstream_elp.training.loop.Training`."""
-            if os.environ.get(STOCK_VARIABLE):
-                return super().train()
-            from upstream_elp.training.loop import Training
+    def train(self) -> None:
+        """Train; see :func:`upstream_elp.training.loop.train`."""
+        if settings.current().stock_loop:
+            return super().train()
+        from upstream_elp.training import loop
 
-            Training(self).run()
-            if self.args.push_to_hf_hub:
-                self.push_to_huggingface_hub()
-            return None
+        loop.train(self)
+        if self.args.push_to_hf_hub:
+            self.push_to_huggingface_hub()
+        return None
 
-        def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
-            """Evaluate a split as S3PRL does, in the precision of the training; only one process does.
+    def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
+        """Evaluate a split as S3PRL does, in the precision of the training; only one process does.
 
-            Raises:
-                Stopped: during training, when the run has been asked to stop.
-            """
-            if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
-                return []
-            if logger is None:
-                unwrapped(self.downstream.model).evaluated_step = self.init_ckpt.get("Step")
-            if os.environ.get(STOCK_VARIABLE):
-                return super().evaluate(split, logger, global_step)
-            from upstream_elp.base import randomness
-            from upstream_elp.experiment import report
+        Raises:
+            Stopped: during training, when the run has been asked to stop.
+        """
+        if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
+            return []
+        if logger is None:
+            unwrapped(self.downstream.model).evaluated_step = self.checkpoint.step
+        if settings.current().stock_loop:
+            return super().evaluate(split, logger, global_step)
+        from upstream_elp.base import randomness
+        from upstream_elp.experiment import report
 
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(randomness.preserved(self.args.device))
-                stack.enter_context(_eval_mode([entry.model for entry in self.all_entries]))
-                writer = logger or stack.enter_context(_throwaway_logger())
-                _seed(self.args.seed)
-                names = self._evaluate(split or self.args.evaluate_split, writer, global_step)
-            if logger is None:  # `-m evaluate`
-                report.add_tests(self.args.expdir)
-            return names
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(randomness.preserved(self.args.device))
+            stack.enter_context(_eval_mode([entry.model for entry in self.all_entries]))
+            writer = logger or stack.enter_context(_throwaway_logger())
+            _seed(self.args.seed)
+            names = self._evaluate(split or self.args.evaluate_split, writer, global_step)
+        if logger is None:  # `-m evaluate`
+            report.add_tests(self.args.expdir)
+        return names
 
-        def inference(self) -> None:
-            """As S3PRL does, by one process and in the precision of the training."""
-            if follows():
-                return
-            if os.environ.get(STOCK_VARIABLE):
-                super().inference()
-                return
-            head, path = unwrapped(self.downstream.model), Path(self.args.evaluate_split)
-            if not hasattr(head, "inference"):
-                raise ElpError(f"-m inference: the task {self.args.downstream} has none; use -m evaluate")
-            wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
-            with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
-                head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
+    def inference(self) -> None:
+        """As S3PRL does, by one process and in the precision of the training."""
+        if follows():
+            return
+        if settings.current().stock_loop:
+            super().inference()
+            return
+        head, path = unwrapped(self.downstream.model), Path(self.args.evaluate_split)
+        if not hasattr(head, "inference"):
+            raise ElpError(f"-m inference: the task {self.args.downstream} has none; use -m evaluate")
+        wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
+        with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
+            head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
 
-        def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
-            from upstream_elp.training import stock_metrics
-            from upstream_elp.training.batches import Undisturbed, check_split
-            from upstream_elp.training.stop import Stopped, held
+    def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
+        from upstream_elp.training import stock_metrics
+        from upstream_elp.training.batches import Undisturbed, check_split
+        from upstream_elp.training.stop import Stopped, held
 
-            expert = self.downstream.model
-            check_split(unwrapped(expert), split)
-            loader = expert.get_dataloader(split)
-            if isinstance(loader, DataLoader):
-                loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
-            batches = max(1, round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1))))
-            records: dict[str, list] = defaultdict(list)
-            batch_ids, utterances = [], 0
-            with held():
-                items = iter(loader)
-            bar = tqdm(items, total=batches, desc=split, dynamic_ncols=True, leave=False)
-            with torch.no_grad(), bar as shown:
-                for batch_id, (wavs, *others) in enumerate(shown):
-                    if batch_id >= batches:
-                        break
-                    if self.request is not None and self.request.signal is not None:
-                        raise Stopped
-                    wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
-                    expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
-                    batch_ids.append(batch_id)
-                    utterances += len(wavs)
-            of = None
-            if self.args.mode != "train":
-                of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.init_ckpt.get("Step")}
-            names = stock_metrics.log_records(
-                unwrapped(expert),
-                split,
-                folder=Path(self.args.expdir),
-                items=utterances,
-                of=of,
-                records=records,
-                logger=logger,
-                global_step=global_step,
-                batch_ids=batch_ids,
-                total_batch_num=len(loader),
-            )
-            return names if isinstance(names, list) else []
-
-    Runner.__qualname__ = "Runner"
-    runner.Runner = Runner
+        expert = self.downstream.model
+        check_split(unwrapped(expert), split)
+        loader = expert.get_dataloader(split)
+        if isinstance(loader, DataLoader):
+            loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
+        batches = max(1, round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1))))
+        records: dict[str, list] = defaultdict(list)
+        batch_ids, utterances = [], 0
+        with held():
+            items = iter(loader)
+        bar = tqdm(items, total=batches, desc=split, dynamic_ncols=True, leave=False)
+        with torch.no_grad(), bar as shown:
+            for batch_id, (wavs, *others) in enumerate(shown):
+                if batch_id >= batches:
+                    break
+                if self.request is not None and self.request.signal is not None:
+                    raise Stopped
+                wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
+                expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
+                batch_ids.append(batch_id)
+                utterances += len(wavs)
+        of = None
+        if self.args.mode != "train":
+            of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.checkpoint.step}
+        names = stock_metrics.log_records(
+            unwrapped(expert),
+            split,
+            folder=Path(self.args.expdir),
+            items=utterances,
+            of=of,
+            records=records,
+            logger=logger,
+            global_step=global_step,
+            batch_ids=batch_ids,
+            total_batch_num=len(loader),
+        )
+        return names if isinstance(names, list) else []
 
 
 def checkpoint_layers(upstream: torch.nn.Module) -> None:
@@ -223,7 +222,7 @@ def _eval_mode(models: list[torch.nn.Module]) -> Any:
 
 @contextlib.contextmanager
 def _throwaway_logger() -> Any:
-    from upstream_elp.training.progress import Writer
+    from upstream_elp.training.writer import Writer
 
     folder = tempfile.mkdtemp()
     writer = Writer(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from upstream_elp.base.files import append_line
 from upstream_elp.experiment.logs import METRICS_LOG, finite
-from upstream_elp.training.progress import Writer
+from upstream_elp.training.writer import Writer
 
 
 def log_records(

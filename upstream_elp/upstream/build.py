@@ -17,6 +17,7 @@ from upstream_elp.backbones.backbone_file import read_backbone, read_folder
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import HUB_PREFIX, HUGGING_FACE
 from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
+from upstream_elp.base import settings
 from upstream_elp.base.downloads import downloading
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
@@ -25,7 +26,6 @@ from upstream_elp.upstream.transfer import BACKBONE_VARIABLE, load_adapter
 
 FOLDER_ENTRIES = {family.hub_local: name for name, family in FAMILIES.items() if family.format == HUGGING_FACE}
 """Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
-CHECK_VARIABLE = "ELP_SELF_CHECK"
 
 
 def build_upstream(
@@ -50,22 +50,22 @@ def build_upstream(
     Raises:
         ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
     """
-    check = os.environ.get(CHECK_VARIABLE, "1") != "0"
+    chosen = settings.current()
     host.install()
     if ckpt is not None and is_adapter_folder(ckpt):
         folder = read_adapter_folder(ckpt)
         if model_config is not None:
             raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
-        location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
+        location = backbone or chosen.backbone
         stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
-        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=check)
+        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=chosen.self_check)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
     if ckpt is not None and backbone is not None:
         raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
     config = load_config(model_config)
     stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
-    return ElpExpert(stock, config, name=hub_name, check=check)
+    return ElpExpert(stock, config, name=hub_name, check=chosen.self_check)
 
 
 def load_backbone(

@@ -21,9 +21,10 @@ from upstream_elp import host
 from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.backbones.architecture import backbone_names
 from upstream_elp.backbones.fingerprint import Fingerprint
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.upstream.adapter_folder import AdapterFolder, is_adapter_folder, read_adapter_folder
-from upstream_elp.upstream.build import BACKBONE_VARIABLE, CHECK_VARIABLE, load_backbone
+from upstream_elp.upstream.build import load_backbone
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.sharing import SharedAdapter, share, tensor_bytes
 from upstream_elp.upstream.state_dict import install_empty_state
@@ -44,7 +45,7 @@ def load_adapters(
     hub_name, location = _backbone_of(contents, backbone)
     host.install()
     stock, hub_name = load_backbone(hub_name, location, refresh, next(iter(contents.values()), None))
-    switch = AdapterSwitch(stock, name=hub_name, check=os.environ.get(CHECK_VARIABLE, "1") != "0")
+    switch = AdapterSwitch(stock, name=hub_name, check=settings.current().self_check)
     for name, folder in folders.items():
         switch._add(name, contents.pop(name), where=str(folder))  # popped, so that its tensors are not held twice
     return switch.use(next(iter(folders), None))
@@ -227,13 +228,13 @@ def _backbone_of(
     contents: Mapping[str, AdapterFolder], backbone: str | os.PathLike | None
 ) -> tuple[str | None, str | os.PathLike | None]:
     """The backbone's hub name, or else its location."""
-    location = backbone or os.environ.get(BACKBONE_VARIABLE) or None
+    location = backbone or settings.current().backbone
     if location is None:
         if name := next((content.backbone for content in contents.values() if content.backbone), None):
             return name, None
         raise ElpError(
             "these adapters do not say which backbone they belong to: "
-            f"give its checkpoint or hub name as backbone=..., or the checkpoint as {BACKBONE_VARIABLE}"
+            f"give its checkpoint or hub name as backbone=..., or the checkpoint as {settings.VARIABLES['backbone']}"
         )
     name = str(location).removeprefix("elp_")
     if name in backbone_names():

@@ -1,0 +1,35 @@
+"""What the processes that train together exchange; one that trains by itself exchanges with nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def rank() -> int:
+    """This process's number; 0 evaluates, saves and prints."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Number of processes that train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def sum_over_ranks(value: float, device: torch.device) -> float:
+    """A number that all ranks then agree on; not finite if one of theirs is not."""
+    if not torch.distributed.is_initialized():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return float(total)
+
+
+def gathered(value: Any) -> list[Any]:
+    """One value per rank."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values = [None] * ranks()
+    torch.distributed.all_gather_object(values, value)
+    return values

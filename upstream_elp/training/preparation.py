@@ -1,0 +1,104 @@
+"""From S3PRL's built models to a training that can begin: modes, optimizer, schedule, and the checkpoint taken up."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from upstream_elp.backbones.structure import unwrapped
+from upstream_elp.base import randomness
+from upstream_elp.base.errors import ElpError
+from upstream_elp.experiment import origin, saving
+from upstream_elp.experiment.checkpoint import Checkpoint
+from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG
+from upstream_elp.training import optimization, record
+from upstream_elp.training.batches import check_split
+from upstream_elp.training.collectives import rank, ranks
+from upstream_elp.training.optimizers import Trainable
+from upstream_elp.training.position import Position
+from upstream_elp.training.run_state import RunState
+
+
+def prepare(runner: Any) -> RunState:
+    """Set modes, build optimizer and scheduler, and take up the checkpoint that the run goes on from.
+
+    Args:
+        runner: S3PRL's runner with its entries upstream, featurizer and downstream built.
+
+    Raises:
+        ElpError: nothing is trained, a split that the task does not have, or a folder that cannot take the checkpoints.
+    """
+    state = _built(runner)
+    if state.leads:
+        saving.clean_up(state.folder)
+        saving.check_room(state.folder, sum(p.numel() for p in state.parameters))
+    _take_up(state, runner.checkpoint)
+    if state.leads and not state.position.step:
+        saving.rehearse(record.checkpoint_of(state, [randomness.capture(state.device)]), state.folder)
+    if state.device.type == "cuda":  # the report's peak is this training's, also in a process that did more
+        torch.cuda.reset_peak_memory_stats(state.device)
+    return state
+
+
+def _built(runner: Any) -> RunState:
+    began_at, device, block = time.monotonic(), torch.device(runner.args.device), runner.config["runner"]
+    made_of = origin.origin(unwrapped(runner.upstream.model), trained=runner.upstream.trainable)
+    trained = _in_their_modes(runner.all_entries, device)
+    parameters = [p for model in trained for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ElpError("nothing is trained: neither the upstream nor the head has a trainable tensor")
+    split = block.get("train_dataloader", "train")
+    for name in (split, *block["eval_dataloaders"]):
+        check_split(unwrapped(runner.downstream.model), name)
+    optimizer = optimization.build_optimizer(runner, [Trainable(model) for model in trained])
+    return RunState(
+        args=runner.args,
+        config=runner.config,
+        entries=runner.all_entries,
+        precision=runner.precision,
+        device=device,
+        leads=rank() == 0,
+        origin=made_of,
+        split=split,
+        trained=trained,
+        parameters=parameters,
+        optimizer=optimizer,
+        scheduler=optimization.build_schedule(runner, optimizer),
+        began_at=began_at,
+    )
+
+
+def _in_their_modes(entries: list[Any], device: torch.device) -> list[nn.Module]:
+    """The models that are trained; the others are put into evaluation mode."""
+    trained: list[nn.Module] = []
+    for entry in entries:
+        if entry.trainable:
+            trained.append(entry.model.train().to(device))
+        else:
+            entry.model.eval()
+    return trained
+
+
+def _take_up(state: RunState, checkpoint: Checkpoint) -> None:
+    """Take up a checkpoint's position and random states; S3PRL's own know only the epoch."""
+    state.position = position = Position.of(checkpoint)
+    if not state.args.past_exp:  # -i: another run's evaluations are not this one's
+        position.pending = []
+    if checkpoint.scaler:
+        state.precision.scaler.load_state_dict(checkpoint.scaler)
+    if state.leads:
+        _forget_what_came_later(state.folder, position.step, state.head)
+    random = checkpoint.random or []
+    state.random = random if len(random) == ranks() else None  # -i takes any checkpoint
+
+
+def _forget_what_came_later(folder: Path, step: int, head: nn.Module) -> None:
+    if hasattr(head, "forget_best") and not any(folder.glob("*-best.ckpt")):
+        head.forget_best()  # the score is that of another folder's run
+    # also at step 0: a run that was killed before its first checkpoint has left lines
+    for name in (TRAIN_LOG, METRICS_LOG):
+        saving.forget_later_lines(folder / name, step)
