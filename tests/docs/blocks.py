@@ -29,6 +29,9 @@ REASONS = {
     "it needs the network",
     "it needs several GPUs",
     "it needs SLURM",
+    "it needs a method of your own",
+    "it needs a task of your own",
+    "it needs a backbone of your own",
 }
 """Why a block may not be run. Further: ``PATH runs it``, where PATH is a test, or ``the tutorial runs it``."""
 
