@@ -44,6 +44,9 @@ A method's options and their defaults, as in YAML. [Layers](methods.md#layers) a
 syntax of their own.
 """
 
+LAYERS = "Encoder layers that it is put into."
+"""The meaning of an option ``layers`` of which the code says nothing."""
+
 
 def page() -> str:
     """The whole page."""
@@ -107,7 +110,9 @@ def _method(name: str, options: Any) -> str:
 
 def _docstring(described: griffe.Class, field: str) -> str:
     member = described.all_members.get(field)
-    return _plain(member.docstring.value) if member is not None and member.docstring else ""
+    if member is None or not member.docstring:
+        return LAYERS if field == "layers" else ""
+    return _plain(member.docstring.value)
 
 
 def _default(field: dataclasses.Field) -> str:
