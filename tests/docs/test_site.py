@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.programs import call
+from upstream_elp.adapters.config import preset_names
 from upstream_elp.cli import group
 
 ROOT = Path(__file__).parents[2]
@@ -92,8 +93,10 @@ def test_the_other_links_into_docs_lead_somewhere():
             assert link.startswith("http") or (page.parent / link).is_file(), f"{page}: {link}"
 
 
-def test_the_readme_is_short():
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+def test_the_readme_is_short_and_counts_right():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert f"as {len(preset_names())} presets" in text
 
 
 def test_the_page_of_presets_is_what_the_code_says():
