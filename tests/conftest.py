@@ -49,6 +49,10 @@ def law(request):
 
 
 def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("passed", []):
+        for text in (value for key, value in getattr(report, "user_properties", []) if key == "docs"):
+            terminalreporter.section("documentation")
+            terminalreporter.write_line(text)
     counts = {outcome: Counter() for outcome in ("passed", "failed")}
     for outcome, counter in counts.items():
         for report in terminalreporter.stats.get(outcome, []):

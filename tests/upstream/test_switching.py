@@ -156,7 +156,7 @@ def test_any_sequence_ends_at_a_fresh_load(backbone, steps):
     assert _same(switch.use(None), backbone, None)
 
 
-# the example of the README
+# the example of docs/using.md
 EXAMPLE = """
 import upstream_elp
 
@@ -168,9 +168,9 @@ print(model.memory())                                 # bytes: {"backbone": ...,
 """
 
 
-def test_the_readmes_example(tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert EXAMPLE.strip() in readme
+def test_the_example_of_the_docs(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "using.md").read_text(encoding="utf-8")
+    assert EXAMPLE.strip() in page
     monkeypatch.chdir(tmp_path)
     for name, config in TASKS.items():
         write_adapter_folder(tmp_path / "adapters" / name, _content("wavlm-base", config))
