@@ -21,7 +21,7 @@ import click
 from upstream_elp.base.downloads import failed_download
 from upstream_elp.base.errors import ElpError, chain, sentence_of
 from upstream_elp.base.ranks import ranks
-from upstream_elp.host import flags, places
+from upstream_elp.host import flags
 
 if TYPE_CHECKING:
     from upstream_elp.launch.planning import Plan
@@ -38,6 +38,7 @@ def run(argv: Sequence[str]) -> None:
     """
     if {"-h", "--help"} & set(argv):
         from downstream_heads import registry
+        from upstream_elp.host import places
 
         click.echo(flags.help_text(tasks=registry.in_words(others=places.stock_tasks())))
         return
