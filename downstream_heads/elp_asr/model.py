@@ -3,8 +3,7 @@
 ``superb``: projection and S3PRL's ``RNNs`` (downstream/asr/model.py:74), bidirectional LSTM layers and a linear layer.
 ``linear``: one linear layer to characters, the head of the L-E reference, whose CTC loss is the mean over utterances of
 loss / label length (Hugging Face's ``ctc_loss_reduction`` ``mean``; torch's ``reduction="mean"``, which SUPERB uses as
-well). Labels differ: S3PRL ends every transcript with a
-word end and ``</s>``, the reference with the last character.
+well). Labels differ: S3PRL ends every transcript with a word end and ``</s>``, the reference with the last character.
 
 The papers' protocols differ further: SUPERB trains on train-clean-100 for 200,000 steps of 16 utterances with masked
 features, takes the best of dev-clean and tests on test-clean; the L-E reference trains on Libri-light's 10 hours for

@@ -22,7 +22,7 @@ from upstream_elp.base.downloads import failed_download
 from upstream_elp.base.errors import ElpError, chain, sentence_of
 from upstream_elp.base.ranks import ranks
 from upstream_elp.experiment.asked import Asked, asked
-from upstream_elp.host import flags, places
+from upstream_elp.host import flags
 
 if TYPE_CHECKING:
     from upstream_elp.launch.planning import Plan
@@ -39,6 +39,7 @@ def run(argv: Sequence[str]) -> None:
     """
     if {"-h", "--help"} & set(argv):
         from downstream_heads import registry
+        from upstream_elp.host import places
 
         click.echo(flags.help_text(tasks=registry.in_words(others=places.stock_tasks())))
         return
