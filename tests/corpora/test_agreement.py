@@ -1,0 +1,120 @@
+"""``elp prepare``, ``elp check`` and a task's data set find the same faults of a corpus, in the same words."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.corpora.test_strays import deeds, do, listed
+from tests.corpus_tools import PREPARE, QUICK, ROOTS, items, survey, write_small
+from upstream_elp.base.errors import ElpError
+from upstream_elp.corpora import registry
+from upstream_elp.corpora.description import Corpus
+
+ELSEWHERE = {"classes", "ctc", "head", "config", "overlap"}
+"""Kinds that concern one fold, one head or one config, of which ``elp prepare`` knows nothing."""
+place = st.integers(0, 10_000)
+edits = st.tuples(st.sampled_from(["drop", "twice", "shorten", "garble", "coding", "empty"]), place, place)
+
+
+def edit(root: Path, kind: str, file: int, line: int) -> None:
+    """Damage a line of a table, or a table."""
+    paths = listed(root, endings=(".txt", ".csv"))
+    if not paths:
+        return
+    path = paths[file % len(paths)]
+    lines = path.read_bytes().splitlines(keepends=True)
+    number = line % len(lines) if lines else 0
+    if kind == "empty":
+        lines = []
+    elif kind == "coding":
+        lines.append(b"[\xe9\n")
+    elif lines and kind == "drop":
+        del lines[number]
+    elif lines and kind == "twice":
+        lines.append(lines[number])
+    elif lines and kind == "shorten":
+        words = lines[number].replace(b",", b" ").replace(b"\t", b" ").split()
+        lines[number] = lines[number].replace(words[-1], b"") if words else b""
+    elif lines:
+        lines[number] = lines[number].rstrip() + b" 9%\n"
+    path.write_bytes(b"".join(lines))
+
+
+def sentences(problems) -> set[str]:
+    """What is wrong with tables and folders; how many speakers are held out is the task's affair."""
+    return {one.text for one in problems if one.kind not in ELSEWHERE and "speakers from 2 up" not in one.text}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write_small(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("task", ROOTS)
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(done=st.lists(st.one_of(edits, edits, deeds), min_size=1, max_size=3))
+@example(done=[("delete", 0)])
+@example(done=[("drop", 0, 1)])
+@example(done=[("twice", 0, 1)])
+@example(done=[("shorten", 0, 1)])
+@example(done=[("coding", 0, 0)])
+@example(done=[("empty", 1, 0)])
+def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monkeypatch):
+    root = tmp_path / "data" / ROOTS[task]
+    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+    shutil.copytree(whole / ROOTS[task], root)
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ELP_DATA", str(root.parent))
+    for deed in done:
+        if len(deed) == 3 and deed[0] in ("drop", "twice", "shorten", "garble", "coding", "empty"):
+            edit(root, *deed)
+        else:
+            do(root, deed)
+    report = PREPARE[task].prepare(root, tmp_path / "out", options=QUICK)
+    try:
+        found = survey(task)
+    except ElpError:  # not the corpus any more
+        assert report.problems, "tables are written of what is not the corpus"
+        return
+    told = sentences(found.problems)
+    held_out = {text for text in told if "held_out" in text or "at least two are needed" in text}
+    assert told - held_out == sentences(report.problems)
+    refused = ""
+    try:
+        items(task, tmp_path / "exp")
+    except ElpError as error:
+        refused = str(error)
+    blocking = [one for one in found.blocking() if one.kind not in {"ctc", "head", "overlap"}]
+    across = {"duplicate", "speakers"}  # what parts have in common is seen where more than one is looked at
+    if refused:
+        assert any(one.text.rstrip(".") in refused or (one.cause and one.cause in refused) for one in blocking)
+    else:
+        assert {one.kind for one in blocking} <= across
+
+
+def test_every_corpus_is_one_module():
+    modules = registry.modules()
+    assert list(modules) == ["LibriSpeech", "Libri-light", "VoxCeleb1", "IEMOCAP", "fluent_speech_commands_dataset"]
+    for name, module in modules.items():
+        assert registry.corpus(name) == module.CORPUS and callable(module.prepare) and module.CORPUS.signs
+
+
+def test_a_new_corpus_is_one_module(tmp_path, monkeypatch):
+    """It is found by its file, and has a command of ``elp prepare`` if it says so."""
+    (tmp_path / "timit.py").write_text(
+        "from upstream_elp.corpora.description import Corpus\n"
+        "CORPUS = Corpus(name='TIMIT', folder='TIMIT', source='https://x', layout='y', signs=('TRAIN',),\n"
+        "                holds=('TRAIN',))\n"
+    )
+    monkeypatch.setattr(registry.corpora, "__path__", [*registry.corpora.__path__, str(tmp_path)])
+    registry.modules.cache_clear()
+    try:
+        assert list(registry.modules())[-1] == "TIMIT" and isinstance(registry.corpus("TIMIT"), Corpus)
+        (tmp_path / "TIMIT" / "TRAIN").mkdir(parents=True)
+        monkeypatch.setenv("ELP_DATA", str(tmp_path))
+        assert registry.corpus_root({}, "TIMIT") == tmp_path / "TIMIT"
+    finally:
+        registry.modules.cache_clear()
