@@ -15,11 +15,11 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
-from downstream_heads.common.options import mapping
 from downstream_heads.contract import LOSS, Task
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.skips import Skips, SplitSkips, wanted
 from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.values import mapping
 
 
 class TaskExpert(nn.Module):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from downstream_heads.common.loaders import AudioReader
-from downstream_heads.common.options import boolean, choose, read_options
 from downstream_heads.contract import Task
 from upstream_elp.audio.reading import CHANNEL_RULES, MIN_SAMPLES, SAMPLE_RATE, check_samples
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import boolean, choose, read_options
 
 
 class Predictor(nn.Module):

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from downstream_heads.common.heads import UTTERANCE_HEADS, pad_features
-from downstream_heads.common.options import choose, positive_int, read_options
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import choose, positive_int, read_options
 
 HEAD_DEFAULTS = {"head": "superb", "projector_dim": 256, "select": "UtteranceLevel", "UtteranceLevel": None}
 

@@ -13,9 +13,9 @@ from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, split_loader
 from downstream_heads.common.metrics import accuracy
-from downstream_heads.common.options import boolean, check_paths, choose, positive_int, read_options
 from downstream_heads.common.scorer import UtteranceScorer
 from upstream_elp.audio.reading import CHANNEL_RULES
+from upstream_elp.base.values import boolean, check_paths, choose, positive_int, read_options
 
 LOADER_DEFAULTS = {
     "num_workers": 0,

@@ -16,8 +16,8 @@ from typing import Any
 from s3prl.downstream.asr.model import RNNs
 from torch import Tensor, nn
 
-from downstream_heads.common.options import boolean, check_list, choose, number, positive_int, read_options
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import boolean, check_list, choose, number, positive_int, read_options
 
 WHERE = "downstream_expert.modelrc"
 RNN_DEFAULTS: dict[str, Any] = {

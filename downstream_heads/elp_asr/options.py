@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from downstream_heads.common.options import boolean, check_paths, choose, mapping, positive_int, read_options
 from downstream_heads.elp_asr.about import TASK
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import boolean, check_paths, choose, mapping, positive_int, read_options
 
 WHERE = "downstream_expert.datarc"
 DATA_DEFAULTS = {

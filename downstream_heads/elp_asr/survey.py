@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed
@@ -13,6 +12,7 @@ from downstream_heads.elp_asr.table import read_split
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import counted
 from upstream_elp.base.problems import Problem
+from upstream_elp.base.values import mapping
 from upstream_elp.corpora import checks
 from upstream_elp.corpora.registry import corpus_root
 

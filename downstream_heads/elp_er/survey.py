@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.about import TASK
@@ -13,6 +12,7 @@ from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import Problem
+from upstream_elp.base.values import mapping
 from upstream_elp.corpora import iemocap
 from upstream_elp.corpora.registry import corpus_root
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
-from downstream_heads.common.options import choose, number, positive_int
 from downstream_heads.common.utterance import LabelExpert
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import choose, number, positive_int
 from upstream_elp.corpora.registry import corpus_root
 
 WHERE = "downstream_expert.datarc"

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import TABLES
 from downstream_heads.elp_ic.task import DATA_DEFAULTS
 from upstream_elp.audio.front import FrontEnd
+from upstream_elp.base.values import mapping
 from upstream_elp.corpora import fluent
 from upstream_elp.corpora.registry import corpus_root
 

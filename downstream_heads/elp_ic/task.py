@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from downstream_heads.common.metrics import accuracy, majority_accuracy
-from downstream_heads.common.options import choose
 from downstream_heads.common.utterance import UtteranceExpert
 from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values
+from upstream_elp.base.values import choose
 from upstream_elp.corpora.registry import corpus_root
 
 DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance"}

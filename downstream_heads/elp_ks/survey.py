@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.elp_ks.about import TASK
 from downstream_heads.elp_ks.task import folder_of_test, read_options
 from upstream_elp.audio.front import FrontEnd
+from upstream_elp.base.values import mapping
 from upstream_elp.corpora.registry import corpus_root
 from upstream_elp.corpora.speech_commands import read_corpus
 

@@ -12,11 +12,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from downstream_heads.common.loaders import split_loader
-from downstream_heads.common.options import check_paths, positive_int, problem_list
 from downstream_heads.common.utterance import LabelExpert, data_options
 from downstream_heads.elp_ks.about import TASK
 from downstream_heads.elp_ks.data import Keywords, Reader
 from upstream_elp.base.errors import AudioError, ElpError
+from upstream_elp.base.values import check_paths, positive_int, problem_list
 from upstream_elp.corpora.registry import corpus_root
 from upstream_elp.corpora.speech_commands import CLASSES, Contents, read_corpus
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from downstream_heads.common.options import problem_list
 from downstream_heads.elp_sv.data import TrainUtterances, TrialUtterances, draw_cohort
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA, TOLERATED
@@ -17,6 +16,7 @@ from upstream_elp.audio.reading import audio_length
 from upstream_elp.audio.skips import Skips
 from upstream_elp.base.errors import AudioError, ElpError, counted
 from upstream_elp.base.problems import AUDIO_KINDS, refuse
+from upstream_elp.base.values import problem_list
 from upstream_elp.corpora.voxceleb1 import read_part
 
 

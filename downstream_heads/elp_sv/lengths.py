@@ -19,13 +19,13 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest
-from downstream_heads.common.options import problem_list
 from upstream_elp.audio.decoding import RULES
 from upstream_elp.audio.skips import SplitSkips
 from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, run_chain
 from upstream_elp.audio.sox_samples import read_int32
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.base.files import whole_file
+from upstream_elp.base.values import problem_list
 
 try:
     import fcntl

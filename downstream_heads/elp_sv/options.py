@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downstream_heads.common.options import boolean, check_paths, choose, mapping, number, positive_int, read_options
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import HARMLESS
+from upstream_elp.base.values import boolean, check_paths, choose, mapping, number, positive_int, read_options
 
 DATA = "downstream_expert.datarc"
 MODEL = "downstream_expert.modelrc"

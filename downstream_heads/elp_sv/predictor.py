@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from downstream_heads.common.answers import Similarity, Voice
-from downstream_heads.common.options import choose, number, read_options
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import require_finite
 from downstream_heads.elp_sv.about import TASK
@@ -19,6 +18,7 @@ from upstream_elp.audio.reading import SAMPLE_RATE
 from upstream_elp.audio.sox import Effects, run_chain
 from upstream_elp.audio.sox_samples import int32_to_float32, tensor_to_int32
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import choose, number, read_options
 
 
 class Predictor(Embedder, TaskPredictor):

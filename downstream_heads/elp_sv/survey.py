@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from downstream_heads.common.options import mapping
 from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.lengths import trimmed_lengths
@@ -15,6 +14,7 @@ from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.folders import subfolders
 from upstream_elp.base.problems import Problem
+from upstream_elp.base.values import mapping
 from upstream_elp.corpora.registry import corpus_root
 from upstream_elp.corpora.voxceleb1 import Listing, Utterance, read_part, speaker_problems
 

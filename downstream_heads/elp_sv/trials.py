@@ -12,6 +12,7 @@ from typing import Any
 
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import Problem
+from upstream_elp.base.values import is_number
 from upstream_elp.corpora.trials import Trial, place_trials, trial_problems, utterance_name, utterances
 from upstream_elp.corpora.trials import read_trials as read_list
 from upstream_elp.corpora.voxceleb1 import LISTS
@@ -88,7 +89,7 @@ def hold_out(speakers: Sequence[str], amount: float | int, *, seed: int) -> list
         ElpError: the amount makes no sense for that many speakers.
     """
     key = "downstream_expert.datarc.held_out"
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
+    if not is_number(amount) or amount <= 0:
         raise ElpError(f"config key {key} is {amount!r}; it must be a share below 1 or a number of speakers from 2 up")
     count = max(2, round(amount * len(speakers))) if amount < 1 else int(amount)
     if count < 2 or len(speakers) - count < 2:

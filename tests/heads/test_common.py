@@ -15,11 +15,11 @@ from downstream_heads.common import files
 from downstream_heads.common.base import TaskExpert
 from downstream_heads.common.heads import LinearMeanHead, SuperbMeanHead, masked_mean, pad_features
 from downstream_heads.common.metrics import accuracy, error_rate, majority_accuracy, unweighted_accuracy
-from downstream_heads.common.options import problem_list, read_options
 from downstream_heads.contract import ACCURACY, Metric, Task
 from tests import toy_corpora
 from tests.task_tools import Scalars
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import problem_list, read_options
 from upstream_elp.corpora.registry import corpus as describe
 from upstream_elp.corpora.registry import corpus_root, modules
 

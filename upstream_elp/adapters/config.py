@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from upstream_elp.adapters.kinds import ONE_SIZE
 from upstream_elp.adapters.registry import method_class, method_names
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.packaged import recipes_dir
+from upstream_elp.base.values import did_you_mean
 from upstream_elp.base.yaml_files import read_yaml
 
 DEFAULT_PRESET = "elp"
@@ -167,13 +167,13 @@ def _find(source: str) -> Path:
     with contextlib.suppress(OSError):  # of a name that is too long for a file
         if Path(source).is_file():
             return Path(source)
-    hint = _did_you_mean(source, preset_names())
+    hint = _hint(source, preset_names())
     raise ElpError(f"no adapter preset or file {shown(source)}{hint}; the presets are: {', '.join(preset_names())}")
 
 
-def _did_you_mean(name: Any, valid: list[str]) -> str:
-    close = get_close_matches(name, valid, n=1) if isinstance(name, str) else []
-    return f" (did you mean {close[0]}?)" if close else ""
+def _hint(name: Any, valid: list[str]) -> str:
+    question = did_you_mean(name, valid)
+    return f" ({question})" if question else ""
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
     if base in seen:
         raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
     if base not in preset_names():
-        hint = _did_you_mean(base, preset_names())
+        hint = _hint(base, preset_names())
         raise ElpError(f"{where}: unknown base {shown(base)}{hint}; the presets are: {', '.join(preset_names())}")
     merged = _merge_base(_read(recipes_dir() / "adapters" / f"{base}.yaml"), where, (*seen, base))
     for key in ("description", "source"):
@@ -204,7 +204,7 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
 def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> None:
     for key in raw:
         if key not in valid:
-            hint = _did_you_mean(key, valid)
+            hint = _hint(key, valid)
             raise ElpError(f"{where}: unknown key {shown(key)}{hint}; the valid keys are: {', '.join(valid)}")
 
 

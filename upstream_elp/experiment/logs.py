@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from downstream_heads import registry
+from upstream_elp.base.values import is_number
 
 TRAIN_LOG = "train.jsonl"
 METRICS_LOG = "metrics.jsonl"
@@ -112,5 +112,5 @@ def _lines(path: Path, logs: Logs) -> Iterator[dict[str, Any]]:
 
 def finite(value: Any) -> float | None:
     """JSON knows no nan: null stands for it."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    good = is_number(value)
     return float(value) if good else None

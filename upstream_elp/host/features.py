@@ -1,6 +1,5 @@
 """A featurizer that refuses a selection which the upstream does not offer."""
 
-import difflib
 import logging
 from types import ModuleType
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ def check_selection(features: dict, selection: str, layer: int | None) -> None:
         ElpError: listing the valid keys, or the valid range.
     """
     if selection not in features:
-        close = difflib.get_close_matches(selection, [key for key in features if not key.startswith("_")], n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ElpError(f"-s {selection}: the upstream has no such feature; {hint}it has: {', '.join(_keys(features))}")
+        public = [key for key in features if not key.startswith("_")]
+        hint = " ".join([did_you_mean(selection, public), "it has:"]).lstrip()
+        raise ElpError(f"-s {selection}: the upstream has no such feature; {hint} {', '.join(_keys(features))}")
     value = features[selection]
     if layer is None:
         return

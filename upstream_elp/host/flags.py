@@ -1,11 +1,11 @@
 """The flags of ``elp run``: S3PRL's own, as far as they must be understood before S3PRL is imported, and ours."""
 
 import argparse
-import difflib
 import functools
 from typing import Any, NoReturn
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean
 
 MODES = ("train", "evaluate", "inference")
 
@@ -113,9 +113,8 @@ def help_text(*, tasks: str) -> str:
 def unknown(flags: list[str]) -> ElpError:
     """The error for arguments that neither S3PRL nor we know."""
     known = [name for names, *_ in (*_OURS, *_S3PRL) for name in names]
-    close = difflib.get_close_matches(flags[0].split("=")[0], known, n=3)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    return ElpError(f"unknown argument {flags[0]!r}; {hint}`elp run --help` lists the flags")
+    hint = " ".join([did_you_mean(flags[0].split("=")[0], known, most=3), "`elp run --help`"]).lstrip()
+    return ElpError(f"unknown argument {flags[0]!r}; {hint} lists the flags")
 
 
 def _fill(group: Any, flags: tuple, *, tasks: str = "") -> None:

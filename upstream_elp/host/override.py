@@ -6,13 +6,13 @@ in quotes does. An argument that S3PRL takes as it is written, such as a folder,
 """
 
 import ast
-import difflib
 from argparse import Namespace
 from typing import Any
 
 import yaml
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean
 from upstream_elp.base.yaml_files import parse_yaml
 from upstream_elp.host import flags
 
@@ -112,8 +112,7 @@ def literal(text: str, *, where: str = "") -> Any:
 def _set_argument(args: Namespace, keys: list[str], value: Any) -> None:
     name = ".".join(keys[1:])
     if name not in vars(args):
-        close = difflib.get_close_matches(name, vars(args), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"the arguments are: {', '.join(sorted(vars(args)))}"
+        hint = did_you_mean(name, vars(args), most=3) or f"the arguments are: {', '.join(sorted(vars(args)))}"
         raise ElpError(f"-o: there is no argument {name!r}; {hint}")
     setattr(args, name, value)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from downstream_heads import registry
 from upstream_elp.base.errors import AudioError, ElpError, shown
+from upstream_elp.base.values import is_whole
 from upstream_elp.inference.waves import as_wave
 from upstream_elp.training.precision import Precision
 
@@ -134,7 +135,7 @@ class TrainedModel:
 
     def _numbered(self, items: Iterable[Item], *, batch_size: int, on_bad: OnBad | None) -> Iterator[tuple[int, Any]]:
         """Places of the items that can be used, and their answers."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if not is_whole(batch_size):
             raise ElpError(f"batch_size is {shown(batch_size)}; it must be a whole number of at least 1")
         batch: list[Utterance] = []
         for place, item in enumerate(items):

@@ -1,6 +1,5 @@
 """Questions to the user's flags that can be answered before anything heavy is loaded; each answer is one sentence."""
 
-import difflib
 import os
 from argparse import Namespace
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from upstream_elp.adapters.config import preset_names
 from upstream_elp.backbones.architecture import other_entry
 from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean
 from upstream_elp.experiment import moved
 from upstream_elp.host import checkpoints, places
 from upstream_elp.host.override import override
@@ -35,8 +35,7 @@ def name(kind: str, value: str | None, valid: Iterable[str]) -> None:
     other = other_entry(value) if kind == "-u" and value.startswith("elp_") else None
     if other is not None and "through" not in other:
         raise ElpError(f"-u {value} is not supported: {other['why']} (see `elp backbones`)")
-    close = difflib.get_close_matches(value, valid, n=5, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}?" if close else f"ours are {', '.join(_ours(valid))}"
+    hint = did_you_mean(value, valid, most=5, cutoff=0.5) or f"ours are {', '.join(_ours(valid))}"
     raise ElpError(f"{kind} {value}: no such name; {hint} (`elp doctor --names` lists all)")
 
 
@@ -175,9 +174,8 @@ def recipe(flag: str, name: str) -> Path:
     if not path.is_file() and (named := registry.whole_name(name)) in known:
         return known[named]
     if not path.is_file():
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean the recipe {close[0]}?" if close else ""
-        raise ElpError(f"{flag} {name}: no such file{hint}")
+        hint = did_you_mean(name, known)
+        raise ElpError(f"{flag} {name}: no such file or recipe{f'; {hint}' if hint else ''}")
     return path
 
 

@@ -1,6 +1,5 @@
 """The blocks of a task config that S3PRL's runner reads: keys, types and names are checked before anything heavy."""
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
@@ -60,12 +60,11 @@ def _top_level(content: Mapping[str, Any], *, ours: bool) -> list[str]:
 
 
 def _count(value: Any) -> bool:
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return whole and not isinstance(value, bool) and value >= 1
+    return is_whole(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return is_number(value) and value > 0
 
 
 _COUNT = (_count, "a whole number of at least 1")
@@ -101,7 +100,7 @@ def _runner(block: Mapping[str, Any], *, ours: bool) -> list[str]:
     if ours and block.get("train_dataloader", "train") != "train":
         problems.append(f"runner.train_dataloader is {block['train_dataloader']!r}, but our tasks train on 'train'")
     # S3PRL's own configs may carry keys that nothing reads; there only a likely slip of the pen is refused
-    suspect = block if ours else [key for key in block if difflib.get_close_matches(str(key), _RUNNER, n=1, cutoff=0.8)]
+    suspect = block if ours else [key for key in block if did_you_mean(key, _RUNNER, cutoff=0.8)]
     return problems + _unknown("runner.", suspect, _RUNNER)
 
 
@@ -208,16 +207,16 @@ def _unknown(prefix: str, block: Iterable[Any], valid: Iterable[str]) -> list[st
     unknown = [key for key in block if key not in valid]
     if not unknown:
         return []
-    close = [match for key in unknown for match in difflib.get_close_matches(str(key), valid, n=1)]
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    return [f"unknown {', '.join(f'{prefix}{key}' for key in unknown)} ({hint}valid: {', '.join(valid)})"]
+    hints = [hint for key in unknown if (hint := did_you_mean(key, valid))]
+    names = ", ".join(f"{prefix}{key}" for key in unknown)
+    return [f"unknown {names} ({' '.join([*hints, 'valid:'])} {', '.join(valid)})"]
 
 
 def _no_such(where: str, name: Any, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     told = "is missing" if name is None else f"is {name!r}, but there is no such name"
-    close = difflib.get_close_matches(str(name), valid, n=1)
-    return f"{where} {told} ({f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(valid)})"
+    hint = " ".join([did_you_mean(name, valid), "valid:"]).lstrip()
+    return f"{where} {told} ({hint} {', '.join(valid)})"
 
 
 def _short(error: Exception) -> str:

@@ -23,6 +23,7 @@ from torch import nn
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import is_number
 from upstream_elp.experiment.checkpoint import FEATURIZER
 
 
@@ -67,7 +68,7 @@ def parameter_groups(
     for name, rate in {"lr": lr, **groups}.items():
         if name not in ("lr", *names):
             raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(names)}")
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+        if not is_number(rate) or rate <= 0:
             raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
     members: dict[str, list[nn.Parameter]] = {name: [] for name in names}
     for model in models:

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.base.values import number, positive_int
 from upstream_elp.training.optimizers import group_names
 
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -104,8 +105,8 @@ def get_ELPWarmup(  # S3PRL looks for get_NAME
     total = int(num_training_steps)
     if decay not in DECAYS:
         raise ElpError(f"scheduler.decay is {shown(decay)}; choose one of: {', '.join(DECAYS)}")
-    _number("warmup", warmup, least=0)
-    _number("final", final, least=0, most=1)
+    number(warmup, key="scheduler.warmup", least=0)
+    number(final, key="scheduler.final", least=0, most=1)
     if warmup >= 1 and warmup != int(warmup):
         raise ElpError(f"scheduler.warmup is {warmup}; give whole steps, or a share of all steps below 1")
     steps = round(warmup * total) if warmup < 1 else int(warmup)
@@ -151,8 +152,8 @@ def get_ELPWarmupHoldDecay(  # S3PRL looks for get_NAME
         ("warmup_epochs", warmup_epochs, 2),
         ("hold_epochs", hold_epochs, 0),
     ):
-        _whole(key, value, least=least)
-    _number("scale", scale, least=1)
+        positive_int(value, key=f"scheduler.{key}", least=least)
+    number(scale, key="scheduler.scale", least=1)
     start = warmup_epochs + hold_epochs
     if start >= epochs:
         raise ElpError(
@@ -191,7 +192,7 @@ def get_ELPMultipliers(  # S3PRL looks for get_NAME
         if not isinstance(values, list | tuple) or not values:
             raise ElpError(f"scheduler.{key} is {shown(values)}; it must be a list of numbers, one per epoch")
         for value in values:
-            _number(key, value, least=0)
+            number(value, key=f"scheduler.{key}", least=0)
         if len(values) != len(multipliers):
             raise ElpError(f"scheduler.{key} has {len(values)} epochs, but scheduler.multipliers {len(multipliers)}")
     if groups and any("name" not in group for group in optimizer.param_groups):
@@ -219,9 +220,9 @@ def get_ELPStepDecay(  # S3PRL looks for get_NAME
     Raises:
         ElpError: naming the key that is wrong.
     """
-    _whole("epochs", epochs, least=1)
-    _whole("every", every, least=1)
-    _number("factor", factor, least=0, most=1)
+    positive_int(epochs, key="scheduler.epochs", least=1)
+    positive_int(every, key="scheduler.every", least=1)
+    number(factor, key="scheduler.factor", least=0, most=1)
 
     def multiplier(_: str | None, step: int) -> float:
         return float(factor) ** (epoch_of(step, epochs=epochs, total_steps=int(num_training_steps)) // every)
@@ -236,15 +237,3 @@ def _groups(groups: Mapping[str, Any] | None) -> dict[str, Any]:
         if name not in group_names():
             raise ElpError(f"scheduler.groups: unknown group {shown(name)}; the groups are: {', '.join(group_names())}")
     return dict(groups or {})
-
-
-def _whole(key: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ElpError(f"scheduler.{key} is {shown(value)}; it must be a whole number of at least {least}")
-
-
-def _number(key: str, value: Any, *, least: float, most: float = math.inf) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not least <= value <= most:
-        limits = f"of at least {least}" + (f", at most {most}" if math.isfinite(most) else "")
-        raise ElpError(f"scheduler.{key} holds {shown(value)}; it must be a number {limits}")

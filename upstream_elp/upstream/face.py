@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import is_number
 from upstream_elp.upstream.adapted import AdaptedModule
 from upstream_elp.upstream.adapter_folder import AdapterFolder, read_adapter_folder, write_adapter_folder
 from upstream_elp.upstream.transfer import adapter_folder_of, load_adapter
@@ -48,7 +48,7 @@ class AdapterFace(nn.Module):
                 raise ElpError(
                     f"unknown parameter group {name!r}: the groups are {', '.join(members)}; name one of them"
                 )
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            if not is_number(rate) or rate <= 0:
                 raise ElpError(f"the learning rate of {name} must be a positive number: got {rate!r}; correct it")
         return [{"params": each, "lr": rates.get(name, lr), "name": name} for name, each in members.items()]
 

@@ -1,12 +1,35 @@
-"""Strict reading of a config block: a key that means nothing is an error, not a surprise after a week of training."""
+"""Strict reading of values and blocks: a key that means nothing is an error, not a surprise after a week."""
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from upstream_elp.base.errors import ElpError
+
+
+def is_whole(value: Any, *, least: int = 1) -> bool:
+    """Whether a value is a whole number of at least ``least``; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def did_you_mean(name: Any, valid: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
+    """The question "did you mean ...?" for a name that is not valid; empty if no valid name is close.
+
+    Args:
+        name: what a user wrote.
+        valid: the valid names.
+        most: how many names to propose.
+        cutoff: how similar they must be, from 0 to 1.
+    """
+    close = get_close_matches(str(name), list(valid), n=most, cutoff=cutoff)
+    return f"did you mean {', '.join(close)}?" if close else ""
 
 
 def read_options(
@@ -30,9 +53,8 @@ def read_options(
     block = mapping(block, key=where)
     unknown = [key for key in block if key not in defaults and key not in set(ignored)]
     if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), list(defaults), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ElpError(f"unknown config key {where}.{unknown[0]}; {hint}valid keys: {', '.join(sorted(defaults))}")
+        hint = " ".join([did_you_mean(unknown[0], defaults), "valid keys:"]).lstrip()
+        raise ElpError(f"unknown config key {where}.{unknown[0]}; {hint} {', '.join(sorted(defaults))}")
     return {**defaults, **{key: value for key, value in block.items() if key in defaults}}
 
 
@@ -46,7 +68,7 @@ def choose(value: Any, choices: Iterable[str], *, key: str) -> str:
 
 def positive_int(value: Any, *, key: str, least: int = 1) -> int:
     """Return ``value`` as an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least=least):
         raise ElpError(f"config key {key} is {value!r}; it must be a whole number of at least {least}")
     return value
 
@@ -58,12 +80,12 @@ def boolean(value: Any, *, key: str) -> bool:
     return value
 
 
-def number(value: Any, *, key: str, least: float = -math.inf, below: float = math.inf) -> float:
-    """Return ``value`` if it is a finite number, at least ``least`` and less than ``below``."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not least <= value < below:
+def number(value: Any, *, key: str, least: float = -math.inf, below: float = math.inf, most: float = math.inf) -> float:
+    """Return ``value`` if it is a finite number, at least ``least``, less than ``below`` and at most ``most``."""
+    if not is_number(value) or not least <= value < below or value > most:
         limits = f" of at least {least}" if math.isfinite(least) else ""
         limits += f"{' and' if limits else ''} below {below}" if math.isfinite(below) else ""
+        limits += f", at most {most}" if math.isfinite(most) else ""
         raise ElpError(f"config key {key} is {value!r}; it must be a number{limits}")
     return value
 
