@@ -1,1 +1,1 @@
-"""What the four tasks share: corpus roots, options, loaders, light heads, metrics, files and the base class."""
+"""What the four tasks share: options, surveys, loaders, light heads, metrics, files and the base class."""
