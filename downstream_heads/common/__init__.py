@@ -1,1 +1,1 @@
-"""What the tasks share: corpus roots, options, loaders, light heads, metrics, files and the base class."""
+"""What the tasks share: surveys, loaders, light heads, metrics, files and the base class."""

@@ -16,7 +16,9 @@ from upstream_elp.corpora.description import Corpus
 ELSEWHERE = {"classes", "ctc", "head", "config", "overlap"}
 """Kinds that concern one fold, one head or one config, of which ``elp prepare`` knows nothing."""
 place = st.integers(0, 10_000)
-edits = st.tuples(st.sampled_from(["drop", "twice", "shorten", "garble", "coding", "empty"]), place, place)
+EDITS = ("drop", "twice", "shorten", "garble", "coding", "empty")
+edits = st.tuples(st.sampled_from(EDITS), place, place)
+shares = st.tuples(st.just("share"), place, place)
 
 
 def edit(root: Path, kind: str, file: int, line: int) -> None:
@@ -43,6 +45,18 @@ def edit(root: Path, kind: str, file: int, line: int) -> None:
     path.write_bytes(b"".join(lines))
 
 
+def share(root: Path, file: int, folder: int) -> None:
+    """Copy an utterance from one part of the corpus to the same place in another part."""
+    audio = listed(root, endings=(".wav", ".flac"))
+    parts = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if audio:
+        source = audio[file % len(audio)]
+        target = root / parts[folder % len(parts)] / Path(*source.relative_to(root).parts[1:])
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+
+
 def sentences(problems) -> set[str]:
     """What is wrong with tables and folders; how many speakers are held out is the task's affair."""
     return {one.text for one in problems if one.kind not in ELSEWHERE and "speakers from 2 up" not in one.text}
@@ -55,8 +69,9 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("task", ROOTS)
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(done=st.lists(st.one_of(edits, edits, deeds), min_size=1, max_size=3))
+@given(done=st.lists(st.one_of(edits, edits, shares, deeds), min_size=1, max_size=3))
 @example(done=[("delete", 0)])
+@example(done=[("share", 0, 0), ("share", 0, 1)])
 @example(done=[("drop", 0, 1)])
 @example(done=[("twice", 0, 1)])
 @example(done=[("shorten", 0, 1)])
@@ -69,8 +84,10 @@ def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monke
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ELP_DATA", str(root.parent))
     for deed in done:
-        if len(deed) == 3 and deed[0] in ("drop", "twice", "shorten", "garble", "coding", "empty"):
+        if deed[0] in EDITS:
             edit(root, *deed)
+        elif deed[0] == "share":
+            share(root, *deed[1:])
         else:
             do(root, deed)
     report = PREPARE[task].prepare(root, tmp_path / "out", options=QUICK)

@@ -10,11 +10,17 @@ from upstream_elp.adapters.config import load_config, preset_names, stated
 
 @click.command()
 @click.argument("name", required=False)
-def presets(name: str | None) -> None:
+@click.option("--full", is_flag=True, help="With NAME: also the options that keep their methods' defaults.")
+def presets(name: str | None, full: bool) -> None:
     """List the adapter presets, or print the preset (or YAML file) NAME with everything it inherits.
 
-    Options that no file states keep the defaults of their methods. A file of yours is checked first.
+    Example: elp presets lora_qv8 --full
     """
+    if full and name is None:
+        raise click.UsageError("--full needs the NAME of a preset or a YAML file")
+    if name is not None and full:
+        click.echo(yaml.safe_dump(load_config(name).to_dict(), sort_keys=False, width=100), nl=False)
+        return
     if name is not None:
         if name not in preset_names():
             load_config(name)
