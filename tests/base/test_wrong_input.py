@@ -18,7 +18,7 @@ from tests import toy_corpora
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
-from upstream_elp import run as runner
+from upstream_elp.launch import start as runner
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import LAYER_SITES
