@@ -18,13 +18,13 @@ from tests import toy_corpora
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
-from upstream_elp.launch import start as runner
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import LAYER_SITES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.host.places import our_tasks_folder
+from upstream_elp.launch import start as runner
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
 from upstream_elp.upstream.build import build_upstream
