@@ -39,6 +39,10 @@ def test_every_preset_is_listed_and_printed(monkeypatch, capsys):
     assert all(f"| {name} " in listed for name in preset_names())
     assert elp("presets", "elp", monkeypatch=monkeypatch) == 0
     assert "p_adapter" in capsys.readouterr().out
+    assert elp("presets", "elp", "--full", monkeypatch=monkeypatch) == 0
+    assert parse_config(yaml.safe_load(capsys.readouterr().out), where="printed") == load_config("elp")
+    assert elp("presets", "--full", monkeypatch=monkeypatch) == 2
+    assert "--full needs the NAME" in capsys.readouterr().err
 
 
 def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):

@@ -122,9 +122,10 @@ def front_end(
 def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
     """Return the expert and the name to record, None for a local folder."""
     found = read_folder(location, refresh=refresh)
+    expert = found.expert()  # a damaged folder is said to be one, whatever was wanted
     if wanted is not None and found.family != wanted:
         raise ElpError(f"{location} is a {found.family} backbone, but a {wanted} is needed")
-    return found.expert(), None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
+    return expert, None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
 
 
 def local_path(location: str, *, refresh: bool = False) -> Path:
