@@ -6,6 +6,7 @@ import stat
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from downstream_heads import registry
@@ -13,7 +14,7 @@ from tests import toy_corpora
 from tests.checkpoints import load_states
 from tests.programs import elp
 from tests.toys import tiny_backbone
-from upstream_elp.adapters.config import preset_names
+from upstream_elp.adapters.config import load_config, parse_config, preset_names
 from upstream_elp.run import run
 from upstream_elp.upstream.build import build_upstream
 
