@@ -102,7 +102,7 @@ class DownstreamExpert(UtteranceExpert):
             slots = self.logits(features).split(self.sizes, dim=1)
         best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)
         answers = [self.names(row) for row in best.tolist()]
-        self.tell_answers(filenames, answers)
+        self.show_answers(filenames, answers)
         return answers
 
 

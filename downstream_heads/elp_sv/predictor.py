@@ -28,7 +28,7 @@ class Predictor(Embedder, TaskPredictor):
     """
 
     about = TASK
-    left_out = (*TaskPredictor.left_out, "objective.")
+    training_only = (*TaskPredictor.training_only, "objective.")
     audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error"}
 
     @classmethod

@@ -216,7 +216,7 @@ def test_a_place_that_may_not_be_looked_at_is_one_sentence(monkeypatch, capsys, 
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "stat", closed)
-    with pytest.raises(SystemExit) as caught, cli.told_in_one_line():
+    with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
         Path("/corpora/LibriSpeech").is_dir()
     assert caught.value.code == 2
     told = "elp: error: /corpora/LibriSpeech cannot be opened (Permission denied); check its permissions"

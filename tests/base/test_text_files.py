@@ -99,7 +99,9 @@ def test_utf_16_is_one_sentence(kind, coding, tmp_path):
     read, text = KINDS[kind]
     path = tmp_path / "file.txt"
     path.write_bytes(text.encode(coding))
-    with pytest.raises(ElpError, match=r"(is UTF-(16|32) text|holds zero bytes.*); save the file as UTF-8") as caught:
+    with pytest.raises(
+        ElpError, match=r"(is UTF-(16|32) text|contains zero bytes.*); save the file as UTF-8"
+    ) as caught:
         read(path)
     assert "file.txt" in str(caught.value) or path.parent.name in str(caught.value)
     assert "\n" not in str(caught.value)

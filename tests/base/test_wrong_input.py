@@ -141,7 +141,7 @@ CONFIGS = {
         "lora.targets must be one of q, k, v, out, fc1, fc2, got 'gate'",
     ),
     "block": ("features: last\ncnn: {layers: 7}", "cnn.layers: 7 selects layer 7, but the model has the layers 0-6"),
-    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' stands twice"),
+    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' appears twice"),
     "object": (
         OBJECT,
         "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.mkdir'",
@@ -248,7 +248,7 @@ FOLDERS = {
     "object": (_described_as(OBJECT), "adapter_config.yaml is not a readable YAML file: line 1, could not determine"),
     "object inside": (_described_as(f"adapter:\n  lora: {OBJECT}"), "readable YAML file: line 2, could not determine"),
     "object as key": (_described_as(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
-    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' stands twice"),
+    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' appears twice"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
     "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
@@ -344,20 +344,23 @@ def test_a_folder_cannot_name_anything_as_its_backbone(name, world, place, monke
 # --- backbones and training checkpoints -----------------------------------------------------------------------------
 
 FILES = {
-    "text": (lambda p, _: p.write_text("hello"), "it is no file that torch.save wrote"),
-    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it is no file that torch.save wrote"),
-    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it is no file that torch.save wrote"),
-    "sound": (lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p), "it is no file"),
-    "empty": (lambda p, _: p.write_bytes(b""), "it is no file that torch.save wrote"),
+    "text": (lambda p, _: p.write_text("hello"), "it was not written by torch.save"),
+    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it was not written by torch.save"),
+    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it was not written by torch.save"),
+    "sound": (
+        lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p),
+        "it was not written by",
+    ),
+    "empty": (lambda p, _: p.write_bytes(b""), "it was not written by torch.save"),
     "truncated": (lambda p, good: p.write_bytes(good[: len(good) // 2]), "it is cut off or damaged"),
     "object": (
         lambda p, _: torch.save(Bomb(), p),
-        f"it asks for the Python object '{os.mkdir.__module__}.mkdir', and no",
+        f"it contains the Python object '{os.mkdir.__module__}.mkdir', and code",
     ),
-    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and no code of a file is run"),
+    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and code from a file is never run"),
     "old format": (
         lambda p, _: torch.save(Bomb(), p, _use_new_zipfile_serialization=False),
-        "and no code of a file is",
+        "and code from a file is never run",
     ),
     "pickle": (lambda p, _: p.write_bytes(pickle.dumps(Bomb())), "can be loaded safely: it "),
 }
@@ -485,7 +488,7 @@ def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypa
         (["run", "-m", "train", "-u", "elp_../x", "-d", "elp_ic", "-p", "exp"], "-u elp_../x: no such name"),
         (["run", "-m", "train", "-u", "fbank", "-d", "../elp_ic", "-p", "exp"], "-d ../elp_ic: no such name"),
         (["export", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
-        (["export", "x" * 5000, "out"], "is too long for the name of a file"),
+        (["export", "x" * 5000, "out"], "is too long for a file name"),
         (["merge", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
         (["quickstart", "--out", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--methods", "../elp"], "no adapter preset or file '../elp'"),
@@ -579,7 +582,7 @@ HUGGING_FACE = {
     ),
     "object": (
         _weights(BIN, lambda p: torch.save(Bomb(), p)),
-        "it asks for the Python object 'posix.mkdir', and no code",
+        "it contains the Python object 'posix.mkdir', and code",
     ),
     "raw pickle": (_weights(BIN, lambda p: p.write_bytes(pickle.dumps(Bomb()))), "the model wrong cannot be loaded: "),
     "text": (_weights(BIN, lambda p: p.write_text("base: elp")), "the model wrong cannot be loaded: "),

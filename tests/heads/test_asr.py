@@ -299,8 +299,8 @@ def test_missing_parts_and_wrong_settings(root, tmp_path):
         make(tmp_path, datarc={"dict_path": str(tmp_path / "nothing")})
     for modelrc, message in (
         ({"RNNs": {"dim": [4]}}, "one value per layer"),
-        ({"RNNs": {"module": "RWKV"}}, "choose one of: LSTM, GRU"),
-        ({"select": "Wav2Letter"}, "choose one of: RNNs"),
+        ({"RNNs": {"module": "RWKV"}}, "must be one of LSTM, GRU, but is "),
+        ({"select": "Wav2Letter"}, "must be RNNs, but is "),
         ({"RNNs": {"total_rate": 100}}, "less than the upstream"),
     ):
         with pytest.raises(ElpError, match=message):
@@ -312,10 +312,10 @@ def test_missing_parts_and_wrong_settings(root, tmp_path):
     [
         ({"train": 5}, r"datarc\.train must list folders"),
         ({"test-other": {"a": 1}}, r"datarc\.test-other must list folders"),
-        ({"zero_infinity": "no"}, r"datarc\.zero_infinity is 'no'; it must be true or false"),
-        ({"bucket_file": 5}, r"datarc\.bucket_file is 5; it must be a path"),
-        ({"dict_path": True}, r"datarc\.dict_path is True; it must be a path"),
-        ({"decoder_args": "none"}, r"datarc\.decoder_args is 'none'; it must be a mapping"),
+        ({"zero_infinity": "no"}, r"datarc\.zero_infinity must be true or false, but is 'no'"),
+        ({"bucket_file": 5}, r"datarc\.bucket_file must be a path.*, but is 5"),
+        ({"dict_path": True}, r"datarc\.dict_path must be a path.*, but is True"),
+        ({"decoder_args": "none"}, r"datarc\.decoder_args must be a mapping.*, but is 'none'"),
     ],
 )
 def test_data_options_of_the_wrong_type(root, tmp_path, datarc, message):
@@ -326,13 +326,13 @@ def test_data_options_of_the_wrong_type(root, tmp_path, datarc, message):
 @pytest.mark.parametrize(
     ("rnn", "message"),
     [
-        ("abc", r"modelrc\.RNNs is 'abc'; it must be a mapping"),
-        ({"dim": 8}, r"RNNs\.dim is 8; it must be a list, such as \[8\]"),
-        ({"dim": [8, "abc"]}, r"RNNs\.dim\[1\] is 'abc'; it must be a whole number"),
-        ({"dropout": [0.2, "abc"]}, r"RNNs\.dropout\[1\] is 'abc'; it must be a number"),
-        ({"layer_norm": [0, False]}, r"RNNs\.layer_norm\[0\] is 0; it must be true or false"),
-        ({"bidirection": "no"}, r"RNNs\.bidirection is 'no'; it must be true or false"),
-        ({"total_rate": "abc"}, r"RNNs\.total_rate is 'abc'; it must be a number"),
+        ("abc", r"modelrc\.RNNs must be a mapping.*, but is 'abc'"),
+        ({"dim": 8}, r"RNNs\.dim must be a list, such as \[8\], but is 8"),
+        ({"dim": [8, "abc"]}, r"RNNs\.dim\[1\] must be a whole number.*, but is 'abc'"),
+        ({"dropout": [0.2, "abc"]}, r"RNNs\.dropout\[1\] must be a number.*, but is 'abc'"),
+        ({"layer_norm": [0, False]}, r"RNNs\.layer_norm\[0\] must be true or false, but is 0"),
+        ({"bidirection": "no"}, r"RNNs\.bidirection must be true or false, but is 'no'"),
+        ({"total_rate": "abc"}, r"RNNs\.total_rate must be a number.*, but is 'abc'"),
     ],
 )
 def test_model_options_of_the_wrong_type(root, tmp_path, rnn, message):

@@ -178,7 +178,7 @@ def test_each_fault_is_reported_and_stops_the_task(fault, root, tmp_path):
 
 @pytest.mark.parametrize("option", [{"draw_seed": -1}, {"draw_seed": "a"}, {"test_root": 5}])
 def test_options_are_checked(option, tmp_path):
-    with pytest.raises(ElpError, match=rf"datarc\.{next(iter(option))} is .*; it must be"):
+    with pytest.raises(ElpError, match=rf"datarc\.{next(iter(option))} must be .*, but is .*"):
         make(tmp_path, datarc=option)
 
 
