@@ -158,7 +158,7 @@ WRONG = {
     "no w2v_args": (_change(_name="wav2vec_ctc", w2v_path="x.pt"), r"fine-tuned from 'x\.pt', without the conf"),
     "empty w2v_args": (_change(_name="wav2vec_ctc", w2v_args=[1]), r"w2v_args is \[1\]; it must hold"),
     "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers is"),
-    "an object": (lambda state: state.update(extra=Bomb()), "no code of a file is run"),
+    "an object": (lambda state: state.update(extra=Bomb()), "code from a file is never run"),
     "a lacking tensor": (
         _drop("encoder.layers.1.fc1.weight"),
         r"its hubert model lacks 1 tensor, such as encoder\.layers\.1\.fc1\.weight",

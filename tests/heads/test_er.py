@@ -78,9 +78,9 @@ def test_order_of_files_on_disk_does_not_matter(root, tmp_path, monkeypatch):
 def test_choice_of_the_fold():
     assert choose_fold(None, None) == "fold1"
     assert choose_fold("fold3", None) == choose_fold(None, "fold3") == choose_fold("fold3", "fold3") == "fold3"
-    with pytest.raises(ElpError, match=r"-v fold2 contradicts config key .*test_fold fold3"):
+    with pytest.raises(ElpError, match=r"-v is fold2, but config key .*test_fold is fold3; set only one"):
         choose_fold("fold2", "fold3")
-    with pytest.raises(ElpError, match="-v fold6 is no fold; choose one of: fold1, fold2"):
+    with pytest.raises(ElpError, match=r"-v must be one of fold1, fold2, .*, but is fold6"):
         choose_fold("fold6", None)
     with pytest.raises(ElpError, match=r"test_fold must be one of .*, but is 'Session1'"):
         choose_fold(None, "Session1")

@@ -170,7 +170,7 @@ def test_each_fault_is_reported_and_stops_the_task(fault, root, tmp_path):
     damage(root)
     problems = [problem for problem in look().problems if problem.kind == kind]
     assert problems and any(sentence in problem.text for problem in problems)
-    with pytest.raises(ElpError, match=r"speech_commands_v0\.01 is not complete: "):
+    with pytest.raises(ElpError, match=r"speech_commands_v0\.01 is incomplete: "):
         expert = make(tmp_path)
         for split in TASK.splits:
             expert.dataset(split)

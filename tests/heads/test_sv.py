@@ -628,14 +628,14 @@ def test_corpus_without_speakers_or_audio(tmp_path):
 def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     root = toy_corpora.voxceleb1(tmp_path / "data", train=4, test=2)
-    assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "left out" not in capsys.readouterr().out
+    assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "skipped" not in capsys.readouterr().out
     paths = sorted((root / "dev" / "wav").glob("*/*/*.wav"))
     toy_corpora.write_wav(paths[0], toy_corpora.tone(seconds=1.0))
     toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is no damage
     make(tmp_path, root=str(root)).get_dataloader("train")
     assert capsys.readouterr().out.count("2 of 16 utterances below") == 1
     toy_corpora.write_wav(paths[1], np.zeros(0, dtype=np.float32))
-    with pytest.raises(ElpError, match=rf"1 file holds 0 samples below .*: .*{paths[1].parent.name}/{paths[1].name};"):
+    with pytest.raises(ElpError, match=rf"1 file has 0 samples below .*: .*{paths[1].parent.name}/{paths[1].name};"):
         make(tmp_path, root=str(root)).get_dataloader("train")
 
 

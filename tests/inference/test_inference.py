@@ -704,7 +704,7 @@ FOLDERS = {
     ),
     "slots": (
         _config(lambda raw: raw["labels"].pop("action")),
-        "'labels' must hold the lists action, object, location",
+        "'labels' must contain exactly the lists action, object, location",
     ),
     "labels": (_config(lambda raw: raw["labels"].update(action=[1, 2])), "'labels.action' must be a list of texts"),
     "label twice": (
@@ -763,7 +763,10 @@ ASR_FOLDERS = {
     "twice": (_config(lambda raw: raw["labels"].append("A")), "character dictionary labels names a symbol twice"),
     "kind": (_config(lambda raw: raw.update(labels={"A": 1})), "character dictionary labels must be a list of texts"),
     "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs needs one value per layer in each"),
-    "rate": (_config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)), "total_rate is 0, less than the"),
+    "rate": (
+        _config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)),
+        "total_rate must be -1 or at least the upstream's rate of 320, but is 0",
+    ),
 }
 
 
@@ -788,8 +791,10 @@ def test_a_checkpoint_from_anywhere_runs_no_code(world, tmp_path, monkeypatch, c
     states["Downstream"]["_extra_state"] = memory.encode({"labels": [1]})
     torch.save(states, tmp_path / "labels.ckpt")
     assert elp("export", tmp_path / "labels.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "the key 'labels' must hold the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    with pytest.raises(ElpError, match="no code of a file is run"):
+    assert (
+        "the key 'labels' must contain exactly the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    )
+    with pytest.raises(ElpError, match="code from a file is never run"):
         upstream_elp.load("bomb.ckpt")
     for number in range(1, 5):
         with pytest.raises(ElpError, match="was not written by one of these tasks"):
