@@ -10,8 +10,8 @@ def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the rate at which misses equal false alarms, in per cent.
 
     This is where the line `misses = false alarms` crosses the straight segments of the ROC: the number that SUPERB
-    finds by a root search (sv_voxceleb1/utils.py:10), but also defined where that search fails (all scores equal, a vertical
-    segment at the crossing).
+    finds by a root search (sv_voxceleb1/utils.py:10), but also defined where that search fails (all scores equal, a
+    vertical segment at the crossing).
 
     Args:
         labels: 1 for the same speaker, 0 for two speakers. Shape: `(trials,)`.

@@ -185,7 +185,7 @@ def test_stock_dataset_loads_the_table(libri: Path, tmp_path: Path) -> None:
 def test_splits_are_chosen_and_absent_ones_named(libri: Path, tmp_path: Path) -> None:
     report = librispeech.prepare(libri, tmp_path, splits=["dev-clean"], options=QUIET)
     assert [path.name for path in report.tables] == ["dev-clean.csv"]
-    with pytest.raises(ElpError, match="no split test-clean; the splits there are: train-clean-100, dev-clean"):
+    with pytest.raises(ElpError, match="no split test-clean; its splits are: train-clean-100, dev-clean"):
         librispeech.prepare(libri, tmp_path, splits=["test-clean"], options=QUIET)
 
 
@@ -287,7 +287,7 @@ def test_voxceleb1(vox: Path, tmp_path: Path) -> None:
     assert kinds(report) == []
     assert report.tables[0].read_text() == (vox / "voxceleb1_test_v2.txt").read_text()
     assert report.details["trials"]["voxceleb1_test_v2.txt"] == {"trials": 2, "same_speaker": 1, "files": 3}
-    assert any("no official list: those have 37,720 or 37,611" in text for text in report.warnings)
+    assert any("not an official list: those have 37,720 or 37,611" in text for text in report.warnings)
     assert [(split.files, split.speakers) for split in report.splits] == [(4, 2), (4, 2)]
 
 
@@ -559,18 +559,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
 
 
 def test_roots_that_are_not_the_corpus(libri: Path, tmp_path: Path) -> None:
-    with pytest.raises(ElpError, match=r"there is no such folder; give the folder that holds Session1"):
+    with pytest.raises(ElpError, match=r"does not exist; pass the folder that contains Session1"):
         iemocap.prepare(tmp_path / "nowhere", tmp_path / "out", options=QUIET)
     with pytest.raises(ElpError, match=r"did you mean .*LibriSpeech\?"):
         librispeech.prepare(libri.parent, tmp_path / "out", options=QUIET)
-    with pytest.raises(ElpError, match="holds none of data, wavs"):
+    with pytest.raises(ElpError, match="contains none of data, wavs"):
         fluent.prepare(libri, tmp_path / "out", options=QUIET)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_out_that_cannot_be(libri: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ElpError, match="cannot create the folder for the tables"):
+    with pytest.raises(ElpError, match="the folder for the tables, .*, cannot be created"):
         librispeech.prepare(libri, tmp_path / "file" / "out", options=QUIET)
 
 

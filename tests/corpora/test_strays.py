@@ -201,7 +201,7 @@ CAUSES = {
     "cut": ("elp_sv", "16 of 24 audio files cannot be read: the file has no bytes"),
     "gone": ("elp_ic", "8 files that data/train_data.csv lists are missing"),
     "silent": ("elp_asr", "7 utterances have a transcript, but their folders lack the .flac file"),
-    "speakers": ("elp_sv", "3 folders in dev/wav hold no .wav file"),
+    "speakers": ("elp_sv", "3 folders in dev/wav contain no <video>/<number>.wav"),
 }
 
 

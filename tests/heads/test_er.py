@@ -143,11 +143,11 @@ def test_incomplete_corpora(root, tmp_path):
     assert "bored" in str(caught.value)
 
     table.unlink()
-    with pytest.raises(ElpError, match=r"Session2/dialog/EmoEvaluation is missing or holds no \.txt file"):
+    with pytest.raises(ElpError, match=r"Session2/dialog/EmoEvaluation is missing or contains no \.txt file"):
         make(tmp_path).dataset("train")
 
     shutil.rmtree(root / "Session2")
-    with pytest.raises(ElpError, match=r"Session2/sentences/wav is missing or holds no \.wav file"):
+    with pytest.raises(ElpError, match=r"Session2/sentences/wav is missing or contains no \.wav file"):
         make(tmp_path).dataset("train")
 
 

@@ -136,7 +136,7 @@ def _same_speaker(root):
 
 FAULTS = {
     "no list": (lambda root: (root / "testing_list.txt").unlink(), "layout", "testing_list.txt is missing"),
-    "lists": (_twice, "overlap", "stands in validation_list.txt and in testing_list.txt"),
+    "lists": (_twice, "overlap", "appears in validation_list.txt and in testing_list.txt"),
     "speaker": (_same_speaker, "speakers", "validation_list.txt shares 1 speaker with training"),
     "audio": (
         lambda root: (root / (root / "validation_list.txt").read_text().split()[3]).unlink(),
@@ -159,7 +159,7 @@ FAULTS = {
             root.parent / "speech_commands_test_set_v0.01" / "yeah"
         ),
         "label",
-        "holds the folder yeah, which is not a class",
+        "contains the folder yeah, which is not a class",
     ),
 }
 

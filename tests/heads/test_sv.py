@@ -538,9 +538,9 @@ def test_unreadable_files_are_listed(tmp_path, monkeypatch):
         ({"too_short": "drop"}, "must be one of error, untrimmed, but is "),
         ({"train_batchsize": 3}, "did you mean train_batch_size"),
         ({"train_batch_size": 0}, "at least 1"),
-        ({"p_target": 1.0}, "between 0 and 1"),
-        ({"snorm": 1}, "at least 2"),
-        ({"held_out": 5}, "2 remain for training"),
+        ({"p_target": 1.0}, "p_target must be a number above 0 and below 1, but is 1"),
+        ({"snorm": 1}, "snorm must be 0 .* or at least 2"),
+        ({"held_out": 5}, "at least 2 must remain for training"),
         ({"max_timestep": 5000}, "max_timestep allows training utterances of 5000 samples"),
         ({"min_samples": 5000, "vad_config": {"min_sec": 4000}}, "mean the same"),
         ({"root": "nowhere"}, "no such folder"),
@@ -561,7 +561,7 @@ def test_wrong_data_options(tmp_path, datarc, message):
         ({"max_timestep": "abc"}, r"datarc\.max_timestep must be a whole number.*, but is 'abc'"),
         ({"n_jobs": 1.5}, r"datarc\.n_jobs must be a whole number.*, but is 1\.5"),
         ({"vad_config": 3}, r"datarc\.vad_config must be a mapping.*, but is 3"),
-        ({"p_target": "abc"}, r"datarc\.p_target is 'abc'"),
+        ({"p_target": "abc"}, r"datarc\.p_target must be a number.*, but is 'abc'"),
     ],
 )
 def test_data_options_of_the_wrong_type(tmp_path, datarc, message):

@@ -155,7 +155,7 @@ def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd)
     told = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
     assert told in capfd.readouterr().err
     shutil.rmtree(tmp_path / "corpora")
-    with pytest.raises(ElpError, match=r"no folder for the corpus .*: pass --data DIR"):
+    with pytest.raises(ElpError, match=r"no folder is set for the corpus .*; pass --data DIR"):
         run([*go_on, "config.runner.total_steps=6"])
     monkeypatch.setenv("ELP_DATA", str(data))
     run([*go_on, "config.runner.total_steps=6"])
