@@ -59,7 +59,7 @@ def test_channel_rules(tmp_path):
     first = load_audio(path, channels="first")
     assert torch.allclose(load_audio(path, channels="mean"), first / 2)
     assert "2 channels" in refusal(path)
-    with pytest.raises(ElpError, match="choose one of error, mean, first"):
+    with pytest.raises(ElpError, match="channels must be one of error, mean, first, but is "):
         load_audio(path, channels="left")
 
 

@@ -73,7 +73,8 @@ def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):
         found = look(task, options=options)
         assert found.problems == [] and len(found.warnings) == 1
         assert (
-            "1 file holds samples beyond ±2" in found.warnings[0] and FILES[task].split("/", 1)[1] in found.warnings[0]
+            "1 file contains samples beyond ±2" in found.warnings[0]
+            and FILES[task].split("/", 1)[1] in found.warnings[0]
         )
 
 
@@ -88,14 +89,14 @@ def test_prepare_warns_of_it_too(task, data, tmp_path):
     folder, name = FILES[task].split("/", 1)
     louder(data / FILES[task], INTEGERS)
     (warning,) = [text for text in make(data / folder, tmp_path / "out").warnings if "beyond" in text]
-    assert f"1 file holds samples beyond ±2: {name} (up to" in warning
+    assert f"1 file contains samples beyond ±2: {name} (up to" in warning
 
 
 def test_check_prints_and_writes_the_warning(data, tmp_path):
     for number in range(3):
         louder(data / IC.replace("001", f"00{number}"), INTEGERS)
     result = CliRunner().invoke(check, ["-d", "elp_ic", "--json", str(tmp_path / "found.json")])
-    assert result.exit_code == 0 and "WARNING: 3 files hold samples beyond ±2: wavs/speakers/" in result.output
+    assert result.exit_code == 0 and "WARNING: 3 files contain samples beyond ±2: wavs/speakers/" in result.output
     assert "divide 16-bit values by 32768" in result.output and "no problems" in result.output
     assert "3 files hold" in json.loads((tmp_path / "found.json").read_text())["warnings"][0]
 
@@ -114,7 +115,7 @@ def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, 
     monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: Main)
     run(flags("elp_ic", data, tmp_path / "exp"))
     printed = capsys.readouterr().err
-    assert printed.count("WARNING: 3 files hold samples beyond ±2") == 1 == printed.count("beyond ±2")
+    assert printed.count("WARNING: 3 files contain samples beyond ±2") == 1 == printed.count("beyond ±2")
     assert not [one for one in recwarn if one.category is LevelWarning]
 
 

@@ -570,7 +570,7 @@ def test_roots_that_are_not_the_corpus(libri: Path, tmp_path: Path) -> None:
 
 def test_an_out_that_cannot_be(libri: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ElpError, match="the folder for the tables, .*, cannot be created"):
+    with pytest.raises(ElpError, match=r"the folder for the tables, .*, cannot be created"):
         librispeech.prepare(libri, tmp_path / "file" / "out", options=QUIET)
 
 

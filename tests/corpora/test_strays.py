@@ -171,7 +171,7 @@ def test_another_format_is_to_be_converted(task, corpora, tmp_path):
     result = CliRunner().invoke(check, ["-d", task, "--data", str(corpora), "--quick"])
     used = len(audio) - (5 if task == "elp_er" else 0)  # one utterance a session has a label that is not used
     first = result.output.splitlines()[0]
-    assert result.exit_code == 1 and first.startswith(f"{used} .m4a files are there, none of which can be read here")
+    assert result.exit_code == 1 and first.startswith(f"{used} .m4a files cannot be read here")
     assert f"ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT{AUDIO[task]}" in first
     assert "remove" not in result.output and "missing" not in result.output and len(result.output.splitlines()) < 30
     report = PREPARE[task].prepare(root, tmp_path / "out", options=QUICK)
@@ -185,7 +185,7 @@ def test_one_speaker_of_another_format_stops_the_run(corpora, tmp_path):
     blocking = [problem for problem in found.survey.blocking() if problem.kind != "speakers"]  # too few are left
     assert [problem.kind for problem in blocking] == ["format"] * 8
     told = in_one_line(blocking, audio=found.audio, shown=10)
-    assert told.startswith("8 .m4a files are there") and "such as dev/wav/id10001/video0/00001.m4a" in told
+    assert told.startswith("8 .m4a files cannot be read here") and "such as dev/wav/id10001/video0/00001.m4a" in told
     for path in listed(root, endings=(".m4a",)):  # converted, and the originals kept
         toy_corpora.write_wav(path.with_suffix(".wav"), toy_corpora.tone(seconds=0.7))
     assert survey("elp_sv").problems == []

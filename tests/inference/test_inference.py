@@ -460,7 +460,7 @@ def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, 
     words = (world.folder[task], "a.wav", "b.wav", "--backbone", world.backbone)
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and "a.wav" in out
-    assert err.count("beyond ±2") == 1 and "WARNING: 2 files hold samples beyond ±2: a.wav (up to " in err
+    assert err.count("beyond ±2") == 1 and "WARNING: 2 files contain samples beyond ±2: a.wav (up to " in err
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
