@@ -1,4 +1,4 @@
-"""Files that are not what their names say, wherever one is read: one sentence with what it is and what to do."""
+"""Files that are not what their names say: wherever they are read, one sentence says what they are and what to do."""
 
 import bz2
 import gzip

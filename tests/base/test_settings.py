@@ -1,4 +1,4 @@
-"""The settings of a run: what a user's variables mean, and who gets what a run has decided."""
+"""The settings of a run: what a user's variables mean, and which processes receive the settings."""
 
 import dataclasses
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Every text file that a user may have saved with a Windows editor reads as the one that the program wrote."""
+"""A text file that was saved with a Windows editor reads like the original."""
 
 import json
 from pathlib import Path
@@ -146,7 +146,7 @@ def test_remarks_of_evaluators_may_be_of_any_coding(tmp_path):
     ],
 )
 def test_any_blanks_part_a_transcript(line, tmp_path, monkeypatch):
-    """The task trains on the very same labels, and `elp check` has no complaint."""
+    """The task trains on exactly the same labels, and `elp check` reports nothing."""
     monkeypatch.setenv("ELP_DATA", str(tmp_path))
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     root = toy_corpora.librispeech(tmp_path)

@@ -1,4 +1,4 @@
-"""Every wrong input, wherever it can be given: one clear sentence, exit status 2, no code run, nothing half-made."""
+"""Wrong inputs of every kind: one clear sentence, exit status 2, no code is run, nothing is left half-written."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ def test_the_payloads_go_off_where_nothing_holds_them(load, place):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A backbone, two others, a corpus, a trained adapter folder and a training checkpoint; nobody changes them."""
+    """Make a backbone, two others, a corpus, an adapter folder and a training checkpoint; tests must not change them."""
     root = tmp_path_factory.mktemp("world")
     toy_corpora.fluent_speech_commands(root / "data")
     backbone = str(tiny_backbone())
@@ -67,7 +67,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """An empty working folder, so that a payload's mark would be seen."""
+    """Make an empty working folder, in which a payload's mark would be noticed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_BACKBONE", raising=False)
     monkeypatch.setattr(start, "adopt_main", lambda: None)
@@ -75,17 +75,17 @@ def place(tmp_path, monkeypatch):
 
 
 def refused(words, message, place, monkeypatch, capfd):
-    """Give ``elp`` the words; exit status 2, one sentence at the end that has the message, and nothing was made."""
+    """Check that ``elp`` with these words ends with status 2 and one sentence with the message, and writes nothing."""
     monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    told = capfd.readouterr()
-    lines = [line for line in told.err.splitlines() if line.strip()]
+    output = capfd.readouterr()
+    lines = [line for line in output.err.splitlines() if line.strip()]
     assert stop.value.code == 2
-    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, told.err
+    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, output.err
     assert message in lines[-1], lines[-1]
-    assert "Traceback" not in told.err + told.out
+    assert "Traceback" not in output.err + output.out
     assert not (place / MARK).exists()
     assert not (place / "out").exists() and not list(place.glob("exp/*.ckpt"))
 
@@ -196,7 +196,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
@@ -311,9 +311,9 @@ def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message
     given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
     refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
     if backbone in ("seed", "hubert") and upstream == "elp_local":
-        told = "give the right one with --backbone PATH or $ELP_BACKBONE"
-        refused([*words, "--backbone", given], told, place, monkeypatch, capfd)
-        refused(["merge", world["adapter"], "out", "--backbone", given], told, place, monkeypatch, capfd)
+        advice = "give the right one with --backbone PATH or $ELP_BACKBONE"
+        refused([*words, "--backbone", given], advice, place, monkeypatch, capfd)
+        refused(["merge", world["adapter"], "out", "--backbone", given], advice, place, monkeypatch, capfd)
 
 
 NAMES = {
@@ -526,7 +526,7 @@ def test_an_adapter_in_use_stays_as_it_was():
 @pytest.mark.parametrize("site", LAYER_SITES)
 @pytest.mark.parametrize("backbone", ["wavlm-base", "hf_wavlm-base"])
 def test_a_site_that_the_model_lacks(site, backbone, monkeypatch):
-    """Of another version of S3PRL or transformers, say."""
+    """As another version of S3PRL or transformers might do."""
     stock, name = stock_expert(backbone), backbone.split("-")[0]
     monkeypatch.setitem(FAMILIES, name, replace(FAMILIES[name], **{site: "moved"}))
     with pytest.raises(ElpError, match=rf"encoder layers of this {name} model have no {site} \(moved\); the sites of"):

@@ -1,4 +1,4 @@
-"""YAML files: a number that YAML 1.1 takes for something else is refused, with its key and how to write it."""
+"""YAML files: a number that YAML 1.1 reads as something else is refused, with its key and how to write it."""
 
 import pytest
 import yaml

@@ -31,7 +31,7 @@ def make(tmp_path, **more):
 
 
 def plain_greedy(path, blank):
-    """Greedy decoding by the definition: merge runs, then drop blanks."""
+    """Decode greedily by the definition: merge runs, then drop blanks."""
     return [label for label, _ in itertools.groupby(path) if label != blank]
 
 
@@ -172,7 +172,7 @@ def test_superb_head_has_the_published_size(root, tmp_path):
     count = sum(parameter.numel() for parameter in expert.model.parameters())
     lstm = sum(2 * (4 * 1024 * (width + 1024) + 8 * 1024) for width in (1024, 2048))
     assert count == lstm + 2048 * 32 + 32
-    assert round((count + 768 * 1024 + 1024) / 1e6, 1) == 42.8  # the figure known for 768 features
+    assert round((count + 768 * 1024 + 1024) / 1e6, 1) == 42.8  # the known number for 768 features
 
 
 def test_the_best_may_be_chosen_by_characters(root, tmp_path):
@@ -227,7 +227,7 @@ def test_all_problems_are_counted(root, tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_an_incomplete_corpus_is_refused(root, tmp_path, split):
-    """Not scored on what is left of it."""
+    """It is not scored on the rest."""
     table = tmp_path / "tables"
     expert = make(tmp_path)
     (part,) = expert.datarc[expert.split_name(split)]
@@ -281,7 +281,7 @@ def test_corrupt_flac(root, tmp_path):
     path.write_bytes(b"not flac at all")
     with pytest.raises(ElpError, match=r"dev-clean/200/7/200-7-0000\.flac cannot be read"):
         make(tmp_path).get_dataloader("dev")
-    path.write_bytes(content[: len(content) // 2])  # the header is whole, the samples are not
+    path.write_bytes(content[: len(content) // 2])  # the header is complete, the samples are not
     with pytest.raises(ElpError, match=r"200-7-0000\.flac"):
         list(make(tmp_path).get_dataloader("dev"))
 

@@ -1,4 +1,4 @@
-"""What S3PRL's runner asks of every task: loaders, forward, records, checkpoint names, inference, workers."""
+"""What S3PRL's runner requires of every task: loaders, forward, records, checkpoint names, inference, workers."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def test_train_and_evaluate(task, head, tmp_path):
     scalars = Scalars()
     records, names, losses = run_split(expert.eval(), DEV[task], step=30, logger=scalars)
     assert names == [f"{DEV[task]}-best.ckpt"]
-    assert run_split(expert, DEV[task], step=31)[1] == []  # the same value is no better
+    assert run_split(expert, DEV[task], step=31)[1] == []  # an equal value is not better
     assert all(loss.shape == () and torch.isfinite(loss) for loss in losses)
     line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["task"] == task and line["split"] == DEV[task] and line["step"] == 31
@@ -153,9 +153,9 @@ def test_a_batch_gives_what_the_utterances_give_alone(tmp_path_factory, lengths)
             with torch.no_grad():
                 together = outputs(expert, features)
                 for row, feature in zip(together, features, strict=True):
-                    alone = outputs(expert, [feature])[0]
-                    row = row[: len(alone)] if task == "elp_asr" else row
-                    torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-5)
+                    unpadded = outputs(expert, [feature])[0]
+                    row = row[: len(unpadded)] if task == "elp_asr" else row
+                    torch.testing.assert_close(row, unpadded, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -240,7 +240,7 @@ def test_evaluation_lines_name_the_checkpoint(task, mode, tmp_path):
     expert.run_args.update(mode=mode, past_exp=str(tmp_path), init_ckpt=str(tmp_path / "dev-best.ckpt"))
     run_split(expert, "test", step=0)
     line = json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())
-    assert line.get("checkpoint") == ("dev-best.ckpt" if mode == "evaluate" else None)  # training goes on from it
+    assert line.get("checkpoint") == ("dev-best.ckpt" if mode == "evaluate" else None)  # training resumed from it
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -264,7 +264,7 @@ def _in_worker(payloads, queue):
 
 
 def test_spawned_workers_can_unpickle(tmp_path):
-    """The data sets' classes are found by their absolute names, in a process where S3PRL was never touched."""
+    """The classes of data sets are found by their absolute names, in a process that has not imported S3PRL."""
     payloads = [pickle.dumps(make(task, tmp_path).dataset("test")) for task in TASKS]
     assert all(b"downstream_heads" in payload and b"s3prl" not in payload for payload in payloads)
     context = multiprocessing.get_context("spawn")

@@ -44,7 +44,7 @@ def test_folds_are_disjoint_and_hold_one_session_out(root, tmp_path, number):
 def test_labels(root, tmp_path):
     expert = make(tmp_path)
     rows = {row.name: row.label for row in expert.dataset("test").rows}
-    # session 1 begins with hap; excited becomes happy; the seventh utterance is frustrated and not used
+    # session 1 begins with hap; excited becomes happy; the seventh utterance is frustrated and unused
     assert [rows[f"Ses01F_impro01_F{n:03d}"] for n in range(6)] == ["hap", "ang", "sad", "hap", "neu", "hap"]
     assert expert.labels == {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 

@@ -129,7 +129,7 @@ def _twice(root):
 
 
 def _same_speaker(root):
-    """A validation speaker's word that the list does not name."""
+    """Add a word of a validation speaker that is not in the list."""
     speaker = (root / "validation_list.txt").read_text().split()[0].split("/")[1].split("_")[0]
     toy_corpora.write_wav(root / "bed" / f"{speaker}_nohash_7.wav", toy_corpora.tone())
 
@@ -187,7 +187,7 @@ def test_options_are_checked(option, tmp_path):
 
 @pytest.fixture
 def stock(root, tmp_path, monkeypatch):
-    """S3PRL's expert; the package that it wants for several processes is not needed here."""
+    """Make S3PRL's expert, without the package that it needs only for several processes."""
     from upstream_elp.host import compat
 
     compat.install()

@@ -31,7 +31,7 @@ HEADS = ("superb", "linear")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Six training speakers and three test speakers, never written to."""
+    """Make six training speakers and three test speakers; tests must not write to them."""
     return toy_corpora.voxceleb1(tmp_path_factory.mktemp("data"), train=6, test=3)
 
 
@@ -68,7 +68,7 @@ def test_train_and_evaluate(head, tmp_path):
 
     scalars = Scalars()
     assert run_split(expert.eval(), "dev", step=12, logger=scalars)[1] == ["dev-best.ckpt"]
-    assert run_split(expert, "dev", step=13)[1] == []  # the same value is no better
+    assert run_split(expert, "dev", step=13)[1] == []  # an equal value is not better
     assert run_split(expert, "test", step=13)[1] == []  # nothing is chosen on test
     lines = [json.loads(line) for line in (tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["split"] == "train" and lines[0]["items"] == 16
@@ -101,7 +101,7 @@ def test_superb_protocol_alone_suffices(tmp_path, capsys):
 
 
 def test_superb_protocol_has_no_dev_set_to_evaluate(tmp_path):
-    """Who asks for dev by name shall not be given the figures of test."""
+    """A request for dev by name must not return the results of test."""
     expert = make(tmp_path, protocol="superb", mode="evaluate")
     with pytest.raises(ElpError, match="has no dev set"):
         expert.get_dataloader("dev")
@@ -245,7 +245,7 @@ def test_xvector_is_s3prl_s_bit_for_bit(batch_norm, frames_len, seed):
 
 
 def test_whole_expert_has_stock_keys_and_scores(tmp_path, corpus, monkeypatch):
-    """S3PRL's expert loads our state and gives our test EER, dev split and all speakers trained on as in SUPERB."""
+    """S3PRL's expert loads our state and returns our test EER, with a dev split and with all speakers as in SUPERB."""
     pytest.importorskip("sox")
     upstream_elp.register()
     from s3prl.downstream.sv_voxceleb1 import dataset as stock_dataset
@@ -317,7 +317,7 @@ def test_mean_pooling_ignores_padding():
 
 
 def plain_eer(labels, scores):
-    """Walks over all thresholds from strict to lax; where misses fall below false alarms, the segment's crossing."""
+    """Go from strict to lax thresholds; where misses fall below false alarms, take the crossing of the segment."""
     targets, impostors = scores[labels == 1], scores[labels == 0]
     points = [(1.0, 0.0)]
     for threshold in sorted(set(scores), reverse=True):
@@ -420,7 +420,13 @@ def test_hold_out_is_fixed_for_a_seed_and_independent_of_order():
     assert len(one) == 5 and one == sorted(one)
     assert one == hold_out(SPEAKERS[::-1], 0.05, seed=0) == hold_out(SPEAKERS, 5, seed=0)
     assert one != hold_out(SPEAKERS, 0.05, seed=1)
-    assert one == ["id00002", "id00005", "id00045", "id00049", "id00087"]  # sha256 of "0/<speaker>", so for ever
+    assert one == [
+        "id00002",
+        "id00005",
+        "id00045",
+        "id00049",
+        "id00087",
+    ]  # from the sha256 of "0/<speaker>", so always the same
     assert len(hold_out(SPEAKERS[:10], 0.05, seed=0)) == 2
     for amount in (0, -1, "5", True, 1, 99, 0.99, None):
         with pytest.raises(ElpError, match="held_out"):
@@ -493,7 +499,7 @@ def test_cache_is_used_and_keyed_by_the_corpus(tmp_path, monkeypatch):
     toy_corpora.write_wav(folders[0] / names[0], toy_corpora.tone(seconds=0.8))  # a file changes
     assert 12700 < trimmed_lengths(folders[0], names)[0] <= 12800
     assert trimmed_lengths(folders[0], names[1:]).size == len(names) - 1
-    for entry in (tmp_path / "cache" / "sv_lengths").glob("*.npz"):  # damaged entries are made anew
+    for entry in (tmp_path / "cache" / "sv_lengths").glob("*.npz"):  # damaged entries are replaced
         entry.write_bytes(entry.read_bytes()[:50])
     assert np.array_equal(trimmed_lengths(folders[1], names), second)
     assert not list((tmp_path / "cache" / "sv_lengths").glob(".*"))
@@ -631,7 +637,7 @@ def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch
     assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "skipped" not in capsys.readouterr().out
     paths = sorted((root / "dev" / "wav").glob("*/*/*.wav"))
     toy_corpora.write_wav(paths[0], toy_corpora.tone(seconds=1.0))
-    toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is no damage
+    toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is not damage
     make(tmp_path, root=str(root)).get_dataloader("train")
     assert capsys.readouterr().out.count("2 of 16 utterances below") == 1
     toy_corpora.write_wav(paths[1], np.zeros(0, dtype=np.float32))
