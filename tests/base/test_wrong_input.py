@@ -47,7 +47,7 @@ def test_the_payloads_go_off_where_nothing_holds_them(load, place):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Make a backbone, two others, a corpus, an adapter folder and a training checkpoint; tests must not change them."""
+    """Make a backbone, two others, a corpus, an adapter folder and a checkpoint; tests must not change them."""
     root = tmp_path_factory.mktemp("world")
     toy_corpora.fluent_speech_commands(root / "data")
     backbone = str(tiny_backbone())
