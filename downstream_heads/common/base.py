@@ -54,7 +54,8 @@ class TaskExpert(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(downstream_expert, Mapping):
-            raise ElpError("config key downstream_expert must contain the blocks datarc and modelrc")
+            must = "a mapping with the blocks datarc and modelrc"
+            raise wrong_value(downstream_expert, must, key="downstream_expert")
         self.upstream_dim = int(upstream_dim)
         self.upstream_rate = int(upstream_rate)
         self.min_samples = MIN_SAMPLES if min_samples is None else min_samples

@@ -96,5 +96,5 @@ def test_fairseqs_text_is_read_without_being_run(text):
     ["__import__('os').system('true')", "[(512, 10, 5)] * 10**9", "[(1, 1, 1)] * 99", "[]", "[(512, 10, 0)]", "[", 7],
 )
 def test_other_text_is_refused(text):
-    with pytest.raises(ElpError, match="conv_feature_layers is"):
+    with pytest.raises(ElpError, match="conv_feature_layers must be"):
         fairseq_layers(text)

@@ -287,13 +287,15 @@ def test_corrupt_flac(root, tmp_path):
 
 
 def test_missing_parts_and_wrong_settings(root, tmp_path):
-    with pytest.raises(ElpError, match=r"test-other is missing, .*there are dev-clean, test-clean, train-clean-100"):
+    with pytest.raises(
+        ElpError, match=r"test-other is missing, .*the folders here are: dev-clean, test-clean, train-clean-100"
+    ):
         make(tmp_path).get_dataloader("test-other")
-    with pytest.raises(ElpError, match=r"datarc\.dev-clean must list folders"):
+    with pytest.raises(ElpError, match=r"datarc\.dev-clean must be a list of folders"):
         make(tmp_path, datarc={"dev-clean": []}).get_dataloader("dev")
     with pytest.raises(ElpError, match="decodes greedily"):
         make(tmp_path, datarc={"decoder_args": {"decoder_type": "kenlm"}})
-    with pytest.raises(ElpError, match="protocol is 'le'"):
+    with pytest.raises(ElpError, match="protocol must be one of superb, plain, but is 'le'"):
         make(tmp_path, datarc={"protocol": "le"})
     with pytest.raises(ElpError, match=r"character dictionary .* does not exist"):
         make(tmp_path, datarc={"dict_path": str(tmp_path / "nothing")})

@@ -128,7 +128,7 @@ def test_incomplete_corpora(root, tmp_path):
     content = wav.read_bytes()
 
     wav.unlink()
-    with pytest.raises(ElpError, match="labels Ses02F_impro01_F001, but its session lacks Ses02F"):
+    with pytest.raises(ElpError, match="labels Ses02F_impro01_F001, but the session has no Ses02F"):
         make(tmp_path).dataset("train")
     assert len(make(tmp_path, datarc={"missing": "skip"}).parts().train) == 23
     wav.write_bytes(content)
@@ -200,7 +200,7 @@ def test_given_metadata(root, tmp_path):
         ([{"path": wav, "label": "ang"}], "the training part of fold 1 has no utterance labelled ang"),
         (
             [{"path": "Session1/nothing.wav", "label": "neu"}],
-            "nothing.wav is missing, but the metadata name it",
+            "nothing.wav is missing, but is in the metadata",
         ),
     ):
         write_meta(tmp_path / "meta", train, bad)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import pickle
 import random
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -604,31 +605,41 @@ def test_wrong_model_options(tmp_path):
 
 
 def test_wrong_trial_lists(tmp_path, corpus):
+    """Every fault is one sentence, and the data set refuses what the check of the data reports."""
     audio = corpus / "test" / "wav"
-    one, two = (path.relative_to(audio).as_posix() for path in sorted(audio.glob("*/*/*.wav"))[:2])
-    with pytest.raises(ElpError, match=r"openslr\.org"):
-        read_trials(tmp_path / "none.txt", audio)
+    there = [path.relative_to(audio).as_posix() for path in sorted(audio.glob("*/*/*.wav"))]
+    one, two = there[:2]
+    _, (problem,) = read_trials(tmp_path / "none.txt", corpus, there=there)
+    assert "openslr.org" in problem.text and problem.kind == "layout"
+    path = tmp_path / "trials.txt"
     for text, message in (
-        (f"1 {one}\n", "line 1 .* must be"),
-        (f"1 {one} {two}\nyes {one} {two}\n", "line 2"),
-        (f"1 {one} {two}\n", "two speakers"),
-        ("", "two speakers"),
-        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"names 1 utterance .* id9/v/00009\.wav"),
+        (f"1 {one}\n", "line 1 is not a trial"),
+        (f"1 {one} {two}\nyes {one} {two}\n", "line 2 is not a trial"),
+        (f"1 {one} {two}\n", "must contain trials of the same speaker and of different speakers"),
+        ("", "must contain trials of the same speaker and of different speakers"),
+        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"id9/v/00009\.wav is missing, but needed by 1 trial"),
+        (f"0 {one} {two}\n", "label contradicts the speakers"),
     ):
-        (tmp_path / "trials.txt").write_text(text)
+        path.write_text(text)
+        _, problems = read_trials(path, corpus, there=there)
+        assert any(re.search(message, problem.text) for problem in problems)
         with pytest.raises(ElpError, match=message):
-            read_trials(tmp_path / "trials.txt", audio)
+            make(tmp_path, trials=str(path)).dataset("test")
 
 
 def test_corpus_without_speakers_or_audio(tmp_path):
     root = tmp_path / "VoxCeleb1"
     (root / "dev" / "wav").mkdir(parents=True)
-    with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
+    with pytest.raises(ElpError, match=r"dev/wav is missing or contains no \.wav files"):
         make(tmp_path, root=str(root))
     for number in range(4):
         (root / "dev" / "wav" / f"id{number}").mkdir()
-    with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
+    with pytest.raises(ElpError, match=r"dev/wav is missing or contains no \.wav files"):
         make(tmp_path, root=str(root)).get_dataloader("train")
+    toy_corpora.write_wav(root / "dev" / "wav" / "id0" / "v" / "00001.wav", toy_corpora.tone())
+    for protocol in ("dev", "superb"):
+        with pytest.raises(ElpError, match="contains 1 speaker, but at least 2 are needed"):
+            make(tmp_path, root=str(root), protocol=protocol)
 
 
 def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch, capsys):

@@ -138,7 +138,7 @@ def trial_problems(name: str, read: TrialList, *, root: Path, there: set[str]) -
             sentence = f"{name} has the trial '{trial}', whose label contradicts the speakers."
             problems.append(Problem("trial-label", name, sentence, False, f"labels contradict the speakers in {name}"))
     if {trial.label for trial in read.trials} != {0, 1}:
-        sentence = f"{name} must contain trials of the same speaker and of different speakers, but has only one kind."
+        sentence = f"{name} must contain trials of the same speaker and of different speakers."
         problems.append(Problem("trial-label", name, sentence, False))
     return problems
 
