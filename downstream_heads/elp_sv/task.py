@@ -108,8 +108,8 @@ class DownstreamExpert(Embedder, TaskExpert):
             )
             if self.test_for_dev and "dev" in self.eval_splits():
                 tqdm.write(
-                    f"[{self.task}] protocol superb has no dev set: test is evaluated instead of the dev in "
-                    "runner.eval_dataloaders"
+                    f"[{self.task}] protocol superb has no dev set; test is evaluated instead of dev "
+                    "(runner.eval_dataloaders)"
                 )
             return data
         self.trials[split] = self.corpus.trials(split)

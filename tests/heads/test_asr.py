@@ -312,8 +312,8 @@ def test_missing_parts_and_wrong_settings(root, tmp_path):
 @pytest.mark.parametrize(
     ("datarc", "message"),
     [
-        ({"train": 5}, r"datarc\.train must list folders"),
-        ({"test-other": {"a": 1}}, r"datarc\.test-other must list folders"),
+        ({"train": 5}, r"datarc\.train must be a list of folders .*, but is 5"),
+        ({"test-other": {"a": 1}}, r"datarc\.test-other must be a list of folders"),
         ({"zero_infinity": "no"}, r"datarc\.zero_infinity must be true or false, but is 'no'"),
         ({"bucket_file": 5}, r"datarc\.bucket_file must be a path.*, but is 5"),
         ({"dict_path": True}, r"datarc\.dict_path must be a path.*, but is True"),

@@ -95,7 +95,7 @@ def test_superb_protocol_alone_suffices(tmp_path, capsys):
     """The packaged config evaluates dev, which that protocol does not have."""
     expert = make(tmp_path, protocol="superb").eval()
     expert.get_dataloader("train")
-    assert "test is evaluated where runner.eval_dataloaders says dev" in capsys.readouterr().out
+    assert "test is evaluated instead of dev (runner.eval_dataloaders)" in capsys.readouterr().out
     assert run_split(expert, "dev")[1] == ["test-best.ckpt"]
     assert json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())["split"] == "test"
     assert not list((tmp_path / "exp").glob("dev*"))
