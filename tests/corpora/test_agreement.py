@@ -114,9 +114,11 @@ def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monke
 
 def test_every_corpus_is_one_module():
     modules = registry.modules()
-    assert list(modules) == ["LibriSpeech", "Libri-light", "VoxCeleb1", "IEMOCAP", "fluent_speech_commands_dataset"]
+    prepared = ["LibriSpeech", "Libri-light", "VoxCeleb1", "IEMOCAP", "fluent_speech_commands_dataset"]
+    assert list(modules) == [*prepared, "Speech Commands"]
     for name, module in modules.items():
-        assert registry.corpus(name) == module.CORPUS and callable(module.prepare) and module.CORPUS.signs
+        assert registry.corpus(name) == module.CORPUS and module.CORPUS.signs
+        assert callable(getattr(module, "prepare", None)) == (module.CORPUS.command is not None) == (name in prepared)
 
 
 def test_a_new_corpus_is_one_module(tmp_path, monkeypatch):

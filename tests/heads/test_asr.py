@@ -303,7 +303,7 @@ def test_missing_parts_and_wrong_settings(root, tmp_path):
         ({"RNNs": {"dim": [4]}}, "one value per layer"),
         ({"RNNs": {"module": "RWKV"}}, "must be one of LSTM, GRU, but is "),
         ({"select": "Wav2Letter"}, "must be RNNs, but is "),
-        ({"RNNs": {"total_rate": 100}}, "less than the upstream"),
+        ({"RNNs": {"total_rate": 100}}, "at least the upstream's rate of 320, but is 100"),
     ):
         with pytest.raises(ElpError, match=message):
             make(tmp_path, modelrc={"head": "superb", **modelrc})

@@ -83,7 +83,7 @@ def test_another_folds_checkpoint(data, tmp_path):
         run([*evaluate, "-v", "fold3"])
     before = lines_of(tmp_path / "metrics.jsonl")
     assert {line["fold"] for line in before} == {"fold2"}
-    told = r"trained on fold2, that is, also on the test session of fold3: use it with its own fold \(-v fold2\)"
+    told = r"trained on fold2, which includes the test session of fold3; use it with its own fold \(-v fold2\)"
     for setting in (
         "args.downstream_variant=fold3",
         "args.downstream_variant=null,,config.downstream_expert.datarc.test_fold=fold3",

@@ -66,7 +66,9 @@ def read_part(
     reading: Reading[Utterance] = Reading()
     if not (root / part).is_dir():
         there = ", ".join(subfolders(root))
-        sentence = f"{part} is missing, but {split or part} needs it; the folders here are: {there or 'none'}."
+        sentence = (
+            f"{part} is missing, but the split {split or part} needs it; the folders here are: {there or 'none'}."
+        )
         reading.problems.append(Problem("layout", part, sentence, False))
         return reading
     found = scan_chapters(root, root / part, characters=characters)

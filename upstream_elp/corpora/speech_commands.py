@@ -25,8 +25,8 @@ TEST_FOLDER = "speech_commands_test_set_v0.01"
 CORPUS = Corpus(
     name="Speech Commands",
     folder="speech_commands_v0.01",
-    source="http://download.tensorflow.org/data (speech_commands_v0.01.tar.gz and "
-    "speech_commands_test_set_v0.01.tar.gz; https://arxiv.org/abs/1804.03209)",
+    source="https://arxiv.org/abs/1804.03209 (speech_commands_v0.01.tar.gz and "
+    "speech_commands_test_set_v0.01.tar.gz at http://download.tensorflow.org/data)",
     layout="<word>/<speaker>_nohash_<n>.wav, _background_noise_/<name>.wav, validation_list.txt and "
     "testing_list.txt; next to it the test set speech_commands_test_set_v0.01/<class>/<name>.wav",
     signs=("_background_noise_", "validation_list.txt"),
