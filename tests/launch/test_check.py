@@ -177,7 +177,7 @@ def test_a_config_is_read_as_elp_run_reads_it(data):
     result = CliRunner().invoke(
         check, ["-d", "elp_ic", "--data", str(data), "--json", str(data / "no" / "report.json")]
     )
-    assert "there is no folder" in str(result.exception)
+    assert "does not exist; create it first" in str(result.exception)
     quick = str(PACKAGE.parent / "recipes" / "tasks" / "asr_quick.yaml")
     assert CliRunner().invoke(check, ["-d", "elp_asr", "--data", str(data), "-c", quick]).exit_code == 0
     with pytest.raises(ElpError, match=r"-d elp_asrr: only elp_asr, .* can be checked"):
