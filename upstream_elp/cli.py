@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from upstream_elp.base.console import told_in_one_line
+from upstream_elp.base.console import errors_in_one_line
 from upstream_elp.base.version import __version__
 
 COMMANDS = {
@@ -58,7 +58,7 @@ def group() -> None:
 def main() -> None:
     """Run the command line and exit; a user's mistake is one sentence and exit status 2."""
     try:
-        with told_in_one_line():
+        with errors_in_one_line():
             status = group.main(prog_name="elp", standalone_mode=False)
     except click.Abort:  # Ctrl-C
         click.echo("elp: aborted", err=True)

@@ -5,13 +5,13 @@ Data-loading processes that are spawned import this module too, and register the
 
 import sys
 
-from upstream_elp.base.console import told_in_one_line
+from upstream_elp.base.console import errors_in_one_line
 from upstream_elp.launch.start import run
 
 
 def main() -> None:
     """Run as a program: a user's mistake is one sentence and exit status 2."""
-    with told_in_one_line():
+    with errors_in_one_line():
         run(sys.argv[1:])
 
 

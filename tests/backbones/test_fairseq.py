@@ -157,8 +157,8 @@ WRONG = {
     "another model": (_change(_name="roberta"), "it is fairseq's model 'roberta'; supported are wav2vec2, hubert"),
     "no w2v_args": (_change(_name="wav2vec_ctc", w2v_path="x.pt"), r"fine-tuned from 'x\.pt', without the conf"),
     "empty w2v_args": (_change(_name="wav2vec_ctc", w2v_args=[1]), r"w2v_args is \[1\]; it must hold"),
-    "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers is"),
-    "an object": (lambda state: state.update(extra=Bomb()), "no code of a file is run"),
+    "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers must be"),
+    "an object": (lambda state: state.update(extra=Bomb()), "code from a file is never run"),
     "a lacking tensor": (
         _drop("encoder.layers.1.fc1.weight"),
         r"its hubert model lacks 1 tensor, such as encoder\.layers\.1\.fc1\.weight",
@@ -197,7 +197,7 @@ def test_code_in_s3prls_own_layout_is_not_run(tmp_path, monkeypatch):
     state = _converted("wavlm-base")
     state["cfg"]["conv_feature_layers"] = "__import__('os').mkdir('bomb-went-off') or [(8, 10, 5)]"
     torch.save(state, "wavlm.pt")
-    with pytest.raises(ElpError, match=r"wavlm\.pt cannot be used: conv_feature_layers is"):
+    with pytest.raises(ElpError, match=r"wavlm\.pt cannot be used: conv_feature_layers must be"):
         _expert("wavlm.pt")
     assert not (tmp_path / "bomb-went-off").exists()
 

@@ -1,4 +1,4 @@
-"""Every wrong input, wherever it can be given: one clear sentence, exit status 2, no code run, nothing half-made."""
+"""Wrong inputs of every kind: one clear sentence, exit status 2, no code is run, nothing is left half-written."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ def test_the_payloads_go_off_where_nothing_holds_them(load, place):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A backbone, two others, a corpus, a trained adapter folder and a training checkpoint; nobody changes them."""
+    """Make a backbone, two others, a corpus, an adapter folder and a checkpoint; tests must not change them."""
     root = tmp_path_factory.mktemp("world")
     toy_corpora.fluent_speech_commands(root / "data")
     backbone = str(tiny_backbone())
@@ -67,7 +67,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """An empty working folder, so that a payload's mark would be seen."""
+    """Make an empty working folder, in which a payload's mark would be noticed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_BACKBONE", raising=False)
     monkeypatch.setattr(start, "adopt_main", lambda: None)
@@ -75,17 +75,17 @@ def place(tmp_path, monkeypatch):
 
 
 def refused(words, message, place, monkeypatch, capfd):
-    """Give ``elp`` the words; exit status 2, one sentence at the end that has the message, and nothing was made."""
+    """Check that ``elp`` with these words ends with status 2 and one sentence with the message, and writes nothing."""
     monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    told = capfd.readouterr()
-    lines = [line for line in told.err.splitlines() if line.strip()]
+    output = capfd.readouterr()
+    lines = [line for line in output.err.splitlines() if line.strip()]
     assert stop.value.code == 2
-    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, told.err
+    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, output.err
     assert message in lines[-1], lines[-1]
-    assert "Traceback" not in told.err + told.out
+    assert "Traceback" not in output.err + output.out
     assert not (place / MARK).exists()
     assert not (place / "out").exists() and not list(place.glob("exp/*.ckpt"))
 
@@ -141,7 +141,7 @@ CONFIGS = {
         "lora.targets must be one of q, k, v, out, fc1, fc2, got 'gate'",
     ),
     "block": ("features: last\ncnn: {layers: 7}", "cnn.layers: 7 selects layer 7, but the model has the layers 0-6"),
-    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' stands twice"),
+    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' appears twice"),
     "object": (
         OBJECT,
         "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.mkdir'",
@@ -196,7 +196,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
@@ -248,7 +248,7 @@ FOLDERS = {
     "object": (_described_as(OBJECT), "adapter_config.yaml is not a readable YAML file: line 1, could not determine"),
     "object inside": (_described_as(f"adapter:\n  lora: {OBJECT}"), "readable YAML file: line 2, could not determine"),
     "object as key": (_described_as(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
-    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' stands twice"),
+    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' appears twice"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
     "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
@@ -311,9 +311,9 @@ def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message
     given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
     refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
     if backbone in ("seed", "hubert") and upstream == "elp_local":
-        told = "give the right one with --backbone PATH or $ELP_BACKBONE"
-        refused([*words, "--backbone", given], told, place, monkeypatch, capfd)
-        refused(["merge", world["adapter"], "out", "--backbone", given], told, place, monkeypatch, capfd)
+        advice = "give the right one with --backbone PATH or $ELP_BACKBONE"
+        refused([*words, "--backbone", given], advice, place, monkeypatch, capfd)
+        refused(["merge", world["adapter"], "out", "--backbone", given], advice, place, monkeypatch, capfd)
 
 
 NAMES = {
@@ -344,20 +344,23 @@ def test_a_folder_cannot_name_anything_as_its_backbone(name, world, place, monke
 # --- backbones and training checkpoints -----------------------------------------------------------------------------
 
 FILES = {
-    "text": (lambda p, _: p.write_text("hello"), "it is no file that torch.save wrote"),
-    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it is no file that torch.save wrote"),
-    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it is no file that torch.save wrote"),
-    "sound": (lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p), "it is no file"),
-    "empty": (lambda p, _: p.write_bytes(b""), "it is no file that torch.save wrote"),
+    "text": (lambda p, _: p.write_text("hello"), "it was not written by torch.save"),
+    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it was not written by torch.save"),
+    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it was not written by torch.save"),
+    "sound": (
+        lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p),
+        "it was not written by",
+    ),
+    "empty": (lambda p, _: p.write_bytes(b""), "it was not written by torch.save"),
     "truncated": (lambda p, good: p.write_bytes(good[: len(good) // 2]), "it is cut off or damaged"),
     "object": (
         lambda p, _: torch.save(Bomb(), p),
-        f"it asks for the Python object '{os.mkdir.__module__}.mkdir', and no",
+        f"it contains the Python object '{os.mkdir.__module__}.mkdir', and code",
     ),
-    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and no code of a file is run"),
+    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and code from a file is never run"),
     "old format": (
         lambda p, _: torch.save(Bomb(), p, _use_new_zipfile_serialization=False),
-        "and no code of a file is",
+        "and code from a file is never run",
     ),
     "pickle": (lambda p, _: p.write_bytes(pickle.dumps(Bomb())), "can be loaded safely: it "),
 }
@@ -485,7 +488,7 @@ def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypa
         (["run", "-m", "train", "-u", "elp_../x", "-d", "elp_ic", "-p", "exp"], "-u elp_../x: no such name"),
         (["run", "-m", "train", "-u", "fbank", "-d", "../elp_ic", "-p", "exp"], "-d ../elp_ic: no such name"),
         (["export", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
-        (["export", "x" * 5000, "out"], "is too long for the name of a file"),
+        (["export", "x" * 5000, "out"], "is too long for a file name"),
         (["merge", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
         (["quickstart", "--out", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--methods", "../elp"], "no adapter preset or file '../elp'"),
@@ -523,7 +526,7 @@ def test_an_adapter_in_use_stays_as_it_was():
 @pytest.mark.parametrize("site", LAYER_SITES)
 @pytest.mark.parametrize("backbone", ["wavlm-base", "hf_wavlm-base"])
 def test_a_site_that_the_model_lacks(site, backbone, monkeypatch):
-    """Of another version of S3PRL or transformers, say."""
+    """As another version of S3PRL or transformers might do."""
     stock, name = stock_expert(backbone), backbone.split("-")[0]
     monkeypatch.setitem(FAMILIES, name, replace(FAMILIES[name], **{site: "moved"}))
     with pytest.raises(ElpError, match=rf"encoder layers of this {name} model have no {site} \(moved\); the sites of"):
@@ -579,7 +582,7 @@ HUGGING_FACE = {
     ),
     "object": (
         _weights(BIN, lambda p: torch.save(Bomb(), p)),
-        "it asks for the Python object 'posix.mkdir', and no code",
+        "it contains the Python object 'posix.mkdir', and code",
     ),
     "raw pickle": (_weights(BIN, lambda p: p.write_bytes(pickle.dumps(Bomb()))), "the model wrong cannot be loaded: "),
     "text": (_weights(BIN, lambda p: p.write_text("base: elp")), "the model wrong cannot be loaded: "),

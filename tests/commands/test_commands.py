@@ -122,7 +122,7 @@ def test_params_as_json(monkeypatch, capsys):
         (("check", "-d", "sid"), f"-d sid: only {', '.join(registry.names())} can be checked; name one of them"),
         (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
-        (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),
+        (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists its arguments and options"),
         (("doctor", "--jason"), "'--json'"),
         (("mini-superb", "out", "--seed", "x"), "'x' is not a valid integer"),
         (("mini-backbone", "b.pt", "--norm", "mid"), "'mid' is not one of 'post', 'pre'"),
@@ -151,7 +151,7 @@ def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
     assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
     told = capsys.readouterr().err
     assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
-    assert ".cache/s3prl/download" in told and "give a local copy with -k" not in told
+    assert ".cache/s3prl/download" in told and "a local copy with -k" not in told
 
 
 @pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])

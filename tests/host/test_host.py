@@ -218,7 +218,7 @@ def test_quotes_keep_what_separates_assignments():
     [
         ("config.runner", "is no assignment"),
         ("args.expdir=x,,y", "'y' is no assignment; .*a value that holds ,, in quotes"),
-        ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML takes for a text; write -0\.5"),
+        ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML reads as text; write -0\.5"),
         ("runner.total_steps=1", "is no assignment"),
         ("args=1", "is no assignment"),
         ("args.expdri=1", "did you mean expdir"),

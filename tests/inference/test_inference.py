@@ -460,7 +460,7 @@ def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, 
     words = (world.folder[task], "a.wav", "b.wav", "--backbone", world.backbone)
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and "a.wav" in out
-    assert err.count("beyond ±2") == 1 and "WARNING: 2 files hold samples beyond ±2: a.wav (up to " in err
+    assert err.count("beyond ±2") == 1 and "WARNING: 2 files contain samples beyond ±2: a.wav (up to " in err
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
@@ -563,9 +563,9 @@ WRONG = {
     "unwritable": (
         "elp_asr",
         ("good.wav", "--json", "none/out.json"),
-        "--json none/out.json: cannot be written (there is no folder none); make it first",
+        "--json none/out.json cannot be written: the folder none does not exist; create it first",
     ),
-    "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json .: is a folder; name a file in it"),
+    "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json . is a folder; name a file in it"),
     "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, but audio files are expected"),
     "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or give --resample"),
     "channels": (
@@ -652,7 +652,7 @@ FOLDERS = {
     "object inside": (_said(f"labels:\n  action: {OBJECT}"), "YAML file: line 2, could not determine a constructor"),
     "object as key": (_said(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
     "name of code": (_said("!!python/name:os.system"), "readable YAML file: line 1, could not determine"),
-    "key twice": (_said("task: elp_ic\ntask: elp_er"), "line 2, the key 'task' stands twice"),
+    "key twice": (_said("task: elp_ic\ntask: elp_er"), "line 2, the key 'task' appears twice"),
     "deep": (_said("[" * 1000), "is not a readable YAML file: it is nested too deeply"),
     "text": (_said("elp_ic"), "head_config.yaml must hold a mapping"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
@@ -686,7 +686,7 @@ FOLDERS = {
     "featurizer": (_config(lambda raw: raw["featurizer"].update(more=1)), "'featurizer' must hold feature, layer"),
     "head": (
         _config(lambda raw: raw["modelrc"].update(head="x")),
-        "modelrc.head is 'x'; choose one of: superb, linear",
+        "modelrc.head must be one of superb, linear, but is 'x'",
     ),
     "head's key": (_config(lambda raw: raw["modelrc"].update(more=1)), "unknown config key downstream_expert.modelrc"),
     "huge": (_config(lambda raw: raw["modelrc"].update(projector_dim=10**12)), "(256, 32), but its options need (1000"),
@@ -698,10 +698,13 @@ FOLDERS = {
         _config(lambda raw: raw["audio"].update(code="x")),
         "unknown config key audio.code; valid keys: channels",
     ),
-    "channels": (_config(lambda raw: raw["audio"].update(channels=1)), "audio.channels is 1; choose one of: error"),
+    "channels": (
+        _config(lambda raw: raw["audio"].update(channels=1)),
+        "audio.channels must be one of error, mean, first, but is 1",
+    ),
     "slots": (
         _config(lambda raw: raw["labels"].pop("action")),
-        "'labels' must hold the lists action, object, location",
+        "'labels' must contain exactly the lists action, object, location",
     ),
     "labels": (_config(lambda raw: raw["labels"].update(action=[1, 2])), "'labels.action' must be a list of texts"),
     "label twice": (
@@ -709,7 +712,10 @@ FOLDERS = {
         "'labels.action' names a class twice",
     ),
     "label missing": (_config(lambda raw: raw["labels"]["action"].pop()), "has the shape (10, 256), but its options"),
-    "threshold": (_config(lambda raw: raw.update(threshold={"value": 1})), "'threshold' must be null, since elp_ic"),
+    "threshold": (
+        _config(lambda raw: raw.update(threshold={"value": 1})),
+        "'threshold' must be null, since elp_ic has no threshold",
+    ),
     "tensor missing": (
         _tensors(lambda t: {k: v for k, v in t.items() if k != WEIGHT}),
         "its head lack 'projector.weight",
@@ -722,7 +728,7 @@ FOLDERS = {
     "tensor's shape": (_tensors(lambda t: {**t, WEIGHT: torch.zeros(2, 2)}), "has the shape (2, 2), but its options"),
     "no number": (
         _tensors(lambda t: {**t, WEIGHT: t[WEIGHT] * torch.nan}),
-        "good.wav: the trained model gives no finite",
+        "good.wav: the trained model returns values that are not finite",
     ),
 }
 
@@ -743,18 +749,24 @@ def test_wrong_folders_are_one_sentence_and_run_no_code(case, world, tmp_path, m
 SV_FOLDERS = {
     "threshold": (
         _config(lambda raw: raw["threshold"].update(value="high")),
-        "threshold.value is 'high'; it must be a",
+        "threshold.value must be a number, but is 'high'",
     ),
     "threshold's key": (_config(lambda raw: raw["threshold"].update(more=1)), "unknown config key threshold.more"),
     "labels": (_config(lambda raw: raw.update(labels=["a"])), "'labels' must be null, since speaker verification"),
-    "audio": (_config(lambda raw: raw["audio"].update(too_short=1)), "audio.too_short is 1; choose one of: error"),
+    "audio": (
+        _config(lambda raw: raw["audio"].update(too_short=1)),
+        "audio.too_short must be one of error, untrimmed, but is 1",
+    ),
 }
 ASR_FOLDERS = {
     "special": (_config(lambda raw: raw["labels"].reverse()), "character dictionary labels must begin with <s>"),
     "twice": (_config(lambda raw: raw["labels"].append("A")), "character dictionary labels names a symbol twice"),
     "kind": (_config(lambda raw: raw.update(labels={"A": 1})), "character dictionary labels must be a list of texts"),
     "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs needs one value per layer in each"),
-    "rate": (_config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)), "total_rate is 0, less than the"),
+    "rate": (
+        _config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)),
+        "total_rate must be -1 or at least the upstream's rate of 320, but is 0",
+    ),
 }
 
 
@@ -779,10 +791,12 @@ def test_a_checkpoint_from_anywhere_runs_no_code(world, tmp_path, monkeypatch, c
     states["Downstream"]["_extra_state"] = memory.encode({"labels": [1]})
     torch.save(states, tmp_path / "labels.ckpt")
     assert elp("export", tmp_path / "labels.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "the key 'labels' must hold the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    with pytest.raises(ElpError, match="no code of a file is run"):
+    assert (
+        "the key 'labels' must contain exactly the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    )
+    with pytest.raises(ElpError, match="code from a file is never run"):
         upstream_elp.load("bomb.ckpt")
     for number in range(1, 5):
-        with pytest.raises(ElpError, match="is not what a task of ours writes"):
+        with pytest.raises(ElpError, match="was not written by one of these tasks"):
             upstream_elp.load(f"{number}.ckpt")
     assert not (tmp_path / MARK).exists()

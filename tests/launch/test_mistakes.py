@@ -83,7 +83,7 @@ def test_another_folds_checkpoint(data, tmp_path):
         run([*evaluate, "-v", "fold3"])
     before = lines_of(tmp_path / "metrics.jsonl")
     assert {line["fold"] for line in before} == {"fold2"}
-    told = r"trained on fold2, that is, also on the test session of fold3: use it with its own fold \(-v fold2\)"
+    told = r"trained on fold2, which includes the test session of fold3; use it with its own fold \(-v fold2\)"
     for setting in (
         "args.downstream_variant=fold3",
         "args.downstream_variant=null,,config.downstream_expert.datarc.test_fold=fold3",
@@ -155,7 +155,7 @@ def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd)
     told = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
     assert told in capfd.readouterr().err
     shutil.rmtree(tmp_path / "corpora")
-    with pytest.raises(ElpError, match=r"no folder for the corpus .*: pass --data DIR"):
+    with pytest.raises(ElpError, match=r"no folder is set for the corpus .*; pass --data DIR"):
         run([*go_on, "config.runner.total_steps=6"])
     monkeypatch.setenv("ELP_DATA", str(data))
     run([*go_on, "config.runner.total_steps=6"])

@@ -313,13 +313,13 @@ def set_ranks(monkeypatch, **changes):
         *(({name: None}, f"WORLD_SIZE is 2 and RANK is 1, but {name} is not set") for name in [*TORCHRUN][2:]),
         *(({name: ""}, f"but {name} is not set") for name in TORCHRUN),
         *(
-            ({name: value}, f"{name} is '{value}', but must be a whole number (of at least|from 1 to 65535)")
+            ({name: value}, f"{name} must be a whole number (of at least .*|from 1 to 65535), but is '{value}'")
             for name in TORCHRUN
             for value in ("two", "-1", "1.0", "1e1", "0x1")
             if name != "MASTER_ADDR"
         ),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', but must be a whole number of at least 1"),
-        ({"MASTER_PORT": "65536"}, "MASTER_PORT is '65536', but must be a whole number from 1 to 65535"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be a whole number of at least 1, but is '0'"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT must be a whole number from 1 to 65535, but is '65536'"),
     ],
 )
 def test_ranks_that_do_not_fit_together_are_one_sentence(changes, message, trained, monkeypatch):
@@ -332,7 +332,7 @@ def test_ranks_that_do_not_fit_together_are_one_sentence(changes, message, train
 
 def test_a_local_rank_needs_the_others(trained, monkeypatch):
     set_ranks(monkeypatch, **dict.fromkeys(TORCHRUN))
-    with pytest.raises(ElpError, match=r"--local_rank is 0, but WORLD_SIZE is not set; .* leave --local_rank out"):
+    with pytest.raises(ElpError, match=r"--local_rank is 0, but WORLD_SIZE is not set; .* do not pass --local_rank"):
         plan(f"{NEW} --device cpu --local_rank 0", **trained)
     set_ranks(monkeypatch, LOCAL_RANK=None)
     assert plan(f"{NEW} --device cpu --local_rank 0", **trained).args.local_rank == 0

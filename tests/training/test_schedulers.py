@@ -182,17 +182,23 @@ def task_config(scheduler, **optimizer):
             {"name": "ELPWarmup", "warmup": "2"},
             r"scheduler\.warmup is '2', but must be a number; write 2, without quotes",
         ),
-        ({"name": "ELPWarmup", "final": 2}, "final is 2; it must be a number of at least 0, at most 1"),
+        ({"name": "ELPWarmup", "final": 2}, "final must be a number of at least 0 and at most 1, but is 2"),
         ({**REFERENCE_ASR, "epochs": 23}, r"make 23, which must be less than epochs \(23\)"),
-        ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs is 1; it must be a whole number of at least 2"),
+        ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs must be a whole number of at least 2, but is 1"),
         ({"name": "ELPMultipliers", "multipliers": []}, r"multipliers is \[\]; it must be a list of numbers"),
         ({"name": "ELPMultipliers"}, r"scheduler\.multipliers is missing"),
-        ({**SV, "multipliers": [1, "x"]}, "multipliers is 'x'; it must be a number"),
+        ({**SV, "multipliers": [1, "x"]}, "multipliers must be a number of at least 0, but is 'x'"),
         ({**SV, "groups": {"encodr": [1]}}, "unknown group 'encodr'; the groups are: head, featurizer"),
         ({**SV, "groups": {"head": [1]}}, r"groups\.head has 1 epochs, but scheduler\.multipliers 6"),
         ({**SV, "groups": [1]}, r"groups is \[1\]; it must be a block of lists"),
-        ({"name": "ELPStepDecay", "epochs": 2, "every": 0, "factor": 0.1}, "every is 0; it must be a whole number"),
-        ({"name": "ELPStepDecay", "epochs": 2, "every": 1, "factor": -1}, "factor is -1; it must be a number"),
+        (
+            {"name": "ELPStepDecay", "epochs": 2, "every": 0, "factor": 0.1},
+            "every must be a whole number of at least 1, but is 0",
+        ),
+        (
+            {"name": "ELPStepDecay", "epochs": 2, "every": 1, "factor": -1},
+            "factor must be a number of at least 0 and at most 1, but is -1",
+        ),
     ],
 )
 def test_wrong_keys_are_one_sentence_before_training(change, message):
