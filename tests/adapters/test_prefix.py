@@ -153,9 +153,10 @@ def test_unusual_calls_are_refused():
     attention.prefix_kv = LearnedKeysValues(3, 32)
     x = torch.randn(7, 2, 32)
     for arguments in ({}, {"need_weights": False, "attn_mask": torch.zeros(7, 7)}):
-        with pytest.raises(ValueError, match="knows neither weights"):
+        with pytest.raises(ValueError, match="supports neither weights"):
             attention(x, x, x, **arguments)
-    for backbone, words in (("hf_hubert-base", "knows neither weights"), ("hf_wavlm-base", "does not return weights")):
+    refusals = {"hf_hubert-base": "supports neither weights", "hf_wavlm-base": "does not return weights"}
+    for backbone, words in refusals.items():
         case = Case(backbone)
         mix_in(case.first, case.kind)
         case.first.prefix_kv = LearnedKeysValues(3, 32).double()

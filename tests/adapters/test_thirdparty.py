@@ -106,13 +106,13 @@ class Scale(PerLayer):
 @pytest.mark.parametrize(
     ("code", "entry", "message"),
     [
-        (SCALE, "lora = elp_scale:Scale", "takes a taken name"),
-        (SCALE, "encoder = elp_scale:Scale", "takes a taken name"),
+        (SCALE, "lora = elp_scale:Scale", "has a name that is taken"),
+        (SCALE, "encoder = elp_scale:Scale", "has a name that is taken"),
         (SCALE, "scale = elp_scale:Missing", "cannot be imported"),
         (SCALE, "scale = elp_scale.deep:Scale", "cannot be imported"),
-        ("class Scale: pass", "scale = elp_scale:Scale", "has no check, count, inject"),
-        ("def Scale(): pass", "scale = elp_scale:Scale", "has no check, count, inject"),
-        (HALF, "scale = elp_scale:Scale", r"\(elp_scale:Scale\) has no count$"),
+        ("class Scale: pass", "scale = elp_scale:Scale", "does not define check, count, inject"),
+        ("def Scale(): pass", "scale = elp_scale:Scale", "does not define check, count, inject"),
+        (HALF, "scale = elp_scale:Scale", r"\(elp_scale:Scale\) does not define count$"),
         (SCALE.replace("@dataclass(frozen=True)", ""), "scale = elp_scale:Scale", "is not a dataclass"),
         (SCALE + "\nSCALE = Scale()", "scale = elp_scale:SCALE", "is not a dataclass"),
     ],

@@ -41,27 +41,46 @@ TINY: Mapping[str, Any] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneShape:
-    """Everything that fixes a random backbone; see :func:`upstream_elp.mini.backbone.write_backbone`."""
+    """Everything that fixes a random backbone, apart from the seed."""
 
     family: str
     layers: int
+    """Transformer layers."""
     dim: int
+    """Width of the hidden states."""
     ffn: int
+    """Inner width of the feed-forward blocks."""
     heads: int
+    """Attention heads; must divide ``dim``."""
     conv: tuple[tuple[int, int, int], ...]
-    conv_bias: bool
-    layer_norm_first: bool
-    extractor_mode: str
-    normalize: bool
-    conv_pos: int
-    conv_pos_groups: int
-    conv_pos_depth: int
-    dropout: float
-    attention_dropout: float
-    num_buckets: int
-    max_distance: int
+    """(channels, kernel, stride) of each waveform layer. S3PRL's own experts report a stride of 320 for any file, ours
+    report the file's."""
+    conv_bias: bool = False
+    """Whether the waveform layers have biases."""
+    layer_norm_first: bool = False
+    """Pre-norm (Large) instead of post-norm (Base) layers."""
+    extractor_mode: str = "default"
+    """``default``: one group norm (Base); ``layer_norm``: a layer norm in each waveform layer (Large)."""
+    normalize: bool = False
+    """Whether the expert normalises each wave to mean 0 and variance 1."""
+    conv_pos: int = 128
+    """Kernel of the positional convolution, in frames."""
+    conv_pos_groups: int = 16
+    """Groups of the positional convolution; must divide ``dim``."""
+    conv_pos_depth: int = 1
+    """Number of positional convolutions that share the kernel (data2vec)."""
+    dropout: float = 0.1
+    """After attention and feed-forward blocks."""
+    attention_dropout: float = 0.1
+    """Of the attention weights."""
+    num_buckets: int = 320
+    """Buckets of relative positions (WavLM)."""
+    max_distance: int = 800
+    """Largest distance that the buckets distinguish, in frames (WavLM)."""
     final_dim: int
-    targets: int
+    """Width of the projection that only pre-training uses."""
+    targets: int = 504
+    """Classes of the pre-training (HuBERT)."""
 
     def __post_init__(self) -> None:
         require_choice("extractor_mode", self.extractor_mode, EXTRACTOR_MODES)

@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import is_number
 from upstream_elp.upstream.adapted import AdaptedModule
 from upstream_elp.upstream.adapter_folder import AdapterFolder, read_adapter_folder, write_adapter_folder
+from upstream_elp.upstream.groups import by_component, parameter_groups
 from upstream_elp.upstream.transfer import adapter_folder_of, load_adapter
 
 HEAD = "head"
@@ -42,23 +42,12 @@ class AdapterFace(nn.Module):
         Raises:
             ElpError: a name without parameters here, or a learning rate that is not a positive number.
         """
-        members = self._trained()
-        for name, rate in {"lr": lr, **rates}.items():
-            if name != "lr" and name not in members:
-                raise ElpError(
-                    f"unknown parameter group {name!r}: the groups are {', '.join(members)}; name one of them"
-                )
-            if not is_number(rate) or rate <= 0:
-                raise ElpError(f"the learning rate of {name} must be a positive number: got {rate!r}; correct it")
-        return [{"params": each, "lr": rates.get(name, lr), "name": name} for name, each in members.items()]
+        return parameter_groups(self._trained(), lr=lr, rates=rates)
 
     def _trained(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by component."""
-        members: dict[str, list[nn.Parameter]] = {}
-        injection = self.adapted.injection
-        for name, parameter in self.adapter_parameters().items():
-            members.setdefault(injection.declared[name].component, []).append(parameter)
-        ours = {id(parameter) for parameter in self.adapter_parameters().values()}
+        members = by_component(self.adapted)
+        ours = {id(parameter) for parameters in members.values() for parameter in parameters}
         outside = [
             parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in ours
         ]
