@@ -207,5 +207,5 @@ def test_adapter_bias_keeps_nothing_of_a_forward_pass():
     expert.enabled = False
     expert(waves(4000))
     assert all(site.tap._seen is None for site in sites)
-    with pytest.raises(RuntimeError, match="has not run"):
+    with pytest.raises(RuntimeError, match="before the module had run"):
         sites[0].tap.take()

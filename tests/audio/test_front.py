@@ -33,7 +33,9 @@ def test_stride_and_shortest_wave_are_the_models(kind, family, tmp_path):
         features = featurizer(wavs, expert(wavs))
     counts = [min(round(len(wav) / front.stride), int(front.frame_len(torch.tensor(32000)))) for wav in wavs]
     assert [len(feature) for feature in features] == counts
-    with pytest.raises(ElpError, match=f"has {front.min_samples - 1} samples; the backbone needs at least"):
+    with pytest.raises(
+        ElpError, match=f"must have at least {front.min_samples} samples, but has {front.min_samples - 1}"
+    ):
         expert(waves(front.min_samples - 1))
 
 

@@ -230,7 +230,9 @@ def test_training_runs_no_layer_drop_no_masks_and_no_gradients_in_the_cnn(backbo
 
 
 def test_spec_augment_is_only_for_hugging_faces_models():
-    with pytest.raises(ElpError, match="spec_augment is for Hugging Face's models, and this is a hubert of S3PRL's"):
+    with pytest.raises(
+        ElpError, match="spec_augment only works with Hugging Face's models, but this is S3PRL's hubert"
+    ):
         make_expert("hubert-base", {"base": "le", "spec_augment": True})
 
 
@@ -302,7 +304,7 @@ def test_entries_and_adapter_folders(model, tmp_path, monkeypatch):
     assert read_adapter_folder(folder).family == "hf_wavlm"
     again = hubconf.elp_local(str(folder), backbone=str(model))
     assert equal(states_of(again, waves(4000, 2900)), states_of(expert.eval(), waves(4000, 2900)))
-    with pytest.raises(ElpError, match="needs a hf_wavlm checkpoint that has no hub name: name it with --backbone"):
+    with pytest.raises(ElpError, match="needs a local hf_wavlm checkpoint: name it with --backbone"):
         hubconf.elp_local(str(folder))
     with pytest.raises(ElpError, match="is a hf_hubert backbone, but a hf_wavlm is needed"):
         hubconf.elp_local(str(folder), backbone=str(backbone_path("hf_hubert-base")))

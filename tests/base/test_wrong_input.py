@@ -254,7 +254,7 @@ FOLDERS = {
     "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' stands twice"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
-    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version must be 1, but is 9"),
     "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak' (did you"),
     "adapter base": (
         _config(lambda raw: raw["adapter"].update(base="../elp")),
@@ -299,11 +299,11 @@ def test_wrong_adapter_folders(case, how, world, place, monkeypatch, capfd):
             "hubert",
             "is a hubert checkpoint, but wavlm_base is a wavlm model; use -u elp_local, which",
         ),
-        ("elp_local", "adapter", "is a folder without"),
+        ("elp_local", "adapter", "is neither an adapter folder nor a backbone"),
         (
             "elp_local",
             None,
-            "needs a wavlm checkpoint that has no hub name: name it with --backbone PATH or ELP_BACKBONE",
+            "needs a local wavlm checkpoint: name it with --backbone PATH or ELP_BACKBONE",
         ),
     ],
 )
@@ -314,7 +314,7 @@ def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message
     given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
     refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
     if backbone in ("seed", "hubert") and upstream == "elp_local":
-        told = "give the right one with --backbone PATH or $ELP_BACKBONE"
+        told = "pass the right one with --backbone PATH or $ELP_BACKBONE"
         refused([*words, "--backbone", given], told, place, monkeypatch, capfd)
         refused(["merge", world["adapter"], "out", "--backbone", given], told, place, monkeypatch, capfd)
 
@@ -329,7 +329,7 @@ NAMES = {
             "../backbone.pt", "/etc/passwd", "https://example.org/x.pt", "hf:../backbone", "hf:/etc/x", "hf:a/../../b",
             "hf:./x", "hf:a/b/c", "hf:.hidden", "x\ny", "",
         ),
-        "adapter_config.yaml: backbone.name is ",
+        "adapter_config.yaml: backbone.name must be a name on ",
     ),
 }  # fmt: skip
 

@@ -101,7 +101,7 @@ DAMAGES = {
         lambda f: (f / CONFIG_FILE).write_text("!!python/object/apply:os.mkdir ['bomb-went-off']"),
         "not a readable YAML",
     ),
-    "yaml list": (lambda f: (f / CONFIG_FILE).write_text("- 1"), "must hold a mapping"),
+    "yaml list": (lambda f: (f / CONFIG_FILE).write_text("- 1"), "must contain a mapping"),
     "binary": (lambda f: (f / CONFIG_FILE).write_bytes(b"\xff\xfe\x00"), "not a readable YAML"),
 }
 
@@ -124,14 +124,14 @@ def _edit(folder, change):
 
 EDITS = {
     "key": (lambda r: r.update(extra=1), "unknown key 'extra'; the valid keys are"),
-    "version": (lambda r: r.update(format_version=2), "format_version is 2, this version reads 1"),
+    "version": (lambda r: r.update(format_version=2), "format_version must be 1, but is 2"),
     "no version": (lambda r: r.pop("format_version"), "format_version is None"),
     "adapter key": (lambda r: r["adapter"].update(l_adaptor={}), "unknown key 'l_adaptor'"),
     "adapter value": (lambda r: r["adapter"]["l_adapter"].update(activation="tanh"), "must be one of gelu, relu"),
     "number": (lambda r: r.update({1: 1}), "unknown key 1; the valid keys are"),
     "no sum": (
         lambda r: r.pop("tensors_sha256"),
-        "the key 'tensors_sha256' must hold the sha256 of",
+        "the key 'tensors_sha256' must be the sha256 of",
     ),
     "huge sketch": (lambda r: r["backbone"]["fingerprint"].update(sketch=[10**400]), "must be a list of numbers"),
     "base that climbs": (lambda r: r["adapter"].update(base="../../elp"), r"unknown base '\.\./\.\./elp'"),
@@ -216,7 +216,7 @@ def test_a_half_precision_copy_is_recognised(dtype, folder, caplog):
         tensor.data = tensor.data.to(dtype).float()
     expert = ElpExpert(stock, read_adapter_folder(folder).config, check=False)
     load_adapter(expert, read_adapter_folder(folder), where="here")
-    assert "another precision of this backbone" in caplog.text and expert.trained
+    assert "this backbone in another precision" in caplog.text and expert.trained
 
 
 def test_fingerprints_are_of_tensors_not_of_files():

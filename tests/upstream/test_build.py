@@ -99,7 +99,7 @@ BAD_FILES = {
         _save({"cfg": {"relative_position_embedding": True}, "model": {}}),
         "looks like a wavlm checkpoint, but S3PRL cannot load it",
     ),
-    "folder": (lambda path: path.mkdir(), "is a folder without adapter_config.yaml or config.json"),
+    "folder": (lambda path: path.mkdir(), "contains neither adapter_config.yaml nor config.json"),
     "nothing": (lambda path: None, "there is no backbone checkpoint or adapter folder at"),
 }
 
@@ -125,7 +125,7 @@ def test_missing_and_misspelt_options():
     for entry in (hubconf.elp_custom, hubconf.elp_local, hubconf.elp_wavlm):
         with pytest.raises(ElpError, match="unknown upstream option 'model_cofig'; the options are: ckpt, model_conf"):
             entry(ckpt=str(_path()), model_cofig="le")
-    with pytest.raises(ElpError, match="is no adapter folder, so it is the backbone itself"):
+    with pytest.raises(ElpError, match="is not an adapter folder, so it is the backbone itself"):
         hubconf.elp_custom(str(_path()), backbone=str(_path()))
     with pytest.raises(ElpError, match="no adapter preset or file 'ell'"):
         hubconf.elp_custom(str(_path()), model_config="ell")
@@ -145,9 +145,9 @@ def test_an_adapter_folder_finds_its_local_backbone(how, folder, trained, monkey
 
 def test_adapter_folders_with_the_wrong_company(folder, tmp_path, monkeypatch):
     monkeypatch.delenv(build.BACKBONE_VARIABLE, raising=False)
-    with pytest.raises(ElpError, match="needs a wavlm checkpoint that has no hub name: name it with --backbone PATH"):
+    with pytest.raises(ElpError, match="needs a local wavlm checkpoint: name it with --backbone PATH"):
         hubconf.elp_custom(str(folder))
-    with pytest.raises(ElpError, match="with its own configuration: leave out -g le"):
+    with pytest.raises(ElpError, match="with its own configuration: remove -g le"):
         hubconf.elp_custom(str(folder), model_config="le", backbone=str(_path()))
     with pytest.raises(ElpError, match="was trained on another backbone"):
         hubconf.elp_custom(str(folder), backbone=str(_path("wavlm-large")))
@@ -155,7 +155,7 @@ def test_adapter_folders_with_the_wrong_company(folder, tmp_path, monkeypatch):
         hubconf.elp_hubert_base(ckpt=str(folder))
     with pytest.raises(ElpError, match="no backbone checkpoint"):
         hubconf.elp_custom(str(folder), backbone=str(tmp_path / "nothing.pt"))
-    with pytest.raises(ElpError, match="is a trained adapter folder and not a backbone; give the checkpoint"):
+    with pytest.raises(ElpError, match="is a trained adapter folder and not a backbone; pass the checkpoint"):
         hubconf.elp_custom(str(folder), backbone=str(folder))
 
 

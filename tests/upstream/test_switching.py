@@ -266,13 +266,13 @@ def test_s3prls_featurizer_takes_it(switch):
 WRONG = {
     "unknown": (lambda s, f: s.use("sv"), r"there is no adapter 'sv'; the adapters are: asr, er \(and None"),
     "unknown, removed": (lambda s, f: s.remove("sv"), "there is no adapter 'sv'; the adapters are: asr, er"),
-    "in use": (lambda s, f: s.remove("asr"), "the adapter 'asr' is in use"),
-    "taken": (lambda s, f: s.add("er", f), "there is an adapter 'er' already"),
-    "empty name": (lambda s, f: s.add("", f), "must be a text that is not empty, got ''"),
-    "no name": (lambda s, f: s.add(None, f), "must be a text that is not empty, got None"),
+    "in use": (lambda s, f: s.remove("asr"), "the adapter 'asr' is active"),
+    "taken": (lambda s, f: s.add("er", f), "there already is an adapter 'er'"),
+    "empty name": (lambda s, f: s.add("", f), "must be a string that is not empty, but is ''"),
+    "no name": (lambda s, f: s.add(None, f), "must be a string that is not empty, but is None"),
     "no folder": (lambda s, f: s.add("sv", f / "nothing"), "there is no adapter folder at .*nothing"),
-    "one wave": (lambda s, f: s(torch.zeros(4000)), r"expected a list of waves.*, got one of the shape \(4000,\)"),
-    "a path": (lambda s, f: s("a.wav"), "expected a list of waves.*, got a str"),
+    "one wave": (lambda s, f: s(torch.zeros(4000)), r"must be a list of waves.*, but is a tensor of shape \(4000,\)"),
+    "a path": (lambda s, f: s("a.wav"), "must be a list of waves.*, but is a str"),
     "training": (lambda s, f: s.requires_grad_(), "are for inference"),
     "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "holds x"),
 }
@@ -352,9 +352,9 @@ def test_nothing_is_half_loaded(fail, active, switch, tmp_path, monkeypatch):
 def test_the_backbone_has_to_be_named(folders, tmp_path, monkeypatch):
     monkeypatch.delenv(build.BACKBONE_VARIABLE, raising=False)
     for given_folders in (folders, {}):
-        with pytest.raises(ElpError, match="do not say which backbone they belong to"):
+        with pytest.raises(ElpError, match="do not record which backbone they belong to"):
             upstream_elp.load_adapters(given_folders)
-    with pytest.raises(ElpError, match="is an adapter folder; give the checkpoint"):
+    with pytest.raises(ElpError, match="is an adapter folder; pass the checkpoint"):
         upstream_elp.load_adapters(folders, backbone=folders["asr"])
     with pytest.raises(ElpError, match="there is no backbone checkpoint"):
         upstream_elp.load_adapters(folders, backbone=tmp_path / "nothing.pt")
@@ -432,7 +432,7 @@ def test_another_precision_is_told_once(tmp_path, caplog):
     for tensor in stock.parameters():
         tensor.data = tensor.data.half().float()
     AdapterSwitch(stock).add("asr", _folder(tmp_path, "le"))
-    assert caplog.text.count("another precision of this backbone") == 1
+    assert caplog.text.count("this backbone in another precision") == 1
 
 
 @pytest.mark.large
@@ -465,7 +465,7 @@ def test_converted_is_the_fresh_load_converted(config, tmp_path):
         assert equal(states_of(switch.use(name), wavs), states_of(_load("wavlm-base", which).double(), wavs))
     assert equal(states_of(switch.use(None), wavs), states_of(stock_expert().double(), wavs))
     assert {tensor.dtype for tensor in switch.backbone.parameters()} == {torch.float64}
-    with pytest.raises(ElpError, match="add adapters before, while it is"):
+    with pytest.raises(ElpError, match="add adapters before that, while it is"):
         switch.add("late", tmp_path / config)
 
 
