@@ -94,7 +94,7 @@ def test_the_commands_know_it(preset):
 
 def test_its_mistakes_are_named(preset):
     for options, message in (
-        ({"init_std": -1}, r"scale_shift\.init_std must be a finite number and not negative"),
+        ({"init_std": -1}, r"scale_shift\.init_std must be finite and not negative"),
         ({"sites": ["cnn"]}, r"scale_shift\.sites must be one of attention, ffn"),
         ({"scale": 1}, r"scale_shift: unknown key 'scale'; the valid keys are: layers, sites, init_std"),
     ):

@@ -93,9 +93,9 @@ def test_it_says_what_is_not_loaded(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         _expert(raw)
     told = caplog.messages[0]
-    assert f"{raw}: a wav2vec2 checkpoint of fairseq's" in told and "from w2v_encoder.w2v_model" in told
-    assert "the head behind it (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
-    assert "not in the file, as only pre-training uses it: final_proj, project_q, quantizer" in told
+    assert f"{raw}: a wav2vec2 checkpoint in fairseq's format" in told and "from w2v_encoder.w2v_model" in told
+    assert "its head (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
+    assert "not in the file, since only pre-training uses it: final_proj, project_q, quantizer" in told
 
 
 def test_an_assertion_of_s3prls_is_a_reason_too(tmp_path):
@@ -156,7 +156,10 @@ def _drop(name):
 WRONG = {
     "another model": (_change(_name="roberta"), "it is fairseq's model 'roberta'; supported are wav2vec2, hubert"),
     "no w2v_args": (_change(_name="wav2vec_ctc", w2v_path="x.pt"), r"fine-tuned from 'x\.pt', without the conf"),
-    "empty w2v_args": (_change(_name="wav2vec_ctc", w2v_args=[1]), r"w2v_args is \[1\]; it must hold"),
+    "empty w2v_args": (
+        _change(_name="wav2vec_ctc", w2v_args=[1]),
+        r"w2v_args must contain the configuration of the pre-training, but is \[1\]",
+    ),
     "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers is"),
     "an object": (lambda state: state.update(extra=Bomb()), "no code of a file is run"),
     "a lacking tensor": (
@@ -165,14 +168,14 @@ WRONG = {
     ),
     "an unknown tensor": (
         lambda state: state["model"].update({"encoder.more": torch.zeros(1)}),
-        r"holds the unknown 1 tensor, such as encoder\.more",
+        r"contains the unknown 1 tensor, such as encoder\.more",
     ),
     "another width": (
         _change(encoder_ffn_embed_dim=96),
         r"has another shape of \d+ tensors, such as encoder",
     ),
     "impossible": (_change(encoder_attention_heads=5), "S3PRL cannot build a hubert model from its configuration"),
-    "two backbones": (_move, r"it holds 2 backbones, whose names begin with 'student\.', 'teacher\.'"),
+    "two backbones": (_move, r"it contains 2 backbones, with the prefixes 'student\.', 'teacher\.'"),
 }
 
 
@@ -208,18 +211,18 @@ def test_the_reason_is_whole_and_counts_what_does_not_fit(tmp_path):
     for name in [name for name in weights if "fc1" in name]:
         weights[f"{name}_with_a_name_that_is_far_longer_than_a_sentence_has_room_for"] = weights.pop(name)
     torch.save(state, tmp_path / "wavlm.pt")
-    with pytest.raises(ElpError, match=r"it lacks 6 tensors, such as \S+, it holds the unknown 6 tensors, such"):
+    with pytest.raises(ElpError, match=r"it lacks 6 tensors, such as \S+, it contains the unknown 6 tensors, such"):
         _expert(tmp_path / "wavlm.pt")
 
 
 def test_weights_without_a_configuration_are_named(tmp_path):
     torch.save(_converted("hubert-base")["model_weight"], tmp_path / "bare.pt")
-    with pytest.raises(ElpError, match=r"bare\.pt holds the tensors of a model without its configuration"):
+    with pytest.raises(ElpError, match=r"bare\.pt contains the tensors of a model without its configuration"):
         _expert(tmp_path / "bare.pt")
     from safetensors.torch import load_file
 
     torch.save(load_file(backbone_path("hf_hubert-base") / "model.safetensors"), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ElpError, match=r"weights of a Hugging Face model .* give the folder"):
+    with pytest.raises(ElpError, match=r"weights of a Hugging Face model .* pass the folder"):
         _expert(tmp_path / "pytorch_model.bin")
 
 

@@ -360,20 +360,23 @@ def _cut(folder):
 
 SPOILT = {
     "another model": (_edit("config.json", model_type="bert"), "of type 'bert'; supported are wav2vec2, hubert, wavlm"),
-    "language adapters": (_edit("config.json", adapter_attn_dim=16), "language adapters of its own"),
-    "no norm": (_edit("config.json", feat_proj_layer_norm=False), "no norm before its projection"),
+    "language adapters": (_edit("config.json", adapter_attn_dim=16), "has its own language adapters"),
+    "no norm": (_edit("config.json", feat_proj_layer_norm=False), "lacks the norm before its projection"),
     "no preprocessor": (
         lambda f: (f / "preprocessor_config.json").unlink(),
         r"has no preprocessor_config\.json.* or processor_config\.json with the key feature_extractor",
     ),
-    "another rate": (_edit("preprocessor_config.json", sampling_rate=8000), "asks for 8000 Hz"),
+    "another rate": (
+        _edit("preprocessor_config.json", sampling_rate=8000),
+        "must be 16000 Hz, as in all tasks, but is 8000 Hz",
+    ),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "is not a readable JSON file"),
-    "a list": (lambda f: (f / "preprocessor_config.json").write_text("[]"), "must hold a JSON object"),
+    "a list": (lambda f: (f / "preprocessor_config.json").write_text("[]"), "must contain a JSON object"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
     "cut weights": (_cut, "cannot be loaded"),
     "a missing tensor": (
         _drop_a_tensor,
-        r"lack 1 tensor of the model, such as encoder\.layers\.1\.layer_norm\.weight",
+        r"lack 1 tensor, such as encoder\.layers\.1\.layer_norm\.weight",
     ),
 }
 
@@ -396,5 +399,7 @@ def test_names_that_the_hub_does_not_know_are_one_sentence(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ElpError, match=r"is no folder, and config\.json cannot be had from Hugging Face's hub"):
+    with pytest.raises(
+        ElpError, match=r"is not a folder, and config\.json cannot be downloaded from Hugging Face's hub"
+    ):
         hubconf.elp_hf_hubert_custom("organisation/no-such-model")

@@ -84,7 +84,7 @@ def test_its_checkpoint_is_recognised_and_described(checkpoint):
     assert found.family == "toyformer"
     assert (found.front.stride, found.front.min_samples) == (320, 400)
     assert front_end(None, str(checkpoint)) == found.front
-    with pytest.raises(ElpError, match="is a toyformer checkpoint, in whose format nothing else can be written"):
+    with pytest.raises(ElpError, match="is a toyformer checkpoint, and this format cannot be written"):
         _ = found.weights_key
 
 
@@ -184,7 +184,7 @@ def test_a_recogniser_that_fails_is_named(package, tmp_path):
     install(package, **{"toyformer.py": text})
     forget()
     torch.save({"other": 1}, tmp_path / "other.pt")
-    with pytest.raises(ElpError, match="the family 'toyformer' cannot say whether a checkpoint is its own: KeyError"):
+    with pytest.raises(ElpError, match="the family 'toyformer' failed to recognise a checkpoint: KeyError"):
         read_backbone(tmp_path / "other.pt")
 
 

@@ -240,11 +240,11 @@ FOLDERS = {
         "has no adapter.safetensors",
     ),
     "tensor missing": (_tensors(lambda t: {k: v for k, v in t.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "holds the unknown tensors ../../x:"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "contains the unknown tensors ../../x:"),
     "control characters": (_tensors(lambda t: {**t, "\x1b[2J\nx": t[FIRST] + 0}), "the unknown tensors \\x1b[2J x:"),
     "frozen tensor": (
         _tensors(lambda t: {**t, "backbone.model.mask_emb": torch.zeros(32)}),
-        "holds the unknown tensors backbone.model.mask_emb:",
+        "contains the unknown tensors backbone.model.mask_emb:",
     ),
     "shape": (_tensors(lambda t: {**t, FIRST: torch.zeros(2, 2)}), f"{FIRST} has the shape (2, 2), but this"),
     "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} holds no floating-point numbers"),
@@ -373,7 +373,7 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
     for name, good in (("wrong.pt", Path(world["backbone"])), ("wrong.ckpt", place / "states-1.ckpt")):
         make(place / name, good.read_bytes())
     backbone, adapter = world["backbone"], world["adapter"]
-    give_backbone = "give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
+    give_backbone = "pass a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
     give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
     for words, hint in (
         (training(world, "-k", "wrong.pt"), give_backbone),
@@ -424,7 +424,7 @@ STATES = {
     "no adapters": (lambda s: s.pop("Upstream"), "holds no adapters: it was trained without -f"),
     "not a mapping": (_upstream(lambda up: [1, 2]), "holds no adapters"),
     "tensor missing": (_upstream(lambda up: {k: v for k, v in up.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "holds the unknown tensors ../x:"),
+    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "contains the unknown tensors ../x:"),
     "shape": (_upstream(lambda up: {**up, FIRST: torch.zeros(2)}), f"{FIRST} has the shape (2,), but this"),
     "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} holds no floating-point numbers"),
     "backbone": (
@@ -561,7 +561,7 @@ INDEX = "model.safetensors.index.json"
 HUGGING_FACE = {
     "no JSON": (_text("config.json", "{"), "config.json is not a readable JSON file"),
     "deep JSON": (_text("config.json", "[" * 100_000), "config.json is not a readable JSON file"),
-    "list": (_text("config.json", "[]"), "config.json must hold a JSON object"),
+    "list": (_text("config.json", "[]"), "config.json must contain a JSON object"),
     "kind": (
         _model(model_type="bert"),
         "is a Hugging Face model of type 'bert'; supported are wav2vec2, hubert, wavlm",
@@ -569,7 +569,7 @@ HUGGING_FACE = {
     "no text": (_model(model_type=["wavlm"]), "is a Hugging Face model of type ['wavlm']; supported are"),
     "no heads": (_model(num_attention_heads=0), "the model wrong cannot be loaded: "),
     "no width": (_model(hidden_size="x"), "the model wrong cannot be loaded: "),
-    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors of the model, such as encoder."),
+    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors, such as encoder."),
     "no preprocessor": (lambda f: (f / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "the model wrong cannot be loaded: "),
     "truncated": (
@@ -590,7 +590,7 @@ HUGGING_FACE = {
         _weights(
             INDEX, lambda p: p.write_text(json.dumps({"metadata": {}, "weight_map": {"x": "../../x.safetensors"}}))
         ),
-        "model.safetensors.index.json names the file '../../x.safetensors', which is none of this folder",
+        "model.safetensors.index.json names the file '../../x.safetensors', which is not in the folder",
     ),
 }
 

@@ -168,9 +168,9 @@ TAMPERED = {
         {"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.complex64)},
         r"vectors holds no float",
     ),
-    "unknown": ({"p_adapter.more": torch.zeros(3)}, r"holds the unknown tensors p_adapter\.more"),
-    "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors \.\./\.\./backbone"),
-    "frozen": ({"backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors backbone\.model\.mask_emb"),
+    "unknown": ({"p_adapter.more": torch.zeros(3)}, r"contains the unknown tensors p_adapter\.more"),
+    "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"contains the unknown tensors \.\./\.\./backbone"),
+    "frozen": ({"backbone.model.mask_emb": torch.zeros(32)}, r"contains the unknown tensors backbone\.model\.mask_emb"),
     "missing": ({"p_adapter.vectors": None}, r"lacks tensors p_adapter\.vectors"),
 }
 

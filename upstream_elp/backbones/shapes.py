@@ -1,4 +1,4 @@
-"""What fixes a random backbone: the sizes of a model, without torch."""
+"""The sizes of a random backbone, without torch."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ TINY: Mapping[str, Any] = MappingProxyType(
         "targets": 20,
     }
 )
-"""Fields of :class:`BackboneShape` for a model that runs in milliseconds, Base-like; a family's toys differ from it."""
+"""Fields of :class:`BackboneShape` for a Base-like model that runs in milliseconds; a family's toys differ from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneShape:
-    """Everything that fixes a random backbone, apart from the seed."""
+    """Everything that determines a random backbone, apart from the seed."""
 
     family: str
     layers: int
@@ -87,16 +87,16 @@ class BackboneShape:
         positive = ("layers", "dim", "ffn", "heads", "conv_pos", "conv_pos_groups", "conv_pos_depth", "num_buckets")
         for name in (*positive, "final_dim"):
             if getattr(self, name) < 1:
-                raise ElpError(f"backbone {name} is {getattr(self, name)}; it must be at least 1")
+                raise ElpError(f"backbone {name} must be at least 1, but is {getattr(self, name)}")
         for divisor in ("heads", "conv_pos_groups"):
             if self.dim % getattr(self, divisor):
                 parts = getattr(self, divisor)
-                raise ElpError(f"backbone dim {self.dim} is not a multiple of {divisor} {parts}; change one of them")
+                raise ElpError(f"backbone dim must be a multiple of {divisor} {parts}, but is {self.dim}")
         if not self.conv or min(min(layer) for layer in self.conv) < 1:
-            raise ElpError(f"backbone conv is {list(self.conv)}; it must name at least one layer, in positive numbers")
+            raise ElpError(f"backbone conv must be one or more layers of positive numbers, but is {list(self.conv)}")
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise an :class:`ElpError` that lists the choices."""
+    """Raise an :class:`ElpError` that lists the choices if ``value`` is not one of them."""
     if value not in choices:
         raise ElpError(f"unknown backbone {name} {value!r}; the choices are: {', '.join(choices)}")
