@@ -359,7 +359,10 @@ def _cut(folder):
 
 
 SPOILT = {
-    "another model": (_edit("config.json", model_type="bert"), "of type 'bert'; supported are wav2vec2, hubert, wavlm"),
+    "another model": (
+        _edit("config.json", model_type="bert"),
+        "of type 'bert', which is not supported; the types are: wav2vec2, hubert, wavlm",
+    ),
     "language adapters": (_edit("config.json", adapter_attn_dim=16), "has its own language adapters"),
     "no norm": (_edit("config.json", feat_proj_layer_norm=False), "lacks the norm before its projection"),
     "no preprocessor": (

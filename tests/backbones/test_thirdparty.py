@@ -122,7 +122,7 @@ def test_the_commands_know_it(checkpoint, tmp_path):
     with pytest.raises(ElpError, match=r"unknown backbone family 'toyfrmer'; the choices are: .*, toyformer"):
         write_backbone(tmp_path / "x.pt", family="toyfrmer")
     assert write_backbone(checkpoint, family="toyformer", **{**TINY, "extractor_mode": "layer_norm"}) == checkpoint
-    with pytest.raises(ElpError, match="is not what these options give"):
+    with pytest.raises(ElpError, match="is not the backbone of these options"):
         write_backbone(checkpoint, family="toyformer", **{**TINY, "layers": 2})
 
 

@@ -329,7 +329,7 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     assert not (tmp_path / "out" / CONFIG_FILE).exists()
     wav = toy_corpora.write_wav(tmp_path / "a.wav", toy_corpora.tone())
     status, _, err = infer("out", wav, "--backbone", world.backbone, monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "holds adapters but no head" in err
+    assert status == 2 and "contains adapters but no head" in err
     if reason != "--no-head":
         status, _, err = infer("states-4.ckpt", wav, monkeypatch=monkeypatch, capsys=capsys)
         assert status == 2 and "of the task emotion" in err
@@ -340,7 +340,10 @@ def test_a_checkpoint_from_before_the_label_tables_is_told(world, tmp_path, monk
     del states["Downstream"]["_extra_state"]
     torch.save(states, tmp_path / "states-4.ckpt")
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "was written before" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        "does not record the meaning of the head's outputs" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
 
 
 # --- label tables and thresholds in checkpoints ---------------------------------------------------------------------
@@ -573,7 +576,7 @@ WRONG = {
         ("stereo.wav",),
         "2 channels instead of 1; convert the file or give --channels mean or --ch",
     ),
-    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; give a recording with more speech"),
+    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; use a recording with more speech"),
 }
 
 
@@ -677,7 +680,7 @@ FOLDERS = {
     "kind": (_config(lambda raw: raw.update(upstream_dim="32")), "'upstream_dim' is '32'; it must be a whole number"),
     "truth as number": (_config(lambda raw: raw.update(upstream_dim=True)), "'upstream_dim' is True; it must be a"),
     "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' is 0; it must be at least 1"),
-    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream gives 32 every 320"),
+    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream returns 32 every 320"),
     "width": (_config(lambda raw: raw.update(upstream_dim=16)), f"{WEIGHT[5:]} has the shape (256, 32), but its"),
     "precision": (
         _config(lambda raw: raw.update(precision="x")),
@@ -701,7 +704,7 @@ FOLDERS = {
     "huge": (_config(lambda raw: raw["modelrc"].update(projector_dim=10**12)), "(256, 32), but its options need (1000"),
     "endless": (
         _config(lambda raw: raw["modelrc"].update(projector_dim=10**30)),
-        "no head can be built from its sizes",
+        "a head of these sizes cannot be built",
     ),
     "audio": (
         _config(lambda raw: raw["audio"].update(code="x")),
@@ -721,12 +724,12 @@ FOLDERS = {
     "threshold": (_config(lambda raw: raw.update(threshold={"value": 1})), "'threshold' must be null, since elp_ic"),
     "tensor missing": (
         _tensors(lambda t: {k: v for k, v in t.items() if k != WEIGHT}),
-        "its head lack 'projector.weight",
+        "its head lacks the tensor 'projector.weight",
     ),
-    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "hold the unknown '../x'"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "contains the unknown tensor '../x'"),
     "tensor's kind": (
         _tensors(lambda t: {**t, WEIGHT: t[WEIGHT].int()}),
-        "projector.weight holds numbers of another kind",
+        "projector.weight contains numbers of another type",
     ),
     "tensor's shape": (_tensors(lambda t: {**t, WEIGHT: torch.zeros(2, 2)}), "has the shape (2, 2), but its options"),
     "no number": (

@@ -139,7 +139,9 @@ def test_what_is_there_is_kept_and_may_be_made_again(tmp_path, family):
     assert run(flags, catch_exceptions=False).exit_code == 0
     for other in ([*flags, "--seed", "1"], [*flags, "--family", "hubert"], [*flags, "--family", "hf_hubert"]):
         refused = run(other).exception
-        assert isinstance(refused, ElpError) and f"{out} exists and is not what these options give" in str(refused)
+        assert isinstance(refused, ElpError) and f"{out} exists and is not the backbone of these options" in str(
+            refused
+        )
     assert _bytes(out) == made and [path.name for path in tmp_path.iterdir()] == ["b"]
 
 

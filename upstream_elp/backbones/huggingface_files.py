@@ -56,7 +56,8 @@ def check_options(config: Mapping[str, Any], place: str) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in MODEL_CLASSES:
         raise ElpError(
-            f"{place} is a Hugging Face model of type {shown(kind)}; the types are: {', '.join(MODEL_CLASSES)}"
+            f"{place} is a Hugging Face model of type {shown(kind)}, which is not supported; "
+            f"the types are: {', '.join(MODEL_CLASSES)}"
         )
     if config.get("adapter_attn_dim"):
         raise ElpError(f"{place} has its own language adapters (adapter_attn_dim), which are not supported")

@@ -1,6 +1,6 @@
-"""Random backbones in S3PRL's own checkpoint formats and in Hugging Face's, so that everything runs without a download.
+"""Random backbones in S3PRL's checkpoint formats and in Hugging Face's, so that everything runs without a download.
 
-The weights come from S3PRL's model classes and a seed: same arguments, same file, byte for byte.
+The weights come from S3PRL's model classes and a seed: the same arguments give the same file, byte for byte.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ WEIGHT_FILE = "model.safetensors"
 
 
 def write_backbone(path: str | os.PathLike[str], *, family: str = "wavlm", seed: int = 0, **options: Any) -> Path:
-    """Write a random backbone that S3PRL's `<family>_local` loads (with `weights_only=True`), and return its path.
+    """Write a random backbone that S3PRL's `<family>_local` can load (with `weights_only=True`), and return its path.
 
     Args:
         path: the file to write, or the folder for the families `hf_*`; it appears whole or not at all.
         family: one of :data:`upstream_elp.mini.sizes.FAMILIES`.
-        seed: of all weights.
+        seed: seed of all weights.
         **options: fields of :class:`BackboneShape`. By default they are those of the size `mini`, `ffn` is 4 x dim, and
             `final_dim` is 256, or less in a narrower model.
 
     Raises:
-        ElpError: a value is not possible, or `path` exists with other content; the message names it.
+        ElpError: an impossible value, which the message names, or `path` exists with other content.
     """
     require_choice("family", family, tuple(families()))
     shape = _shape(family, options)
@@ -50,7 +50,7 @@ def write_backbone(path: str | os.PathLike[str], *, family: str = "wavlm", seed:
 
 
 def _shape(family: str, options: Mapping[str, Any]) -> BackboneShape:
-    """Complete the fields of a shape."""
+    """Build a shape from the options and the defaults."""
     fields = {**SIZES["mini"], **{name: value for name, value in options.items() if value is not None}}
     dim = fields["dim"]
     conv = tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in fields["conv"])
@@ -67,7 +67,7 @@ def count_parameters(path: str | os.PathLike[str]) -> int:
 
 
 def _numbers(content: Any) -> int:
-    """How many numbers there are in tensors, in mappings at any depth."""
+    """Return how many numbers there are in tensors, in mappings at any depth."""
     if isinstance(content, torch.Tensor):
         return content.numel()
     return sum(map(_numbers, content.values())) if isinstance(content, Mapping) else 0
@@ -78,11 +78,11 @@ def parse_conv(text: str) -> tuple[tuple[int, int, int], ...]:
     try:
         return tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in ast.literal_eval(text))
     except (SyntaxError, ValueError, TypeError) as error:
-        raise ElpError(f"conv {text!r} is not a list of (channels, kernel, stride)") from error
+        raise ElpError(f"conv must be a list of (channels, kernel, stride), but is {text!r}") from error
 
 
 def _save(family: Family, shape: BackboneShape, seed: int, path: Path) -> Path:
-    """Write the backbone next to ``path`` and move it there; what is there already must be the same."""
+    """Write the backbone next to ``path`` and move it there; if ``path`` exists, it must have the same content."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         made = Path(folder) / path.name
         family.write(made, shape, seed)
@@ -91,16 +91,16 @@ def _save(family: Family, shape: BackboneShape, seed: int, path: Path) -> Path:
                 raise _taken(path)
         else:
             for file in made.iterdir() if made.is_dir() else ():
-                file.chmod(0o666 & ~umask())  # safetensors makes 0600
+                file.chmod(0o666 & ~umask())  # safetensors creates files with mode 0600
             made.replace(path)
     return path
 
 
 def _taken(path: Path) -> ElpError:
-    return ElpError(f"{path} exists and is not what these options give; name another place or move it")
+    return ElpError(f"{path} exists and is not the backbone of these options; name another place or move it")
 
 
 def _sums(path: Path) -> dict[str, str]:
-    """sha256 of a file, or of a folder's files by name; a folder inside it has none."""
+    """Return the sha256 of a file, or of each file in a folder by name; empty for a folder inside it."""
     files = path.iterdir() if path.is_dir() else [path]
     return {file.relative_to(path).name: sha256_of(file) if file.is_file() else "" for file in files}

@@ -97,7 +97,7 @@ def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     expected = expert.injection.parameters(expert)
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
-    for problem, names in (("lacks the", missing), ("contains the unknown", unknown)):
+    for problem, names in (("lacks", missing), ("contains the unknown", unknown)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             found = ", ".join(str(name)[:100] for name in names[:3])
@@ -107,7 +107,9 @@ def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             )
     for name, parameter in expected.items():
         if not isinstance(tensors[name], torch.Tensor) or not tensors[name].is_floating_point():
-            raise ElpError(f"the checkpoint's {name} is not a tensor of floating-point numbers, as adapters have")
+            raise ElpError(
+                f"the checkpoint's {name} does not contain floating-point numbers, so it is not an adapter's tensor"
+            )
         if tensors[name].shape != parameter.shape:
             raise ElpError(
                 f"the checkpoint's {name} has the shape {tuple(tensors[name].shape)}, but this configuration needs "
