@@ -52,7 +52,7 @@ def tiny_backbone(
     seed: int = 0,
     dropout: float = 0.1,
 ) -> Path:
-    """Return a random backbone's file, made once per session; Large-like ones also normalise the waveform.
+    """Return the file of a random backbone, made once per session; Large-like ones also normalise the waveform.
 
     Args:
         tmp_dir: where the file goes; None shares one folder per process (do not change a shared file).

@@ -56,6 +56,6 @@ def test_a_copy_is_ejected_and_the_original_stays(config):
 
 
 def _types(module):
-    """Names and types; a parametrized module's class is made for it alone, so its name is compared."""
+    """Names and types; a parametrized module has a class of its own, so names are compared."""
     parts = module.named_modules()
     return [(name, qualified_name(part) if is_parametrized(part) else type(part)) for name, part in parts]

@@ -1,4 +1,4 @@
-"""A method from another package: found by its entry point, injected, trained, saved, taken out."""
+"""A method from another package: found by its entry point, injected, trained, saved, removed."""
 
 import sys
 
@@ -56,7 +56,7 @@ class Scale:
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Install a package with one module and one entry point; returns a function that does it."""
+    """Return a function that installs a package with one module and one entry point."""
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda code=SCALE, entry="scale = elp_scale:Scale": third_party.install(tmp_path, code, entry)
     third_party.forget("elp_scale")

@@ -1,4 +1,4 @@
-"""Checkpoints as fairseq wrote them load as S3PRL's converted files do; names may have a prefix."""
+"""Checkpoints written by fairseq load like S3PRL's converted files; names may have a prefix."""
 
 import logging
 import os
@@ -45,12 +45,12 @@ def _plain(backbone):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_is_the_converted_backbone(backbone, layout, fine_tuned, tmp_path):
     family = backbone.split("-")[0]
-    old_format = layout == "args"  # of the same years
+    old_format = layout == "args"  # from the same years
     raw = tmp_path / "raw.pt"
     write_fairseq(raw, _converted(backbone), family, layout=layout, fine_tuned=fine_tuned, old_format=old_format)
     ours, (states, fingerprint) = _expert(raw, "weighted_sum"), _plain(backbone)
     assert ours.injection.family.name == family and equal(states_of(ours, WAVS), states)
-    # to the fingerprint belongs what only pre-training uses, which a fine-tuned file has not
+    # the fingerprint includes tensors of pre-training, which a fine-tuned file does not have
     assert (ours.fingerprint == fingerprint) is (not fine_tuned or family == "data2vec")
 
 
@@ -83,7 +83,7 @@ def test_merging_into_it_gives_a_file_that_plain_s3prl_loads(backbone, fine_tune
     merged = getattr(hub, f"{family}_local")(ckpt=str(tmp_path / "merged.pt")).eval().requires_grad_(False)
     expert.requires_grad_(False)
     assert equal(states_of(merged, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
-    # what is exported for plain S3PRL counts as the same backbone
+    # a file exported for plain S3PRL counts as the same backbone
     torch.save(read_backbone(raw).state, tmp_path / "converted.pt")
     assert _expert(tmp_path / "converted.pt").fingerprint == expert.fingerprint
 
@@ -99,7 +99,7 @@ def test_it_says_what_is_not_loaded(tmp_path, caplog):
 
 
 def test_an_assertion_of_s3prls_is_a_reason_too(tmp_path):
-    """Its loader asserts, without words, that the task has some field that it knows."""
+    """Its loader asserts, without a message, that the task has a known field."""
     state = {**_converted("wav2vec2-base"), "task_cfg": {"unknown": 1}}
     torch.save(state, tmp_path / "task.pt")
     with pytest.raises(ElpError, match=r"S3PRL cannot load it: AssertionError at utils\.py:\d+: assert len\(cfg\) > 0"):
@@ -116,7 +116,7 @@ CASES += [(backbone, "module.") for backbone in ("wavlm-base", "wav2vec2-large",
 
 @pytest.mark.parametrize(("backbone", "prefix"), CASES)
 def test_what_stands_before_all_names_is_stripped(backbone, prefix, tmp_path):
-    """In S3PRL's layout; a wrapper may also stand around a module inside."""
+    """In S3PRL's layout; an inner module may be wrapped too."""
     state = _converted(backbone)
     key = "model" if "model" in state else "model_weight"
     if "|" in prefix:
@@ -130,7 +130,7 @@ def test_what_stands_before_all_names_is_stripped(backbone, prefix, tmp_path):
 
 
 class Bomb:
-    """What a pickle would run."""
+    """Code that a pickle would run."""
 
     def __reduce__(self):
         return os.mkdir, ("bomb-went-off",)
@@ -227,7 +227,7 @@ def test_weights_without_a_configuration_are_named(tmp_path):
 
 
 def test_objects_are_never_made(tmp_path):
-    """Not even of classes that are installed."""
+    """Not even objects of installed classes."""
     raw = write_fairseq(tmp_path / "raw.pt", _converted("hubert-base"), "hubert", layout="omegaconf")
     from upstream_elp.base.safe_load import load_inert
 

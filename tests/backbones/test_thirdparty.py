@@ -1,4 +1,4 @@
-"""A family from another package, the example of docs/adding-a-backbone.md as it stands in the page."""
+"""A family from another package: the example in docs/adding-a-backbone.md."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def blocks():
 
 
 def install(folder, *, entry=None, **modules):
-    """Put the page's modules and their entry point into a folder, as an installed package lies there."""
+    """Put the modules of the page and their entry point into a folder, like an installed package."""
     for name, text in {**{n: t for n, t in blocks().items() if n.endswith(".py")}, **modules}.items():
         (folder / name).write_text(text)
     info = folder / "toyformer-1.0.dist-info"
@@ -90,7 +90,7 @@ def test_its_checkpoint_is_recognised_and_described(checkpoint):
 
 @pytest.mark.parametrize("preset", METHODS)
 def test_it_is_a_backbone_like_ours(checkpoint, preset, tmp_path):
-    """Injected with the self-check, trained, saved, loaded, switched off, taken out."""
+    """It is injected with the self-check, trained, saved, loaded, switched off and removed."""
     upstream_elp.register()
     plain = read_backbone(checkpoint).expert().eval()
     before = states_of(plain, WAVS)

@@ -1,4 +1,4 @@
-"""What was trained, in use: it answers as its evaluation did, and a folder from anywhere is no danger."""
+"""Trained models in use: they answer as in their evaluation, and a folder from anywhere is not a danger."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def train(task, world, exp, *flags, backbone=None, steps=4, more=None):
 
 
 class Outputs:
-    """Collects what the heads give, of the task's evaluation and of inference alike: they share these methods."""
+    """Collects the heads' outputs in the task's evaluation and in inference, which share these methods."""
 
     def __init__(self, patch):
         self.rows = []
@@ -86,7 +86,7 @@ class Outputs:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Corpora, a backbone, and for each task an evaluated experiment and its exported folder; nobody changes them."""
+    """Corpora, a backbone, and for each task an evaluated experiment with its exported folder; all read-only."""
     root = tmp_path_factory.mktemp("inference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELP_CACHE", str(root / "cache"))
@@ -106,7 +106,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_corpus(monkeypatch, tmp_path):
-    """Inference must do without the corpora, and in an empty working folder."""
+    """Hide the corpora and change to an empty folder: inference must not need them."""
     for variable in ("ELP_DATA", "ELP_BACKBONE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def no_corpus(monkeypatch, tmp_path):
 
 
 def infer(*words, monkeypatch, capsys):
-    """Call ``elp infer``; returns its exit status, what it printed, and its messages."""
+    """Call ``elp infer``; returns its exit status, its output and its messages."""
     capsys.readouterr()
     status = elp("infer", *words, monkeypatch=monkeypatch)
     told = capsys.readouterr()
@@ -133,7 +133,7 @@ def evaluated(task, world):
 
 
 def label_line(answer):
-    """What a task with one label writes of a file; where names are not unique, with the folder."""
+    """The line of a file for a task with one label; with the folder if names are not unique."""
     path = Path(answer["file"])
     return f"{path.parent.name}-{path.name} {answer['label']}"
 
@@ -221,7 +221,7 @@ def test_the_scores_are_those_of_the_evaluation(kind, world, monkeypatch, capsys
 
 @pytest.mark.parametrize("task", TASKS)
 def test_one_file_alone_is_a_batch_of_one(task, world):
-    """Whatever else is asked in the same call, with the default batch size an answer depends on its file alone."""
+    """With the default batch size, an answer only depends on its file, whatever else is in the same call."""
     model = upstream_elp.load(world.folder[task], backbone=world.backbone, device="cpu")
     files = sorted((world.data / "VoxCeleb1" / "test").rglob("*.wav"))[:3]
     together = [answer.to_dict() for answer in model(files)]
@@ -304,7 +304,7 @@ def test_an_adapter_without_tensors_is_an_upstream(world):
 
 
 def test_a_head_on_frozen_adapters_is_exported_with_them(world, tmp_path, monkeypatch, capsys):
-    """The checkpoint then holds no adapters; they are those of the folder that training was given."""
+    """The checkpoint then does not contain adapters; they are those of the folder that was passed to training."""
     given = world.folder["elp_ic"]
     exp = train("elp_er", world, tmp_path / "exp", "--backbone", str(world.backbone), backbone=given, steps=2)
     assert "Upstream" not in load_states(exp / "states-2.ckpt")
@@ -350,7 +350,7 @@ def test_a_checkpoint_from_before_the_label_tables_is_told(world, tmp_path, monk
 
 
 def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch):
-    """The corpus's csv numbers the head's outputs: with its rows in another order every answer would be wrong."""
+    """The csv of the corpus numbers the head's outputs; with its rows in another order, every answer would be wrong."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     shutil.copytree(world.data / "fluent_speech_commands_dataset", tmp_path / "data/fluent_speech_commands_dataset")
     table = tmp_path / "data/fluent_speech_commands_dataset/data/train_data.csv"
@@ -362,7 +362,7 @@ def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch
 
 
 def test_the_threshold_is_that_of_the_evaluated_step(world, tmp_path):
-    """One that was measured before the last training steps decides nothing."""
+    """A threshold that was measured before the last training steps is not used."""
     path = next(world.exp["elp_sv"].glob("*-best.ckpt"))
     lines = [json.loads(line) for line in (world.exp["elp_sv"] / "metrics.jsonl").read_text().splitlines()]
     recorded = next(line["threshold"] for line in lines if line["split"] == "dev")
@@ -467,7 +467,7 @@ def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, 
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
-    """File names may hold any byte, and labels of a folder from anywhere any character."""
+    """File names may contain any byte, and labels in a folder from anywhere may contain any character."""
     shutil.copytree(world.folder["elp_ic"], "folder")
     _config(lambda raw: raw["labels"].update(action=["\x1b[2J\n1", "\t2", "\x1b]0;x"]))(tmp_path / "folder")
     name = os.fsdecode(b"\xff\n\x1b[2J\t.wav")
@@ -497,7 +497,7 @@ def test_other_rates_and_channels_on_request(world, tmp_path):
 
 
 def test_a_problem_of_the_whole_batch_is_told_of_the_file_that_has_it(world, tmp_path, monkeypatch):
-    """An out-of-memory error names the file that is too long even alone, and with skipping the others are answered."""
+    """An out-of-memory error names the file that is too long by itself; with skipping, the others are answered."""
     model = upstream_elp.load(world.folder["elp_ic"], backbone=world.backbone, device="cpu")
     upstream, sizes = model.upstream.forward, []
 
@@ -623,7 +623,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and adapt the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)

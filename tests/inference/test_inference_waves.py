@@ -1,4 +1,4 @@
-"""Samples given to a trained model: any layout of the same numbers is the same wave, or one sentence."""
+"""Samples given to a trained model: any layout of the same numbers is the same wave, or is refused in one sentence."""
 
 import warnings
 
@@ -17,7 +17,7 @@ from upstream_elp.training.precision import Precision
 
 
 class Echo(Predictor):
-    """Answers with what the model heard."""
+    """A predictor that returns its input."""
 
     task = "echo"
 

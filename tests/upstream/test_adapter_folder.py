@@ -1,4 +1,4 @@
-"""Adapter folders: they come back equal, appear whole or not at all, and no content of theirs is run or trusted."""
+"""Adapter folders: they are read back unchanged, appear whole or not at all, and are never run or trusted."""
 
 import os
 import pickle
@@ -156,7 +156,7 @@ def test_one_changed_bit_is_found(folder):
     content = bytearray(_tensors(folder).read_bytes())
     content[-7] ^= 1
     _tensors(folder).write_bytes(content)
-    load_file(_tensors(folder))  # the format itself does not see it
+    load_file(_tensors(folder))  # the format itself does not detect it
     with pytest.raises(ElpError, match=r"adapter\.safetensors is damaged or was changed: its sha256"):
         read_adapter_folder(folder)
 
@@ -180,7 +180,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_tampered_tensors_are_refused_and_nothing_is_loaded(how, folder):
-    """Also where the sum in the configuration was made to fit."""
+    """Also if the checksum in the configuration was adapted."""
     change, message = TAMPERED[how]
     tensors = {name: tensor for name, tensor in {**load_file(_tensors(folder)), **change}.items() if tensor is not None}
     save_file(tensors, _tensors(folder))

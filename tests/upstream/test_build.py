@@ -1,4 +1,4 @@
-"""From names and files to an expert: families, adapter folders, and every wrong ``-k`` in one sentence."""
+"""From names and files to an expert: families, adapter folders, and one sentence for every wrong ``-k``."""
 
 import os
 
@@ -160,7 +160,7 @@ def test_adapter_folders_with_the_wrong_company(folder, tmp_path, monkeypatch):
 
 
 def test_a_folders_hub_name_is_not_looked_up_blindly(folder, monkeypatch):
-    """The name comes from a file that may be anyone's."""
+    """The name comes from a file that anyone may have written."""
     monkeypatch.delenv(build.BACKBONE_VARIABLE, raising=False)
     text = (folder / "adapter_config.yaml").read_text()
     for name in ("elp_custom", "options", "os", "__import__"):

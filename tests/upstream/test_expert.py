@@ -1,4 +1,4 @@
-"""The expert under S3PRL's contract: its keys, what it refuses, and when it warns."""
+"""The expert under S3PRL's contract: its keys, its refusals, and its warnings."""
 
 import logging
 
@@ -108,7 +108,7 @@ def test_untrained_adapters_used_frozen_warn_once(caplog):
 
     expert = make_expert("wavlm-base", "elp", check=True)
     Featurizer(expert, upstream_device="cpu")
-    assert not _warnings(caplog)  # the self-check and the featurizer's probe are no use
+    assert not _warnings(caplog)  # the self-check and the featurizer's probe do not count as use
     for _ in range(3):
         states_of(expert, WAVS)
     assert len(_warnings(caplog)) == 1

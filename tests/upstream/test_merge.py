@@ -1,4 +1,4 @@
-"""Merged checkpoints: plain S3PRL loads them and gives what the adapted backbone gives."""
+"""Merged checkpoints: plain S3PRL loads them and computes the same as the adapted backbone."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def test_plain_s3prl_gives_the_adapted_states(backbone, config, tmp_path, law):
     expert = _trained(backbone, CONFIGS[config])
     out = write_merged(expert, backbone_path(backbone), tmp_path / "merged.pt")
     plain = getattr(hub, expert.injection.family.hub_local)(ckpt=str(out)).eval().requires_grad_(False)
-    expert.requires_grad_(False)  # torch takes another attention kernel where a weight requires a gradient
+    expert.requires_grad_(False)  # torch uses another attention kernel if a weight requires a gradient
     assert equal(states_of(plain, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
     again = write_merged(expert, backbone_path(backbone), tmp_path / "again.pt")
     first, second = (torch.load(path, weights_only=True) for path in (out, again))

@@ -1,4 +1,4 @@
-"""Several adapters on one backbone: whatever is switched in which order, the outputs are a fresh load's, bit by bit."""
+"""Several adapters on one backbone: in any order of switching, the outputs are bit-equal to those of a fresh load."""
 
 import copy
 from functools import cache
@@ -66,7 +66,7 @@ def _load(backbone: str, config: str) -> ElpExpert:
 
 @cache
 def _fresh(backbone: str, config: str | None) -> tuple[dict[str, list[torch.Tensor]], list]:
-    """What a fresh load gives, for None the stock expert, and the skeleton of its backbone."""
+    """The states of a fresh load (for None, of the stock expert), and the skeleton of its backbone."""
     if config is None:
         stock = stock_expert(backbone)
         states = states_of(stock, WAVS)
@@ -111,7 +111,7 @@ def switch(folders):
 
 @cache
 def _switch(backbone: str, *configs: str) -> AdapterSwitch:
-    """A switch with these adapters, named like their configurations; the tests that share it leave it as it was."""
+    """A switch with these adapters, named like their configurations; tests that share it must not change it."""
     switch = AdapterSwitch(stock_expert(backbone), check=False)
     for config in configs:
         switch._add(config, _content(backbone, config), where=config)
@@ -161,7 +161,7 @@ EXAMPLE = """
 import upstream_elp
 
 model = upstream_elp.load_adapters({"asr": "adapters/asr", "er": "adapters/er"}, backbone="wavlm_base_plus.pt")
-transcribe = model(wavs)["hidden_states"]             # the first one is in place
+transcribe = model(wavs)["hidden_states"]             # the first one is active
 feel = model.use("er")(wavs)["hidden_states"]
 plain = model.use(None)(wavs)["hidden_states"]        # all states of the plain backbone
 print(model.memory())                                 # bytes: {"backbone": ..., "asr": ..., "er": ...}
@@ -292,7 +292,7 @@ def _another_backbone(folder, monkeypatch):
 
 
 def _deeper_backbone(folder, monkeypatch):
-    """Its fingerprint speaks, not its layers."""
+    """It is refused by its fingerprint and not by its layers."""
     deep = make_expert("wavlm-base", {"features": "last", "e_adapter": {"layers": [4]}}, layers=5)
     write_adapter_folder(folder, adapter_folder_of(deep))
 
@@ -421,7 +421,7 @@ def test_a_deep_copy_is_independent(switch):
 
 
 def test_a_backbone_that_was_trained_before_can_be_copied():
-    """Its positional convolution then keeps a computed weight with a graph."""
+    """Its positional convolution then has a computed weight with a graph."""
     stock = stock_expert().requires_grad_(True)
     stock(WAVS)
     assert _same(copy.deepcopy(AdapterSwitch(stock, check=False)), "wavlm-base", None)
@@ -453,7 +453,7 @@ def test_base_size(tasks, tmp_path):
 
 @pytest.mark.parametrize("config", ["le", "lora_qv8", "full_finetune_all", "chapter"])
 def test_converted_is_the_fresh_load_converted(config, tmp_path):
-    """Also what is not in place: other adapters, and tensors behind a fine-tuned copy."""
+    """This includes inactive adapters, and tensors that a fine-tuned copy replaces."""
     names = {"tuned": "topk_finetune", config: config}
     switch = AdapterSwitch(stock_expert())
     for name, which in names.items():

@@ -32,7 +32,7 @@ class DeepPrompt(VectorsPerLayer):
     """Number of frames per layer: the same for all layers, or one per selection, such as ``{":6": 2, "top:6": 5}``."""
     layers: Layers = "all"
     init: Literal["xavier", "normal"] = "xavier"
-    """``xavier``: uniform, as for a tensor of shape (1, length, width) in the published code. ``normal``: normal."""
+    """``xavier``: uniform, as for a tensor of shape (1, length, width), as coded. ``normal``: normally distributed."""
     init_std: float = 0.02
     """Standard deviation of init ``normal``."""
 

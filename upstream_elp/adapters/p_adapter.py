@@ -35,7 +35,7 @@ class PAdapter(Method):
     """``projected``: vectors of the model's width; ``cnn``: vectors of the CNN's width, which pass its norm and
     projection."""
     init: Literal["normal", "ones"] = "normal"
-    """``normal``: normal; ``ones``: all ones, as in the prompts of arXiv 2210.06175."""
+    """``normal``: drawn from a normal distribution; ``ones``: all ones, as in the prompts of arXiv 2210.06175."""
     init_std: float = 0.02
     """Standard deviation of init ``normal``."""
 
