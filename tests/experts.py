@@ -37,7 +37,7 @@ SPECIAL_CASES = {
         "features": "last",
         "lora": {"targets": ["q", "k", "v", "out", "fc1", "fc2"], "rank": 3, "alpha": 6, "layers": "top:2"},
     },
-    "bottlenecks-beside-each-other": {
+    "bottlenecks-together": {
         "features": "layers",
         "e_adapter": {"sites": ["attention"], "layers": [0, 2]},
         "houlsby": {"sites": ["attention", "ffn"], "bottleneck": "1/4"},
@@ -51,7 +51,7 @@ SPECIAL_CASES = {
         "lora": {"targets": ["k", "fc2"]},
         "bias": {"layers": ":-1"},
     },
-    "parallel-zero-beside-others": {
+    "parallel-zero-with-others": {
         "base": "parallel",
         "parallel": {"init": "zero", "layers": "1-2", "activation": "relu"},
         "e_adapter": {"init": "zero"},

@@ -340,7 +340,7 @@ def test_a_mapping_is_the_layers_one_by_one(layers, data):
     sizes = {index: data.draw(st.integers(1, 5)) for index in sorted(chosen)}
     parts, start = {}, 0
     order = sorted(sizes)
-    while start < len(order):  # runs of neighbours with one size become one range, or stay alone
+    while start < len(order):  # runs of neighbours with one size become one range or stay as they are
         stop = start
         while (
             stop + 1 < len(order)
@@ -373,7 +373,7 @@ def test_a_mapping_that_is_no_partition_is_refused(layers, data):
         resolve_sizes(sizes, f"0-{layers - 1}", layers, where="lora", key="rank")
     with pytest.raises(ElpError, match=rf"lora\.rank has a size for layer {index}, which lora\.layers does not select"):
         resolve_sizes({**sizes, index: 3}, others, layers, where="lora", key="rank")
-    assert list(resolve_sizes(sizes, "all", layers)) == others  # no `layers` beside it: the mapping selects
+    assert list(resolve_sizes(sizes, "all", layers)) == others  # without `layers`: the mapping selects
 
 
 def test_relative_sizes_work_in_a_mapping():

@@ -161,7 +161,7 @@ def test_what_stands_around_the_top_layers_trains_and_the_rest_does_not():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_adapters_stay_themselves_beside_full_fine_tuning(backbone):
+def test_adapters_stay_themselves_with_full_fine_tuning(backbone):
     """Fine-tuning declares the model's own tensors, and each adapter's tensors belong to its own method."""
     methods = {name: {} for name in method_names() if name not in ("encoder", *Encoder.conflicts)}
     assert len(methods) >= 6

@@ -335,7 +335,7 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
         assert status == 2 and "of the task emotion" in err
 
 
-def test_a_checkpoint_from_before_the_label_tables_is_told(world, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_from_before_the_label_tables_is_reported(world, tmp_path, monkeypatch, capsys):
     states = load_states(next(world.exp["elp_ic"].glob("*-best.ckpt")))
     del states["Downstream"]["_extra_state"]
     torch.save(states, tmp_path / "states-4.ckpt")
@@ -496,7 +496,7 @@ def test_other_rates_and_channels_on_request(world, tmp_path):
         upstream_elp.load(world.folder["elp_sv"], channels="first", **load)
 
 
-def test_a_problem_of_the_whole_batch_is_told_of_the_file_that_has_it(world, tmp_path, monkeypatch):
+def test_a_problem_of_the_whole_batch_is_reported_for_the_file_that_has_it(world, tmp_path, monkeypatch):
     """An out-of-memory error names the file that is too long by itself; with skipping, the others are answered."""
     model = upstream_elp.load(world.folder["elp_ic"], backbone=world.backbone, device="cpu")
     upstream, sizes = model.upstream.forward, []
@@ -598,7 +598,7 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
     assert not out
 
 
-def test_a_place_without_anything_trained_is_told(tmp_path, monkeypatch, capsys):
+def test_a_place_without_anything_trained_is_reported(tmp_path, monkeypatch, capsys):
     toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
     status, _, err = infer("nowhere", "good.wav", monkeypatch=monkeypatch, capsys=capsys)
     assert status == 2 and "there is no experiment directory or checkpoint at nowhere" in err

@@ -170,7 +170,7 @@ def test_a_folders_hub_name_is_not_looked_up_blindly(folder, monkeypatch):
             hubconf.elp_custom(str(folder))
 
 
-def test_the_self_check_can_be_left_out(monkeypatch):
+def test_the_self_check_can_be_skipped(monkeypatch):
     monkeypatch.setattr(
         "upstream_elp.upstream.expert.self_check", lambda *_: (_ for _ in ()).throw(ElpError("checked"))
     )

@@ -10,7 +10,7 @@ from upstream_elp.adapters.primitives import OutputSite
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 PRESETS = ["le", "le-relu", "le-some-layers", "e_only", "conventional", "l_only", "weighted_sum"]
-PRESETS += ["houlsby32", "adapterbias", "bottlenecks-beside-each-other"]
+PRESETS += ["houlsby32", "adapterbias", "bottlenecks-together"]
 TOLERANCE = 1e-10
 WAVS = waves(6400, 4877, dtype=torch.float64)
 

@@ -126,7 +126,7 @@ def test_padding_matters_only_where_it_does_for_the_plain_backbone(config, backb
 @pytest.mark.parametrize("config", CONFIGS)
 def test_adapters_let_no_padding_in(config, backbone, law):
     """If the backbone itself does not see padding and its mask is exact, padding does not matter to any adapter."""
-    law("padded batch == alone, what sees padding taken out")
+    law("padded batch == alone, without what sees padding")
     expert = in_float64(make_expert(backbone, config, noise=0.05))
     plain = in_float64(stock_expert(backbone))
     for module in (expert, plain):

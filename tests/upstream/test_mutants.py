@@ -85,9 +85,9 @@ CASES = [
     Case(mutants.freeze_a_declared_tensor, "elp", r"e_adapter\.0\.ffn\.down\.weight is frozen", _on("elp", _trained)),
     Case(mutants.train_a_frozen_tensor, "elp", "post_extract_proj.weight is trainable, but no", _on("elp", _trained)),
     Case(
-        mutants.leave_the_front_end_without_gradients, "parallel-zero-beside-others",
+        mutants.leave_the_front_end_without_gradients, "parallel-zero-with-others",
         r"cnn\.0\.copy\.0\.weight receives no gradient",
-        [*_on("parallel-zero-beside-others", _trained), (_cnn, _BACKBONE)],
+        [*_on("parallel-zero-with-others", _trained), (_cnn, _BACKBONE)],
     ),
     # what is computed
     Case(mutants.scale_lora_by_alpha, "lora_qk8", None, [(_lora, _LORA), (_lora_start, {})]),

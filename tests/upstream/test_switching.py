@@ -427,7 +427,7 @@ def test_a_backbone_that_was_trained_before_can_be_copied():
     assert _same(copy.deepcopy(AdapterSwitch(stock, check=False)), "wavlm-base", None)
 
 
-def test_another_precision_is_told_once(tmp_path, caplog):
+def test_another_precision_is_reported_once(tmp_path, caplog):
     stock = stock_expert()
     for tensor in stock.parameters():
         tensor.data = tensor.data.half().float()
