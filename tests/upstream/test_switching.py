@@ -274,7 +274,7 @@ WRONG = {
     "one wave": (lambda s, f: s(torch.zeros(4000)), r"must be a list of waves.*, but is a tensor of shape \(4000,\)"),
     "a path": (lambda s, f: s("a.wav"), "must be a list of waves.*, but is a str"),
     "training": (lambda s, f: s.requires_grad_(), "are for inference"),
-    "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "holds x"),
+    "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "contains x"),
 }
 
 

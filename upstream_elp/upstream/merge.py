@@ -35,8 +35,8 @@ def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
     methods = expert.config.methods
     if outside := [name for name, method in methods.items() if not method.mergeable]:
         raise ElpError(
-            f"{expert.config.name!r} cannot be merged into a plain backbone: {', '.join(outside)} does more than "
-            f"change the backbone's weights (of our methods, {', '.join(_mergeable())} can be merged)"
+            f"{expert.config.name!r} cannot be merged into a plain backbone: {', '.join(outside)} cannot be "
+            f"written as a change of its weights (of our methods, {', '.join(_mergeable())} can be merged)"
         )
     if not expert.injection.declared:
         raise ElpError(f"{expert.config.name!r} trains nothing in the backbone, so there is nothing to merge")
