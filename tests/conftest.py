@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 #: what a law does not ask of a method, and why
 REFUSALS = {
     "the backbone is trained in place, so that its plain weights are gone",
-    "the method computes something of its own, so that no plain backbone can hold it",
+    "the method does more than change weights, so that a plain backbone cannot contain it",
 }
 
 

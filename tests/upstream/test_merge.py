@@ -109,7 +109,7 @@ def test_methods_that_change_only_the_backbones_tensors_can_be_merged():
 
 @pytest.mark.parametrize("name", [preset for preset, methods in OF_THEIR_OWN.items() if methods])
 def test_what_computes_something_of_its_own_is_refused(name, tmp_path, law):
-    own = "the method computes something of its own, so that no plain backbone can hold it"
+    own = "the method does more than change weights, so that a plain backbone cannot contain it"
     law("merged == unmerged, in plain S3PRL", refused=own)
     words = f"{name}' cannot be merged .*: {', '.join(OF_THEIR_OWN[name])} cannot .*of our methods, lora, layer_norm"
     with pytest.raises(ElpError, match=words):

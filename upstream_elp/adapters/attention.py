@@ -6,7 +6,6 @@ the frames, with WavLM's gated relative position bias where the module has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -38,10 +37,6 @@ class PrefixAttention(Mixin):
     """Linear layer of WavLM's gate."""
     gate_constant: str | None = None
     """Constant of WavLM's gate, one per head."""
-
-    def _prefixes(self) -> list[Prefix]:
-        """The prefixes that are switched on."""
-        return list(enabled_prefixes(self))
 
     def position_bias(self, distances: Tensor) -> Tensor:
         """Bias by signed distance, (steps, steps) to (heads, steps, steps); for the attention of layer 0 only."""
@@ -110,7 +105,7 @@ class FairseqAttention(PrefixAttention):
         Raises:
             ValueError: an option that S3PRL's encoders never use.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(
                 query,
@@ -157,13 +152,13 @@ class HuggingFaceAttention(PrefixAttention):
         Args:
             hidden_states: (batch, frames, dim).
             unused: must be empty if there is a prefix.
-            kwargs: ``attention_mask``, (batch, 1, frames, frames): boolean and true where a query may look, or a number
-                that is added to the scores. Everything else is passed to the original.
+            kwargs: ``attention_mask``, (batch, 1, frames, frames): boolean and true where a query may look, or added to
+                the scores. Everything else is passed to the original.
 
         Raises:
             ValueError: an option that the encoders never use.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(hidden_states, *unused, **kwargs)
         mask = kwargs.get("attention_mask")
@@ -204,7 +199,7 @@ class HuggingFaceWavLMAttention(PrefixAttention):
         Raises:
             ValueError: attention weights are requested while there is a prefix.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(hidden_states, attention_mask, position_bias, **kwargs)
         if kwargs.get("output_attentions"):
@@ -236,9 +231,9 @@ def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> N
     target.declare_module(component, str(index), path)
 
 
-def enabled_prefixes(attention: nn.Module) -> Iterator[Prefix]:
-    """Yield the prefixes of an attention module that are switched on."""
-    return (child for child in attention.children() if isinstance(child, Prefix) and child.enabled)
+def enabled_prefixes(attention: nn.Module) -> list[Prefix]:
+    """Return the prefixes of an attention module that are switched on."""
+    return [child for child in attention.children() if isinstance(child, Prefix) and child.enabled]
 
 
 def attend(
@@ -257,8 +252,7 @@ def attend(
         attention: module with the projections ``q_proj``, ``k_proj``, ``v_proj``, ``out_proj`` and ``num_heads``.
         prefixes: its prefixes.
         x: (batch, frames, dim).
-        blocked: broadcasts to (batch, heads, frames, frames): true where a query may not look, or a number that is
-            added to the scores.
+        blocked: broadcasts to (batch, heads, frames, frames): true where a query may not look, or added to the scores.
         bias: position bias, (batch * heads, frames, frames).
         gate: factor of the bias, (batch, heads, frames, 1).
         dropout: of the attention weights.
