@@ -1,4 +1,4 @@
-"""The plan of the packages: imports only go down, nothing runs in a circle, modules and functions stay small."""
+"""The structure of the packages: imports only go down, there are no import cycles, modules and functions stay small."""
 
 import ast
 import graphlib

@@ -120,25 +120,28 @@ CONFIGS = {
     "key": ("features: last\nlora: {rnak: 3}", "lora: unknown key 'rnak' (did you mean rank?); the valid"),
     "layers": ('features: last\nlora: {layers: "0-40"}', "lora.layers: '0-40' selects layer"),
     "endless layers": ('features: last\nlora: {layers: "0-99999999999"}', "lora.layers: '0-99999999999' selects layer"),
-    "rank": ("features: last\nlora: {rank: 0}", "lora.rank must be at least 1, got 0"),
-    "negative rank": ("features: last\nlora: {rank: -4}", "lora.rank must be at least 1, got -4"),
-    "rank of a layer": ("features: last\nlora: {rank: {0: 2, 1-2: 0}}", "lora.rank[1-2] must be at least 1, got 0"),
+    "rank": ("features: last\nlora: {rank: 0}", "lora.rank must be at least 1, but is 0"),
+    "negative rank": ("features: last\nlora: {rank: -4}", "lora.rank must be at least 1, but is -4"),
+    "rank of a layer": ("features: last\nlora: {rank: {0: 2, 1-2: 0}}", "lora.rank[1-2] must be at least 1, but is 0"),
     "two sizes": (
         "features: last\nlora: {rank: {all: 2, 1: 3}}",
-        "lora.rank gives layer 1 two sizes, in 'all' and in '1'",
+        "lora.rank has two sizes for layer 1, in 'all' and in '1'",
     ),
     "bottleneck": (
         "base: e_only\ne_adapter: {bottleneck: 0}",
-        "e_adapter.bottleneck: the size must be positive, got 0",
+        "e_adapter.bottleneck: the size must be positive, but is 0",
     ),
     "negative bottleneck": (
         "base: parallel\nparallel: {bottleneck: -8}",
         "parallel.bottleneck: the size must be positive",
     ),
-    "site": ("base: e_only\ne_adapter: {sites: [cross]}", "e_adapter.sites must be one of attention, ffn, got 'cross'"),
+    "site": (
+        "base: e_only\ne_adapter: {sites: [cross]}",
+        "e_adapter.sites must be one of attention, ffn, but is 'cross'",
+    ),
     "weight": (
         "features: last\nlora: {targets: [gate]}",
-        "lora.targets must be one of q, k, v, out, fc1, fc2, got 'gate'",
+        "lora.targets must be one of q, k, v, out, fc1, fc2, but is 'gate'",
     ),
     "block": ("features: last\ncnn: {layers: 7}", "cnn.layers: 7 selects layer 7, but the model has the layers 0-6"),
     "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' appears twice"),
@@ -237,28 +240,28 @@ FOLDERS = {
         "has no adapter.safetensors",
     ),
     "tensor missing": (_tensors(lambda t: {k: v for k, v in t.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "holds the unknown tensors ../../x:"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "contains the unknown tensors ../../x:"),
     "control characters": (_tensors(lambda t: {**t, "\x1b[2J\nx": t[FIRST] + 0}), "the unknown tensors \\x1b[2J x:"),
     "frozen tensor": (
         _tensors(lambda t: {**t, "backbone.model.mask_emb": torch.zeros(32)}),
-        "holds the unknown tensors backbone.model.mask_emb:",
+        "contains the unknown tensors backbone.model.mask_emb:",
     ),
     "shape": (_tensors(lambda t: {**t, FIRST: torch.zeros(2, 2)}), f"{FIRST} has the shape (2, 2), but this"),
-    "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} holds no floating-point numbers"),
+    "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} does not contain floating-point numbers"),
     "object": (_described_as(OBJECT), "adapter_config.yaml is not a readable YAML file: line 1, could not determine"),
     "object inside": (_described_as(f"adapter:\n  lora: {OBJECT}"), "readable YAML file: line 2, could not determine"),
     "object as key": (_described_as(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
     "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' appears twice"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
-    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version must be 1, but is 9"),
     "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak' (did you"),
     "adapter base": (
         _config(lambda raw: raw["adapter"].update(base="../elp")),
         "unknown base '../elp' (did you mean elp?); the presets are",
     ),
     "layers": (_config(lambda raw: raw["adapter"]["lora"].update(layers="3")), "lora.layers: '3' selects layer 3, but"),
-    "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, got 0"),
+    "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, but is 0"),
     "another rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=4)), "has the shape (8, 32), but this"),
     "another site": (_config(lambda raw: raw["adapter"]["lora"].update(targets=["k"])), "lacks tensors lora.0.k.down"),
     "backbone": (
@@ -296,11 +299,11 @@ def test_wrong_adapter_folders(case, how, world, place, monkeypatch, capfd):
             "hubert",
             "is a hubert checkpoint, but wavlm_base is a wavlm model; use -u elp_local, which",
         ),
-        ("elp_local", "adapter", "is a folder without"),
+        ("elp_local", "adapter", "is neither an adapter folder nor a backbone"),
         (
             "elp_local",
             None,
-            "needs a wavlm checkpoint that has no hub name: name it with --backbone PATH or ELP_BACKBONE",
+            "needs a local wavlm checkpoint: name it with --backbone PATH or ELP_BACKBONE",
         ),
     ],
 )
@@ -311,7 +314,7 @@ def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message
     given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
     refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
     if backbone in ("seed", "hubert") and upstream == "elp_local":
-        advice = "give the right one with --backbone PATH or $ELP_BACKBONE"
+        advice = "pass the right one with --backbone PATH or $ELP_BACKBONE"
         refused([*words, "--backbone", given], advice, place, monkeypatch, capfd)
         refused(["merge", world["adapter"], "out", "--backbone", given], advice, place, monkeypatch, capfd)
 
@@ -326,7 +329,7 @@ NAMES = {
             "../backbone.pt", "/etc/passwd", "https://example.org/x.pt", "hf:../backbone", "hf:/etc/x", "hf:a/../../b",
             "hf:./x", "hf:a/b/c", "hf:.hidden", "x\ny", "",
         ),
-        "adapter_config.yaml: backbone.name is ",
+        "adapter_config.yaml: backbone.name must be a name on ",
     ),
 }  # fmt: skip
 
@@ -373,7 +376,7 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
     for name, good in (("wrong.pt", Path(world["backbone"])), ("wrong.ckpt", place / "states-1.ckpt")):
         make(place / name, good.read_bytes())
     backbone, adapter = world["backbone"], world["adapter"]
-    give_backbone = "give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
+    give_backbone = "pass a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
     give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
     for words, hint in (
         (training(world, "-k", "wrong.pt"), give_backbone),
@@ -421,12 +424,12 @@ STATES = {
         _args(upstream_ckpt="gone.pt"),
         "was trained with -k gone.pt, which is not there",
     ),
-    "no adapters": (lambda s: s.pop("Upstream"), "holds no adapters: it was trained without -f"),
-    "not a mapping": (_upstream(lambda up: [1, 2]), "holds no adapters"),
+    "no adapters": (lambda s: s.pop("Upstream"), "does not contain adapters: it was trained without -f"),
+    "not a mapping": (_upstream(lambda up: [1, 2]), "does not contain adapters"),
     "tensor missing": (_upstream(lambda up: {k: v for k, v in up.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "holds the unknown tensors ../x:"),
+    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "contains the unknown tensors ../x:"),
     "shape": (_upstream(lambda up: {**up, FIRST: torch.zeros(2)}), f"{FIRST} has the shape (2,), but this"),
-    "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} holds no floating-point numbers"),
+    "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} does not contain floating-point numbers"),
     "backbone": (
         _upstream(lambda up: {**up, META: up[META] + 1}),
         "were trained on another backbone (the fingerprints",
@@ -561,7 +564,7 @@ INDEX = "model.safetensors.index.json"
 HUGGING_FACE = {
     "no JSON": (_text("config.json", "{"), "config.json is not a readable JSON file"),
     "deep JSON": (_text("config.json", "[" * 100_000), "config.json is not a readable JSON file"),
-    "list": (_text("config.json", "[]"), "config.json must hold a JSON object"),
+    "list": (_text("config.json", "[]"), "config.json must contain a JSON object"),
     "kind": (
         _model(model_type="bert"),
         "is a Hugging Face model of type 'bert'; supported are wav2vec2, hubert, wavlm",
@@ -569,7 +572,7 @@ HUGGING_FACE = {
     "no text": (_model(model_type=["wavlm"]), "is a Hugging Face model of type ['wavlm']; supported are"),
     "no heads": (_model(num_attention_heads=0), "the model wrong cannot be loaded: "),
     "no width": (_model(hidden_size="x"), "the model wrong cannot be loaded: "),
-    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors of the model, such as encoder."),
+    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors, such as encoder."),
     "no preprocessor": (lambda f: (f / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "the model wrong cannot be loaded: "),
     "truncated": (
@@ -590,7 +593,7 @@ HUGGING_FACE = {
         _weights(
             INDEX, lambda p: p.write_text(json.dumps({"metadata": {}, "weight_map": {"x": "../../x.safetensors"}}))
         ),
-        "model.safetensors.index.json names the file '../../x.safetensors', which is none of this folder",
+        "model.safetensors.index.json names the file '../../x.safetensors', which is not in the folder",
     ),
 }
 

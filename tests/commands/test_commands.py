@@ -69,7 +69,7 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("-k", ""), "is a folder without"),
+        (("-k", ""), "is neither an adapter folder nor a backbone"),
         (("-g", ""), "no adapter preset"),
         (("-u", ""), "unknown backbone ''"),
         (("-k", "http://localhost:1/x.pt"), "cannot download http://localhost:1/x.pt: no connection; run `elp fetch"),

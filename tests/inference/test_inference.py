@@ -1,4 +1,4 @@
-"""What was trained, in use: it answers as its evaluation did, and a folder from anywhere is no danger."""
+"""Trained models in use: they answer as in their evaluation, and a folder from anywhere is not a danger."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def train(task, world, exp, *flags, backbone=None, steps=4, more=None):
 
 
 class Outputs:
-    """Collects what the heads give, of the task's evaluation and of inference alike: they share these methods."""
+    """Collects the heads' outputs in the task's evaluation and in inference, which share these methods."""
 
     def __init__(self, patch):
         self.rows = []
@@ -86,7 +86,7 @@ class Outputs:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Corpora, a backbone, and for each task an evaluated experiment and its exported folder; nobody changes them."""
+    """Corpora, a backbone, and for each task an evaluated experiment with its exported folder; all read-only."""
     root = tmp_path_factory.mktemp("inference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELP_CACHE", str(root / "cache"))
@@ -106,7 +106,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_corpus(monkeypatch, tmp_path):
-    """Inference must do without the corpora, and in an empty working folder."""
+    """Hide the corpora and change to an empty folder: inference must not need them."""
     for variable in ("ELP_DATA", "ELP_BACKBONE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def no_corpus(monkeypatch, tmp_path):
 
 
 def infer(*words, monkeypatch, capsys):
-    """Call ``elp infer``; returns its exit status, what it printed, and its messages."""
+    """Call ``elp infer``; returns its exit status, its output and its messages."""
     capsys.readouterr()
     status = elp("infer", *words, monkeypatch=monkeypatch)
     told = capsys.readouterr()
@@ -133,7 +133,7 @@ def evaluated(task, world):
 
 
 def label_line(answer):
-    """What a task with one label writes of a file; where names are not unique, with the folder."""
+    """The line of a file for a task with one label; with the folder if names are not unique."""
     path = Path(answer["file"])
     return f"{path.parent.name}-{path.name} {answer['label']}"
 
@@ -221,7 +221,7 @@ def test_the_scores_are_those_of_the_evaluation(kind, world, monkeypatch, capsys
 
 @pytest.mark.parametrize("task", TASKS)
 def test_one_file_alone_is_a_batch_of_one(task, world):
-    """Whatever else is asked in the same call, with the default batch size an answer depends on its file alone."""
+    """With the default batch size, an answer only depends on its file, whatever else is in the same call."""
     model = upstream_elp.load(world.folder[task], backbone=world.backbone, device="cpu")
     files = sorted((world.data / "VoxCeleb1" / "test").rglob("*.wav"))[:3]
     together = [answer.to_dict() for answer in model(files)]
@@ -304,7 +304,7 @@ def test_an_adapter_without_tensors_is_an_upstream(world):
 
 
 def test_a_head_on_frozen_adapters_is_exported_with_them(world, tmp_path, monkeypatch, capsys):
-    """The checkpoint then holds no adapters; they are those of the folder that training was given."""
+    """The checkpoint then does not contain adapters; they are those of the folder that was passed to training."""
     given = world.folder["elp_ic"]
     exp = train("elp_er", world, tmp_path / "exp", "--backbone", str(world.backbone), backbone=given, steps=2)
     assert "Upstream" not in load_states(exp / "states-2.ckpt")
@@ -329,25 +329,28 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     assert not (tmp_path / "out" / CONFIG_FILE).exists()
     wav = toy_corpora.write_wav(tmp_path / "a.wav", toy_corpora.tone())
     status, _, err = infer("out", wav, "--backbone", world.backbone, monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "holds adapters but no head" in err
+    assert status == 2 and "contains adapters but no head" in err
     if reason != "--no-head":
         status, _, err = infer("states-4.ckpt", wav, monkeypatch=monkeypatch, capsys=capsys)
         assert status == 2 and "of the task emotion" in err
 
 
-def test_a_checkpoint_from_before_the_label_tables_is_told(world, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_from_before_the_label_tables_is_reported(world, tmp_path, monkeypatch, capsys):
     states = load_states(next(world.exp["elp_ic"].glob("*-best.ckpt")))
     del states["Downstream"]["_extra_state"]
     torch.save(states, tmp_path / "states-4.ckpt")
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "was written before" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        "does not record the meaning of the head's outputs" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
 
 
 # --- label tables and thresholds in checkpoints ---------------------------------------------------------------------
 
 
 def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch):
-    """The corpus's csv numbers the head's outputs: with its rows in another order every answer would be wrong."""
+    """The csv of the corpus numbers the head's outputs; with its rows in another order, every answer would be wrong."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     shutil.copytree(world.data / "fluent_speech_commands_dataset", tmp_path / "data/fluent_speech_commands_dataset")
     table = tmp_path / "data/fluent_speech_commands_dataset/data/train_data.csv"
@@ -359,7 +362,7 @@ def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch
 
 
 def test_the_threshold_is_that_of_the_evaluated_step(world, tmp_path):
-    """One that was measured before the last training steps decides nothing."""
+    """A threshold that was measured before the last training steps is not used."""
     path = next(world.exp["elp_sv"].glob("*-best.ckpt"))
     lines = [json.loads(line) for line in (world.exp["elp_sv"] / "metrics.jsonl").read_text().splitlines()]
     recorded = next(line["threshold"] for line in lines if line["split"] == "dev")
@@ -464,7 +467,7 @@ def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, 
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
-    """File names may hold any byte, and labels of a folder from anywhere any character."""
+    """File names may contain any byte, and labels in a folder from anywhere may contain any character."""
     shutil.copytree(world.folder["elp_ic"], "folder")
     _config(lambda raw: raw["labels"].update(action=["\x1b[2J\n1", "\t2", "\x1b]0;x"]))(tmp_path / "folder")
     name = os.fsdecode(b"\xff\n\x1b[2J\t.wav")
@@ -493,8 +496,8 @@ def test_other_rates_and_channels_on_request(world, tmp_path):
         upstream_elp.load(world.folder["elp_sv"], channels="first", **load)
 
 
-def test_a_problem_of_the_whole_batch_is_told_of_the_file_that_has_it(world, tmp_path, monkeypatch):
-    """An out-of-memory error names the file that is too long even alone, and with skipping the others are answered."""
+def test_a_problem_of_the_whole_batch_is_reported_for_the_file_that_has_it(world, tmp_path, monkeypatch):
+    """An out-of-memory error names the file that is too long by itself; with skipping, the others are answered."""
     model = upstream_elp.load(world.folder["elp_ic"], backbone=world.backbone, device="cpu")
     upstream, sizes = model.upstream.forward, []
 
@@ -573,7 +576,7 @@ WRONG = {
         ("stereo.wav",),
         "2 channels instead of 1; convert the file or give --channels mean or --ch",
     ),
-    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; give a recording with more speech"),
+    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; use a recording with more speech"),
 }
 
 
@@ -595,7 +598,7 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
     assert not out
 
 
-def test_a_place_without_anything_trained_is_told(tmp_path, monkeypatch, capsys):
+def test_a_place_without_anything_trained_is_reported(tmp_path, monkeypatch, capsys):
     toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
     status, _, err = infer("nowhere", "good.wav", monkeypatch=monkeypatch, capsys=capsys)
     assert status == 2 and "there is no experiment directory or checkpoint at nowhere" in err
@@ -620,7 +623,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and adapt the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
@@ -654,7 +657,7 @@ FOLDERS = {
     "name of code": (_said("!!python/name:os.system"), "readable YAML file: line 1, could not determine"),
     "key twice": (_said("task: elp_ic\ntask: elp_er"), "line 2, the key 'task' appears twice"),
     "deep": (_said("[" * 1000), "is not a readable YAML file: it is nested too deeply"),
-    "text": (_said("elp_ic"), "head_config.yaml must hold a mapping"),
+    "text": (_said("elp_ic"), "head_config.yaml must contain a mapping"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "pickle": (_bytes(lambda data: pickle.dumps(Bomb())), UNREADABLE),
     "torch.save": (lambda f: torch.save(Bomb(), f / TENSOR_FILE), UNREADABLE),
@@ -667,23 +670,32 @@ FOLDERS = {
         lambda f: (f / "adapter.safetensors").write_bytes((f / "adapter.safetensors").read_bytes() + b"xx"),
         "adapter.safetensors is damaged or was changed: its sha256 is not the one in adapter_config.yaml; copy or",
     ),
-    "another adapter": (_adapter, "this head was trained with another adapter than the one beside it"),
+    "another adapter": (_adapter, "this head was trained with another adapter than the one in the folder"),
     "key": (_config(lambda raw: raw.update(code="x")), "unknown key 'code'; the valid keys are: format_version"),
     "no key": (_config(lambda raw: raw.pop("audio")), "the key 'audio' is missing"),
-    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version must be 1, but is 9"),
     "task": (_config(lambda raw: raw.update(task="os")), "unknown task 'os'; the tasks are: elp_asr"),
     "task that climbs": (_config(lambda raw: raw.update(task="../x")), "unknown task '../x'; the tasks are: elp_asr"),
     "another task": (_config(lambda raw: raw.update(task="elp_er")), "the key 'labels' must be a list of texts"),
     "kind": (_config(lambda raw: raw.update(upstream_dim="32")), "'upstream_dim' is '32'; it must be a whole number"),
     "truth as number": (_config(lambda raw: raw.update(upstream_dim=True)), "'upstream_dim' is True; it must be a"),
     "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' is 0; it must be at least 1"),
-    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream gives 32 every 320"),
+    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream returns 32 every 320"),
     "width": (_config(lambda raw: raw.update(upstream_dim=16)), f"{WEIGHT[5:]} has the shape (256, 32), but its"),
-    "precision": (_config(lambda raw: raw.update(precision="x")), "'precision' is 'x'; it must be fp32, bf16, fp16"),
+    "precision": (
+        _config(lambda raw: raw.update(precision="x")),
+        "'precision' must be one of fp32, bf16, fp16, but is 'x'",
+    ),
     "feature": (_config(lambda raw: raw["featurizer"].update(feature="__class__")), "the upstream has no such feature"),
     "layer": (_config(lambda raw: raw["featurizer"].update(layer=40)), "-l 40: -s hidden_states has 1 layers"),
-    "layer's kind": (_config(lambda raw: raw["featurizer"].update(layer="1")), "featurizer.layer is '1'; it must be"),
-    "featurizer": (_config(lambda raw: raw["featurizer"].update(more=1)), "'featurizer' must hold feature, layer"),
+    "layer's kind": (
+        _config(lambda raw: raw["featurizer"].update(layer="1")),
+        "featurizer.layer must be a whole number or null, but is '1'",
+    ),
+    "featurizer": (
+        _config(lambda raw: raw["featurizer"].update(more=1)),
+        "'featurizer' must contain exactly feature, layer",
+    ),
     "head": (
         _config(lambda raw: raw["modelrc"].update(head="x")),
         "modelrc.head must be one of superb, linear, but is 'x'",
@@ -692,7 +704,7 @@ FOLDERS = {
     "huge": (_config(lambda raw: raw["modelrc"].update(projector_dim=10**12)), "(256, 32), but its options need (1000"),
     "endless": (
         _config(lambda raw: raw["modelrc"].update(projector_dim=10**30)),
-        "no head can be built from its sizes",
+        "a head of these sizes cannot be built",
     ),
     "audio": (
         _config(lambda raw: raw["audio"].update(code="x")),
@@ -718,12 +730,12 @@ FOLDERS = {
     ),
     "tensor missing": (
         _tensors(lambda t: {k: v for k, v in t.items() if k != WEIGHT}),
-        "its head lack 'projector.weight",
+        "its head lacks the tensor 'projector.weight",
     ),
-    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "hold the unknown '../x'"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "contains the unknown tensor '../x'"),
     "tensor's kind": (
         _tensors(lambda t: {**t, WEIGHT: t[WEIGHT].int()}),
-        "projector.weight holds numbers of another kind",
+        "projector.weight contains numbers of another type",
     ),
     "tensor's shape": (_tensors(lambda t: {**t, WEIGHT: torch.zeros(2, 2)}), "has the shape (2, 2), but its options"),
     "no number": (

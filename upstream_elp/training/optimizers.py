@@ -23,8 +23,9 @@ from torch import nn
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import is_number
 from upstream_elp.experiment.checkpoint import FEATURIZER
+from upstream_elp.upstream.groups import by_component
+from upstream_elp.upstream.groups import parameter_groups as build_groups
 
 
 class Trainable:
@@ -64,36 +65,22 @@ def parameter_groups(
     Raises:
         ElpError: an unknown group or a learning rate that is not a positive number.
     """
-    names, groups = group_names(), dict(groups or {})
-    for name, rate in {"lr": lr, **groups}.items():
-        if name not in ("lr", *names):
-            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(names)}")
-        if not is_number(rate) or rate <= 0:
-            raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
-    members: dict[str, list[nn.Parameter]] = {name: [] for name in names}
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in group_names()}
     for model in models:
-        for component, parameter in _named_components(model):
-            members[component].append(parameter)
-    return [
-        {"params": parameters, "lr": float(groups.get(name, lr)), "name": name}
-        for name, parameters in members.items()
-        if parameters
-    ]
+        for component, parameters in _components(model).items():
+            members[component] += parameters
+    return build_groups(members, lr=lr, rates=groups or {}, where="optimizer.groups: ")
 
 
-def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parameter]]:
+def _components(model: nn.Module | Trainable) -> dict[str, list[nn.Parameter]]:
     model = model.model if isinstance(model, Trainable) else model
     model = unwrapped(model)
+    if getattr(model, "injection", None) is not None:
+        return by_component(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    injection = getattr(model, "injection", None)
-    if injection is not None:
-        parameters = injection.parameters(model)
-        return [(injection.declared[name].component, parameter) for name, parameter in parameters.items()]
     if getattr(model, "name", None) == FEATURIZER:
-        return [("featurizer", parameter) for parameter in trainable]
-    if _is_stock_upstream(model):
-        return [("encoder", parameter) for parameter in trainable]
-    return [("head", parameter) for parameter in trainable]
+        return {"featurizer": trainable}
+    return {"encoder" if _is_stock_upstream(model) else "head": trainable}
 
 
 def _is_stock_upstream(model: nn.Module) -> bool:
