@@ -173,7 +173,7 @@ def test_a_config_is_read_as_elp_run_reads_it(data):
     assert isinstance(result.exception, ElpError) and "did you mean batch_size" in str(result.exception)
     result = CliRunner().invoke(check, [*flags, "config.downstream_expert.datarc.train=[train-clean-360]"])
     assert result.exit_code == 1 and "train-clean-360 is missing, but train is made of it" in result.output
-    assert "\n1 problem; --json FILE writes the whole list\n" in result.output
+    assert "\n1 problem; --json FILE writes the full list\n" in result.output
     result = CliRunner().invoke(
         check, ["-d", "elp_ic", "--data", str(data), "--json", str(data / "no" / "report.json")]
     )

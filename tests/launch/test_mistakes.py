@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("task", "settings", "more", "told"),
     [
-        ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants, only elp_er has"),
-        ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader is 'dev', but our tasks train on 'train'"),
+        ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants; elp_er has them"),
+        ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader must be 'train' for our tasks, but is 'dev'"),
         (
             "elp_ic",
             ["optimizer.groups={e_adapter: 0.1}"],
@@ -39,9 +39,9 @@ pytestmark = pytest.mark.usefixtures("cache")
             "elp_ic",
             ["runner.precision=bf16"],
             ["--stock-loop"],
-            r"loop does not know runner\.precision \(bf16\); leave",
+            r"loop ignores runner\.precision \(bf16\); remove one of them",
         ),
-        ("elp_ic", [], ["--seed", "-1"], "--seed -1: it must be a whole number from 0 to 4294967295"),
+        ("elp_ic", [], ["--seed", "-1"], "--seed must be a whole number from 0 to 4294967295, but is -1"),
         ("elp_ic", [], ["--seed", "4294967296"], "--seed 4294967296: it must be"),
     ],
 )
@@ -71,7 +71,7 @@ def test_arguments_that_are_set_by_o(setting, told, data, tmp_path):
 def test_a_preset_with_a_stock_upstream(upstream, ours, data, tmp_path):
     flags = flags_of("elp_ic", data, tmp_path)
     flags[flags.index("-u") + 1] = upstream
-    with pytest.raises(ElpError, match=rf"-g le is a preset of adapters, but -u {upstream} is .*; give -u {ours}$"):
+    with pytest.raises(ElpError, match=rf"-g le is an adapter preset, but -u {upstream} is .*; use -u {ours}$"):
         run(flags)
 
 
@@ -189,7 +189,7 @@ def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):
     assert "skip-bad-files" not in str(told.value)
     audio = sorted((tmp_path / "LibriSpeech" / "train-clean-100").rglob("*.flac"))
     audio[-1].write_bytes(b"")
-    with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files passes over 1 of them"):
+    with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files skips 1 of them"):
         run(flags)
 
 
@@ -201,7 +201,7 @@ def test_a_small_share_of_an_evaluation_is_not_nothing(data, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--skip-bad-files"], "--skip-bad-files: S3PRL's own task fluent_commands reads its files itself"),
+        (["--skip-bad-files"], "--skip-bad-files does not work with S3PRL's own task fluent_commands"),
         (["-o", "config.runner.eval_dataloaders=[dev,tset]"], "no split 'tset'; it has: dev, test, train"),
         (["-o", "config.runner.train_dataloader=trian"], "no split 'trian'; it has: dev, test, train"),
     ],

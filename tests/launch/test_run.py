@@ -93,7 +93,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} --data {{root}}/nothing", "--data .*nothing: no such folder"),
         (f"{NEW} --backbone {{root}}/nothing", "--backbone .*nothing: no such file"),
         (f"{NEW} --script {{root}}/nothing", "--script .*nothing: no such file"),
-        (f"{NEW} --script {{config}}", "--script .*: not inside an s3prl package"),
+        (f"{NEW} --script {{config}}", "--script .* is not in an s3prl package"),
         (f"{NEW} --hub huggingface", "--hub huggingface"),
         ("-m train -u wavlm_local -d emotion -p {root}/new", "-c is missing"),
         ("-m train -u wavlm_local -d fluent_commands -c {config} -p {root}/new", "-u wavlm_local needs -k"),
@@ -102,8 +102,8 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         ("-m train -u fbank -d fluent_commands -c {config}", "the experiment folder is missing"),
         ("-m evaluate -u fbank -d fluent_commands -c {config} -p {root}/new", "-m evaluate needs a trained checkpoint"),
         ("-m evaluate -e {root}/nothing.ckpt", "-e .*nothing.ckpt: no such file"),
-        ("-m evaluate -e {root}/empty", "-e .*empty: the folder holds no states-.*give a checkpoint file"),
-        ("-m evaluate -e {root}", "give one of none.ckpt"),
+        ("-m evaluate -e {root}/empty", "-e .*empty: the folder contains no states-.*name a checkpoint file"),
+        ("-m evaluate -e {root}", "name one of none.ckpt"),
         (
             "-m evaluate -e {root}/none.ckpt",
             "none.ckpt is not a checkpoint that can be loaded safely.*; give a states-",
@@ -206,7 +206,7 @@ def test_a_run_without_a_checkpoint_starts_over_with_a(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; leave -k out.*another experiment folder with -p"),
+        ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; remove -k.*another experiment folder with -p"),
         ("-g le", "trained without -g, not le; leave -g out"),
         ("-s last_hidden_state", "trained with -s hidden_states, not last_hidden_state"),
         ("-l 1", "trained without -l, not 1"),
@@ -236,7 +236,7 @@ def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypa
     ):
         assert Path(plan(words, **trained).final.expdir).resolve() == moved
     words = f"-m train -e {{exp}} -p {moved}"
-    with pytest.raises(ElpError, match=r"lies in another folder than -p .*moved.*insist on .*args\.expdir="):
+    with pytest.raises(ElpError, match=r"is not in -p .*moved.*insist on .*args\.expdir="):
         plan(words, **trained)
     elsewhere = plan(f"{words} -o args.expdir={moved / 'new'}", **trained)
     assert elsewhere.final.expdir == str(moved / "new")
@@ -401,7 +401,7 @@ def test_a_failed_download_is_one_sentence():
 
 def test_a_full_disk_is_one_sentence():
     """Checkpoints say more; log lines and pictures can meet it too."""
-    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), start._one_sentence():
+    with pytest.raises(ElpError, match="free some space, then resume from the last checkpoint"), start._one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -180,7 +180,7 @@ def task_config(scheduler, **optimizer):
         ({"name": "ELPWarmup", "warmup": 2.5}, "warmup is 2.5; give whole steps"),
         (
             {"name": "ELPWarmup", "warmup": "2"},
-            r"scheduler\.warmup is '2', but must be a number; write 2, without quotes",
+            r"scheduler\.warmup must be a number, but is '2'; write 2 without quotes",
         ),
         ({"name": "ELPWarmup", "final": 2}, "final is 2; it must be a number of at least 0, at most 1"),
         ({**REFERENCE_ASR, "epochs": 23}, r"make 23, which must be less than epochs \(23\)"),
