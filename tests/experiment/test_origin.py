@@ -112,7 +112,7 @@ def test_a_frozen_adapter_that_was_exported_again_is_refused(data, tmp_path, mon
     shutil.rmtree(folder)
     assert cli("export", str(first / "states-2.ckpt"), str(folder)).exit_code == 0
     for use in (lambda: upstream_elp.load(expdir), lambda: run(resuming(expdir, data, "runner.total_steps=6"))):
-        with pytest.raises(ElpError, match=r"another frozen adapter than .*adapter now holds"):
+        with pytest.raises(ElpError, match=r"another frozen adapter than .*adapter has now"):
             use()
 
 
@@ -131,7 +131,7 @@ def test_an_adapter_folder_that_moved(data, tmp_path, monkeypatch):
     places = ([], ["--backbone", str(tiny_backbone())], ["--backbone", str(moved)])
     for use in (*(lambda more=more: run([*evaluate, *more]) for more in places), lambda: upstream_elp.load(expdir)):
         with pytest.raises(
-            ElpError, match=r"adapter folder -k .*adapter, which is not there .*-o args\.upstream_ckpt="
+            ElpError, match=r"adapter folder -k .*adapter, which does not exist .*-o args\.upstream_ckpt="
         ):
             use()
     run([*evaluate, "-o", f"args.upstream_ckpt={moved}"])

@@ -275,7 +275,7 @@ def test_logs_without_a_checkpoint_and_with_broken_lines(folder):
     (folder / "dev-clean-best.ckpt").write_bytes(b"broken")
     (folder / "train.jsonl").write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
     told = write_report(folder, {"seconds": 5})
-    assert "1 broken lines of train.jsonl are left out" in told
+    assert "1 broken lines of train.jsonl are skipped" in told
     assert "dev-clean-best.ckpt" in told
     assert not (folder / "layer_weights.png").exists()
     (folder / "dev-clean-best.ckpt").unlink()
@@ -311,10 +311,10 @@ def test_json_holds_what_json_can(folder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: write_report(path / "no", {}), "no: there is no such experiment folder"),
-        (lambda path: write_report(path, {"sead": 1}), "a report has no fact 'sead'; it has: command"),
-        (lambda path: rewrite(path), "holds neither results.json nor metrics.jsonl nor a checkpoint"),
-        (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json is not readable"),
+        (lambda path: write_report(path / "no", {}), "no: no such experiment folder"),
+        (lambda path: write_report(path, {"sead": 1}), "unknown fact 'sead' for a report; the facts are: command"),
+        (lambda path: rewrite(path), "contains neither results.json nor metrics.jsonl nor a checkpoint"),
+        (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json cannot be read"),
         (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is no results.json of format 1"),
     ],
 )

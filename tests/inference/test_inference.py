@@ -193,7 +193,7 @@ def test_half_precision_is_that_of_the_evaluation(world, tmp_path, monkeypatch):
     run(["-m", "inference", "-t", str(files[0]), "-e", best, "--data", str(world.data), "--device", "cpu"])
     upstream_elp.load(exp, backbone=world.backbone, device="cpu")(files[:1])
     assert torch.equal(*outputs.rows)
-    with pytest.raises(ElpError, match="precision is 'int8'; choose one of fp32, bf16, fp16"):
+    with pytest.raises(ElpError, match="precision must be one of fp32, bf16, fp16, but is 'int8'"):
         upstream_elp.load(exp, precision="int8")
 
 
@@ -548,7 +548,11 @@ WRONG = {
     "odd": ("elp_sv", ("good.wav",), "compares pairs, but the number of FILEs is odd (1); pass"),
     "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are only for elp_sv"),
     "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are only for elp_sv"),
-    "three names": ("elp_sv", ("--pairs", "wrong.txt"), "--pairs wrong.txt: line 2 must be 'FILE FILE' or a trial, but is 'a b c'"),
+    "three names": (
+        "elp_sv",
+        ("--pairs", "wrong.txt"),
+        "--pairs wrong.txt: line 2 must be 'FILE FILE' or a trial, but is 'a b c'",
+    ),
     "no list": ("elp_sv", ("--pairs", "none.txt"), "--pairs none.txt cannot be read (No such file"),
     "empty list": ("elp_sv", ("--pairs", "empty.txt"), "--pairs empty.txt contains no pairs"),
     "audio as list": ("elp_sv", ("--pairs", "binary.txt"), "--pairs binary.txt is UTF-16 text; save the file as UTF-8"),
@@ -598,7 +602,7 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
 def test_a_place_without_anything_trained_is_told(tmp_path, monkeypatch, capsys):
     toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
     status, _, err = infer("nowhere", "good.wav", monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "there is no experiment directory or checkpoint at nowhere" in err
+    assert status == 2 and "nowhere: no such experiment folder or checkpoint" in err
 
 
 def test_the_command_s_help_loads_neither_torch_nor_s3prl():

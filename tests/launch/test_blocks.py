@@ -45,7 +45,10 @@ def test_every_config_that_we_ship_passes(path):
             for key in ("total_steps", "eval_step", "log_step", "save_step", "gradient_accumulate_steps", "max_keep")
             for value in ("0", "-1", "1.5", "'10'", "true", "null")
         ),
-        ("config.runner.eval_dataloaders=dev", r"eval_dataloaders must be a list of splits such as \[dev\], but is 'dev'"),
+        (
+            "config.runner.eval_dataloaders=dev",
+            r"eval_dataloaders must be a list of splits such as \[dev\], but is 'dev'",
+        ),
         ("config.runner.gradient_clipping=0", "gradient_clipping must be a number above 0, but is 0"),
         ("config.runner.evaluate_ratio=2", "evaluate_ratio must be a number above 0, at most 1, but is 2"),
         ("config.runner.fp16=1", "fp16 must be true or false, but is 1"),
@@ -55,7 +58,10 @@ def test_every_config_that_we_ship_passes(path):
         ("config.optimizer={lr: 0.1}", r"optimizer\.name is missing"),
         ("config.optimizer.lr='1e-4'", r"optimizer\.lr must be a number, but is '1e-4'; write 1\.0e-4 without quotes"),
         ("config.optimizer.lr=fast", r"optimizer\.lr must be a number above 0, but is 'fast'"),
-        ("config.optimizer.betas=[0.9, '.999']", r"optimizer\.betas\[1\] must be a number, but is '\.999'; write 0\.999 without quotes"),
+        (
+            "config.optimizer.betas=[0.9, '.999']",
+            r"optimizer\.betas\[1\] must be a number, but is '\.999'; write 0\.999 without quotes",
+        ),
         ("config.optimizer={name: ELPAdam, lr: 1e-4}", r"-o: config\.optimizer\.lr is 1e-4, .*; write 1\.0e-4, or put"),
         (
             "config.optimizer={name: ELPAdam, groups: {head: 1.0e4}}",

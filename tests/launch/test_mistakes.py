@@ -99,9 +99,9 @@ def test_the_other_loops_checkpoint(data, tmp_path):
     ours, stock = tmp_path / "ours", tmp_path / "stock"
     run(flags_of("elp_ic", data, ours, total_steps=4))
     run([*flags_of("elp_ic", data, stock, total_steps=4), "--stock-loop"])
-    with pytest.raises(ElpError, match=r"states-4\.ckpt was not trained with --stock-loop; leave it out"):
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was not trained with --stock-loop; remove that flag"):
         run([*resuming(ours, data, "runner.total_steps=6"), "--stock-loop"])
-    with pytest.raises(ElpError, match=r"states-4\.ckpt was trained by S3PRL's own loop; go on with --stock-loop"):
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was trained by S3PRL's own loop; resume with --stock-loop"):
         run(resuming(stock, data, "runner.total_steps=6"))
     run([*resuming(stock, data, "runner.total_steps=6"), "--stock-loop"])
     assert load_states(stock / "states-6.ckpt")["Step"] == 6
@@ -131,7 +131,7 @@ def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
     assert not list((tmp_path / "elsewhere").iterdir())
     assert lines_of(tmp_path / "exp" / "metrics.jsonl")[-1]["split"] == "test"
     (tmp_path / "backbone.pt").rename(tmp_path / "moved.pt")
-    gone = r"was trained with -k .*backbone\.pt, which is not there .* say with --backbone where"
+    gone = r"was trained with -k .*backbone\.pt, which does not exist .* pass its new place with --backbone"
     for more in ([], ["-k", str(tmp_path / "moved.pt")]):
         with pytest.raises(ElpError, match=gone):
             run([*evaluate, *more])
@@ -218,7 +218,7 @@ def test_what_a_stock_tasks_checkpoint_does_not_do(tmp_path):
     with pytest.raises(ElpError, match="no split 'nix'; it has: dev, test, train"):
         run(["-m", "evaluate", *states, "nix"])
     wav = next(tmp_path.rglob("*.wav"))
-    with pytest.raises(ElpError, match="-m inference: the task fluent_commands has none; use -m evaluate"):
+    with pytest.raises(ElpError, match="-m inference does not work with the task fluent_commands; use -m evaluate"):
         run(["-m", "inference", *states, str(wav)])
 
 

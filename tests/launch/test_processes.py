@@ -335,7 +335,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("nan", "2 steps in a row could not be made, the last one since the loss is not finite"),
+        ("nan", "2 steps in a row were skipped, the last one because the loss is not finite"),
         ("error", "the second rank has met a bad file"),
         ("memory", "rank 1 is out of memory at step 3 with waves of"),
     ],
@@ -381,7 +381,7 @@ def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_s
         assert done.returncode == 1 and "Connection closed by peer" not in done.stderr, done.stderr[-3000:]
         (saved,) = exp.glob("states-*.ckpt")
         again = f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {exp}`"
-        told = f"elp: error: {bad} .*; {saved.name} is saved, from which {again} goes on"
+        told = f"elp: error: {bad} .*; {saved.name} is saved; resume with {again}"
         assert re.search(told, done.stderr), done.stderr[-3000:]
         bad.write_bytes(good)
         done = call([*start, "-p", str(exp)])

@@ -176,7 +176,10 @@ def test_a_base_of_each_packaged_task_alone_is_that_task(tmp_path):
         ({"base": "x.yaml"}, r"'base' leads in a circle: x.yaml -> x.yaml"),
         ({"base": "y.yaml"}, r"'base' leads in a circle: x.yaml -> y.yaml -> x.yaml"),
         ({"base": "elp_ic", "methods": {"le": 3}}, "methods must be a block of blocks"),
-        ({"base": "elp_ic", "methods": {"l_only": {}}}, "has no entry for the adapter le under methods, only for l_only"),
+        (
+            {"base": "elp_ic", "methods": {"l_only": {}}},
+            "has no entry for the adapter le under methods, only for l_only",
+        ),
         (
             {"base": "elp_ic", "methods": {"le": {"optimizer": {"name": "ELPAdam", "groups": {"e_adapter": 1.0}}}}},
             r"methods\.le\.optimizer\.groups has no learning rate for l_adapter, layer_norm",

@@ -84,8 +84,8 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -u elp_local -g elpp", "elpp"),
         (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
         (f"{NEW} -p {{root}}/file/x", "-p .*file/x: not a writable folder"),
-        (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already holds another experiment.*config.optimizer.lr"),
-        (f"{NEW} -p {{exp}} -f", "already holds another experiment.*upstream_trainable"),
+        (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already contains another experiment.*config.optimizer.lr"),
+        (f"{NEW} -p {{exp}} -f", "already contains another experiment.*upstream_trainable"),
         (f"{NEW} -o config.runner", "-o: 'config.runner' is no assignment"),
         (f"{NEW} -o args.sede=1", "no argument 'sede'; did you mean seed"),
         (f"{NEW} -i {{root}}/nothing", "-i .*nothing: no such file"),
@@ -186,10 +186,10 @@ AGAIN = NEW.replace("{root}/new", "{exp}")
 
 def test_a_second_run_does_not_touch_the_first(trained, tmp_path):
     found = r"\(metrics\.jsonl, states-2\.ckpt\)"
-    with pytest.raises(ElpError, match=rf"already holds results {found}.*give -a to continue.*another.* -p"):
+    with pytest.raises(ElpError, match=rf"already contains results {found}.*pass -a to resume.*another.* -p"):
         plan(AGAIN, **trained)
     (tmp_path / "metrics.jsonl").write_text("{}")
-    with pytest.raises(ElpError, match=r"already holds results \(metrics\.jsonl\)"):
+    with pytest.raises(ElpError, match=r"already contains results \(metrics\.jsonl\)"):
         plan(NEW.replace("{root}/new", str(tmp_path)), **trained)
 
 
@@ -352,7 +352,7 @@ def test_ranks_come_from_torchrun(trained, monkeypatch):
 
 def test_going_on_with_another_number_of_ranks_is_refused(trained, monkeypatch):
     set_ranks(monkeypatch)
-    with pytest.raises(ElpError, match="was trained by 1 process, not by 2; go on with elp run"):
+    with pytest.raises(ElpError, match="was trained by 1 process, not by 2; resume with elp run"):
         plan("-m train -e {exp}", **trained)
     assert plan("-m evaluate -e {exp}", **trained).args.mode == "evaluate"
 

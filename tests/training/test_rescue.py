@@ -55,7 +55,7 @@ def _ended_by(error, flags, folder, match):
     if not steps:
         return None
     if error is ElpError:
-        said = f"; states-{steps[-1]}.ckpt is saved, from which `elp run -m train -a -p {folder}` goes on"
+        said = f"; states-{steps[-1]}.ckpt is saved; resume with `elp run -m train -a -p {folder}`"
         assert str(caught.value).endswith(said) and "\n" not in str(caught.value)
     return steps[-1]
 
@@ -133,7 +133,7 @@ def test_any_error_before_the_update_loses_no_step(where, batches, data, straigh
             patch.setattr(Steps, "backward", _fails_after(Steps.backward, error, calls=batches + 1))
         assert _ended_by(type(error), flags_of("elp_ic", data, folder, **RARELY), folder, "") == saved
     told = capfd.readouterr().err
-    assert f"elp: states-{saved}.ckpt is saved, from which `elp run -m train -a -p {folder}` goes on" in told
+    assert f"elp: states-{saved}.ckpt is saved; resume with `elp run -m train -a -p {folder}`" in told
     run(resuming(folder, data))
     assert_same_run(straight, folder)
 
@@ -191,10 +191,8 @@ def test_what_cannot_be_saved_is_told_with_what_ended_the_run(data, tmp_path, mo
             save(states, file, *args, **kwargs)
 
         patch.setattr(torch, "save", full)
-        told = (
-            r"^a\.wav is cut off; replace the file; what was trained is not saved: .*states-3\.ckpt cannot be written"
-        )
-        with pytest.raises(ElpError, match=told):
+        said = r"^a\.wav is cut off; replace the file; the steps since .* not saved: .*states-3\.ckpt cannot be written"
+        with pytest.raises(ElpError, match=said):
             run(flags_of("elp_ic", data, tmp_path, **RARELY))
     assert not list(tmp_path.glob("*.ckpt")) and not list(tmp_path.glob(".*"))
 

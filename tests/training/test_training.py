@@ -104,11 +104,13 @@ def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
     flags = flags_of("elp_ic", data, expdir)
     run(flags)
     flags[flags.index("-p") + 1] = str(tmp_path / "new")
-    with pytest.raises(ElpError, match=r"states-8\.ckpt is of step 8, and runner.total_steps is 8: nothing is left"):
+    with pytest.raises(
+        ElpError, match=r"states-8\.ckpt is from step 8, and runner.total_steps is 8, so nothing is left"
+    ):
         run([*flags, "-i", str(expdir / "states-8.ckpt")])
     for name, message in (
         ("dev-best.ckpt", r"dev-best\.ckpt holds no optimizer.*-i"),
-        ("states-4.ckpt", r"exp holds later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
+        ("states-4.ckpt", r"exp contains later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
     ):
         with pytest.raises(ElpError, match=message):
             run(["-m", "train", "-e", str(expdir / name), "--data", str(data), "--device", "cpu"])
@@ -389,7 +391,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*go on from states-1\.ckpt"):
+    with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*resume from states-1\.ckpt"):
         saving.write(Checkpoint(step=2), tmp_path, ["states-2.ckpt"], max_keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["states-1.ckpt"]
     with pytest.raises(ElpError, match="two checkpoints of this run need"):
@@ -438,14 +440,14 @@ def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_pa
 
     original = task.DownstreamExpert.forward
     monkeypatch.setattr(task.DownstreamExpert, "forward", lambda *args, **kwargs: original(*args, **kwargs) + math.inf)
-    with pytest.raises(ElpError, match="2 steps in a row could not be made, the last one since the loss is not finite"):
+    with pytest.raises(ElpError, match="2 steps in a row were skipped, the last one because the loss is not finite"):
         run(flags_of("elp_ic", data, tmp_path, max_failed_steps=2))
     assert not load_states(tmp_path / "states-2.ckpt")["Optimizer"]["state"]
 
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):
     poisoned |= {3, 4, 5}
-    with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .*states-5\.ckpt is what there is"):
+    with pytest.raises(ElpError, match=r"3 steps in a row were skipped, .*resume from .*states-5\.ckpt"):
         run(flags_of("elp_ic", data, tmp_path, max_failed_steps=3))
     states = load_states(tmp_path / "states-5.ckpt")
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
