@@ -109,7 +109,7 @@ def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
     ):
         run([*flags, "-i", str(expdir / "states-8.ckpt")])
     for name, message in (
-        ("dev-best.ckpt", r"dev-best\.ckpt holds no optimizer.*-i"),
+        ("dev-best.ckpt", r"dev-best\.ckpt has no optimizer state.*-i"),
         ("states-4.ckpt", r"exp contains later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
     ):
         with pytest.raises(ElpError, match=message):
