@@ -47,7 +47,7 @@ def test_every_preset_is_listed_and_printed(monkeypatch, capsys):
 
 
 def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
-    """Of a backbone that has no name; what does not fit it is said below the table."""
+    """Parameters of a backbone without a name; presets that do not fit it are reported."""
     backbone = tiny_backbone(layers=2)
     assert elp("params", "-k", backbone, "-g", "le", "--json", monkeypatch=monkeypatch) == 0
     counts = json.loads(capsys.readouterr().out)
@@ -93,7 +93,7 @@ def test_a_backbone_that_cannot_be_downloaded(corpora, tmp_path, monkeypatch, ca
 
 @pytest.mark.slow
 def test_params_of_a_checkpoint_are_those_of_its_name(tmp_path, monkeypatch, capsys):
-    """Counted from shapes and on the tensors themselves, every preset."""
+    """Every preset counted from shapes and on the tensors themselves."""
     path = tmp_path / "base.pt"
     assert elp("mini-backbone", path, "--size", "base", monkeypatch=monkeypatch) == 0
     capsys.readouterr()

@@ -36,7 +36,7 @@ def _features(place):
 
 
 def test_a_configuration_that_was_edited_since_has_no_effect(data, tmp_path):
-    """Evaluated, exported, used and gone on with, the checkpoint keeps its own; also when the file is gone."""
+    """Evaluation, export, inference and resuming use the checkpoint's own, even if the file is gone."""
     config, expdir = tmp_path / "mine.yaml", tmp_path / "exp"
     run(_own_config(flags_of("elp_sv", data, expdir), config, activation="relu"))
     best, before = expdir / "dev-best.ckpt", _features(expdir)
@@ -117,7 +117,7 @@ def test_a_frozen_adapter_that_was_exported_again_is_refused(data, tmp_path, mon
 
 
 def test_an_adapter_folder_that_moved(data, tmp_path, monkeypatch):
-    """No backbone stands in for it; the sentence says what does."""
+    """A backbone does not replace it; the message says what does."""
     monkeypatch.setenv("ELP_BACKBONE", str(tiny_backbone()))
     first, folder, moved, expdir = (tmp_path / name for name in ("first", "adapter", "moved", "exp"))
     run(flags_of("elp_er", data, first, total_steps=4))

@@ -1,4 +1,4 @@
-"""The runner's blocks of a task config: what is wrong is told before anything is built."""
+"""The runner's blocks of a task config: problems are reported before anything is built."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Likely mistakes with `elp run`: each is one sentence that says what to do, before anything is computed."""
+"""Likely mistakes with `elp run`: each gives one sentence that says what to do, before anything is computed."""
 
 import shutil
 
@@ -76,7 +76,7 @@ def test_a_preset_with_a_stock_upstream(upstream, ours, data, tmp_path):
 
 
 def test_another_folds_checkpoint(data, tmp_path):
-    """Its training sessions hold the test session: a score on it would be none."""
+    """Its training sessions include the test session, so a score on it would be meaningless."""
     run(flags_of("elp_er", data, tmp_path, total_steps=4))  # of fold2
     evaluate = ["-m", "evaluate", "-e", str(tmp_path / "dev-best.ckpt"), "--data", str(data), "--device", "cpu"]
     with pytest.raises(ElpError, match=r"trained with -v fold2, not fold3; leave -v out, or use another .* with -p$"):
@@ -142,7 +142,7 @@ def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
 
 
 def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd):
-    """The command that a stopped run advises has no --data; what is given again, or set, counts."""
+    """The command that a stopped run recommends has no --data; a new flag or variable takes precedence."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_DATA", raising=False)
     shutil.copytree(data, "corpora")

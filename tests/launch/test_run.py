@@ -1,4 +1,4 @@
-"""``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
+"""``elp run``: flags in, S3PRL's flags out; every wrong input gives one sentence."""
 
 import dataclasses
 import errno
@@ -224,7 +224,7 @@ def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, m
 
 
 def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypatch):
-    """Whatever it was called when it was made, and wherever the command is given."""
+    """Whatever its name was when it was created, and wherever the command runs."""
     moved = tmp_path / "moved"
     shutil.copytree(trained["exp"], moved)
     monkeypatch.chdir(tmp_path)
@@ -251,7 +251,7 @@ def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
 
 
 def test_the_quickstarts_command_can_be_given_again(trained, tmp_path):
-    """Before any checkpoint, after a break, and with other numbers of steps."""
+    """Before any checkpoint, after an interruption, and with other numbers of steps."""
     toy_corpora.fluent_speech_commands(tmp_path / "data")
     made = {
         steps: make_jobs(
@@ -297,7 +297,7 @@ TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "l
 
 
 def set_ranks(monkeypatch, **changes):
-    """The variables that torchrun sets, with changes; None is not set."""
+    """The variables that torchrun sets, with changes; a variable with the value None is not set."""
     for name, value in {**TORCHRUN, **changes}.items():
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
 
@@ -400,14 +400,14 @@ def test_a_failed_download_is_one_sentence():
 
 
 def test_a_full_disk_is_one_sentence():
-    """Checkpoints say more; log lines and pictures can meet it too."""
+    """Checkpoints have a longer message, but log lines and plots can meet a full disk too."""
     with pytest.raises(ElpError, match="free some space, then resume from the last checkpoint"), start._one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_config_that_no_checkpoint_could_hold_is_told_before_the_first_step(tmp_path):
     config = stock_config("fluent_commands", tmp_path, total_steps=2, save_step=2)
-    config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML makes a date of it
+    config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML reads this as a date
     words = (
         f"-m train -u wavlm_local -k {tiny_backbone()} -d fluent_commands -c {config} -p {tmp_path}/exp --device cpu"
     )
@@ -494,7 +494,7 @@ def test_s3prl_has_the_flags_that_we_read():
 
 @pytest.mark.parametrize("cycle", ["its own cause", "a circle of contexts"])
 def test_an_error_that_leads_back_to_itself_ends_the_run(cycle):
-    """Letting go of what the frames of a failed run hold must come to an end."""
+    """Releasing the frames of a failed run must end."""
     error, other = ElpError("first"), RuntimeError("second")
     error.__cause__ = error if cycle == "its own cause" else other
     other.__context__ = error

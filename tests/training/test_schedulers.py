@@ -219,7 +219,7 @@ def test_any_torch_optimizer_takes_the_groups(name):
     from s3prl import optimizers
 
     trained = models()
-    if name == "Muon":  # for matrices alone
+    if name == "Muon":  # only for matrices
         trained[1:] = [nn.Linear(2, 2, bias=False)]
     made = optimizers.get_optimizer(
         trained, 10, {"name": "ELPOptim", "torch_optim_name": name, "lr": 1e-3, "groups": {"e_adapter": 1e-4}}
@@ -261,7 +261,7 @@ def test_options_of_an_unknown_name_are_refused_in_python_too():
 
 
 def test_they_drive_s3prls_own_runner(tmp_path, monkeypatch):
-    """Stock loop, stock checkpoint: what it saved goes on with the rates of the step it stopped at."""
+    """A stock checkpoint from the stock loop resumes with the rates of the step where it stopped."""
     from s3prl.downstream.runner import Runner
 
     from tests.host_toys import stock_words

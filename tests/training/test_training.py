@@ -1,4 +1,4 @@
-"""Our training loop: a run that was stopped, by whatever and whenever, ends as if it had never been stopped."""
+"""Our training loop: a run that is interrupted, by anything and at any time, ends like an uninterrupted one."""
 
 import json
 import math
@@ -64,7 +64,7 @@ SCHEDULES = ["null", "{name: linear_schedule_with_warmup, num_warmup_steps: 2}",
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_changed_on_resume_counts(schedule, data, tmp_path):
-    """Learning rates and the number of steps: the rates are then those of a run that had them from the start."""
+    """After changing learning rates and steps, the rates are those of a run that had them from the start."""
     first = "optimizer={name: ELPAdam, lr: 0.001, groups: {l_adapter: 0.002}}"
     then = ("optimizer.lr=0.0005", "optimizer.groups.l_adapter=0.004", "runner.total_steps=8")
     flags = with_settings(flags_of("elp_ic", data, tmp_path / "exp", log_step=1), first, f"scheduler={schedule}")
@@ -99,7 +99,7 @@ def test_an_optimizer_whose_settings_hold_objects_can_be_taken_up(data, tmp_path
 
 
 def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
-    """Not the best one, which holds no optimizer; not one that later ones would outlive; a finished run is told."""
+    """Not the best one, which has no optimizer, nor one with later ones next to it; a finished run is reported."""
     expdir = tmp_path / "exp"
     flags = flags_of("elp_ic", data, expdir)
     run(flags)
@@ -160,7 +160,7 @@ def test_a_run_that_is_shorter_than_a_log_step_has_taken_time(data, tmp_path):
 def test_random_states_come_back():
     before = randomness.capture()
     drawn = random.random(), np.random.rand(), torch.rand(1)
-    np.random.standard_normal()  # leaves a second number behind
+    np.random.standard_normal()  # also caches a second number
     kept = randomness.capture()
     after = random.random(), np.random.standard_normal(), torch.rand(1)
     randomness.restore(kept)
@@ -242,7 +242,7 @@ def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evalu
 
 
 def test_an_evaluation_that_fails_loses_no_step(in_evaluation, data, tmp_path):
-    """The steps before are saved, also where none was to be saved; the resumed run makes the evaluation."""
+    """The steps before are saved, even if no save was due; the resumed run makes the evaluation."""
 
     def fail():
         raise ElpError("valid-000.wav holds samples that are not finite")
@@ -274,7 +274,7 @@ def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_p
 
 
 class Masks:
-    """Items are the signals that are held back where the item is read."""
+    """The items are the signals that are blocked where the item is read."""
 
     def __len__(self):
         return 1
@@ -356,7 +356,7 @@ time.sleep(1000)
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="asks Linux which processes there are")
 def test_workers_end_with_a_killed_run():
-    """Also those whose last batches nobody takes any more: they would keep their memory for ever."""
+    """This includes workers whose last batches are never read, which would keep their memory forever."""
     process = subprocess.Popen([sys.executable, "-c", LOADING], stdout=subprocess.PIPE, text=True)
     workers = process.stdout.readline().split()
     assert len(workers) == 2
@@ -408,7 +408,7 @@ def test_a_damaged_checkpoint_names_the_one_before(data, tmp_path):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Losses of the given steps are not finite."""
+    """Make the losses of the given steps not finite."""
     from downstream_heads.elp_ic import task
 
     steps = set()
