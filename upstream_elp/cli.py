@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 def group() -> None:
     """Adapters for S3PRL's frozen speech models.
 
-    Example: elp run -m train -u elp_wavlm_base_plus -g le -d elp_asr -p result/asr_le
+    Example: elp quickstart --size tiny
     """
 
 

@@ -98,7 +98,7 @@ def layer_table(times: dict[str, list[float]]) -> str:
     together = [plain + own for plain, own in zip(times["plain"], times["adapter"], strict=True)]
     checks = (
         ("LoRA on q and v / plain layer", "lora", times["plain"], LORA_TARGET),
-        ("layer with E-adapter / (plain layer + adapter alone)", "site", together, SITE_TARGET),
+        ("layer with E-adapter / (plain layer + adapter)", "site", together, SITE_TARGET),
     )
     rows = []
     for text, name, base, target in checks:

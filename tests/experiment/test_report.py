@@ -315,7 +315,7 @@ def test_json_holds_what_json_can(folder):
         (lambda path: write_report(path, {"sead": 1}), "unknown fact 'sead' for a report; the facts are: command"),
         (lambda path: rewrite(path), "contains neither results.json nor metrics.jsonl nor a checkpoint"),
         (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json cannot be read"),
-        (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is no results.json of format 1"),
+        (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is not a results.json of format 1"),
     ],
 )
 def test_wrong_folders_are_one_sentence(make, message, tmp_path):

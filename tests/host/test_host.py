@@ -216,11 +216,11 @@ def test_quotes_keep_what_separates_assignments():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("config.runner", "is no assignment"),
+        ("config.runner", "is not an assignment"),
         ("args.expdir=x,,y", "'y' is not an assignment; .*values that contain ,, in quotes"),
         ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML takes for a text; write -0\.5"),
-        ("runner.total_steps=1", "is no assignment"),
-        ("args=1", "is no assignment"),
+        ("runner.total_steps=1", "is not an assignment"),
+        ("args=1", "is not an assignment"),
         ("args.expdri=1", "did you mean expdir"),
         ("config.runner.total_steps.x=1", r"config\.runner\.total_steps is a value"),
         ("config.a=[1", "unbalanced"),

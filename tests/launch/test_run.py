@@ -86,7 +86,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -p {{root}}/file/x", "-p .*file/x: not a writable folder"),
         (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already contains another experiment.*config.optimizer.lr"),
         (f"{NEW} -p {{exp}} -f", "already contains another experiment.*upstream_trainable"),
-        (f"{NEW} -o config.runner", "-o: 'config.runner' is no assignment"),
+        (f"{NEW} -o config.runner", "-o: 'config.runner' is not an assignment"),
         (f"{NEW} -o args.sede=1", "no argument 'sede'; did you mean seed"),
         (f"{NEW} -i {{root}}/nothing", "-i .*nothing: no such file"),
         (f"{NEW} --device gpu", "--device gpu: no such device"),

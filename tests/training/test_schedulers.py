@@ -238,7 +238,7 @@ def test_any_torch_optimizer_takes_the_groups(name):
     ("change", "message"),
     [
         ({"torch_optim_name": "Adm"}, "torch_optim_name is 'Adm'.*did you mean Adam"),
-        ({"torch_optim_name": "LBFGS"}, "torch_optim_name is 'LBFGS', but there is no such name"),
+        ({"torch_optim_name": "LBFGS"}, "torch_optim_name is 'LBFGS', which is not a usable class"),
         ({"torch_optim_name": "SGD", "momentm": 0.9}, r"unknown optimizer\.momentm \(did you mean momentum\?"),
         ({}, "torch_optim_name is missing"),
         ({"torch_optim_name": "SGD", "groups": {"p": 1}}, "unknown group 'p'"),

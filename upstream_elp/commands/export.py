@@ -49,10 +49,10 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     head = None if reason else _head(expert, checkpoint, str(path))
     folder = write_adapter_folder(out, adapter_folder_of(expert), head)
     total = sum(expert.injection.counts(expert).values())
-    beside = f"without a head ({reason})"
+    what = f"without a head ({reason})"
     if head is not None:
-        beside = f"with the {head.task} head ({sum(tensor.numel() for tensor in head.tensors.values()):,} parameters)"
-    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {beside}")
+        what = f"with the {head.task} head ({sum(tensor.numel() for tensor in head.tensors.values()):,} parameters)"
+    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {what}")
 
 
 def _head(expert: ElpExpert, checkpoint: Checkpoint, where: str) -> TrainedHead:

@@ -65,7 +65,10 @@ def _command(module: ModuleType) -> click.Command:
     if offer.skips:
         text = "Skip files with problems and write the tables without them."
         params.append(click.Option(["--skip-broken"], is_flag=True, help=text))
-    return click.Command(offer.name, callback=run, params=params, help=offer.text, short_help=offer.summary)
+    example = f"Example: elp prepare {offer.name} ROOT --json > report.json"
+    return click.Command(
+        offer.name, callback=run, params=params, help=offer.text, short_help=offer.summary, epilog=example
+    )
 
 
 def _run(

@@ -115,7 +115,7 @@ def help_text(*, tasks: str) -> str:
         prog="elp run",
         usage="elp run -m {train,evaluate,inference} -u UPSTREAM -d TASK -p DIR [flags]",
         description="Train, evaluate or infer with S3PRL's run_downstream, with our upstreams and tasks registered.",
-        epilog="Example: elp run -m train -u elp_wavlm_base_plus -g le -d elp_asr --data /corpora -p result/asr_le",
+        epilog="Example: elp run -m train -u elp_wavlm_base_plus -g le -d elp_asr -p exp/le",
         add_help=False,
     )
     _fill(parser.add_argument_group("flags of elp run"), _OURS)

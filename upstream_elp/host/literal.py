@@ -17,7 +17,7 @@ _SPEAKER_TASKS = ("sv_voxceleb1", "voxceleb2_ge2e", "voxceleb2_amsoftmax_segment
 """S3PRL's tasks that call that function."""
 
 
-def mend() -> None:
+def apply() -> None:
     """Replace S3PRL's patterns with our own search for files."""
     for module, names in (
         ("s3prl.run_downstream", ("args.expdir", "args.past_exp")),

@@ -218,7 +218,7 @@ ITEMS = (
         "S3PRL searches for checkpoints and VoxCeleb's audio with glob, in which run[12] means run1 and run2: -a "
         "starts again, or resumes another experiment",
         "an s3prl that escapes them",
-        literal.mend,
+        literal.apply,
     ),
     Item(
         "time limit between ranks",

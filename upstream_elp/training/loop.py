@@ -88,7 +88,7 @@ class Training:
     Args:
         state: the training, ready to begin.
         runner: S3PRL's runner, which evaluates and has the head.
-        request: tells whether to stop.
+        request: whether to stop.
     """
 
     def __init__(self, state: RunState, runner: Any, request: StopRequest) -> None:

@@ -150,7 +150,7 @@ def get_ELPOptim(  # S3PRL looks for get_NAME
     classes = torch_optimizers()
     if torch_optim_name not in classes:
         raise ElpError(
-            f"optimizer.torch_optim_name is {torch_optim_name!r}, but there is no such name; "
+            f"optimizer.torch_optim_name is {torch_optim_name!r}, which is not a usable class of torch.optim; "
             f"valid: {', '.join(sorted(classes))}"
         )
     chosen = classes[torch_optim_name]
