@@ -223,7 +223,7 @@ def test_quotes_keep_what_separates_assignments():
         ("args=1", "is not an assignment"),
         ("args.expdri=1", "did you mean expdir"),
         ("config.runner.total_steps.x=1", r"config\.runner\.total_steps is a value"),
-        ("config.a=[1", "unbalanced"),
+        ("config.a=[1", "check its brackets and quotes"),
     ],
 )
 def test_override_refuses(text, message):

@@ -243,7 +243,7 @@ def test_a_recipe_is_found_by_its_name_and_s3prl_gets_a_whole_file(tmp_path):
     )
     named = plan(*ic_words(tmp_path, "ic_quick"), "-p", str(tmp_path / "named"))
     assert Path(named.args.config).name == "ic_quick.yaml"
-    with pytest.raises(ElpError, match="-c ic_quik: no such file; did you mean the recipe ic_quick"):
+    with pytest.raises(ElpError, match="-c ic_quik: no such file or recipe; did you mean ic_quick"):
         plan(*ic_words(tmp_path, "ic_quik"), "-p", str(tmp_path / "named"))
     for other in ("er_quick", "asr_reference", "elp_sv"):
         task = f"elp_{other.removeprefix('elp_').split('_')[0]}"
