@@ -216,7 +216,7 @@ def test_a_circle_of_bases_is_found(tmp_path, monkeypatch):
     for name, base in (("a", "b"), ("b", "a")):
         (tmp_path / "adapters" / f"{name}.yaml").write_text(f"base: {base}\n")
     monkeypatch.setattr(config, "recipes_dir", lambda: tmp_path)
-    with pytest.raises(ElpError, match="'base' runs in a circle: b -> a -> b"):
+    with pytest.raises(ElpError, match="'base' leads in a circle: b -> a -> b"):
         load_config("a")
 
 

@@ -74,7 +74,7 @@ def test_an_import_that_came_too_early_is_one_sentence(tmp_path):
     """Import it in a module that torchaudio's own import runs, or with a stub instead."""
     code = "import sys, types\nsys.modules['torchaudio'] = types.ModuleType('torchaudio')\n"
     last = python(code + REPLACE).stderr.splitlines()[-1]
-    assert "torchaudio was imported before upstream_elp.register(), and is incomplete; call" in last
+    assert "torchaudio was imported before upstream_elp.register() and is incomplete; call" in last
 
 
 def test_registering_after_an_import_that_failed(tmp_path):

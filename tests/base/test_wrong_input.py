@@ -377,7 +377,7 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
         make(place / name, good.read_bytes())
     backbone, adapter = world["backbone"], world["adapter"]
     give_backbone = "pass a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
-    give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
+    give_states = "name a training checkpoint (states-N.ckpt or *-best.ckpt)"
     for words, hint in (
         (training(world, "-k", "wrong.pt"), give_backbone),
         (training(world, "-k", adapter, "--backbone", "wrong.pt"), give_backbone),
@@ -386,9 +386,9 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
         (["merge", "wrong.ckpt", "out", "--backbone", backbone], give_states),
         (
             ["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"],
-            "give a states-*.ckpt",
+            "name a states-*.ckpt",
         ),
-        (training(world, "-k", backbone, "-i", "wrong.ckpt"), "give a states-*.ckpt with -i"),
+        (training(world, "-k", backbone, "-i", "wrong.ckpt"), "name a states-*.ckpt with -i"),
     ):
         refused(words, f"; {hint}", place, monkeypatch, capfd)
         refused(words, message, place, monkeypatch, capfd)
@@ -410,8 +410,8 @@ def _upstream(change):
 
 
 STATES = {
-    "no arguments": (lambda s: s.update(Args=None), "is not a training checkpoint: the keys Args, Config and Step"),
-    "key missing": (lambda s: s.pop("Step"), "is not a training checkpoint: the keys Args, Config and Step"),
+    "no arguments": (lambda s: s.update(Args=None), "is not a training checkpoint, which has Args, Config and Step"),
+    "key missing": (lambda s: s.pop("Step"), "is not a training checkpoint, which has Args, Config and Step"),
     "stock upstream": (
         _args(upstream="wavlm_local"),
         "was trained with the upstream wavlm_local, which has no adapters",
@@ -422,7 +422,7 @@ STATES = {
     "preset that climbs": (_args(upstream_model_config="../elp"), "no adapter preset or file '../elp'"),
     "no backbone there": (
         _args(upstream_ckpt="gone.pt"),
-        "was trained with -k gone.pt, which is not there",
+        "was trained with -k gone.pt, which does not exist",
     ),
     "no adapters": (lambda s: s.pop("Upstream"), "does not contain adapters: it was trained without -f"),
     "not a mapping": (_upstream(lambda up: [1, 2]), "does not contain adapters"),
@@ -476,7 +476,7 @@ def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd)
 def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypatch, capfd):
     torch.save({"Args": 1}, place / "hollow.ckpt")
     words = training(world, "-k", world["backbone"], "-i", "hollow.ckpt")
-    message = "-i hollow.ckpt: not a checkpoint of run_downstream; it would hold Upstream, Featurizer, Downstream"
+    message = "-i hollow.ckpt is not a checkpoint of run_downstream, which has Upstream, Featurizer, Downstream"
     refused(words, message, place, monkeypatch, capfd)
 
 
@@ -490,15 +490,15 @@ def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypa
         (["fetch", "../wavlm_base"], "unknown backbone '../wavlm_base'; the backbones are:"),
         (["run", "-m", "train", "-u", "elp_../x", "-d", "elp_ic", "-p", "exp"], "-u elp_../x: no such name"),
         (["run", "-m", "train", "-u", "fbank", "-d", "../elp_ic", "-p", "exp"], "-d ../elp_ic: no such name"),
-        (["export", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
+        (["export", "nowhere", "out"], "nowhere: no such experiment folder or checkpoint"),
         (["export", "x" * 5000, "out"], "is too long for a file name"),
-        (["merge", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
+        (["merge", "nowhere", "out"], "nowhere: no such experiment folder or checkpoint"),
         (["quickstart", "--out", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--methods", "../elp"], "no adapter preset or file '../elp'"),
         (["quickstart", "--out", "out", "--tasks", "../asr"], "unknown task '../asr'; the tasks are"),
         (["quickstart", "--out", "out", "--family", "hf_wavlm"], "'hf_wavlm' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--size", "Tiny"], "'Tiny' is not one of 'tiny', 'small', 'medium'"),
-        (["quickstart", "--out", "out", "--backbone", "gone.pt"], "--backbone gone.pt: there is no such checkpoint"),
+        (["quickstart", "--out", "out", "--backbone", "gone.pt"], "--backbone gone.pt: no such checkpoint"),
         (["quickstart", "--out", "out", "--data", "gone"], "--data gone: there is no such folder"),
         (["mini-backbone", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["mini-backbone", "out", "--size", "huge"], "'huge' is not one of 'mini', 'base', 'large'"),

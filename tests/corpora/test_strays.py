@@ -234,7 +234,7 @@ def test_a_common_cause_is_told_first(name, corpora, tmp_path, monkeypatch, caps
     result = CliRunner().invoke(check, arguments)
     lines = result.output.splitlines()
     assert result.exit_code == 1 and lines[0].startswith(cause) and "" in lines[1:3]
-    assert "and 1 more; --json FILE writes the whole list" in result.output or "  ... and " in result.output
+    assert "and 1 more; --json FILE writes the full list" in result.output or "  ... and " in result.output
     monkeypatch.setattr("sys.argv", ["elp", "prepare", COMMANDS[task], str(root), str(tmp_path / "out")])
     with pytest.raises(SystemExit):
         cli.main()

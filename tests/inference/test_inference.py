@@ -193,7 +193,7 @@ def test_half_precision_is_that_of_the_evaluation(world, tmp_path, monkeypatch):
     run(["-m", "inference", "-t", str(files[0]), "-e", best, "--data", str(world.data), "--device", "cpu"])
     upstream_elp.load(exp, backbone=world.backbone, device="cpu")(files[:1])
     assert torch.equal(*outputs.rows)
-    with pytest.raises(ElpError, match="precision is 'int8'; choose one of fp32, bf16, fp16"):
+    with pytest.raises(ElpError, match="precision must be one of fp32, bf16, fp16, but is 'int8'"):
         upstream_elp.load(exp, precision="int8")
 
 
@@ -325,7 +325,7 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     flags = [reason] if reason.startswith("--") else []
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", *flags, monkeypatch=monkeypatch) == 0
     told = capsys.readouterr().out
-    assert "without head" in told and reason in told
+    assert "without a head" in told and reason in told
     assert not (tmp_path / "out" / CONFIG_FILE).exists()
     wav = toy_corpora.write_wav(tmp_path / "a.wav", toy_corpora.tone())
     status, _, err = infer("out", wav, "--backbone", world.backbone, monkeypatch=monkeypatch, capsys=capsys)
@@ -433,7 +433,7 @@ def test_a_bad_file_stops_with_its_path_or_is_skipped_and_listed(world, tmp_path
     assert {row["file"]: problems[row["file"]] in row["problem"] for row in document["skipped"]} == dict.fromkeys(
         problems, True
     )
-    assert f"{len(problems)} files skipped; 2 of {len(problems) + 2} answers given" in err
+    assert f"{len(problems)} files skipped; 2 of {len(problems) + 2} answered" in err
     status, out, err = infer(place, "cut.wav", *backbone, "--skip-bad-files", monkeypatch=monkeypatch, capsys=capsys)
     assert status == 2 and "none of the files could be used" in err and not out
 
@@ -540,7 +540,7 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
     words = (place, "c.wav", "broken.wav", "d.wav", "e.wav", *backbone, "--skip-bad-files")
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and out.startswith("d.wav\te.wav\t") and len(out.splitlines()) == 1
-    assert "broken.wav" in err and "1 file skipped; 1 of 2 answers given" in err
+    assert "broken.wav" in err and "1 file skipped; 1 of 2 answered" in err
     status, out, err = infer(place, "c.wav", "--embeddings", *backbone, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0, err
     values = np.array([float(value) for value in out.split("\t")[1].split()])
@@ -548,17 +548,21 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
 
 
 WRONG = {
-    "odd": ("elp_sv", ("good.wav",), "compares pairs, but an odd number of FILEs is named (1): give"),
-    "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are for elp_sv"),
-    "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are for elp_sv"),
-    "three names": ("elp_sv", ("--pairs", "wrong.txt"), "line 2 of --pairs wrong.txt is 'a b c'"),
+    "odd": ("elp_sv", ("good.wav",), "compares pairs, but the number of FILEs is odd (1); pass"),
+    "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are only for elp_sv"),
+    "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are only for elp_sv"),
+    "three names": (
+        "elp_sv",
+        ("--pairs", "wrong.txt"),
+        "--pairs wrong.txt: line 2 must be 'FILE FILE' or a trial, but is 'a b c'",
+    ),
     "no list": ("elp_sv", ("--pairs", "none.txt"), "--pairs none.txt cannot be read (No such file"),
-    "empty list": ("elp_sv", ("--pairs", "empty.txt"), "--pairs empty.txt names no pair"),
+    "empty list": ("elp_sv", ("--pairs", "empty.txt"), "--pairs empty.txt contains no pairs"),
     "audio as list": ("elp_sv", ("--pairs", "binary.txt"), "--pairs binary.txt is UTF-16 text; save the file as UTF-8"),
-    "both": ("elp_sv", ("good.wav", "--pairs", "pairs.txt"), "--pairs names the files to compare"),
-    "root": ("elp_sv", ("good.wav", "--root", "."), "leave it out without --pairs"),
+    "both": ("elp_sv", ("good.wav", "--pairs", "pairs.txt"), "--pairs already names the files to compare"),
+    "root": ("elp_sv", ("good.wav", "--root", "."), "add it or remove --root"),
     "nothing": ("elp_asr", (), "no audio file is named"),
-    "batch": ("elp_asr", ("good.wav", "--batch-size", "0"), "--batch-size 0: it must be at least 1"),
+    "batch": ("elp_asr", ("good.wav", "--batch-size", "0"), "--batch-size must be at least 1, but is 0"),
     "device": ("elp_asr", ("good.wav", "--device", "gpu"), "device 'gpu': no such device; choose cpu"),
     "absent": ("elp_asr", ("good.wav", "x.wav", "y.wav"), "no such file: x.wav, y.wav"),
     "other backbone": ("elp_asr", ("good.wav", "--backbone", "OTHER"), "was trained on another backbone"),
@@ -569,12 +573,12 @@ WRONG = {
         "--json none/out.json cannot be written: the folder none does not exist; create it first",
     ),
     "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json . is a folder; name a file in it"),
-    "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, but audio files are expected"),
-    "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or give --resample"),
+    "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, not an audio file"),
+    "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or pass --resample"),
     "channels": (
         "elp_asr",
         ("stereo.wav",),
-        "2 channels instead of 1; convert the file or give --channels mean or --ch",
+        "2 channels instead of 1; convert the file or pass --channels mean or --ch",
     ),
     "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; use a recording with more speech"),
 }
@@ -601,7 +605,7 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
 def test_a_place_without_anything_trained_is_reported(tmp_path, monkeypatch, capsys):
     toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
     status, _, err = infer("nowhere", "good.wav", monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "there is no experiment directory or checkpoint at nowhere" in err
+    assert status == 2 and "nowhere: no such experiment folder or checkpoint" in err
 
 
 def test_the_command_s_help_loads_neither_torch_nor_s3prl():

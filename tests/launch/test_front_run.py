@@ -1,4 +1,4 @@
-"""Whole runs on backbones of another stride or receptive field: training, evaluation, the model in use."""
+"""Whole runs on backbones with another stride or receptive field: training, evaluation, inference."""
 
 import json
 import shutil

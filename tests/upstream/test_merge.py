@@ -140,7 +140,7 @@ def test_the_command_merges_folders_and_training_checkpoints(tmp_path, monkeypat
     expert = _trained("wavlm-base", "full_finetune")
     folder = str(write_adapter_folder(tmp_path / "folder", adapter_folder_of(expert)))
     result = CliRunner().invoke(group, ["merge", folder, str(out)])
-    assert isinstance(result.exception, ElpError) and "name the checkpoint with --backbone" in str(result.exception)
+    assert isinstance(result.exception, ElpError) and "pass its checkpoint with --backbone" in str(result.exception)
     result = CliRunner().invoke(group, ["merge", folder, plain, "--backbone", plain])
     assert isinstance(result.exception, ElpError) and "plain backbone itself" in str(result.exception)
     result = CliRunner().invoke(group, ["merge", folder, str(out), "--backbone", plain])
