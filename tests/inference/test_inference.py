@@ -778,7 +778,7 @@ ASR_FOLDERS = {
     "special": (_config(lambda raw: raw["labels"].reverse()), "character dictionary labels must begin with <s>"),
     "twice": (_config(lambda raw: raw["labels"].append("A")), "character dictionary labels names a symbol twice"),
     "kind": (_config(lambda raw: raw.update(labels={"A": 1})), "character dictionary labels must be a list of texts"),
-    "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs needs one value per layer in each"),
+    "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs must have one value per layer"),
     "rate": (
         _config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)),
         "total_rate must be -1 or at least the upstream's rate of 320, but is 0",
