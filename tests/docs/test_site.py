@@ -22,6 +22,7 @@ FAULTS = ROOT / "docs" / "faults.md"
 EXAMPLES = {
     ("adding-a-corpus.md", "upstream_elp/corpora/digits.py"),
     ("adding-a-method.md", "recipes/adapters/scale_shift.yaml"),
+    ("adding-a-method.md", "upstream_elp/adapters/scale_shift.py"),
 }
 #: what a browser loads by itself, by tag and attribute; a link that a reader may follow is none of these
 LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href", "object": "data"}
