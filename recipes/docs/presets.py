@@ -31,21 +31,21 @@ HEAD = """\
 
 <!-- Written by `python recipes/docs/presets.py` from the code. Do not edit it: a test compares the two. -->
 
-[Methods](methods.md) explains how to choose a preset and how to write a configuration of your own.
-This page lists them all.
+This page lists all presets, and all options of the methods. [Methods](methods.md) explains how to choose a preset and
+how to write your own configuration.
 """
 COUNTS = """\
-The parameters that each preset trains in WavLM Base+, which has {total:,} of them. The head and the layer weights
-are not counted. `share` is in per cent of the backbone. `features` is [what the head
-sees](methods.md#what-the-head-sees). `elp params` prints such a table for any backbone.
+This table shows how many parameters each preset trains in WavLM Base+, also as a share of its {total:,} parameters.
+The head and the layer weights are not counted. `features` is [what the head sees](methods.md#what-the-head-sees).
+`elp params` prints such a table for any backbone.
 """
 OPTIONS = """\
-A method's options and their defaults, as in YAML. [Layers](methods.md#layers) and [sizes](methods.md#sizes) have a
-syntax of their own.
+These are the options of each method and their defaults, as in YAML. [Layers](methods.md#layers) and
+[sizes](methods.md#sizes) have their own syntax.
 """
 
 LAYERS = "Encoder layers that it is put into."
-"""The meaning of an option ``layers`` of which the code says nothing."""
+"""The meaning of an option ``layers`` that has no docstring."""
 
 
 def page() -> str:
@@ -80,7 +80,7 @@ def _presets_table(counts: dict[str, dict[str, Any]]) -> str:
         config, trained = load_config(name), counts[name]["trainable"]["total"]
         share = f"{100 * trained / total:.2f}"
         rows.append((f"[`{name}`](#{name})", f"{trained:,}", share, f"`{config.features}`", config.description))
-    headers = ("preset", "trained", "share %", "features", "what it trains")
+    headers = ("preset", "trained", "share (%)", "features", "description")
     align = ("left", "right", "right", "left", "left")
     return _table(rows, headers, align)
 

@@ -11,12 +11,19 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.programs import call
+from tests.test_structure import ORDER
 from upstream_elp.adapters.config import preset_names
 from upstream_elp.cli import group
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 FAULTS = ROOT / "docs" / "faults.md"
+#: files that a reader writes
+EXAMPLES = {
+    ("adding-a-corpus.md", "upstream_elp/corpora/digits.py"),
+    ("adding-a-method.md", "recipes/adapters/scale_shift.yaml"),
+    ("adding-a-method.md", "upstream_elp/adapters/scale_shift.py"),
+}
 #: what a browser loads by itself, by tag and attribute; a link that a reader may follow is none of these
 LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href", "object": "data"}
 
@@ -107,6 +114,20 @@ def test_the_page_of_presets_is_what_the_code_says():
 def test_every_command_has_its_line():
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert not [name for name in group.list_commands(None) if f"| `elp {name}" not in text]
+
+
+def test_the_page_of_the_layout_has_every_room_in_order():
+    text = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `((?:upstream_elp|downstream_heads)[\w.]*)` \|", text, flags=re.MULTILINE)) == ORDER
+
+
+def test_the_files_that_the_pages_name_exist():
+    """Paths below the repository's folders; a reader writes those of the examples."""
+    path = re.compile(r"(?:docs|recipes|tests|upstream_elp|downstream_heads)/[\w./-]*\w")
+    pages = (README, *(ROOT / "docs").glob("*.md"))
+    named = {(page.name, found) for page in pages for found in path.findall(page.read_text("utf-8"))}
+    assert len(named) > 60
+    assert {(page, path) for page, path in named if not (ROOT / path).exists()} == EXAMPLES
 
 
 def test_the_tests_that_the_page_of_faults_names_exist():

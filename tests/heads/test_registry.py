@@ -53,12 +53,9 @@ def test_splits_metrics_and_recipes(name):
 
 
 def test_tasks_can_be_told_apart_and_agree_on_their_metrics():
-    for values in (
-        [task.title for task in TASKS.values()],
-        [corpus(task.corpus).folder for task in TASKS.values()],
-        [task.short for task in TASKS.values()],
-    ):
+    for values in ([task.title for task in TASKS.values()], [task.short for task in TASKS.values()]):
         assert len(set(values)) == len(TASKS)
+    assert all(corpus(task.corpus).folder for task in TASKS.values())  # several tasks may share a corpus
     seen: dict[str, Metric] = {}
     for task in TASKS.values():
         for name, metric in task.metrics.items():
@@ -69,7 +66,7 @@ def test_tasks_can_be_told_apart_and_agree_on_their_metrics():
 
 
 def test_an_unknown_task():
-    with pytest.raises(ElpError, match=r"unknown task 'elp_xx'; the tasks are: elp_asr, elp_er, "):
+    with pytest.raises(ElpError, match=f"unknown task 'elp_xx'; the tasks are: {', '.join(TASKS)}"):
         registry.find("elp_xx")
     with pytest.raises(dataclasses.FrozenInstanceError):
         TASKS["elp_asr"].name = "other"
@@ -128,5 +125,5 @@ def test_head_folders_hold_the_tasks_of_the_registry(name, tmp_path):
     if name in TASKS:
         assert read_head(tmp_path, adapter_sha256="a").task == name
     else:
-        with pytest.raises(ElpError, match=r"unknown task 'elp_xx'; .* elp_er, elp_ic, elp_ks, elp_sv"):
+        with pytest.raises(ElpError, match=f"unknown task 'elp_xx'; .* {', '.join(TASKS)}"):
             read_head(tmp_path, adapter_sha256="a")

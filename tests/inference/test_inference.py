@@ -145,6 +145,7 @@ def label_line(answer):
 @pytest.mark.parametrize("task", [name for name, task in registry.tasks().items() if not task.compares])
 def test_the_answers_are_those_of_the_evaluation(task, kind, world, monkeypatch, capsys):
     rows, files = evaluated(task, world)
+    names = {file: row.rpartition(" ")[0] for file, row in zip(files, rows, strict=True)}
     outputs = Outputs(monkeypatch)
     words = [
         getattr(world, kind)[task],
@@ -163,11 +164,10 @@ def test_the_answers_are_those_of_the_evaluation(task, kind, world, monkeypatch,
     assert [answer["file"] for answer in document["answers"]] == files
     told = {
         "elp_asr": lambda a: f"{Path(a['file']).stem} {a['text']}",
-        "elp_er": lambda a: f"{Path(a['file']).stem} {a['label']}",
         "elp_ic": lambda a: ",".join(
             [Path(a["file"]).stem, *(a[s]["label"] for s in ("action", "object", "location"))]
         ),
-    }.get(task, label_line)
+    }.get(task, lambda a: f"{names[a['file']]} {a['label']}")  # tasks with one label name files as they like
     assert [told(answer) for answer in document["answers"]] == rows
     assert len(outputs.rows) == len(world.rows[task]) == len(files)
     assert all(torch.equal(here, there) for here, there in zip(outputs.rows, world.rows[task], strict=True))
