@@ -132,12 +132,6 @@ def evaluated(task, world):
     return rows, [str(paths[name]) for name in names]
 
 
-def label_line(answer):
-    """The line of a file for a task with one label; with the folder if names are not unique."""
-    path = Path(answer["file"])
-    return f"{path.parent.name}-{path.name} {answer['label']}"
-
-
 # --- the same answers as the evaluation -----------------------------------------------------------------------------
 
 
