@@ -34,7 +34,7 @@ from downstream_heads import registry
 TASKS = tuple(name for name, task in registry.tasks().items() if task.synthesised)
 METHODS = ("weighted_sum", "l_only", "le", "elp", "full_finetune")
 PRECISIONS = ("bf16", "fp16", "fp32")
-COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "left out")
+COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "skipped")
 INTERVALS = 5
 """Logged parts of a run, of which the first is not timed."""
 
@@ -170,7 +170,7 @@ def measure(
         "peak GB": results["peak_memory_bytes"] / 1e9,
         "first loss": means[0],
         "last loss": means[-1],
-        "left out": results["skipped_steps"],
+        "skipped": results["skipped_steps"],
         "trained": sum(count for name, count in results["parameters"].items() if name != "frozen"),
         "device": results["device"],
         "whole run s": time.monotonic() - began,
