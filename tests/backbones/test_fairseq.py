@@ -154,7 +154,10 @@ def _drop(name):
 
 
 WRONG = {
-    "another model": (_change(_name="roberta"), "it is fairseq's model 'roberta'; supported are wav2vec2, hubert"),
+    "another model": (
+        _change(_name="roberta"),
+        "fairseq's model 'roberta' is not supported; the supported models are: wav2vec2, hubert",
+    ),
     "no w2v_args": (_change(_name="wav2vec_ctc", w2v_path="x.pt"), r"fine-tuned from 'x\.pt', without the conf"),
     "empty w2v_args": (
         _change(_name="wav2vec_ctc", w2v_args=[1]),

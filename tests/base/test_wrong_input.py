@@ -566,7 +566,10 @@ HUGGING_FACE = {
         _model(model_type="bert"),
         "is a Hugging Face model of type 'bert', which is not supported; the types are wav2vec2, hubert, wavlm",
     ),
-    "no text": (_model(model_type=["wavlm"]), "is a Hugging Face model of type ['wavlm'], which is not supported; the types are"),
+    "no text": (
+        _model(model_type=["wavlm"]),
+        "is a Hugging Face model of type ['wavlm'], which is not supported; the types are",
+    ),
     "no heads": (_model(num_attention_heads=0), "the model wrong cannot be loaded: "),
     "no width": (_model(hidden_size="x"), "the model wrong cannot be loaded: "),
     "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors, such as encoder."),
