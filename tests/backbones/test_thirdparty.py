@@ -159,8 +159,11 @@ def _python(package, *arguments):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("wavlm = toyformer:TOYFORMER", "the entry point 'wavlm' .* must be a Family named 'wavlm': found 'toyformer'"),
-        ("toyformer = toyformer:recognise", "must be a Family named 'toyformer': found 'function'"),
+        (
+            "wavlm = toyformer:TOYFORMER",
+            "the entry point 'wavlm' .* must be a Family named 'wavlm', but is 'toyformer'",
+        ),
+        ("toyformer = toyformer:recognise", "must be a Family named 'toyformer', but is 'function'"),
         ("toyformer = toyformer:MISSING", "the backbone family 'toyformer' cannot be imported from toyformer:MISSING"),
     ],
 )

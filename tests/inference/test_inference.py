@@ -310,7 +310,7 @@ def test_a_head_on_frozen_adapters_is_exported_with_them(world, tmp_path, monkey
     assert answers[0] == answers[1] and answers[0].label in ("neu", "hap", "ang", "sad")
 
 
-@pytest.mark.parametrize("reason", ["--no-head", "task emotion"])
+@pytest.mark.parametrize("reason", ["--no-head", "its task is emotion"])
 def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monkeypatch, capsys):
     states = load_states(next(world.exp["elp_ic"].glob("*-best.ckpt")))
     if reason != "--no-head":
@@ -326,7 +326,7 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     assert status == 2 and "contains adapters but no head" in err
     if reason != "--no-head":
         status, _, err = infer("states-4.ckpt", wav, monkeypatch=monkeypatch, capsys=capsys)
-        assert status == 2 and "of the task emotion" in err
+        assert status == 2 and "its task is emotion" in err
 
 
 def test_a_checkpoint_from_before_the_label_tables_is_reported(world, tmp_path, monkeypatch, capsys):
@@ -675,9 +675,12 @@ FOLDERS = {
     "task": (_config(lambda raw: raw.update(task="os")), "unknown task 'os'; the tasks are: elp_asr"),
     "task that climbs": (_config(lambda raw: raw.update(task="../x")), "unknown task '../x'; the tasks are: elp_asr"),
     "another task": (_config(lambda raw: raw.update(task="elp_er")), "the key 'labels' must be a list of texts"),
-    "kind": (_config(lambda raw: raw.update(upstream_dim="32")), "'upstream_dim' is '32'; it must be a whole number"),
-    "truth as number": (_config(lambda raw: raw.update(upstream_dim=True)), "'upstream_dim' is True; it must be a"),
-    "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' is 0; it must be at least 1"),
+    "kind": (_config(lambda raw: raw.update(upstream_dim="32")), "'upstream_dim' must be a whole number, but is '32'"),
+    "truth as number": (
+        _config(lambda raw: raw.update(upstream_dim=True)),
+        "'upstream_dim' must be a whole number, but is True",
+    ),
+    "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' must be at least 1, but is 0"),
     "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream returns 32 every 320"),
     "width": (_config(lambda raw: raw.update(upstream_dim=16)), f"{WEIGHT[5:]} has the shape (256, 32), but its"),
     "precision": (

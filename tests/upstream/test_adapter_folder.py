@@ -125,7 +125,7 @@ def _edit(folder, change):
 EDITS = {
     "key": (lambda r: r.update(extra=1), "unknown key 'extra'; the valid keys are"),
     "version": (lambda r: r.update(format_version=2), "format_version must be 1, but is 2"),
-    "no version": (lambda r: r.pop("format_version"), "format_version is None"),
+    "no version": (lambda r: r.pop("format_version"), "format_version must be 1, but is None"),
     "adapter key": (lambda r: r["adapter"].update(l_adaptor={}), "unknown key 'l_adaptor'"),
     "adapter value": (lambda r: r["adapter"]["l_adapter"].update(activation="tanh"), "must be one of gelu, relu"),
     "number": (lambda r: r.update({1: 1}), "unknown key 1; the valid keys are"),
@@ -169,7 +169,7 @@ TAMPERED = {
     ),
     "complex": (
         {"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.complex64)},
-        r"vectors holds no float",
+        r"vectors does not contain float",
     ),
     "unknown": ({"p_adapter.more": torch.zeros(3)}, r"contains the unknown tensors p_adapter\.more"),
     "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"contains the unknown tensors \.\./\.\./backbone"),

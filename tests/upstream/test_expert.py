@@ -91,7 +91,7 @@ def test_unknown_backbones_are_described():
     stock = stock_expert("wavlm-base")
     stock.model.encoder.layers[1] = nn.TransformerEncoderLayer(32, 4)
     with pytest.raises(
-        ElpError, match=r"layers of this wavlm model are of type .*TransformerEncoderLayer, .* known for"
+        ElpError, match=r"layers of this wavlm model are of type .*TransformerEncoderLayer, .* only support"
     ):
         find_family(stock)
 

@@ -95,7 +95,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ElpError(f"device {shown(device)} does not exist; choose cpu, cuda or cuda:N") from error
+        raise ElpError(f"device {shown(device)}: no such device; choose cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise ElpError(f"device {chosen} does not exist on this machine; use cpu")
     return chosen
