@@ -499,7 +499,7 @@ def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypa
         (["quickstart", "--out", "out", "--family", "hf_wavlm"], "'hf_wavlm' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--size", "Tiny"], "'Tiny' is not one of 'tiny', 'small', 'medium'"),
         (["quickstart", "--out", "out", "--backbone", "gone.pt"], "--backbone gone.pt: no such checkpoint"),
-        (["quickstart", "--out", "out", "--data", "gone"], "--data gone: there is no such folder"),
+        (["quickstart", "--out", "out", "--data", "gone"], "--data gone: no such folder"),
         (["mini-backbone", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["mini-backbone", "out", "--size", "huge"], "'huge' is not one of 'mini', 'base', 'large'"),
         (["mini-superb", "out", "--size", "huge"], "'huge' is not one of 'tiny', 'small', 'medium'"),

@@ -82,12 +82,12 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -c {{root}}/list.yaml", "list.yaml: not a mapping; a task config has the blocks runner, optimizer"),
         (f"{NEW} -g {{root}}/nothing", "-g .*nothing: no such file"),
         (f"{NEW} -u elp_local -g elpp", "elpp"),
-        (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
-        (f"{NEW} -p {{root}}/file/x", "-p .*file/x: not a writable folder"),
+        (f"{NEW} -p {{root}}/file", "-p .*file is not a writable folder"),
+        (f"{NEW} -p {{root}}/file/x", "-p .*file/x is not a writable folder"),
         (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already contains another experiment.*config.optimizer.lr"),
         (f"{NEW} -p {{exp}} -f", "already contains another experiment.*upstream_trainable"),
         (f"{NEW} -o config.runner", "-o: 'config.runner' is not an assignment"),
-        (f"{NEW} -o args.sede=1", "no argument 'sede'; did you mean seed"),
+        (f"{NEW} -o args.sede=1", "unknown argument 'sede'; did you mean seed"),
         (f"{NEW} -i {{root}}/nothing", "-i .*nothing: no such file"),
         (f"{NEW} --device gpu", "--device gpu: no such device"),
         (f"{NEW} --data {{root}}/nothing", "--data .*nothing: no such folder"),
@@ -96,7 +96,10 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} --script {{config}}", "--script .* is not in an s3prl package"),
         (f"{NEW} --hub huggingface", "--hub huggingface"),
         ("-m train -u wavlm_local -d emotion -p {root}/new", "-c is missing"),
-        ("-m train -u wavlm_local -d fluent_commands -c {config} -p {root}/new", "-u wavlm_local needs -k"),
+        (
+            "-m train -u wavlm_local -d fluent_commands -c {config} -p {root}/new",
+            "-u wavlm_local needs a backbone; .* with -k",
+        ),
         ("-m train -u fbank -c {config} -p {root}/new", "-d is missing"),
         ("-m train -d fluent_commands -c {config} -p {root}/new", "-u is missing"),
         ("-m train -u fbank -d fluent_commands -c {config}", "the experiment folder is missing"),
@@ -106,7 +109,7 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         ("-m evaluate -e {root}", "name one of none.ckpt"),
         (
             "-m evaluate -e {root}/none.ckpt",
-            "none.ckpt is not a checkpoint that can be loaded safely.*; give a states-",
+            "none.ckpt is not a checkpoint that can be loaded safely.*; name a states-",
         ),
         ("-m inference -e {exp} -t {root}/nothing.wav", "-t .*nothing.wav: no such file"),
         ("-m evaluate -e {exp} -d emotion", "trained with -d fluent_commands, not emotion"),
@@ -207,13 +210,13 @@ def test_a_run_without_a_checkpoint_starts_over_with_a(trained, tmp_path):
     ("flags", "message"),
     [
         ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; remove -k.*another experiment folder with -p"),
-        ("-g le", "trained without -g, not le; leave -g out"),
+        ("-g le", "trained without -g, not le; remove -g"),
         ("-s last_hidden_state", "trained with -s hidden_states, not last_hidden_state"),
         ("-l 1", "trained without -l, not 1"),
         ("-v fold3", "trained without -v, not fold3"),
-        ("--seed 3", "trained with --seed 1337, not 3; leave --seed out"),
-        ("-f", "trained without -f, not with it; leave -f out"),
-        ("-c {root}/other.yaml", "other.yaml .*optimizer.lr 0.001 there, 0.5 in the file.*leave -c out"),
+        ("--seed 3", "trained with --seed 1337, not 3; remove --seed"),
+        ("-f", "trained without -f, not with it; remove -f"),
+        ("-c {root}/other.yaml", "other.yaml .*optimizer.lr 0.001 there, 0.5 in the file.*remove -c"),
     ],
 )
 def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, message, trained):
@@ -417,7 +420,7 @@ def test_a_config_that_no_checkpoint_could_hold_is_told_before_the_first_step(tm
 
 
 def test_a_missing_file_inside_s3prl_is_one_sentence(trained):
-    with pytest.raises(ElpError, match=r"train_data\.csv: No such file.*wanted at"):
+    with pytest.raises(ElpError, match=r"train_data\.csv: No such file.*needed at"):
         run(f"{NEW} --device cpu -o config.downstream_expert.datarc.file_path=/nowhere".format(**trained).split())
 
 

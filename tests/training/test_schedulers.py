@@ -188,7 +188,10 @@ def task_config(scheduler, **optimizer):
         ({"name": "ELPWarmup", "final": 2}, "final must be a number of at least 0 and at most 1, but is 2"),
         ({**REFERENCE_ASR, "epochs": 23}, r"must be less than epochs \(23\), but is 23"),
         ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs must be a whole number of at least 2, but is 1"),
-        ({"name": "ELPMultipliers", "multipliers": []}, r"multipliers is \[\]; it must be a list of numbers"),
+        (
+            {"name": "ELPMultipliers", "multipliers": []},
+            r"multipliers must be a list of numbers, one per epoch, but is \[\]",
+        ),
         ({"name": "ELPMultipliers"}, r"scheduler\.multipliers is missing"),
         ({**SV, "multipliers": [1, "x"]}, "multipliers must be a number of at least 0, but is 'x'"),
         ({**SV, "groups": {"encodr": [1]}}, "unknown group 'encodr'; the groups are: head, featurizer"),
@@ -196,7 +199,7 @@ def task_config(scheduler, **optimizer):
             {**SV, "groups": {"head": [1]}},
             r"groups\.head must have as many epochs as scheduler\.multipliers \(6\), but has 1",
         ),
-        ({**SV, "groups": [1]}, r"groups is \[1\]; it must be a block of lists"),
+        ({**SV, "groups": [1]}, r"groups must be a block of lists, one per group, but is \[1\]"),
         (
             {"name": "ELPStepDecay", "epochs": 2, "every": 0, "factor": 0.1},
             "every must be a whole number of at least 1, but is 0",
