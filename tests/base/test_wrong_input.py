@@ -567,7 +567,7 @@ HUGGING_FACE = {
     "list": (_text("config.json", "[]"), "config.json must contain a JSON object"),
     "kind": (
         _model(model_type="bert"),
-        "is a Hugging Face model of type 'bert', which is not supported; the types are wav2vec2, hubert, wavlm",
+        "is a Hugging Face model of type 'bert', which is not supported; the types are: wav2vec2, hubert, wavlm",
     ),
     "no text": (
         _model(model_type=["wavlm"]),
