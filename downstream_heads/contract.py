@@ -1,4 +1,4 @@
-"""What a task says of itself: one frozen :class:`Task` in ``about.py`` of its folder, which imports nothing heavy."""
+"""The description of a task: one frozen :class:`Task` in its folder's ``about.py``, which imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from upstream_elp.base.errors import ElpError
 
 PREFIX = "elp_"
-"""What the name of each of our tasks begins with."""
+"""Prefix of the names of our tasks."""
 FOLDER = Path(__file__).parent
 """The folder of our tasks."""
 
@@ -21,11 +21,11 @@ class Metric:
     """How to read a metric.
 
     Attributes:
-        title: for axes and tables.
-        unit: ``%`` for rates, empty for none.
-        higher_is_better: None if not known; then no best value is named.
-        chance: what a trivial answer reaches on any corpus; None where it depends on the corpus, and the task's expert
-            computes it.
+        title: the name in plots and tables.
+        unit: ``%`` for rates, empty if there is none.
+        higher_is_better: None if unknown; then no value is reported as the best.
+        chance: value of a trivial answer on any corpus; None if it depends on the corpus and the task's expert computes
+            it.
     """
 
     title: str
@@ -40,24 +40,24 @@ ACCURACY = Metric("accuracy", higher_is_better=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task; its folder is called as it is.
+    """One task; its folder has the same name.
 
     Attributes:
-        name: of the folder, and S3PRL's ``-d``; begins with ``elp_``.
-        title: the abbreviation in tables and plots.
-        corpus: the data: name of a corpus in :mod:`upstream_elp.corpora`.
-        metrics: name in ``metrics.jsonl`` to meaning; the first one chooses the best checkpoint. Tasks that share a
-            name mean the same by it.
-        splits: the splits' full names; ``train`` is one of them.
+        name: name of the folder and value of S3PRL's ``-d``; begins with ``elp_``.
+        title: abbreviation for tables and plots.
+        corpus: name of a corpus in :mod:`upstream_elp.corpora`.
+        metrics: name in ``metrics.jsonl`` -> metric; the first one chooses the best checkpoint. Tasks that use the same
+            name must mean the same by it.
+        splits: full names of the splits; ``train`` is one of them.
         aliases: other names of splits; ``dev`` and ``test`` are full names or aliases in every task.
-        variants: what ``-v`` may say; empty if the task has no variants.
-        also: a second metric to show, for runs that are too short for the first.
-        compares: whether answers are compared two by two, as voices are.
-        quick: recipe in ``recipes/tasks`` of the short run that ``elp quickstart`` makes; None if there is none.
-        synthesised: whether ``elp mini-superb`` makes the corpus; otherwise ``elp quickstart`` needs ``--data``.
-        expert: ``module:attribute`` in the task's folder of the class that trains and evaluates.
-        predictor: the same of the trained head in use.
-        survey: the same of the function that looks at the corpus before a run.
+        variants: valid values of ``-v``; empty if the task has no variants.
+        also: a second metric to show, for runs too short for the first to be useful.
+        compares: whether answers are compared in pairs, as voices are.
+        quick: recipe in ``recipes/tasks`` for the short run of ``elp quickstart``; None if there is none.
+        synthesised: whether ``elp mini-superb`` synthesises the corpus; otherwise ``elp quickstart`` needs ``--data``.
+        expert: class that trains and evaluates, as ``module:attribute`` in the task's folder.
+        predictor: class of the trained head in use, in the same form.
+        survey: function that checks the corpus before a run, in the same form.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Task:
 
     @property
     def config(self) -> Path:
-        """The configuration that comes with the task: SUPERB's recipe."""
+        """The task's default configuration: SUPERB's recipe."""
         return FOLDER / self.name / "config.yaml"
 
     @property
@@ -92,19 +92,19 @@ class Task:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger value of the main metric is a better one."""
+        """Whether a larger value of the main metric is better."""
         return bool(self.metrics[self.main_metric].higher_is_better)
 
     @property
     def chance(self) -> dict[str, float]:
-        """Metrics whose chance level does not depend on the corpus, and this level."""
+        """The chance level of the metrics for which it does not depend on the corpus."""
         return {name: metric.chance for name, metric in self.metrics.items() if metric.chance is not None}
 
     def split(self, name: str) -> str:
-        """The full name of a split.
+        """Return the full name of a split.
 
         Raises:
-            ElpError: no such split; lists the valid ones.
+            ElpError: there is no such split; lists the valid ones.
         """
         found = self.aliases.get(name, name)
         if found not in self.splits:

@@ -1,4 +1,4 @@
-"""The look-up of our tasks: each folder with an ``about.py`` is one, and nothing else lists them."""
+"""The registry of our tasks: every folder with an ``about.py`` is a task; there is no other list."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from upstream_elp.base.errors import ElpError
 
 
 def names() -> list[str]:
-    """The tasks' whole names, sorted."""
+    """Return the full names of the tasks, sorted."""
     return sorted(path.parent.name for path in FOLDER.glob(f"{PREFIX}*/about.py"))
 
 
 def find(name: str) -> Task:
-    """A task by its whole name; only its ``about.py`` is imported.
+    """Return a task by its full name; only its ``about.py`` is imported.
 
     Raises:
-        ElpError: no such task; lists the valid names.
+        ElpError: there is no such task; lists the valid names.
     """
     known = names()
     if name not in known:
@@ -28,33 +28,33 @@ def find(name: str) -> Task:
 
 
 def tasks() -> dict[str, Task]:
-    """All tasks by their names."""
+    """Return all tasks by name."""
     return {name: find(name) for name in names()}
 
 
 def whole_name(name: str, *, others: Container[str] = ()) -> str:
-    """The whole name of a task of ours, which may be given without ``elp_``; any other name as it is.
+    """Return the full name of one of our tasks, which may be given without ``elp_``; other names are unchanged.
 
     Args:
         name: what a user wrote.
-        others: names that mean something else there: ``-d asr`` of ``elp run`` is S3PRL's own task.
+        others: names that already mean something else: ``elp run -d asr`` is S3PRL's own task.
     """
     whole = f"{PREFIX}{name}"
     return whole if name not in others and whole in names() else name
 
 
 def in_words(*, others: Container[str] = ()) -> str:
-    """The tasks for a help text, with their short names in brackets where these mean the task."""
+    """List the tasks for a help text, each with its short name in brackets if that means the task."""
     return ", ".join(name if task.short in others else f"{name} ({task.short})" for name, task in tasks().items())
 
 
 def comparing() -> str:
-    """The names of the tasks that compare two answers, for messages."""
+    """List the tasks that compare pairs of answers, for messages."""
     return ", ".join(name for name, task in tasks().items() if task.compares)
 
 
 def metric(name: str) -> Metric:
-    """How to read a metric by its name in ``metrics.jsonl``; that of another task has neither unit nor direction."""
+    """Return a metric by its name in ``metrics.jsonl``; an unknown one has neither unit nor direction."""
     return _metrics().get(name, Metric(name, unit="", higher_is_better=None))
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Renews recipes/constraints.txt: every package that this project needs, direct or not, at the newest version that fits
-# pyproject.toml and lock.in, for all platforms and Pythons. Without hashes, because a version of torch has several builds.
+# Renews recipes/constraints.txt: all direct and indirect dependencies of this project, at the newest versions that
+# pyproject.toml and lock.in allow, for all platforms and Pythons. There are no hashes, as torch has several builds per version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="$(mktemp -d)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Four tasks, three methods, one table: installs into .venv, makes small corpora and a small backbone, trains, evaluates.
-# Arguments go to `elp quickstart` (see --help), for example: --methods elp,le,l_only --steps 400
+# Compares several methods on several tasks: installs into .venv, makes small corpora and a small backbone, trains and
+# evaluates. Arguments are passed to `elp quickstart` (see --help), for example: --methods elp,le,l_only --steps 400
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup synth
 cd "$ROOT"

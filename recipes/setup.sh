@@ -1,5 +1,5 @@
-# Sourced by recipes/quickstart.sh and tests/run.sh: installs the tested versions into .venv, once, and again when
-# pyproject.toml or the lock (recipes/constraints.txt) changes. PYTHON chooses the interpreter (3.10 to 3.14), VENV the folder.
+# Sourced by recipes/quickstart.sh and tests/run.sh: installs the tested versions into .venv once, and again when
+# pyproject.toml or recipes/constraints.txt changes. PYTHON chooses the interpreter (3.10 to 3.14), VENV the folder.
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
@@ -12,21 +12,21 @@ find_python() {
       return
     fi
   done
-  echo "error: no Python 3.10 to 3.14 was found; name one with PYTHON=/path/to/python3" >&2
+  echo "error: no Python 3.10 to 3.14 was found; choose one with PYTHON=/path/to/python3" >&2
   return 1
 }
 
-check_disk() { # all packages take 1.8 GB with PyTorch's CPU build, 6 GB with its CUDA build, and pip's cache as much again
+check_disk() { # all packages take 1.8 GB with PyTorch's CPU build and 6 GB with its CUDA build, and pip's cache the same again
   local folder free
   folder="$(dirname "$VENV")"
   mkdir -p "$folder"
   free="$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 / 1024) }')"
   if [ "$free" -lt 3 ]; then
-    echo "error: $folder has $free GB of free disk, but the installation needs 3 GB; make room, or choose another folder with VENV=/path/.venv" >&2
+    echo "error: $folder has $free GB of free disk space, but the installation needs 3 GB; free some space, or choose another folder with VENV=/path/.venv" >&2
     return 1
   fi
   if [ "$free" -lt 12 ]; then
-    echo "warning: $folder has $free GB of free disk; if pip chooses PyTorch's CUDA build, the installation needs 12 GB" >&2
+    echo "warning: $folder has $free GB of free disk space; if pip chooses PyTorch's CUDA build, the installation needs 12 GB" >&2
   fi
 }
 
@@ -46,7 +46,7 @@ setup() { # setup EXTRA
   echo "$wanted" >"$stamp"
 }
 
-pip_install() { # newer pips take the versions of what a package is built with from the second variable
+pip_install() { # newer versions of pip read the constraints of build dependencies from the second variable
   PIP_CONSTRAINT="$LOCK" PIP_BUILD_CONSTRAINT="$LOCK" \
     "$VENV/bin/python" -m pip install --disable-pip-version-check "$@"
 }

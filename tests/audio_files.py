@@ -1,4 +1,4 @@
-"""Audio as programs, pipes and accidents leave it."""
+"""Audio files as written by programs, by pipes, or after accidents."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ RATE = 16000
 
 
 def written(samples: np.ndarray, kind: str, subtype: str | None = None) -> bytes:
-    """A file of a kind with these samples of 16 bits."""
+    """Write a file of a kind with these 16-bit samples."""
     file = io.BytesIO()
     if subtype in ("FLOAT", "DOUBLE"):
         samples = samples / 32768
@@ -28,7 +28,7 @@ def of_unknown_length(flac: bytes) -> bytes:
 
 
 def with_sizes(wav: bytes, *, riff: int | None, data: int | None) -> bytes:
-    """A wav whose header states these sizes; None leaves what is there."""
+    """Set the sizes in the header of a wav; None keeps a size."""
     content, place = bytearray(wav), wav.index(b"data")
     if riff is not None:
         content[4:8] = struct.pack("<I", riff)
@@ -38,7 +38,7 @@ def with_sizes(wav: bytes, *, riff: int | None, data: int | None) -> bytes:
 
 
 def break_late(path: Path) -> None:
-    """The header stays whole, the samples do not: only reading finds it."""
+    """Damage the samples and not the header, so that only reading detects it."""
     samples, _ = soundfile.read(path)
     samples[len(samples) // 2] = np.nan
     soundfile.write(path, samples, 16000, format="WAV", subtype="FLOAT")

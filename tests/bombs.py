@@ -1,4 +1,4 @@
-"""Files that would run code where a loader let them: it leaves a folder as a mark."""
+"""Files that run code if a loader allows it; the code creates a folder as a mark."""
 
 import os
 
@@ -6,7 +6,7 @@ MARK = "bomb-went-off"
 
 
 class Bomb:
-    """What a pickle runs when it is loaded without care."""
+    """Code that a pickle runs if it is loaded carelessly."""
 
     def __reduce__(self):
         return os.mkdir, (MARK,)

@@ -1,4 +1,4 @@
-"""Files of the toy corpora, and what the look at the data makes of them."""
+"""Files of the toy corpora, and their survey."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ IC_DEV = f"{IC_ROOT}/data/valid_data.csv"
 
 
 def look(task: str, *, options: Options = DEEP, **changes) -> Survey:
-    """The survey of a task's packaged config, some keys of ``datarc`` or ``modelrc`` changed."""
+    """The survey of a task with its packaged config, with some keys of ``datarc`` or ``modelrc`` changed."""
     config = packaged_config(task)
     for block, values in changes.items():
         config["downstream_expert"][block].update(values)
@@ -31,6 +31,6 @@ def look(task: str, *, options: Options = DEEP, **changes) -> Survey:
 
 
 def flags(task: str, data: Path, folder: Path) -> list[str]:
-    """A training with a tiny backbone."""
+    """The flags of a training run with a tiny backbone."""
     upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
     return ["-m", "train", "-d", task, "-p", str(folder), "--data", str(data), "--device", "cpu", *upstream]

@@ -1,4 +1,4 @@
-"""Training checkpoints as what their files hold."""
+"""The content of training checkpoints."""
 
 from pathlib import Path
 from typing import Any

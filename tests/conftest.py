@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and a count of the law cases that ran."""
+"""Fixtures of all tests: one thread, the toy corpora, and a count of the law cases that ran."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 #: what a law does not ask of a method, and why
 REFUSALS = {
     "the backbone is trained in place, so that its plain weights are gone",
-    "the method computes something of its own, so that no plain backbone can hold it",
+    "the method does more than change weights, so that a plain backbone cannot contain it",
 }
 
 
@@ -24,19 +24,19 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Indexes and tables of lengths are kept for this test alone."""
+    """Keep indexes and tables of lengths for this test only."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def own_data(cache, tmp_path):
-    """The four corpora for this test alone, which may change them."""
+    """A copy of the four corpora for this test only, which may change them."""
     return toy_corpora.write_all(tmp_path / "data")
 
 
 @pytest.fixture
 def law(request):
-    """Call it with a law's name: the case is counted in the report at the end, worker processes included.
+    """Call it with a law's name: the report at the end counts the case, including those of worker processes.
 
     A case that the project refuses counts as refused, with the reason: the reasons are a reviewed list.
     """

@@ -1,4 +1,4 @@
-"""What a task, ``elp check`` and ``elp prepare`` find in the same small corpora."""
+"""Small corpora, and what a task, ``elp check`` and ``elp prepare`` find in them."""
 
 import os
 from pathlib import Path
@@ -58,7 +58,7 @@ def lengths_of(root: Path, part: str, *, bucket_file: Path | None = None) -> dic
 
 
 def items(task: str, folder: Path) -> dict[str, list[str]]:
-    """The files that the task's data sets hold, relative to the corpus."""
+    """The files in the task's data sets, relative to the corpus."""
     made, root = expert(task, folder), Path(os.environ["ELP_DATA"]) / ROOTS[task]
     splits = ("train", "dev", "test") if task != "elp_asr" else ("train", "dev-clean", "test-clean")
     return {split: sorted(os.path.relpath(file, root) for file in made.dataset(split).files()) for split in splits}

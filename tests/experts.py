@@ -37,7 +37,7 @@ SPECIAL_CASES = {
         "features": "last",
         "lora": {"targets": ["q", "k", "v", "out", "fc1", "fc2"], "rank": 3, "alpha": 6, "layers": "top:2"},
     },
-    "bottlenecks-beside-each-other": {
+    "bottlenecks-together": {
         "features": "layers",
         "e_adapter": {"sites": ["attention"], "layers": [0, 2]},
         "houlsby": {"sites": ["attention", "ffn"], "bottleneck": "1/4"},
@@ -51,7 +51,7 @@ SPECIAL_CASES = {
         "lora": {"targets": ["k", "fc2"]},
         "bias": {"layers": ":-1"},
     },
-    "parallel-zero-beside-others": {
+    "parallel-zero-with-others": {
         "base": "parallel",
         "parallel": {"init": "zero", "layers": "1-2", "activation": "relu"},
         "e_adapter": {"init": "zero"},
@@ -114,7 +114,7 @@ def stock_expert(backbone: str = "wavlm-base", **options) -> nn.Module:
 
 
 def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=False, noise=0.0, **options) -> ElpExpert:
-    """Our expert on a tiny backbone; `config` is a key of CONFIGS or a mapping; `noise` moves it off its init."""
+    """Our expert on a tiny backbone; `config` is a key of CONFIGS or a mapping; `noise` moves it away from its init."""
     torch.manual_seed(seed)
     raw = CONFIGS[config] if isinstance(config, str) else config
     expert = ElpExpert(stock_expert(backbone, **options), load_config(raw), check=check)
@@ -124,10 +124,10 @@ def make_expert(backbone: str = "wavlm-base", config="elp", *, seed=0, check=Fal
 
 
 def collected(backbone: nn.Module) -> list:
-    """Hidden states that a stock expert's hooks hold back."""
+    """Hidden states that the hooks of a stock expert have kept."""
     if hasattr(backbone, "taps"):
         return [tap.state for tap in backbone.taps if tap.state is not None]
-    return getattr(backbone, "_hook_hiddens", [])  # an expert of another package need not hold any back
+    return getattr(backbone, "_hook_hiddens", [])  # an expert of another package need not keep any
 
 
 def add_noise(expert: ElpExpert, std: float = 0.1, seed: int = 1) -> None:
@@ -145,7 +145,7 @@ def waves(*lengths: int, seed: int = 0, dtype=torch.float32) -> list[torch.Tenso
 
 
 def in_float64(module: nn.Module) -> nn.Module:
-    """Convert to float64 throughout: S3PRL's layers round their GELU and their CNN norms to float32 in between."""
+    """Convert to float64 throughout: S3PRL's layers otherwise round GELU and CNN norms to float32."""
     module.double()
     for part in module.modules():
         if callable(getattr(part, "activation_fn", None)):

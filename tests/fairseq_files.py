@@ -1,4 +1,4 @@
-"""Small checkpoints in the layouts that fairseq writes, made from our tiny backbones; fairseq is not installed."""
+"""Small checkpoints in fairseq's layouts, made from our tiny backbones; fairseq itself is not needed."""
 
 import argparse
 import contextlib
@@ -15,7 +15,7 @@ PREFIX = "w2v_encoder.w2v_model."
 
 
 class Dictionary:
-    """As fairseq's: what a checkpoint keeps of HuBERT's targets and of a CTC head's letters."""
+    """Like fairseq's dictionary, which a checkpoint contains for HuBERT's targets and for the letters of a CTC head."""
 
     def __init__(self, symbols):
         self.symbols, self.count = list(symbols), [1] * len(symbols)
@@ -31,7 +31,7 @@ class AverageMeter:
 
 @contextlib.contextmanager
 def fairseq_importable():
-    """While a file is written, the classes above are fairseq's."""
+    """Make the classes above fairseq's while a file is written."""
     homes = {"fairseq.data.dictionary": Dictionary, "fairseq.meters": AverageMeter}
     modules = {name: types.ModuleType(name) for name in ("fairseq", "fairseq.data", *homes)}
     before = {cls: cls.__module__ for cls in homes.values()}
@@ -49,21 +49,21 @@ def fairseq_importable():
 
 
 def write_fairseq(path, converted, family, *, layout="cfg", fine_tuned=False, old_format=False):
-    """Write a checkpoint of S3PRL's layout as fairseq would have written it.
+    """Write a checkpoint in S3PRL's layout as fairseq would have written it.
 
     Args:
         path: the file.
         converted: the checkpoint in S3PRL's layout, loaded.
         family: hubert, wav2vec2 or data2vec.
         layout: one of LAYOUTS.
-        fine_tuned: as the encoder of a CTC model, without what only pre-training has.
+        fine_tuned: as the encoder of a CTC model, without the tensors of pre-training.
         old_format: as torch wrote files before 1.6.
     """
     weights = dict(converted["model_weight"])
     name, symbols = NAMES[family], converted.get("dictionaries_symbols")
     if family == "data2vec":
         weights["_ema"] = {"layers.0.fc1.weight": torch.zeros(2)}
-        weights["final_proj.weight"] = torch.ones(3, 3)  # which S3PRL's model has not
+        weights["final_proj.weight"] = torch.ones(3, 3)  # not in S3PRL's model
     model, task = {**converted["model_cfg"], "_name": name}, {**converted["task_cfg"], "_name": "audio_pretraining"}
     config = _config(model, task, layout, arch=name)
     task_state = {"dictionaries": [Dictionary(each) for each in symbols]} if symbols else {}

@@ -1,4 +1,4 @@
-"""Tiny backbones of another stride or receptive field."""
+"""Tiny backbones with another stride or receptive field."""
 
 import upstream_elp
 from tests.toys import TINY_CONV
@@ -12,7 +12,7 @@ CONVS = {
 
 
 def backbone(tmp_path, family, conv):
-    """A tiny backbone with a layer-norm front end, whose states see no padding beyond the host's mask."""
+    """A tiny backbone with a layer-norm front end, so that only the host's mask lets padding in."""
     options = {"layers": 2, "dim": 32, "heads": 4, "conv_pos": 16, "conv_pos_groups": 4, "targets": 20}
     options |= {"conv_pos_depth": 5 if family == "data2vec" else 1, "extractor_mode": "layer_norm"}
     upstream_elp.register()  # transformers imports torchaudio

@@ -1,4 +1,4 @@
-"""Configs for S3PRL's stock tasks on toy corpora, as its own wheel ships none."""
+"""Configs for S3PRL's stock tasks on toy corpora, since S3PRL's wheel does not contain any."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""Mistakes that adapter code makes, each a small patch of the package: what silently does nothing, or the wrong thing.
+"""Typical mistakes in adapter code, each as a small patch of the package that silently does nothing or the wrong thing.
 
-A mutant takes pytest's monkeypatch and plants one mistake until the patch is undone. Which tests see it, and whether
+A mutant takes pytest's monkeypatch and plants one mistake until the patch is undone. Which tests detect it, and if
 the self-check does, is in ``tests/upstream/test_mutants.py``.
 """
 
@@ -25,11 +25,11 @@ from upstream_elp.upstream import inject as inject_module
 from upstream_elp.upstream import merge, state_dict
 from upstream_elp.upstream.expert import ElpExpert
 
-# --- what is put in, and what is trained ----------------------------------------------------------------------------
+# --- the injection, and what is trained -----------------------------------------------------------------------------
 
 
 class _WrappedLinear(nn.Module):
-    """LoRA as loralib and peft do it: a forward of its own, which S3PRL's attention never calls."""
+    """LoRA as in loralib and peft: with its own forward, which S3PRL's attention never calls."""
 
     def __init__(self, linear, rank, scale):
         super().__init__()
@@ -41,7 +41,7 @@ class _WrappedLinear(nn.Module):
 
 
 def wrap_q_proj(patch):
-    """LoRA wraps q_proj, of which the attention reads the weight alone; other weights it parametrizes."""
+    """LoRA wraps q_proj, although the attention only reads its weight; other weights are parametrized."""
 
     plain = LoRA.inject
 
@@ -87,7 +87,7 @@ def leave_a_site_out_of_the_forward(patch):
 
 
 def _exchange(patch, method, first, second):
-    """Let a method take two entries of the site table for each other when it is injected."""
+    """Exchange two entries of the site table while a method is injected."""
     plain = method.inject
 
     def inject_elsewhere(options, target):
@@ -101,7 +101,7 @@ def _exchange(patch, method, first, second):
 
 
 def adapt_the_other_block(patch):
-    """E-adapters for the FFN stand after the attention, and the other way round."""
+    """E-adapters for the FFN are put after the attention, and the other way round."""
     _exchange(patch, EAdapter, "ffn_output", "attention_output")
 
 
@@ -152,7 +152,7 @@ def put_the_skip_inside_the_norm(patch):
 
 
 def adapt_after_the_residual(patch):
-    """E-adapters see the sum of the residual and the block's output, in front of a post-norm layer's norm."""
+    """E-adapters see the sum of the residual and the block's output, before the norm of a post-norm layer."""
 
     plain = EAdapter.inject
 
@@ -171,7 +171,7 @@ def adapt_after_the_residual(patch):
 
 
 def adapt_before_the_dropout(patch):
-    """An output site's adapters see the block's output before its dropout, which then drops what they made."""
+    """The adapters of an output site see the block's output before its dropout, which then acts on their result."""
 
     def forward(self, x):
         y = x
@@ -186,7 +186,7 @@ def adapt_before_the_dropout(patch):
 
 
 def show_parallel_adapters_the_blocks_output(patch):
-    """The parallel bottleneck computes from the FFN's output in place of the layer's input."""
+    """The parallel bottleneck sees the FFN's output instead of the layer's input."""
 
     def forward(self, f):
         self.tap.take()
@@ -201,7 +201,7 @@ def forget_prompt_positions(patch):
 
 
 def append_pseudo_frames_after_the_padding(patch):
-    """All pseudo frames stand at the end of the padded batch, not behind their utterance's last frame."""
+    """All pseudo frames are at the end of the padded batch and not after the last frame of their utterance."""
 
     def insert(self, x, frame_len):
         return torch.cat([x, self.vectors.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
@@ -215,7 +215,7 @@ def keep_pseudo_frames(patch):
 
 
 def count_a_frame_too_many(patch):
-    """Utterances' frames are counted by rounding up, as S3PRL's padding mask does."""
+    """The frames of utterances are counted by rounding up, as in S3PRL's padding mask."""
     patch.setattr(Injection, "frame_len", lambda self, samples: torch.div(samples + 319, 320, rounding_mode="floor"))
 
 
@@ -223,7 +223,7 @@ def count_a_frame_too_many(patch):
 
 
 def read_the_layers_input(patch):
-    """L-adapter i reads state i, which is its layer's input, in place of state i + 1."""
+    """L-adapter i reads state i, which is the input of its layer, instead of state i + 1."""
     plain = ElpExpert._features
 
     def features(self, states):
@@ -233,7 +233,7 @@ def read_the_layers_input(patch):
 
 
 def turn_the_order_of_layers(patch):
-    """The head's weighted sum gets the layers from the last to the first."""
+    """The head's weighted sum sees the layers from the last to the first."""
     plain = ElpExpert._features
     patch.setattr(ElpExpert, "_features", lambda self, states: plain(self, states)[::-1])
 
@@ -269,7 +269,7 @@ def share_adapters_with_copies(patch):
 
 
 def leave_trained_norms_in(patch):
-    """Taking the adapters out leaves trained values in the backbone's tensors."""
+    """Removing the adapters leaves trained values in the backbone's tensors."""
     plain = Changes.undo
 
     def undo(changes):
@@ -282,7 +282,7 @@ def leave_trained_norms_in(patch):
 
 
 def leave_the_attentions_class(patch):
-    """Taking prefixes out leaves the attention's class swapped."""
+    """Removing prefixes leaves the attention's class swapped."""
     plain = Changes.undo
     patch.setattr(Changes, "undo", lambda changes: plain(replace(changes, classes=())))
     patch.setattr(inject_module, "take_out_mixin", lambda module: None)
@@ -303,17 +303,17 @@ def forget_a_tensor(patch):
 
 
 def load_without_audit(patch):
-    """Checkpoints that lack tensors are loaded without a word."""
+    """Checkpoints that lack tensors are loaded without an error."""
     patch.setattr(state_dict, "audit", lambda expert, tensors: None)
 
 
 def trust_every_backbone(patch):
-    """The backbone's fingerprint is not looked at."""
+    """The backbone's fingerprint is ignored."""
     patch.setattr(state_dict, "_digest", lambda fingerprint: torch.zeros(32, dtype=torch.uint8))
 
 
 def merge_without_the_scale(patch):
-    """Merged weights hold LoRA's product without alpha / rank."""
+    """Merged weights contain LoRA's product without alpha / rank."""
     plain = merge.merged_tensors
 
     def merged(expert):

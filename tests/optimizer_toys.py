@@ -1,4 +1,4 @@
-"""The three models of a run as far as an optimizer sees them."""
+"""The three models of a run, as seen by an optimizer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Programs started by tests: none of them, nor a process that it started, can keep a test waiting."""
+"""Programs started by tests; neither they nor processes that they started can block a test."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ MARK = "ELP_TEST_PROGRAM"
 
 def launch(command: list[str], **env: str) -> subprocess.Popen:
     """Start a program with one thread per process; :func:`ended` reads what it prints."""
-    # PYTHONFAULTHANDLER: every Python process among them tells where it is when `ended` aborts it
+    # PYTHONFAULTHANDLER: every Python process among them prints its stack when `ended` aborts it
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", MARK: uuid.uuid4().hex, **env}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     process.mark = variables[MARK]
@@ -27,9 +27,9 @@ def launch(command: list[str], **env: str) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen, seconds: float = 300) -> subprocess.CompletedProcess:
-    """Wait for a program's end; one that does not end is aborted with all its processes, and fails the test.
+    """Wait for the end of a program; if it does not end, abort it with all its processes and fail the test.
 
-    Killing the program alone would not do: the processes that it leaves behind hold the pipes that are read here.
+    It would not be enough to kill only the program: its remaining processes keep the pipes open that are read here.
     """
     try:
         out, err = process.communicate(timeout=seconds)

@@ -1,6 +1,6 @@
-"""A slow, plain implementation of the L-E adapters and of our P-adapter, to compare the fast path with.
+"""A slow, plain implementation of the L-E adapters and of our P-adapter, as a reference for the fast path.
 
-Written from the published formulas (arXiv 2212.02780 and its official code: where E and L stand, what they compute) and
+Written from the published formulas (arXiv 2212.02780 and its official code: places and formulas of E and L) and
 from S3PRL's module structure. It shares no code with ``upstream_elp``: adapters are dictionaries of tensors under their
 canonical names, and the encoder is a loop over the stock model's own blocks.
 """
@@ -39,7 +39,7 @@ def bottleneck(x, tensors, key, activation="gelu"):
 
 
 def additions(f, hidden, tensors, key, activation="gelu"):
-    """What Houlsby's bottleneck and AdapterBias add for a block's output f; hidden is the second FFN matrix's input."""
+    """What Houlsby's bottleneck and AdapterBias add to a block's output f; hidden is the second FFN matrix's input."""
     total = torch.zeros_like(f)
     if f"houlsby.{key}.down.weight" in tensors:
         total = total + bottleneck(f, tensors, f"houlsby.{key}", activation)
@@ -58,7 +58,7 @@ def l_adapter(x, tensors, key, activation="gelu"):
 
 
 def encoder_inputs(stock, wavs):
-    """What S3PRL's plain expert hands to its encoder: features (batch, frames, dim) and the padding mask or None."""
+    """The input of the encoder in S3PRL's plain expert: features (batch, frames, dim), and the padding mask or None."""
     seen = {}
 
     def note(module, args, kwargs):
@@ -72,7 +72,7 @@ def encoder_inputs(stock, wavs):
 
 
 def encode(encoder, x, mask=None, tensors=None, activation="gelu"):
-    """The N+1 states of an encoder in eval mode, with E-adapters and layer norms of `tensors` in it.
+    """The N+1 states of an encoder in eval mode with the E-adapters and layer norms of `tensors`.
 
     x (batch, frames, dim), mask (batch, frames) True on padding. The sequence is never padded to a multiple of two,
     as S3PRL's HuBERT and wav2vec 2.0 do: masked frames must not matter.
@@ -138,7 +138,7 @@ def weighted_sum(features, weights):
 
 
 def states_with_pseudo_frames(stock, wav, tensors, *, position, site):
-    """States of one utterance alone with the P-adapter's vectors concatenated and dropped again explicitly."""
+    """States of a single utterance, with the P-adapter's vectors explicitly concatenated and dropped again."""
     x, _ = encoder_inputs(stock, [wav])
     vectors = tensors["p_adapter.vectors"]
     if site == "cnn":
@@ -153,9 +153,9 @@ def states_with_pseudo_frames(stock, wav, tensors, *, position, site):
 
 
 def states_with_deep_prompts(encoder, x, mask, tensors):
-    """The N+1 states of an encoder whose layers run over learned frames put first, which are dropped after each.
+    """The N+1 states of an encoder whose layers run over learned frames put first and dropped after each layer.
 
-    WavLM's position bias is computed anew for every layer's own number of frames.
+    WavLM's position bias is recomputed for the number of frames of each layer.
     """
     if mask is not None:
         x = x * (~mask).unsqueeze(-1)

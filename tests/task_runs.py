@@ -18,7 +18,7 @@ SHORT = {"total_steps": 4, "eval_step": 2, "save_step": 2, "log_step": 2, "gradi
 
 
 def options(task, head, **runner):
-    """The ``-o`` flag: a short run without worker processes and with a narrow head."""
+    """The ``-o`` flag of a short run without worker processes and with a narrow head."""
     values = {f"config.runner.{key}": value for key, value in {**SHORT, **runner}.items()}
     values["config.downstream_expert.datarc.num_workers"] = 0
     values["config.downstream_expert.modelrc.head"] = head
@@ -27,11 +27,11 @@ def options(task, head, **runner):
 
 
 def flags(task, data, expdir):
-    """What names the task, its folders and its variant."""
+    """The flags for the task, its folders and its variant."""
     return ["-d", task, "-p", str(expdir), "--data", str(data), "--device", "cpu", *variant_of(task)]
 
 
 def variant_of(task):
-    """The ``-v`` flag of a task that has variants: the second one, as the first is the default."""
+    """The ``-v`` flag for the second variant of a task, since the first is the default; empty without variants."""
     variants = registry.find(registry.whole_name(task)).variants
     return ["-v", variants[1]] if variants else []

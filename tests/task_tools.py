@@ -54,7 +54,7 @@ def _mixing(dim: int) -> torch.Tensor:
 
 
 def fake_features(wavs, *, dim: int = DIM) -> list[torch.Tensor]:
-    """A random projection of the spectrum of every 20 ms: cheap features that tell the toy's tones apart."""
+    """A random projection of the spectrum of every 20 ms: cheap features that distinguish the tones of the toys."""
     features = []
     for wav in wavs:
         frames = torch.as_tensor(wav, dtype=torch.float32)[: len(wav) // RATE * RATE].view(-1, RATE)
@@ -63,12 +63,12 @@ def fake_features(wavs, *, dim: int = DIM) -> list[torch.Tensor]:
 
 
 def names_in(batch) -> list[str]:
-    """The names of a batch's utterances, wherever the task puts them."""
+    """The names of the utterances in a batch, wherever the task puts them."""
     return next(list(column) for column in batch[1:] if all(isinstance(value, str) for value in column))
 
 
 def outputs(expert, features) -> torch.Tensor:
-    """What the head gives: logits, log-probabilities or embeddings, one row per utterance."""
+    """Outputs of the head: logits, log-probabilities or embeddings, one row per utterance."""
     if hasattr(expert, "log_probs"):
         return expert.log_probs(features)[0]
     if hasattr(expert, "embed"):
@@ -77,7 +77,7 @@ def outputs(expert, features) -> torch.Tensor:
 
 
 class Scalars:
-    """Stands for S3PRL's summary writer."""
+    """A stand-in for S3PRL's summary writer."""
 
     def __init__(self):
         self.values = {}

@@ -1,4 +1,4 @@
-"""The plan of the packages: imports only go down, nothing runs in a circle, modules and functions stay small."""
+"""The structure of the packages: imports only go down, there are no import cycles, modules and functions stay small."""
 
 import ast
 import graphlib
@@ -67,6 +67,10 @@ def test_no_imports_in_a_circle(imports):
     list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError, which names the modules
 
 
+def sources():
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
 def module_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -74,10 +78,29 @@ def module_of(path):
 def test_no_import_is_hidden_in_a_string(imports):
     """What ``importlib`` or a new process loads by name obeys the same order."""
     upwards = []
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+    for path in sources():
         module = module_of(path)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = str(node.value).partition(":")[0] if isinstance(node, ast.Constant) else ""
             if "." in name and name in imports and ORDER.index(room(module)) > ORDER.index(room(name)):
                 upwards.append((module, name))
     assert set(upwards) == PROGRAMS
+
+
+def test_modules_are_at_most_300_lines_long():
+    lengths = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert not {module: length for module, length in lengths.items() if length > 300}
+
+
+def test_functions_are_at_most_60_lines_long():
+    functions = (
+        (f"{module_of(path)}.{node.name}", node.end_lineno - node.lineno + 1)
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert not {name: length for name, length in functions if length > 60}
+
+
+def test_few_files_are_outside_the_folders():
+    assert len(list((ROOT / "upstream_elp").glob("*.py"))) <= 6

@@ -11,8 +11,8 @@ def install(folder: Path, code: str, entry: str) -> None:
     """Write a package with one module into a folder on Python's path.
 
     Args:
-        folder: where packages lie.
-        code: of the module.
+        folder: the folder of packages.
+        code: code of the module.
         entry: entry point, such as ``scale = elp_scale:Scale``.
     """
     module = entry.partition("=")[2].partition(":")[0].strip()
@@ -25,7 +25,7 @@ def install(folder: Path, code: str, entry: str) -> None:
 
 
 def forget(*modules: str) -> None:
-    """Let the registry look again, and the modules be imported again."""
+    """Let the registry search again, and import the modules again."""
     registry._entries.cache_clear()
     registry.method_class.cache_clear()
     for module in modules:

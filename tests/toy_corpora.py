@@ -114,7 +114,7 @@ def voxceleb1(data: Path, *, train: int = 4, test: int = 2, videos: int = 2, sec
 
 
 def _speakers(low: int, high: int, count: int) -> list[str]:
-    """Speakers whom the rule of Speech Commands' README puts between two per cent figures."""
+    """Speakers that the rule in Speech Commands' README puts between two percentages."""
 
     def share(speaker: str) -> float:
         return int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 2**27 * 100 / (2**27 - 1)

@@ -28,7 +28,7 @@ SHAPES = {
 BACKBONES = {
     name: (shape.family, shape.layer_norm_first, shape.extractor_mode == "layer_norm") for name, shape in SHAPES.items()
 }
-#: families beside WavLM, HuBERT and wav2vec 2.0 in S3PRL's format; the laws run over them with `-m slow`
+#: families other than WavLM, HuBERT and wav2vec 2.0 in S3PRL's format; the laws run over them with `-m slow`
 SHARED = [name for name, shape in SHAPES.items() if shape.family.startswith(("data2vec", "unispeech_sat", "hf_"))]
 LAW_BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in SHARED else name for name in BACKBONES]
 #: those in S3PRL's own format
@@ -52,7 +52,7 @@ def tiny_backbone(
     seed: int = 0,
     dropout: float = 0.1,
 ) -> Path:
-    """Return a random backbone's file, made once per session; Large-like ones also normalise the waveform.
+    """Return the file of a random backbone, made once per session; Large-like ones also normalise the waveform.
 
     Args:
         tmp_dir: where the file goes; None shares one folder per process (do not change a shared file).

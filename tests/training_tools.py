@@ -1,4 +1,4 @@
-"""Short runs of our training loop on toy corpora, and whether two of them are the same."""
+"""Short runs of our training loop on toy corpora, and a comparison of two runs."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ STEPS = 8
 
 
 def flags_of(task, data, expdir, *, preset="le", workers=0, **changes):
-    """A short run with everything that draws random numbers: dropout, crops, an uneven last batch, accumulation."""
+    """The flags of a short run with all random parts: dropout, crops, an uneven last batch, accumulation."""
     runner = {
         "total_steps": STEPS,
         "eval_step": 4,
@@ -32,7 +32,7 @@ def flags_of(task, data, expdir, *, preset="le", workers=0, **changes):
 
 
 def with_settings(flags, *settings):
-    """The flags with more assignments of -o."""
+    """The same flags with more assignments in -o."""
     flags = [*flags]
     flags[flags.index("-o") + 1] += "".join(f",,config.{setting}" for setting in settings)
     return flags

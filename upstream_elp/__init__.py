@@ -1,6 +1,6 @@
-"""ELP adapters for self-supervised speech models, in S3PRL and in training loops of one's own.
+"""ELP adapters for self-supervised speech models, in S3PRL and in your own training loop.
 
-Importing this package has no side effects, and imports neither torch nor s3prl; :func:`register` adds the names to
+Importing this package has no side effects and imports neither torch nor s3prl; :func:`register` adds our names to
 S3PRL.
 """
 

@@ -1,4 +1,4 @@
-"""The functions of the package; each imports what it needs when it is called."""
+"""The public functions of the package; each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def adapt(
     name: str | None = None,
     check: bool = True,
 ) -> AdaptedModel | ElpExpert:
-    """Put adapters into a model of transformers or an expert of S3PRL's, for a training loop of your own.
+    """Put adapters into a transformers model or an S3PRL expert, for your own training loop.
 
     Example::
 
         model = upstream_elp.adapt(transformers.WavLMForCTC.from_pretrained("microsoft/wavlm-base-plus"), "e_only")
         print(model.summary())
         optimizer = torch.optim.AdamW(model.parameter_groups(lr=1e-3, e_adapter=1e-4))
-        ...  # a loop as for the plain model, or transformers.Trainer
+        ...  # the same loop as for the plain model, or transformers.Trainer
         model.save_adapter("adapters/mine")
 
-    The model is changed in place: its backbone is frozen, and what stands outside the backbone stays as trainable as it
-    was. The result keeps the model's forward and adds `adapter_parameters`, `parameter_groups`, `save_adapter`,
-    `load_adapter`, `summary`, `enabled`, `adapters_off`, and for models of transformers `features`.
+    The model is changed in place. Its backbone is frozen; everything outside the backbone stays as trainable as it was.
+    The result keeps the model's forward and adds `adapter_parameters`, `parameter_groups`, `save_adapter`,
+    `load_adapter`, `summary`, `enabled`, `adapters_off` and, for transformers models, `features`.
 
     Args:
-        model: a WavLM, HuBERT or wav2vec 2.0 of transformers, bare or with a head, or a module that holds one; or an
-            expert, as S3PRL's hub returns it.
-        config: name of a preset, path of a YAML file, mapping, or an adapter folder, which is loaded as well.
-        name: name of the backbone to record in adapter folders; by default the one that transformers downloaded.
-        check: whether to check that every tensor is reached and that the adapters can be switched off.
+        model: a WavLM, HuBERT or wav2vec 2.0 model of transformers, bare or with a head, or a module that contains one;
+            or an expert as returned by S3PRL's hub.
+        config: a preset name, the path of a YAML file, a mapping, or an adapter folder, whose weights are loaded too.
+        name: backbone name to record in adapter folders; by default the name that transformers downloaded it by.
+        check: whether to check that every adapter tensor receives a gradient and that the adapters can be switched off.
 
     Raises:
-        ElpError: a model or a configuration that cannot be used together, or a failed check.
+        ElpError: the model and the configuration do not fit together, or the check failed.
     """
     from upstream_elp.upstream.adapting import adapt as put_in
 
@@ -54,10 +54,10 @@ def adapt(
 
 
 def register() -> None:
-    """Add our upstreams, downstreams and optimizers to S3PRL, in this process, once.
+    """Add our upstreams, downstreams and optimizers to S3PRL in this process; further calls have no effect.
 
     Raises:
-        ElpError: if S3PRL already has one of our names from somewhere else, or is not a version we support.
+        ElpError: S3PRL already has one of our names from another source, or its version is not supported.
     """
     from upstream_elp.launch.registry import register as install
 
@@ -73,7 +73,7 @@ def load(
     channels: str | None = None,
     precision: str | None = None,
 ) -> TrainedModel:
-    """Load what was trained for one of the four tasks; called with a file, the result gives its answer.
+    """Load a model that was trained for one of our tasks; call it with a file to get its answer.
 
     Example::
 
@@ -84,15 +84,17 @@ def load(
 
     Args:
         place: an exported folder with a head, an experiment directory, or a checkpoint.
-        backbone: the backbone's checkpoint (path or URL) or a place in Hugging Face's format; default for a folder
-            ``$ELP_BACKBONE``, then the hub name that it records, and otherwise where training found it.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; default what the machine has.
-        resample: convert files of another rate to 16 kHz also where the task's evaluation refuses them.
-        channels: ``mean`` or ``first`` accept files of several channels, ``error`` refuses them; default as the task.
-        precision: ``fp32``, ``bf16`` or ``fp16`` for the upstream; default that of the task's evaluation.
+        backbone: the backbone's checkpoint (path or URL), or a folder or hub name in Hugging Face's format. The default
+            for a folder is ``$ELP_BACKBONE``, then the hub name that the folder records; for a checkpoint it is the
+            backbone's place during training.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; by default ``cuda`` if the machine has it.
+        resample: whether to convert files with another rate to 16 kHz even where the task's evaluation refuses them.
+        channels: ``mean`` or ``first`` to accept files with several channels, ``error`` to refuse them; by default as
+            in the task.
+        precision: ``fp32``, ``bf16`` or ``fp16`` for the upstream; by default as in the task's evaluation.
 
     Raises:
-        ElpError: nothing usable there, another backbone than in training, or a damaged file.
+        ElpError: nothing usable was found there, the backbone differs from the one in training, or a file is damaged.
     """
     from upstream_elp.inference import load as load_model
 
@@ -104,16 +106,16 @@ def load(
 def load_adapters(
     folders: Mapping[str, str | os.PathLike], *, backbone: str | os.PathLike | None = None, refresh: bool = False
 ) -> AdapterSwitch:
-    """Load one backbone and several trained adapters, between which the result switches with ``use``.
+    """Load one backbone and several trained adapters; the result switches between them with ``use``.
 
     Args:
-        folders: name of your choice to adapter folder; the first one is in place at the start.
+        folders: adapter folders by a name of your choice; the first one is active at the start.
         backbone: the backbone's S3PRL hub name, its checkpoint (path or URL), or a folder or ``hf:ORGANISATION/NAME``
-            in Hugging Face's format; default ``$ELP_BACKBONE``, then the hub name that the folders record.
-        refresh: download again what is cached.
+            in Hugging Face's format; by default ``$ELP_BACKBONE``, then the hub name that the folders record.
+        refresh: whether to download cached files again.
 
     Raises:
-        ElpError: no adapter folder there, no backbone named, or an adapter that was trained on another backbone.
+        ElpError: a place is not an adapter folder, no backbone is named, or an adapter belongs to another backbone.
     """
     from upstream_elp.upstream.switching import load_adapters as load
 

@@ -1,34 +1,37 @@
-"""The console command ``elp``: a table of commands, each imported only when it is called."""
+"""The console command ``elp``: a table of commands, each imported only when it is used."""
 
 import importlib
 import sys
 
 import click
 
-from upstream_elp.base.console import told_in_one_line
+from upstream_elp.base.console import errors_in_one_line
 from upstream_elp.base.version import __version__
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
     "doctor": ("upstream_elp.commands.doctor:doctor", "Print versions, patches, devices and registered names."),
-    "params": ("upstream_elp.commands.params:params", "Count the parameters of a preset on a backbone."),
-    "backbones": ("upstream_elp.commands.backbones:backbones", "List the families of backbones and their upstreams."),
+    "params": ("upstream_elp.commands.params:params", "Count the parameters that a preset trains on a backbone."),
+    "backbones": ("upstream_elp.commands.backbones:backbones", "List the supported backbones by family."),
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
-    "report": ("upstream_elp.commands.report:report", "Write an experiment's report again, or compare several."),
-    "export": ("upstream_elp.commands.export:export", "Write a training checkpoint as an adapter folder."),
-    "infer": ("upstream_elp.commands.infer:infer", "Transcribe, compare or classify audio with a trained model."),
-    "merge": ("upstream_elp.commands.merge:merge", "Fold trained weights into a plain backbone checkpoint."),
+    "report": ("upstream_elp.commands.report:report", "Write experiments' reports again and compare them."),
+    "export": ("upstream_elp.commands.export:export", "Export a checkpoint's adapters and head to a folder."),
+    "infer": ("upstream_elp.commands.infer:infer", "Transcribe, classify or compare audio files."),
+    "merge": ("upstream_elp.commands.merge:merge", "Merge trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),
-    "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables a task needs."),
-    "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise four small corpora, offline."),
-    "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone, offline."),
-    "quickstart": ("upstream_elp.commands.quickstart:quickstart", "Run the four tasks with three methods and report."),
+    "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables that tasks read."),
+    "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise small corpora offline."),
+    "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone offline."),
+    "quickstart": (
+        "upstream_elp.commands.quickstart:quickstart",
+        "Train several methods on several tasks, and compare.",
+    ),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported on use, so that ``elp --help`` does not load torch."""
+    """A group that imports commands on use, so that ``elp --help`` does not load torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -52,13 +55,16 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="elp")
 def group() -> None:
-    """Adapters for S3PRL's speech models on ASR, SV, ER and IC."""
+    """Adapters for S3PRL's frozen speech models.
+
+    Example: elp quickstart --size tiny
+    """
 
 
 def main() -> None:
-    """Run the command line and exit; a user's mistake is one sentence and exit status 2."""
+    """Run the command line and exit; a user's mistake gives one sentence and exit status 2."""
     try:
-        with told_in_one_line():
+        with errors_in_one_line():
             status = group.main(prog_name="elp", standalone_mode=False)
     except click.Abort:  # Ctrl-C
         click.echo("elp: aborted", err=True)

@@ -1,17 +1,17 @@
 """``python -m upstream_elp.run``, the same as ``elp run``: S3PRL's run_downstream with our names.
 
-Data-loading processes that are spawned import this module too, and register themselves.
+Spawned data-loading processes import this module too and register our names in themselves.
 """
 
 import sys
 
-from upstream_elp.base.console import told_in_one_line
+from upstream_elp.base.console import errors_in_one_line
 from upstream_elp.launch.start import run
 
 
 def main() -> None:
-    """Run as a program: a user's mistake is one sentence and exit status 2."""
-    with told_in_one_line():
+    """Run as a program; a user's mistake gives one sentence and exit status 2."""
+    with errors_in_one_line():
         run(sys.argv[1:])
 
 

@@ -1,1 +1,1 @@
-"""What the tasks share: surveys, loaders, light heads, metrics, files and the base class."""
+"""The parts that tasks share: surveys, loaders, light heads, metrics, files and the base class."""

@@ -1,4 +1,4 @@
-"""What the tasks answer about files or waves: values with a text, and plain dicts for JSON."""
+"""The answers of tasks about files or waves, which print as text and convert to plain dicts for JSON."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transcript:
-    """Speech recognition: the words of one file."""
+    """The transcript of one file, from speech recognition."""
 
     file: str
     text: str
@@ -17,45 +17,45 @@ class Transcript:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"file": self.file, "text": self.text}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The likeliest of several classes, and the probability of each."""
+    """The most likely of several classes, and the probability of each."""
 
     label: str
     probabilities: dict[str, float]
 
     @property
     def probability(self) -> float:
-        """That of the label."""
+        """The probability of the label."""
         return self.probabilities[self.label]
 
     def __str__(self) -> str:
         return f"{self.label} ({self.probability:.3f})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"label": self.label, "probabilities": dict(self.probabilities)}
 
 
 @dataclass(frozen=True)
 class Label:
-    """A task with one label per file: the likeliest one."""
+    """The most likely label of one file, for tasks with one label per file."""
 
     file: str
     choice: Choice
 
     @property
     def label(self) -> str:
-        """The likeliest label."""
+        """The most likely label."""
         return self.choice.label
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Label to probability; they sum to 1."""
+        """The probability of each label; they sum to 1."""
         return self.choice.probabilities
 
     def __str__(self) -> str:
@@ -63,22 +63,22 @@ class Label:
         return f"{self.label}\t{' '.join(f'{name}={self.probabilities[name]:.3f}' for name in rest)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"file": self.file, **self.choice.to_dict()}
 
 
 class Emotion(Label):
-    """Emotion recognition: the emotion of one file."""
+    """The emotion of one file, from emotion recognition."""
 
     @property
     def emotion(self) -> Choice:
-        """The likeliest emotion, and the probability of each."""
+        """The most likely emotion, and the probability of each."""
         return self.choice
 
 
 @dataclass(frozen=True)
 class Intent:
-    """Intent classification: the slots ``action``, ``object`` and ``location`` of one file."""
+    """The slots ``action``, ``object`` and ``location`` of one file, from intent classification."""
 
     file: str
     slots: dict[str, Choice]
@@ -87,13 +87,13 @@ class Intent:
         return "\t".join(f"{slot}={choice}" for slot, choice in self.slots.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"file": self.file, **{slot: choice.to_dict() for slot, choice in self.slots.items()}}
 
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """Speaker verification: the embedding of one file, of length 1 and shape ``(dim,)``, on the CPU."""
+    """The embedding of one file, from speaker verification: length 1, shape ``(dim,)``, on the CPU."""
 
     file: str
     embedding: Tensor = field(repr=False)
@@ -102,18 +102,18 @@ class Voice:
         return " ".join(f"{value:.6g}" for value in self.embedding.tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"file": self.file, "embedding": self.embedding.tolist()}
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Speaker verification: how alike two voices are.
+    """The similarity of two voices, from speaker verification.
 
     Attributes:
         score: cosine of the embeddings, from -1 to 1.
-        same: whether one speaker spoke both; None where the experiment recorded no threshold.
-        threshold: the score from which on two voices count as one speaker, or None.
+        same: whether both have the same speaker; None if the experiment recorded no threshold.
+        threshold: the lowest score at which two voices count as the same speaker, or None.
     """
 
     first: str
@@ -127,7 +127,7 @@ class Similarity:
         return f"{self.score:.4f}\t{decision}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {
             "first": self.first,
             "second": self.second,

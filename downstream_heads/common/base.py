@@ -1,4 +1,4 @@
-"""The part of S3PRL's downstream contract that all four tasks share (S3PRL downstream/example/expert.py)."""
+"""The part of S3PRL's downstream contract that all tasks share (S3PRL downstream/example/expert.py)."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from downstream_heads.contract import LOSS, Task
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.skips import Skips, SplitSkips, wanted
 from upstream_elp.base.errors import ElpError, counted
-from upstream_elp.base.values import mapping
+from upstream_elp.base.values import mapping, wrong_value
 
 
 class TaskExpert(nn.Module):
@@ -35,8 +35,8 @@ class TaskExpert(nn.Module):
         downstream_expert: the config block with ``datarc`` and ``modelrc``.
         expdir: where results are written.
         seed: S3PRL's ``--seed``.
-        min_samples: shortest wave that the upstream takes; None where the runner does not say.
-        kwargs: every other ``run_downstream`` argument and config block; kept in ``self.run_args``.
+        min_samples: shortest wave that the upstream accepts; None if the runner does not pass it.
+        kwargs: all other ``run_downstream`` arguments and config blocks; available as ``self.run_args``.
     """
 
     about: ClassVar[Task]
@@ -54,7 +54,8 @@ class TaskExpert(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(downstream_expert, Mapping):
-            raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
+            must = "a mapping with the blocks datarc and modelrc"
+            raise wrong_value(downstream_expert, must, key="downstream_expert")
         self.upstream_dim = int(upstream_dim)
         self.upstream_rate = int(upstream_rate)
         self.min_samples = MIN_SAMPLES if min_samples is None else min_samples
@@ -69,8 +70,8 @@ class TaskExpert(nn.Module):
         self._datasets: dict[str, Dataset] = {}
         self.evaluated_step: int | None = None
         """Step of the checkpoint that ``-m evaluate`` loaded."""
-        # infinitely bad, so that the first evaluation always leaves a checkpoint (stock starts at 100 or 0 and may
-        # never write one)
+        # infinitely bad, so that the first evaluation always writes a checkpoint (S3PRL's tasks start at 100 or 0 and
+        # may never write one)
         self.register_buffer("best_score", torch.empty(1))
         self.forget_best()
         self.register_load_state_dict_post_hook(_without_memory)
@@ -81,37 +82,37 @@ class TaskExpert(nn.Module):
         return self.about.name
 
     def label_tables(self) -> Any:
-        """What the head's outputs stand for, as plain lists and dicts; None where they have no names."""
+        """Return the names of the head's outputs as plain lists and dicts; None if they have no names."""
         return None
 
     def get_extra_state(self) -> Tensor:
-        """The label tables, for the checkpoint: inference has no corpus to take them from."""
+        """Return the label tables for the checkpoint, as inference has no corpus to read them from."""
         return memory.encode({"labels": self.label_tables()})
 
     def set_extra_state(self, state: Any) -> None:
-        """Compare a checkpoint's label tables with the corpus's; another order would give every answer a wrong name.
+        """Compare a checkpoint's label tables with those of the corpus: in another order all answers would be wrong.
 
         Raises:
             ElpError: they differ.
         """
         if memory.decode(state).get("labels") != self.label_tables():
             raise ElpError(
-                f"the checkpoint numbers the labels of {self.task} differently from this corpus and config; give the "
-                "corpus, dictionary or metadata that it was trained with"
+                f"the checkpoint numbers the labels of {self.task} differently from this corpus and config; use "
+                "the corpus, dictionary or metadata that it was trained with"
             )
 
     def split_name(self, split: str) -> str:
-        """The split's full name (``test`` may stand for ``test-clean``); ElpError lists the valid ones."""
+        """Return the full name of a split (``test`` may mean ``test-clean``); an error lists the valid names."""
         return self.about.split(split)
 
     def make_dataset(self, split: str) -> Dataset:
-        """Build the data set of one split (by its full name); each task says how."""
+        """Build the data set of one split, given by its full name; implemented by each task."""
         raise NotImplementedError
 
     def dataset(self, split: str) -> Dataset:
-        """The data set of one split, built once.
+        """Return the data set of one split, which is built once.
 
-        With ``train`` the splits of ``runner.eval_dataloaders`` are built too: what is wrong with them shall be told
+        With ``train`` the splits of ``runner.eval_dataloaders`` are built too, so that their problems are reported
         before the first step, not at the first evaluation.
         """
         name = self.split_name(split)
@@ -124,18 +125,18 @@ class TaskExpert(nn.Module):
         return self._datasets[name]
 
     def files(self) -> dict[str, list[Path]]:
-        """The audio files of every split that was built."""
+        """Return the audio files of every split that was built."""
         return {split: dataset.files() for split, dataset in self._datasets.items()}
 
     def eval_splits(self) -> list[str]:
-        """What ``runner.eval_dataloaders`` names, as it stands there."""
+        """Return the splits that ``runner.eval_dataloaders`` names, as they are written there."""
         splits = mapping(self.run_args.get("runner"), key="runner").get("eval_dataloaders") or []
         if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
-            raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
+            raise wrong_value(splits, "a list of splits", key="runner.eval_dataloaders")
         return list(splits)
 
     def skip(self, split: str) -> SplitSkips | None:
-        """Where unusable files of a split are noted; None where they stop the run."""
+        """Return the list of a split's skipped files; None if unusable files stop the run."""
         return None if self.skips is None else self.skips.of(split)
 
     def load_audio(self, path: str | Path) -> Tensor:
@@ -143,7 +144,7 @@ class TaskExpert(nn.Module):
         return self.audio(path)
 
     def keep_best(self, split: str, value: float) -> list[str]:
-        """Remember the best value; return ``[<split>-best.ckpt]`` when ``value`` is strictly better, else nothing."""
+        """Store the best value; return ``[<split>-best.ckpt]`` if ``value`` is strictly better, else an empty list."""
         higher = self.about.higher_is_better
         best = float(self.best_score)
         if math.isinf(best):
@@ -154,7 +155,7 @@ class TaskExpert(nn.Module):
         return [f"{split}-best.ckpt"]
 
     def forget_best(self) -> None:
-        """Let the next evaluation leave a checkpoint: this run has none of its own yet."""
+        """Let the next evaluation write a checkpoint, as this run has none of its own yet."""
         self.best_score.fill_(-math.inf if self.about.higher_is_better else math.inf)
 
     def report(
@@ -169,36 +170,36 @@ class TaskExpert(nn.Module):
         chance: dict[str, float] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell the values of one split: a line on the terminal, TensorBoard scalars, a line in ``metrics.jsonl``.
+        """Report the values of one split: on the terminal, to TensorBoard and in ``metrics.jsonl``.
 
         Args:
             split: the split's name.
-            step: S3PRL's global step (0 when evaluated from the command line; the line in ``metrics.jsonl`` then
-                names the ``checkpoint``).
+            step: S3PRL's global step (0 in an evaluation from the command line, where the line in
+                ``metrics.jsonl`` names the ``checkpoint``).
             values: metric name -> value; rates in per cent.
             logger: S3PRL's summary writer, or None.
-            items: how many utterances (or trials) the values rest on.
+            items: how many utterances (or trials) were evaluated.
             loss: mean loss, if there is one.
-            chance: metric name -> what a trivial answer would reach, in the same unit; for metrics whose chance level
-                depends on the corpus.
-            notes: more keys for the line in ``metrics.jsonl``, such as the protocol.
+            chance: metric name -> value of a trivial answer, in the same unit; for metrics whose chance level depends
+                on the corpus.
+            notes: additional keys for the line in ``metrics.jsonl``, such as the protocol.
         """
         shown = {**values} if loss is None else {**values, "loss": loss}
         chance = {**{name: level for name, level in self.about.chance.items() if name in values}, **(chance or {})}
-        told = []
+        parts = []
         for name, value in shown.items():
             unit = (LOSS if name == "loss" else self.about.metrics[name]).unit
             unit = f" {unit}" if unit else ""
             trivial = f" (chance {chance[name]:.4g})" if name in chance else ""
-            told.append(f"{name} {value:.4g}{unit}{trivial}")
+            parts.append(f"{name} {value:.4g}{unit}{trivial}")
             if logger is not None:
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
         skipped = self.skips.count(split) if self.skips else 0
         if skipped:
-            told.append(f"WITHOUT {counted(skipped, 'file')} that cannot be used ({self.skips.path})")
+            parts.append(f"WITHOUT {counted(skipped, 'file')} that cannot be used ({self.skips.path})")
         checkpoint = self.evaluated_checkpoint()
         at = f"{checkpoint} (step {self.evaluated_step})" if checkpoint else f"step {step}"
-        tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(told)}")
+        tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(parts)}")
         record = {
             "task": self.task,
             "split": split,
@@ -217,22 +218,22 @@ class TaskExpert(nn.Module):
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))
 
     def evaluated_checkpoint(self) -> str | None:
-        """File name of the checkpoint that ``-m evaluate`` or ``-m inference`` loaded; None while training."""
+        """Return the file name of the checkpoint loaded by ``-m evaluate`` or ``-m inference``; None in training."""
         path = self.run_args.get("init_ckpt") or self.run_args.get("past_exp")
         return Path(path).name if path and self.run_args.get("mode") != "train" else None
 
 
 def _without_memory(_: nn.Module, incompatible: Any) -> None:
-    """S3PRL's own checkpoints hold no label tables."""
+    """Accept checkpoints without label tables, as S3PRL writes them."""
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if key != memory.KEY]
 
 
 def mean_loss(records: Mapping[str, list]) -> float:
-    """Mean of the batch losses in S3PRL's records; nan when there is none."""
+    """Return the mean of the batch losses in S3PRL's records; nan if there are none."""
     losses = records["loss"]
     return sum(losses) / len(losses) if losses else math.nan
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no nan: null stands for it."""
+    """Replace nan, which JSON does not have, by null."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Files that are either absent or complete, and the place for caches."""
+"""Files that are either absent or complete, and the location of caches."""
 
 import hashlib
 import json
@@ -10,6 +10,6 @@ __all__ = ["append_line", "cache_dir", "digest", "write_text"]
 
 
 def digest(*parts: Any) -> str:
-    """A short name for a cache entry from whatever it depends on (anything that ``json`` or ``str`` can express)."""
+    """Return a short name for a cache entry, made from all that it depends on (values for ``json`` or ``str``)."""
     text = json.dumps(parts, default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,13 +8,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Pad ``(frames_i, dim)`` features to ``(batch, frames, dim)`` and tell their lengths, both on the same device."""
+    """Pad ``(frames_i, dim)`` features to ``(batch, frames, dim)``; return them and their lengths, on one device."""
     frames_len = torch.tensor([len(feature) for feature in features], device=features[0].device)
     return pad_sequence(list(features), batch_first=True), frames_len
 
 
 def masked_mean(hidden: Tensor, frames_len: Tensor) -> Tensor:
-    """Mean over each utterance's own frames.
+    """Return the mean over each utterance's own frames.
 
     Shape:
         hidden ``(batch, frames, dim)``, frames_len ``(batch,)`` -> ``(batch, dim)``
@@ -25,7 +25,7 @@ def masked_mean(hidden: Tensor, frames_len: Tensor) -> Tensor:
 
 
 class _PostNet(nn.Module):
-    """One linear layer under the name it has in S3PRL's ``FrameLevel``."""
+    """A linear layer with the name that it has in S3PRL's ``FrameLevel``."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ class _PostNet(nn.Module):
 class SuperbMeanHead(nn.Module):
     """SUPERB's utterance head after the projector: mean over frames, one linear layer.
 
-    Same state-dict keys (``post_net.linear.*``) and bitwise the same output as S3PRL's ``UtteranceLevel`` with
-    ``MeanPooling`` (downstream/model.py:34, 63): each utterance is averaged on its own, because a masked sum over the
+    State-dict keys (``post_net.linear.*``) and output are those of S3PRL's ``UtteranceLevel`` with ``MeanPooling``
+    (downstream/model.py:34, 63), bit for bit: each utterance is averaged separately, because a masked sum over the
     padded batch rounds differently.
     """
 
@@ -56,8 +56,8 @@ class SuperbMeanHead(nn.Module):
 class LinearMeanHead(nn.Module):
     """The light head of the L-E reference after the projector: masked mean over frames, one linear layer.
 
-    There is no non-linearity between projector, pooling and classifier. So it is the function of ``SuperbMeanHead`` up
-    to rounding; what differs between the two papers is the protocol around it (see each task's ``task.py``).
+    There is no non-linearity between projector, pooling and classifier, so it computes the same function as
+    ``SuperbMeanHead`` up to rounding. The two papers differ in their protocols (see each task's ``task.py``).
     """
 
     def __init__(self, input_dim: int, output_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""Tasks whose answer is one of several labels: their trained heads in use."""
+"""Trained heads in use, for tasks whose answer is one of several labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from downstream_heads.common.scorer import UtteranceScorer, head_options
 
 
 class LabelPredictor(UtteranceScorer, Predictor):
-    """The likeliest label, as the task chooses it, with the probability of each.
+    """Predicts the most likely label, as the task does, with the probability of each label.
 
     A task sets ``about`` and may set ``answer``, the class of its answers.
     """
@@ -20,16 +20,16 @@ class LabelPredictor(UtteranceScorer, Predictor):
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked block ``modelrc``."""
+        """Return the checked block ``modelrc``."""
         return head_options(modelrc)
 
     def build(self, labels: Any) -> None:
-        """Make projector and model for the names in ``labels``."""
+        """Build projector and model for the names in ``labels``."""
         self.names = label_list(labels, key="labels")
         self.build_head(len(self.names))
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Label]:
-        """One label per utterance from ``(frames_i, upstream_dim)`` features."""
+        """Return one label per utterance from ``(frames_i, upstream_dim)`` features."""
         logits = self.logits(features)  # (batch, classes)
         rows = probabilities(logits, names).tolist()
         best = logits.argmax(dim=-1).tolist()

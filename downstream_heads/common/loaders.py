@@ -1,4 +1,4 @@
-"""Data loaders with S3PRL's contract, and audio that is read one way by all tasks."""
+"""Data loaders that follow S3PRL's contract, and the audio reader of all tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from upstream_elp.audio.skips import Dropping, DroppingLoader, Present, Replacin
 
 
 class AudioReader:
-    """Reads the files of one task, each with the same rules.
+    """Reads the files of a task, all by the same rules.
 
     Args:
-        resample: convert other sample rates to 16 kHz; otherwise another rate is an error.
+        resample: convert other sample rates to 16 kHz; otherwise they are an error.
         channels: what to do with several channels: ``error``, ``mean`` or ``first``.
-        pre_load: keep what was read in memory. Each process keeps its own, so use it without worker processes, and only
-            for corpora that fit.
-        min_samples: the shortest utterance that is accepted, in samples.
+        pre_load: keep decoded files in memory. Each process has its own copies, so use it only without worker
+            processes, and for corpora that fit.
+        min_samples: shortest accepted utterance, in samples.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class AudioReader:
         self.kept: dict[str, Tensor] | None = {} if pre_load else None
 
     def __call__(self, path: Path | str) -> Tensor:
-        """Read one file: float32, ``(samples,)``, 16 kHz."""
+        """Read one file as float32 at 16 kHz. Shape: ``(samples,)``."""
         if self.kept is None:
             return self._read(path)
         key = str(path)
@@ -52,12 +52,12 @@ class AudioReader:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state["kept"] = None if self.kept is None else {}  # a spawned worker reads for itself
+        state["kept"] = None if self.kept is None else {}  # a spawned worker fills its own
         return state
 
 
 def transpose(samples: Sequence[tuple]) -> tuple[list, ...]:
-    """Collate items ``(wav, label, …)`` into lists ``(wavs, labels, …)``; S3PRL's runner splits after the first."""
+    """Collate items ``(wav, label, …)`` into lists ``(wavs, labels, …)``; S3PRL's runner splits off the first."""
     return tuple(list(column) for column in zip(*samples, strict=True))
 
 
@@ -71,9 +71,9 @@ def train_loader(
     seed: int = 0,
     skip: SplitSkips | None = None,
 ) -> DataLoader:
-    """A loader shuffled by ``seed`` and ``epoch``: several ranks share out the very order of a single process.
+    """Make a loader shuffled by ``seed`` and ``epoch``; several ranks share the same order of a single process.
 
-    With ``skip`` the next usable item stands in for one that cannot be used.
+    With ``skip``, an unusable item is replaced by the next usable one.
     """
     if skip is not None:
         dataset = Replacing(dataset, skip)
@@ -100,10 +100,10 @@ def eval_loader(
     collate_fn: Callable[[list], Any] = transpose,
     skip: SplitSkips | None = None,
 ) -> DataLoader:
-    """A loader in the data set's order; S3PRL evaluates in one process also in distributed training.
+    """Make a loader in the data set's order; S3PRL evaluates in one process, even in distributed training.
 
-    Its own generator keeps it from drawing worker seeds from the global random state. With ``skip`` items that cannot
-    be used are left out.
+    It has its own generator, so that worker seeds are not drawn from the global random state. With ``skip``, unusable
+    items are skipped.
     """
     options = {
         "batch_size": batch_size,
@@ -125,7 +125,7 @@ def split_loader(
     seed: int,
     skip: SplitSkips | None = None,
 ) -> DataLoader:
-    """A loader with the batch size and the workers that a task's ``datarc`` gives to training or evaluation."""
+    """Make a loader with the batch size and workers of ``datarc``, for training or evaluation."""
     workers = datarc["num_workers"]
     if train:
         size = datarc["train_batch_size"]

@@ -1,7 +1,7 @@
-"""What a task's weights mean beyond their numbers, kept in its checkpoints: the names of its classes, its threshold.
+"""What a task stores in its checkpoints besides weights: the names of its classes, its threshold.
 
-It travels as torch's "extra state", one more entry of the task's state dict, written as a tensor of bytes so that
-whatever handles checkpoints meets tensors alone.
+It is torch's "extra state", an additional entry of the task's state dict. It is a tensor of bytes, so that a state dict
+contains only tensors.
 """
 
 import json
@@ -14,24 +14,26 @@ from torch import Tensor
 from upstream_elp.base.errors import ElpError
 
 KEY = "_extra_state"
-"""The entry's name, which torch gives."""
+"""Name of the entry, set by torch."""
 
 
 def encode(memory: Mapping[str, Any]) -> Tensor:
-    """Plain values -> uint8 tensor of their JSON."""
+    """Encode plain values as the uint8 tensor of their JSON."""
     return torch.tensor(list(json.dumps(memory).encode()), dtype=torch.uint8)
 
 
 def decode(state: Any) -> dict[str, Any]:
-    """The plain values that :func:`encode` was given.
+    """Return the plain values that :func:`encode` encoded.
 
     Raises:
-        ElpError: it is no such tensor.
+        ElpError: it is not such a tensor.
     """
     try:
         memory = json.loads(bytes(state.tolist()))
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ElpError(f"the checkpoint's entry {KEY} is not what a task of ours writes; give another one") from error
+        raise ElpError(
+            f"the checkpoint's entry {KEY} was not written by one of these tasks; use another checkpoint"
+        ) from error
     if not isinstance(memory, dict):
-        raise ElpError(f"the checkpoint's entry {KEY} is not what a task of ours writes; give another one")
+        raise ElpError(f"the checkpoint's entry {KEY} was not written by one of these tasks; use another checkpoint")
     return memory

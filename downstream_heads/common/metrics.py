@@ -9,9 +9,9 @@ __all__ = ["accuracy", "error_rate", "majority_accuracy", "unweighted_accuracy"]
 
 
 def error_rate(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> float:
-    """Edit errors of all utterances over the tokens of all references, in per cent.
+    """Return the edit errors of all utterances over the tokens of all references, in per cent.
 
-    With words as tokens this is the WER, with characters the UER. No reference token at all gives 100, as in S3PRL
+    With words as tokens this is the WER, with characters the UER. Without any reference token it is 100, as in S3PRL
     (downstream/asr/expert.py:182).
 
     Raises:
@@ -23,13 +23,13 @@ def error_rate(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Se
 
 
 def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """Share of items predicted right, in per cent (the literature's weighted accuracy); nan for no items."""
+    """Return the share of correct items in per cent (the literature's weighted accuracy); nan for no items."""
     right = sum(p == t for p, t in zip(predictions, truths, strict=True))
     return 100.0 * right / len(truths) if truths else float("nan")
 
 
 def unweighted_accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """Mean of the recalls of the classes that occur in ``truths``, in per cent; nan for no items."""
+    """Return the mean recall of the classes that occur in ``truths``, in per cent; nan for no items."""
     total: Counter = Counter(truths)
     right: Counter = Counter(t for p, t in zip(predictions, truths, strict=True) if p == t)
     if not total:
@@ -38,7 +38,7 @@ def unweighted_accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashab
 
 
 def majority_accuracy(train_labels: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """Accuracy of always answering the commonest *training* label, in per cent; ties go to the label seen first."""
+    """Return the accuracy of always answering the most common *training* label, in per cent; the first wins ties."""
     if not train_labels or not truths:
         return float("nan")
     label = Counter(train_labels).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""A task's trained head in use: no corpus, no training, no files written."""
+"""The trained head of a task in use, without corpus or training; it writes no files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,30 +15,30 @@ from upstream_elp.base.values import boolean, choose, read_options
 
 
 class Predictor(nn.Module):
-    """Base class of the tasks' heads in use; they hold the head's tensors under the names of the task's checkpoints.
+    """Base class of trained heads in use; their tensors have the names of the task's checkpoints.
 
-    A task sets ``about`` and builds its head from ``modelrc`` in ``build``; it implements ``head_options`` and
+    A task sets ``about``, builds its head from ``modelrc`` in ``build``, and implements ``head_options`` and
     ``answers``.
 
     Args:
         upstream_dim: features per frame.
         upstream_rate: samples per frame.
-        modelrc: the head's options, as :meth:`head_options` gives them.
-        audio: how files are read, as :meth:`audio_options` gives it.
+        modelrc: the head's options, as :meth:`head_options` returns them.
+        audio: how files are read, as :meth:`audio_options` returns it.
         labels: the task's label tables.
-        threshold: the speaker verification's threshold; None elsewhere.
-        min_samples: shortest wave that the upstream takes.
+        threshold: the threshold of speaker verification; None for other tasks.
+        min_samples: shortest wave that the upstream accepts.
 
     Raises:
         ElpError: an unknown key or a wrong value.
     """
 
     about: ClassVar[Task]
-    left_out: ClassVar[tuple[str, ...]] = ("best_score", "_extra_state")
-    """Entries of the task's checkpoints that only training needs; a name with a dot at the end stands for all below."""
+    training_only: ClassVar[tuple[str, ...]] = ("best_score", "_extra_state")
+    """Entries of the task's checkpoints that only training needs; a name that ends in a dot means all below it."""
 
     audio_defaults: ClassVar[dict[str, Any]] = {"resample": False, "channels": "error"}
-    """The keys of the task's ``datarc`` that say how files are read, and their defaults."""
+    """The keys of ``datarc`` that say how files are read, with their defaults."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class Predictor(nn.Module):
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked block ``modelrc`` with nothing but what the head needs."""
+        """Return the checked block ``modelrc``, reduced to what the head needs."""
         raise NotImplementedError
 
     @classmethod
     def audio_options(cls, datarc: Mapping[str, Any]) -> dict[str, Any]:
-        """How files are read, checked."""
+        """Return the checked options for reading files."""
         options = read_options(datarc, cls.audio_defaults, where="audio")
         boolean(options["resample"], key="audio.resample")
         choose(options["channels"], CHANNEL_RULES, key="audio.channels")
@@ -78,26 +78,26 @@ class Predictor(nn.Module):
 
     @classmethod
     def trained_tensors(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The entries of a checkpoint of the task that this head needs."""
-        whole = [name for name in cls.left_out if not name.endswith(".")]
-        below = tuple(name for name in cls.left_out if name.endswith("."))
+        """Return the entries of the task's checkpoint that this head needs."""
+        whole = [name for name in cls.training_only if not name.endswith(".")]
+        below = tuple(name for name in cls.training_only if name.endswith("."))
         return {key: value for key, value in state.items() if key not in whole and not key.startswith(below)}
 
     def set_audio(self, options: Mapping[str, Any]) -> None:
-        """Read files by these rules from now on."""
+        """Set the rules for reading files."""
         self.audio = AudioReader(**options, min_samples=self.min_samples)
 
     def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
-        """Only speaker verification decides by one."""
+        """Set the decision threshold, which only speaker verification has."""
         if threshold is not None:
-            raise ElpError(f"the key 'threshold' must be null, since {self.task} decides without one")
+            raise ElpError(f"the key 'threshold' must be null, since {self.task} has no threshold")
 
     def build(self, labels: Any) -> None:
-        """Make the head's modules."""
+        """Build the head's modules."""
         raise NotImplementedError
 
     def read(self, path: str | Path) -> Tensor:
-        """One file as the task reads it: float32, ``(samples,)``, 16 kHz.
+        """Read one file as the task does: float32 at 16 kHz. Shape: ``(samples,)``.
 
         Raises:
             ElpError: names the file.
@@ -105,14 +105,14 @@ class Predictor(nn.Module):
         return self.audio(path)
 
     def prepare(self, wav: Tensor, name: str) -> Tensor:
-        """A wave at 16 kHz, ``(samples,)``, as if it had been read from a file.
+        """Convert a wave at 16 kHz, ``(samples,)``, as if it had been read from a file.
 
         Raises:
-            ElpError: another shape or type, too short, or samples that are no numbers.
+            ElpError: wrong shape or type, too short, or samples that are not finite.
         """
         if wav.dim() != 1 or not wav.is_floating_point():
             raise ElpError(
-                f"{name} has the shape {tuple(wav.shape)} and the type {wav.dtype}; give floating-point samples in "
+                f"{name} has the shape {tuple(wav.shape)} and the type {wav.dtype}; pass floating-point samples in "
                 f"[-1, 1] at {SAMPLE_RATE} Hz, of shape (samples,)"
             )
         wav = wav.detach().cpu().float()
@@ -120,36 +120,36 @@ class Predictor(nn.Module):
         return wav
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list:
-        """One answer per utterance from ``(frames_i, upstream_dim)`` features."""
+        """Return one answer per utterance from ``(frames_i, upstream_dim)`` features."""
         raise NotImplementedError
 
 
 def probabilities(logits: Tensor, names: Sequence[str]) -> Tensor:
-    """Softmax in float64 on the CPU, so that the printed values sum to 1. Shape: ``(batch, classes)`` in and out.
+    """Return the softmax in float64 on the CPU, so that printed values sum to 1. Shape: ``(batch, classes)``.
 
     Raises:
-        ElpError: a diverged head gives no numbers; names the first file.
+        ElpError: values are not finite, as after diverged training; names the first file.
     """
     require_finite(logits, names)
     return logits.detach().cpu().double().softmax(dim=-1)
 
 
 def require_finite(values: Tensor, names: Sequence[str]) -> None:
-    """Refuse outputs that are no numbers, as a diverged training leaves them. Shape: ``(batch, …)``.
+    """Raise an error for outputs that are not finite, as after diverged training. Shape: ``(batch, …)``.
 
     Raises:
         ElpError: names the first file.
     """
     for name, finite in zip(names, torch.isfinite(values).flatten(1).all(dim=1).tolist(), strict=True):
         if not finite:
-            raise ElpError(f"{name}: the trained model gives no finite numbers; its training has diverged")
+            raise ElpError(f"{name}: the trained model returns values that are not finite; its training has diverged")
 
 
 def label_list(labels: Any, *, key: str) -> list[str]:
     """Check the names of classes.
 
     Raises:
-        ElpError: no list of different, non-empty texts.
+        ElpError: not a list of different, non-empty texts.
     """
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
         raise ElpError(f"the key '{key}' must be a list of texts, one per class")

@@ -1,4 +1,4 @@
-"""The head of the tasks with one answer per utterance: projector, mean over frames, linear layer."""
+"""The head of tasks with one answer per utterance: projector, mean over frames, linear layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ HEAD_DEFAULTS = {"head": "superb", "projector_dim": 256, "select": "UtteranceLev
 
 
 def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked block ``modelrc``, defaults filled in.
+    """Return the checked block ``modelrc`` with defaults filled in.
 
     Raises:
         ElpError: an unknown key or value.
     """
     where = "downstream_expert.modelrc"
-    # S3PRL's config also carries the options of heads that are not selected
+    # S3PRL's config also contains the options of heads that are not selected
     options = read_options(modelrc, HEAD_DEFAULTS, where=where, ignored=("DeepModel",))
     choose(options["select"], ("UtteranceLevel",), key=f"{where}.select")
     level = read_options(options["UtteranceLevel"], {"pooling": "MeanPooling"}, where=f"{where}.UtteranceLevel")
@@ -30,7 +30,7 @@ def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class UtteranceScorer:
-    """Part of a module whose head is projector -> mean over frames -> linear layer, in two writings (``modelrc.head``).
+    """Mixin for a head of projector -> mean over frames -> linear layer, of which ``modelrc.head`` chooses a variant.
 
     Attributes:
         projector: ``Linear(upstream_dim, projector_dim)``, under S3PRL's name.
@@ -44,13 +44,13 @@ class UtteranceScorer:
     model: nn.Module
 
     def build_head(self, classes: int) -> None:
-        """Make ``projector`` and ``model``, in S3PRL's order, so that the same seed gives the same initial weights."""
+        """Build ``projector`` and ``model`` in S3PRL's order, so that the same seed gives the same initial weights."""
         self.modelrc = head_options(self.modelrc)
         self.projector = nn.Linear(self.upstream_dim, self.modelrc["projector_dim"])
         self.model = UTTERANCE_HEADS[self.modelrc["head"]](self.modelrc["projector_dim"], classes)
 
     def logits(self, features: Sequence[Tensor]) -> Tensor:
-        """A list of ``(frames_i, dim)`` -> ``(batch, classes)``."""
+        """Map a list of ``(frames_i, dim)`` features to logits ``(batch, classes)``."""
         if not features:
             raise ElpError(f"{self.task} was given an empty batch")
         padded, frames_len = pad_features(features)

@@ -1,8 +1,8 @@
-"""What a task finds in its corpus before it trains: the files of its splits, counts, and every problem in one list.
+"""The survey of a task's corpus before training: the files of its splits, counts, and a list of all problems.
 
-Each task's ``survey.py`` lists files and compares tables with each other (``survey(...)``); here the files' headers, or
-all their samples, are read through one index per corpus (``measure``). ``elp check`` and the start of ``elp run`` share
-both.
+Each task's ``survey.py`` lists files and compares tables with each other (``survey(...)``). :func:`measure` reads the
+headers of these files, or all their samples, through one index per corpus. ``elp check`` and the start of ``elp run``
+use both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONG_SECONDS = 60
 
 
 class Need(NamedTuple):
-    """How many samples a head needs of a file, what for, and the kind of problem where it has fewer."""
+    """How many samples of a file a head needs, what for, and the kind of problem if there are fewer."""
 
     samples: int
     why: str
@@ -37,13 +37,13 @@ class Need(NamedTuple):
 
 @dataclass
 class Part:
-    """One split.
+    """The files of one split.
 
     Attributes:
         name: the split's full name.
         files: its audio files, relative to the corpus root.
-        speakers: one for each file.
-        classes: one for each file; empty for a task without classes.
+        speakers: the speaker of each file.
+        classes: the class of each file; empty for a task without classes.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass
 class Survey:
-    """What a task's tables and folders say.
+    """The contents of a task's tables and folders.
 
     Attributes:
         task: the task's name.
@@ -62,13 +62,13 @@ class Survey:
         parts: the splits.
         problems: what is wrong, each in one sentence that names the file.
         remarks: what is worth knowing.
-        warnings: what a training would not fail at, but learn from.
-        needs: files of which the head needs more samples than a backbone does.
+        warnings: what would not stop a training, but spoil it.
+        needs: files of which the head needs more samples than the backbone.
         resample: whether other sample rates are converted.
         mix: whether several channels are accepted.
-        tolerated: kinds of problems that do not keep the task from running.
-        missing: files that are known to be missing.
-        deeper: what the task looks at besides where all samples are decoded; gets the survey and the number of threads.
+        tolerated: kinds of problems that do not stop the task from running.
+        missing: files known to be missing.
+        deeper: additional checks if all samples are decoded; called with the survey and the number of threads.
     """
 
     task: str
@@ -85,13 +85,13 @@ class Survey:
     deeper: Callable[[Survey, int], None] | None = None
 
     def add(self, reading: Reading) -> None:
-        """Take over what a corpus' reader found, but for the rows."""
+        """Add the findings of a corpus reader, except for its rows."""
         self.problems += reading.problems
         self.remarks += reading.remarks
         self.missing |= reading.gone
 
     def blocking(self, *, skip_bad_files: bool = False) -> list[Problem]:
-        """The problems that forbid a run."""
+        """Return the problems that prevent a run."""
         return blocking(self.problems, passed=self.tolerated | (AUDIO_KINDS if skip_bad_files else frozenset()))
 
 
@@ -114,14 +114,14 @@ class Count:
 
 @dataclass
 class Findings:
-    """A survey after its audio was looked at; ``audio`` is the number of files."""
+    """A survey whose audio was checked; ``audio`` is the number of files."""
 
     survey: Survey
     counts: list[Count]
     audio: int = 0
 
     def to_dict(self) -> dict:
-        """Everything as plain values for JSON."""
+        """Return everything as plain values for JSON."""
         found = self.survey
         return {
             "task": found.task,
@@ -134,11 +134,11 @@ class Findings:
         }
 
     def to_text(self, *, shown: int, rest: str = "") -> str:
-        """For a reader: causes, problems by kind, warnings, remarks, and the table of the splits.
+        """Format causes, problems by kind, warnings, remarks, and the table of splits for a reader.
 
         Args:
-            shown: how many problems of a kind.
-            rest: where the others are listed.
+            shown: how many problems of each kind to show.
+            rest: where to find the others.
         """
         lines = cause_lines(self.survey.problems, audio=self.audio)
         lines += problem_lines(self.survey.problems, shown=shown, rest=rest)
@@ -150,12 +150,12 @@ class Findings:
 
 
 def measure(survey: Survey, options: Options, *, min_samples: int = MIN_SAMPLES) -> Findings:
-    """Look at the audio: headers through the corpus' index, or every sample where ``options`` say so.
+    """Check the audio: headers through the corpus' index, or every sample if ``options`` ask for it.
 
     Args:
-        survey: what the tables and folders say; problems with the audio are added.
+        survey: the contents of tables and folders; problems with the audio are added.
         options: how to read.
-        min_samples: the shortest wave that the upstream takes.
+        min_samples: the shortest wave that the upstream accepts.
     """
     every = [file for part in survey.parts for file in part.files if file not in survey.missing]
     every = list(dict.fromkeys(every))
@@ -166,7 +166,7 @@ def measure(survey: Survey, options: Options, *, min_samples: int = MIN_SAMPLES)
         survey.problems += _audio_problems(survey, file, headers[file], min_samples)
     if options.decode and survey.deeper is not None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LevelWarning)  # said already
+            warnings.simplefilter("ignore", LevelWarning)  # already reported
             survey.deeper(survey, options.jobs)
     if loud := {file: headers[file].peak for file in every if headers[file].peak}:
         survey.warnings.append(sentence(loud))
@@ -175,13 +175,13 @@ def measure(survey: Survey, options: Options, *, min_samples: int = MIN_SAMPLES)
         what = counted(len(long), "file is", "files are")
         survey.remarks.append(
             f"{what} longer than {LONG_SECONDS} s (such as {long[0]}, {headers[long[0]].seconds:.0f} s);"
-            " a batch is as long as its longest utterance, which may need much memory"
+            " a batch is as long as its longest utterance, so it may need a lot of memory"
         )
     return Findings(survey, [_count(part, headers) for part in survey.parts], audio=len(every))
 
 
 def _audio_problems(survey: Survey, file: str, header: Header, min_samples: int) -> list[Problem]:
-    """What is wrong with one file under the task's rules."""
+    """Return the problems of one file under the task's rules."""
     header = checks.converted(header) if survey.resample else header
     found = checks.audio_problems(file, header, min_samples=min_samples, mix=survey.mix)
     need = survey.needs.get(file)

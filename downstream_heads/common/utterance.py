@@ -1,4 +1,4 @@
-"""What the tasks with one answer per utterance share besides their head: options of the data, loaders, answers."""
+"""The parts that tasks with one answer per utterance share besides their head: data options, loaders, answers."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ LOADER_DEFAULTS = {
 def data_options(
     block: Mapping[str, Any], defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """``datarc``, checked against the keys that these tasks share and the task's own ``defaults``.
+    """Check ``datarc`` against the keys that these tasks share and the task's own ``defaults``, and return it.
 
     Raises:
         ElpError: an unknown key or a wrong value.
@@ -49,28 +49,28 @@ def data_options(
 class UtteranceExpert(UtteranceScorer, TaskExpert):
     """A task expert with one answer per utterance.
 
-    A task adds :meth:`measures`, :meth:`answer_file` and :meth:`answer_line`, and :meth:`chance` where that depends on
-    the corpus.
+    A task implements :meth:`measures`, :meth:`answer_file` and :meth:`answer_line`, and :meth:`chance` if that depends
+    on the corpus.
     """
 
     def measures(self, predict: Sequence, truth: Sequence) -> dict[str, float]:
-        """The metrics of a split in per cent; dev's ``acc`` chooses the best checkpoint."""
+        """Return the metrics of a split in per cent; dev's ``acc`` chooses the best checkpoint."""
         raise NotImplementedError
 
     def chance(self, truth: Sequence) -> dict[str, float]:
-        """What metrics whose chance level depends on the corpus are for a model that hears nothing."""
+        """Return the chance level of metrics for which it depends on the corpus."""
         return {}
 
     def notes(self) -> dict[str, Any]:
-        """What ``metrics.jsonl`` says besides."""
+        """Return additional keys for ``metrics.jsonl``."""
         return {}
 
     def answer_file(self, name: str) -> str:
-        """The file of the answers ``name``: ``<split>_predict``, ``<split>_truth`` or ``inference``."""
+        """Return the file of the answers ``name``: ``<split>_predict``, ``<split>_truth`` or ``inference``."""
         raise NotImplementedError
 
     def answer_line(self, utterance: str, answer: Any) -> str:
-        """One line of such a file."""
+        """Return one line of such a file."""
         raise NotImplementedError
 
     def read_data_options(self, defaults: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> None:
@@ -84,7 +84,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         )
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
-        """A loader of ``(wavs, labels, filenames)``."""
+        """Make a loader of ``(wavs, labels, filenames)``."""
         split = self.split_name(split)
         data, skip = self.dataset(split), self.skip(split)
         return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
@@ -92,7 +92,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
     def log_records(
         self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
     ) -> list[str]:
-        """Report the metrics; write the answer files; name the checkpoint if dev's accuracy is the best yet."""
+        """Report the metrics, write the answer files, and name the checkpoint if dev's accuracy is the best so far."""
         split = self.split_name(split)
         predict, truth = records["predict"], records["truth"]
         values = self.measures(predict, truth)
@@ -113,13 +113,13 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         return self.keep_best(split, values["acc"]) if split == "dev" else []
 
     def write_answers(self, name: str, utterances: Sequence[str], answers: Sequence[Any]) -> list[str]:
-        """Write an answer file into ``expdir``; returns its lines."""
+        """Write an answer file into ``expdir`` and return its lines."""
         lines = [self.answer_line(*pair) for pair in zip(utterances, answers, strict=True)]
         write_text(self.expdir / self.answer_file(name), "".join(f"{line}\n" for line in lines))
         return lines
 
-    def tell_answers(self, utterances: Sequence[str], answers: Sequence[Any]) -> None:
-        """Write and print answers without a truth, if the utterances have names (S3PRL's ``-m inference``)."""
+    def show_answers(self, utterances: Sequence[str], answers: Sequence[Any]) -> None:
+        """Write and print answers if the utterances have names (S3PRL's ``-m inference``)."""
         if utterances:
             tqdm.write("\n".join(self.write_answers("inference", utterances, answers)))
 
@@ -128,13 +128,13 @@ class LabelExpert(UtteranceExpert):
     """A task expert whose answer is one of several labels; a task calls :meth:`build_labels`."""
 
     def build_labels(self, names: Sequence[str]) -> None:
-        """Make the head and the loss for these labels, in the order of the head's outputs."""
+        """Build the head and the loss for these labels, in the order of the head's outputs."""
         self.names = list(names)
         self.build_head(len(self.names))
         self.objective = nn.CrossEntropyLoss()
 
     def label_tables(self) -> list[str]:
-        """The labels in the order of the head's outputs."""
+        """Return the labels in the order of the head's outputs."""
         return list(self.names)
 
     def forward(
@@ -146,7 +146,7 @@ class LabelExpert(UtteranceExpert):
         records: defaultdict,
         **_: Any,
     ) -> Tensor:
-        """Cross-entropy of a batch; predictions and truths go into ``records``."""
+        """Return the cross-entropy of a batch; predictions and truths go into ``records``."""
         logits = self.logits(features)  # (batch, classes)
         loss = self.objective(logits, torch.as_tensor(labels, dtype=torch.long, device=logits.device))
         records["loss"].append(loss.item())
@@ -156,20 +156,20 @@ class LabelExpert(UtteranceExpert):
         return loss
 
     def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
-        """Accuracy."""
+        """Return the accuracy."""
         return {"acc": accuracy(predict, truth)}
 
     def answer_file(self, name: str) -> str:
-        """A text file."""
+        """Return the name of a text file."""
         return f"{name}.txt"
 
     def answer_line(self, utterance: str, answer: str) -> str:
-        """``<utterance> <label>``."""
+        """Return ``<utterance> <label>``."""
         return f"{utterance} {answer}"
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
-        """Classify; write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
+        """Classify, and write ``inference.txt`` if the utterances have names (S3PRL's ``-m inference``)."""
         with torch.no_grad():
             answers = [self.names[index] for index in self.logits(features).argmax(dim=-1).tolist()]
-        self.tell_answers(filenames, answers)
+        self.show_answers(filenames, answers)
         return answers

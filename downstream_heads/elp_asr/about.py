@@ -1,4 +1,4 @@
-"""What the ASR task is."""
+"""The description of the ASR task."""
 
 from downstream_heads.contract import Metric, Task
 
@@ -6,7 +6,7 @@ TASK = Task(
     name="elp_asr",
     title="ASR",
     corpus="LibriSpeech",
-    # an empty answer to everything has only deletions
+    # the chance level is that of empty transcripts, which have only deletions
     metrics={"wer": Metric("WER", chance=100.0), "uer": Metric("character error rate", chance=100.0)},
     splits=("train", "dev-clean", "dev-other", "test-clean", "test-other"),
     aliases={"dev": "dev-clean", "test": "test-clean"},

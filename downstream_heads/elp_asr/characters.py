@@ -13,10 +13,10 @@ PACKAGED = Path(__file__).with_name("characters.txt")
 
 
 class Characters:
-    """Characters to indices and back.
+    """Maps characters to indices and back.
 
     Args:
-        path: text file with one symbol per line; a count after a blank, as in S3PRL's ``char.dict``, is passed over.
+        path: text file with one symbol per line; a count after a space, as in S3PRL's ``char.dict``, is ignored.
 
     Raises:
         ElpError: the file is missing, or a symbol occurs twice.
@@ -28,17 +28,17 @@ class Characters:
         path = Path(path) if path else PACKAGED
         if not path.is_file():
             raise ElpError(
-                f"character dictionary {path} does not exist; leave datarc.dict_path empty for the packaged one"
+                f"character dictionary {path} does not exist; remove datarc.dict_path to use the packaged one"
             )
         found = lines(read_text(path, name=f"character dictionary {path}"))
         self._number([*SPECIAL, *(line.split()[0] for line in found if line.strip())], where=str(path))
 
     @classmethod
     def of(cls, symbols: Sequence[str], *, where: str) -> "Characters":
-        """The dictionary of these symbols, the four special ones included.
+        """Make the dictionary of these symbols, including the four special ones.
 
         Raises:
-            ElpError: they are no texts, a symbol occurs twice, or the special ones are not the first.
+            ElpError: not a list of texts, a symbol occurs twice, or the special symbols do not come first.
         """
         if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):
             raise ElpError(f"character dictionary {where} must be a list of texts")
@@ -58,16 +58,16 @@ class Characters:
         return len(self.symbols)
 
     def unknown_characters(self, text: str) -> str:
-        """The characters of ``text``, upper case, that have no index."""
+        """Return the characters of ``text``, in upper case, that have no index."""
         return "".join(sorted({c for c in text.upper() if not c.isspace()} - self.index.keys()))
 
     def encode(self, text: str, *, superb: bool) -> list[int]:
-        """Labels of a transcript.
+        """Return the labels of a transcript.
 
         Args:
             text: words; case does not matter.
-            superb: write as S3PRL does, with a word end after the last word and ``</s>`` as last label
-                (downstream/asr/dataset.py:119, fairseq_dictionary.py:encode_line). Otherwise word ends stand only
+            superb: encode as S3PRL does, with a word end after the last word and ``</s>`` as the last label
+                (downstream/asr/dataset.py:119, fairseq_dictionary.py:encode_line). Otherwise there are word ends only
                 between words, as in the L-E reference.
         """
         spelled = WORD_END.join(text.upper().split())
@@ -75,17 +75,17 @@ class Characters:
         return [*labels, self.index[WORD_END], self.end] if superb else labels
 
     def tokens(self, indices: Iterable[int]) -> list[str]:
-        """Symbols of ``indices`` without blanks and ``</s>``."""
+        """Return the symbols of ``indices`` without blanks and ``</s>``."""
         return [self.symbols[index] for index in indices if index not in (self.blank, self.end)]
 
 
 def words(tokens: Sequence[str]) -> list[str]:
-    """Words of a sequence of symbols."""
+    """Return the words of a sequence of symbols."""
     return "".join(tokens).replace(WORD_END, " ").split()
 
 
 def collapse(path: Iterable[int], blank: int) -> list[int]:
-    """The labels of a CTC path: repetitions count once, blanks not at all (greedy decoding, Graves 2006, eq. 2)."""
+    """Return the labels of a CTC path: merge repetitions, then drop blanks (greedy decoding, Graves 2006, eq. 2)."""
     labels, previous = [], None
     for index in path:
         if index not in (previous, blank):
@@ -95,5 +95,5 @@ def collapse(path: Iterable[int], blank: int) -> list[int]:
 
 
 def frames_needed(labels: Sequence[int]) -> int:
-    """Fewest frames in which CTC can express ``labels``: one each, and a blank between two equal neighbours."""
+    """Return the fewest frames in which CTC can express ``labels``: one each, and a blank between equal neighbours."""
     return len(labels) + sum(a == b for a, b in pairwise(labels))

@@ -1,4 +1,4 @@
-"""LibriSpeech as S3PRL batches it: sorted by length, so that a batch wastes little padding."""
+"""LibriSpeech as S3PRL batches it: sorted by length, so that batches contain little padding."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ HALVING_LENGTH = 2000
 
 
 def make_batches(entries: Sequence[Entry], batch_size: int, *, superb: bool, training: bool) -> list[list[str]]:
-    """Cut a table that is sorted by falling length into batches of paths.
+    """Cut a table that is sorted by decreasing length into batches of paths.
 
-    With ``superb`` two oddities of the benchmark are kept (S3PRL downstream/asr/dataset.py:90-104): a full batch is
-    halved when its longest utterance exceeds 2,000, a figure meant in frames but compared with samples, so that every
-    full batch of 32 becomes two of 16 while the last, partial one stays whole; and a last batch of one utterance is
-    left out of training. In evaluation nothing is ever left out.
+    ``superb`` keeps two oddities of the benchmark (S3PRL downstream/asr/dataset.py:90-104). A full batch is halved if
+    its longest utterance exceeds 2,000; this number is meant in frames but compared with samples, so every full batch
+    of 32 becomes two of 16, while the last, partial batch stays whole. And a last batch of one utterance is not trained
+    on. Evaluation uses every utterance.
     """
     batches = []
     for start in range(0, len(entries), batch_size):
@@ -44,16 +44,17 @@ class LibriSpeech(Dataset):
 
     Args:
         root: corpus root.
-        split: the split's name, for sentences.
-        folders: the parts of the corpus that make it.
-        batch_size: utterances of a batch, before halving.
+        split: name of the split, for messages.
+        folders: the parts of the corpus that it consists of.
+        batch_size: utterances per batch, before halving.
         characters: the dictionary.
         audio: reads the files.
-        superb: write labels as S3PRL does (word end and ``</s>`` at the end).
+        superb: encode labels as S3PRL does (word end and ``</s>`` at the end).
         superb_batches: keep the benchmark's batching (see ``make_batches``).
         training: whether this is the training split.
         bucket_file: folder of S3PRL's length tables, or None to measure.
-        skip: takes files that cannot be used, which are then left out of their batch; None lets them stop the run.
+        skip: list of skipped files; unusable files are added to it and omitted from their batch. If None, they stop the
+            run.
     """
 
     def __init__(
@@ -76,17 +77,17 @@ class LibriSpeech(Dataset):
         found.problems += checks.duplicate_problems(dict.fromkeys(row.path for row in found.present))
         found.refuse(root, passed=HARMLESS if skip is None else HARMLESS | AUDIO_KINDS)
         for path in sorted(found.gone):
-            self._note(f"{root / path} is missing, but there is a transcript of it", path)
+            self._note(f"{root / path} is missing, but it has a transcript", path)
         headers = self._usable(measure(root, found, split=split))
         entries = [Entry(path, header.samples) for path, header in headers]
         entries.sort(key=lambda entry: (-entry.length, entry.path))
         self.labels = {row.name: characters.encode(row.text, superb=superb) for row in found.present}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
         if not self.batches:
-            raise ElpError(f"{root} has too few utterances in {', '.join(folders)} to make a batch")
+            raise ElpError(f"{root} has too few utterances in {', '.join(folders)} for a batch")
 
     def _usable(self, headers: Sequence[tuple[str, Header]]) -> Sequence[tuple[str, Header]]:
-        """The files that can be read; without a list of skipped files every file must be one that the task can use."""
+        """Return the readable files; without a list of skipped files, an unusable file is an error."""
         if self.skip is None:
             mix, least, problems = self.audio.channels != "error", self.audio.min_samples, []
             for file, header in headers:
@@ -106,7 +107,7 @@ class LibriSpeech(Dataset):
         return len(self.batches)
 
     def files(self) -> list[Path]:
-        """The audio files of the split."""
+        """Return the audio files of the split."""
         return [self.root / path for batch in self.batches for path in batch]
 
     def __getitem__(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
@@ -127,5 +128,5 @@ class LibriSpeech(Dataset):
 
 
 def only(items: Sequence[tuple]) -> tuple:
-    """Collate for a data set whose items are batches already."""
+    """Collate items that are batches already."""
     return items[0]

@@ -1,4 +1,4 @@
-"""From features to text: the head, greedy CTC decoding and words."""
+"""From features to text: the head and greedy CTC decoding to words."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from downstream_heads.elp_asr.characters import Characters, collapse, words
 
 
 class Transcriber:
-    """Part of a module that transcribes.
+    """Mixin for modules that transcribe.
 
     Attributes:
-        projector: to the recurrent head's width; an identity before the linear head.
+        projector: maps to the width of the recurrent head; an identity for the linear head.
         model: ``RecurrentHead`` or ``LinearHead``.
-        characters: what the head's outputs stand for.
+        characters: the symbols of the head's outputs.
     """
 
     projector: nn.Module
@@ -22,19 +22,19 @@ class Transcriber:
     characters: Characters
 
     def log_probs(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """``(frames_i, dim)`` features -> log-probabilities ``(batch, frames, symbols)`` and lengths on the CPU."""
+        """Map ``(frames_i, dim)`` features to log-probabilities ``(batch, frames, symbols)`` and lengths on the CPU."""
         padded, frames_len = pad_features(features)
-        # pack_padded_sequence wants lengths on the CPU
+        # pack_padded_sequence needs lengths on the CPU
         logits, frames_len = self.model(self.projector(padded), frames_len.cpu())
         return logits.float().log_softmax(dim=-1), frames_len
 
     def decode(self, log_probs: Tensor, frames_len: Tensor) -> list[list[str]]:
-        """Greedy decoding to symbols, utterance by utterance."""
+        """Decode greedily to the symbols of each utterance."""
         best = log_probs.argmax(dim=-1).tolist()  # (batch, frames)
         lengths = frames_len.tolist()
         paths = (path[:length] for path, length in zip(best, lengths, strict=True))
         return [self.characters.tokens(collapse(path, Characters.blank)) for path in paths]
 
     def transcribe(self, features: Sequence[Tensor]) -> list[str]:
-        """``(frames_i, dim)`` features -> the words of each utterance, separated by blanks."""
+        """Map ``(frames_i, dim)`` features to the words of each utterance, separated by spaces."""
         return [" ".join(words(row)) for row in self.decode(*self.log_probs(features))]

@@ -1,13 +1,13 @@
 """The two ASR heads.
 
 ``superb``: projection and S3PRL's ``RNNs`` (downstream/asr/model.py:74), bidirectional LSTM layers and a linear layer.
-``linear``: one linear layer to characters, the head of the L-E reference, whose CTC loss is the mean over utterances of
-loss / label length (Hugging Face's ``ctc_loss_reduction`` ``mean``; torch's ``reduction="mean"``, which SUPERB uses as
-well). Labels differ: S3PRL ends every transcript with a word end and ``</s>``, the reference with the last character.
+``linear``: one linear layer to characters, the head of the L-E reference. Both use the same CTC loss, the mean over
+utterances of loss / label length (Hugging Face's ``ctc_loss_reduction`` ``mean``, torch's ``reduction="mean"``). Their
+labels differ: S3PRL ends every transcript with a word end and ``</s>``, the reference with the last character.
 
-The papers' protocols differ further: SUPERB trains on train-clean-100 for 200,000 steps of 16 utterances with masked
-features, takes the best of dev-clean and tests on test-clean; the L-E reference trains on Libri-light's 10 hours for
-100 epochs of batch 8, takes the last and calls dev-clean its test set.
+The protocols of the papers also differ: SUPERB trains on train-clean-100 for 200,000 steps of 16 utterances with masked
+features, chooses the best checkpoint on dev-clean and tests on test-clean; the L-E reference trains on Libri-light's
+10 hours for 100 epochs with batch size 8, takes the last checkpoint and uses dev-clean as its test set.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from s3prl.downstream.asr.model import RNNs
 from torch import Tensor, nn
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import boolean, check_list, choose, number, positive_int, read_options
+from upstream_elp.base.values import boolean, check_list, choose, number, positive_int, read_options, wrong_value
 
 WHERE = "downstream_expert.modelrc"
 RNN_DEFAULTS: dict[str, Any] = {
@@ -35,7 +35,7 @@ MODEL_DEFAULTS = {"head": "superb", "project_dim": 1024, "select": "RNNs", "RNNs
 
 
 class RecurrentHead(RNNs):
-    """SUPERB's ASR head after the projector: S3PRL's, which says what is wrong where that fails or gives nothing.
+    """SUPERB's ASR head after the projector: S3PRL's own, with an error where that one fails or has no output.
 
     Args:
         input_dim: features per frame.
@@ -47,30 +47,31 @@ class RecurrentHead(RNNs):
     def __init__(self, input_dim: int, output_dim: int, *, upstream_rate: int, options: Mapping[str, Any]) -> None:
         total = options["total_rate"]
         if total != -1 and round(total / upstream_rate) < 1:
-            raise ElpError(f"config key {WHERE}.RNNs.total_rate is {total}, less than the upstream's {upstream_rate}")
+            must = f"-1 or at least the upstream's rate of {upstream_rate}"
+            raise wrong_value(total, must, key=f"{WHERE}.RNNs.total_rate")
         super().__init__(input_dim, output_dim, upstream_rate, **options)
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, dim)``, lengths on the CPU -> logits ``(batch, frames, symbols)``, lengths."""
+        """Map ``(batch, frames, dim)`` and lengths on the CPU to logits ``(batch, frames, symbols)`` and lengths."""
         if frames_len.min() < self.sample_rate:
-            raise ElpError(f"an utterance has no frame left; lower {WHERE}.RNNs.total_rate or drop very short audio")
+            raise ElpError(f"an utterance has no frame left; lower {WHERE}.RNNs.total_rate or remove very short audio")
         return super().forward(hidden, frames_len)
 
 
 class LinearHead(nn.Module):
-    """One linear layer to characters; no projector before it."""
+    """A linear layer to characters, without a projector."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         super().__init__()
         self.lm_head = nn.Linear(input_dim, output_dim)
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, dim)``, lengths -> logits ``(batch, frames, symbols)``, lengths."""
+        """Map ``(batch, frames, dim)`` and lengths to logits ``(batch, frames, symbols)`` and lengths."""
         return self.lm_head(hidden), frames_len
 
 
 def _check_rnn(options: Mapping[str, Any]) -> None:
-    """Refuse values of the block ``modelrc.RNNs`` that are of the wrong type."""
+    """Check the types of the values in the block ``modelrc.RNNs``."""
     where = f"{WHERE}.RNNs"
     boolean(options["bidirection"], key=f"{where}.bidirection")
     number(options["total_rate"], key=f"{where}.total_rate", least=-1)
@@ -82,7 +83,7 @@ def _check_rnn(options: Mapping[str, Any]) -> None:
 
 
 def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked block ``modelrc``, defaults filled in and without what the chosen head does not use.
+    """Return the checked block ``modelrc``, reduced to what the chosen head uses, with defaults filled in.
 
     Raises:
         ElpError: an unknown key or value.
@@ -97,7 +98,7 @@ def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
     choose(rnn["sample_style"], ("concat", "drop"), key=f"{WHERE}.RNNs.sample_style")
     sizes = {key: len(rnn[key]) for key in ("dim", "dropout", "layer_norm", "sample_rate", "proj")}
     if len(set(sizes.values())) != 1 or not rnn["dim"]:
-        raise ElpError(f"config key {WHERE}.RNNs needs one value per layer in each of its lists, but has {sizes}")
+        raise ElpError(f"config key {WHERE}.RNNs must have one value per layer in each of its lists, but has {sizes}")
     positive_int(options["project_dim"], key=f"{WHERE}.project_dim")
     return {**options, "RNNs": rnn}
 
@@ -105,7 +106,7 @@ def head_options(modelrc: Mapping[str, Any]) -> dict[str, Any]:
 def build_head(
     modelrc: Mapping[str, Any], upstream_dim: int, upstream_rate: int, symbols: int
 ) -> tuple[nn.Module, nn.Module, str]:
-    """Make ``(projector, model, head name)`` from ``modelrc``; the projector is an identity for ``linear``.
+    """Build ``(projector, model, head name)`` from ``modelrc``; the projector is an identity for ``linear``.
 
     Raises:
         ElpError: an unknown key or value.

@@ -1,4 +1,4 @@
-"""The keys of this task's data block."""
+"""The options in this task's data block."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from downstream_heads.elp_asr.about import TASK
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import boolean, check_paths, choose, mapping, positive_int, read_options
+from upstream_elp.base.values import boolean, check_paths, choose, mapping, positive_int, read_options, wrong_value
 
 WHERE = "downstream_expert.datarc"
 DATA_DEFAULTS = {
@@ -33,12 +33,12 @@ DATA_DEFAULTS = {
 
 
 def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked data block.
+    """Return the checked data block.
 
     Raises:
         ElpError: an unknown key or a wrong value.
     """
-    # train_batch_size stands in S3PRL's config but is never read there
+    # S3PRL's config contains train_batch_size but never reads it
     rc = read_options(block, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
     for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
         positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
@@ -46,23 +46,21 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         boolean(rc[key], key=f"{WHERE}.{key}")
     check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
     for split in TASK.splits:
-        if rc[split]:  # a split that is not used may be empty
+        if rc[split]:  # an unused split may be empty
             folders_of(rc, split)
     choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
     choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
     choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
     decoder = mapping(rc["decoder_args"], key=f"{WHERE}.decoder_args").get("decoder_type")
     if str(decoder).lower() != "none":
-        raise ElpError(f"elp_asr decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
+        raise ElpError(f"elp_asr only decodes greedily; for the decoder {decoder} use S3PRL's own task (-d asr)")
     return rc
 
 
 def folders_of(datarc: Mapping[str, Any], split: str) -> list[str]:
-    """The corpus parts of a split; ElpError if the config names none."""
+    """Return the corpus parts of a split; it is an error if the config names none."""
     folders = datarc[split]
     folders = [folders] if isinstance(folders, str) else folders
     if not folders or not isinstance(folders, list | tuple) or not all(isinstance(folder, str) for folder in folders):
-        raise ElpError(
-            f"config key downstream_expert.datarc.{split} must list folders of the corpus, such as [{split}]"
-        )
+        raise wrong_value(datarc[split], f"a list of folders of the corpus, such as [{split}]", key=f"{WHERE}.{split}")
     return list(folders)

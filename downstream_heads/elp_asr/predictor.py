@@ -1,4 +1,4 @@
-"""Transcribe with a trained head."""
+"""Transcription with a trained head."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,24 +15,24 @@ from downstream_heads.elp_asr.model import build_head, head_options
 
 
 class Predictor(Transcriber, TaskPredictor):
-    """Greedy CTC decoding, as the task decodes."""
+    """Transcribes by greedy CTC decoding, as the task does."""
 
     about = TASK
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked block ``modelrc``."""
+        """Return the checked block ``modelrc``."""
         return head_options(modelrc)
 
     def build(self, labels: Any) -> None:
-        """Make projector and model for the characters in ``labels``."""
+        """Build projector and model for the characters in ``labels``."""
         self.characters = Characters.of(labels, where="labels")
         self.projector, self.model, _ = build_head(
             self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
         )
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Transcript]:
-        """One transcript per utterance from ``(frames_i, upstream_dim)`` features."""
+        """Return one transcript per utterance from ``(frames_i, upstream_dim)`` features."""
         log_probs, frames_len = self.log_probs(features)
         require_finite(log_probs, names)
         rows = self.decode(log_probs, frames_len)

@@ -1,4 +1,4 @@
-"""What ASR finds in LibriSpeech before it trains."""
+"""The survey of LibriSpeech before training ASR."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -18,22 +18,22 @@ from upstream_elp.corpora.registry import corpus_root
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
-    """Look at transcripts and folders.
+    """Check transcripts and folders.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: full names of the splits.
-        variant: has no meaning here.
-        front: how the upstream makes frames of samples.
+        variant: unused, as this task has no variants.
+        front: how the upstream turns samples into frames.
 
     Raises:
-        ElpError: a wrong key, or no corpus.
+        ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
     model = mapping(block.get("modelrc"), key="downstream_expert.modelrc")
     root, characters = corpus_root(rc, TASK.corpus), Characters(rc["dict_path"])
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
-    if rc["zero_infinity"]:  # such an utterance then costs nothing but its place in the batch
+    if rc["zero_infinity"]:  # an utterance with too few frames then only wastes its place in the batch
         found.tolerated |= {"ctc"}
     factor, superb = _subsampling(model, front.stride), model.get("head", "superb") == "superb"
     for split in splits:
@@ -53,7 +53,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
 
 
 def _compare(found: Survey) -> None:
-    """Utterances in two splits are a problem, speakers in two splits a remark."""
+    """Report shared utterances of two splits as a problem, shared speakers as a remark."""
     train = next((part for part in found.parts if part.name == "train"), Part("train"))
     for part in found.parts:
         if part is train:
@@ -61,7 +61,7 @@ def _compare(found: Survey) -> None:
         both = sorted(set(train.files) & set(part.files))
         if both:
             share = counted(len(both), "file")
-            sentence = f"train and {part.name} share {share} (such as {both[0]}); that is no test."
+            sentence = f"train and {part.name} share {share} (such as {both[0]}); remove them from one split."
             found.problems.append(Problem("overlap", both[0], sentence, False))
         shared = sorted(set(train.speakers) & set(part.speakers))
         if shared and not both:
@@ -69,7 +69,7 @@ def _compare(found: Survey) -> None:
 
 
 def _subsampling(model: Mapping[str, Any], rate: int) -> int:
-    """How many frames of the upstream become one of the head."""
+    """Return how many frames of the upstream become one frame of the head."""
     if model.get("head", "superb") != "superb":
         return 1
     rnn = mapping(model.get("RNNs"), key="downstream_expert.modelrc.RNNs")

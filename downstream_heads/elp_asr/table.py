@@ -1,4 +1,4 @@
-"""The utterances of a split: read from the corpus or named by S3PRL's length tables, and how long each one is."""
+"""The utterances of a split and their lengths, from the corpus or from S3PRL's length tables."""
 
 import csv
 import io
@@ -25,10 +25,10 @@ class Entry:
     """One utterance.
 
     Attributes:
-        path: below the corpus root.
-        length: in samples of the file.
-        rate: in Hz; None where the table does not say.
-        channels: None where the table does not say.
+        path: path below the corpus root.
+        length: length in samples of the file.
+        rate: sample rate in Hz; None if the table does not state it.
+        channels: number of channels; None if the table does not state it.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def header(self) -> Header:
-        """What a header would say, as far as the table does."""
+        """The file's header, as far as the table states it."""
         return Header(self.length, self.rate or SAMPLE_RATE, self.channels or 1)
 
 
@@ -47,13 +47,13 @@ class Split(Reading[Utterance]):
     """The utterances of one split.
 
     Attributes:
-        entries: the rows of given length tables; None where the corpus itself was read.
+        entries: the rows of the given length tables; None if the corpus itself was read.
     """
 
     entries: list[Entry] | None = None
 
     def add(self, found: Reading[Utterance]) -> None:
-        """Take in one part of the corpus."""
+        """Add one part of the corpus."""
         self.rows += found.rows
         self.gone |= found.gone
         self.problems += found.problems
@@ -67,11 +67,11 @@ def read_split(
 
     Args:
         root: corpus root.
-        split: the split's name, for the sentences.
-        folders: the parts of the corpus that make it.
+        split: name of the split, for messages.
+        folders: the parts of the corpus that it consists of.
         characters: the dictionary.
-        bucket_file: folder of S3PRL's length tables, which hold ``<part>.csv`` with the columns file_path and length
-            and may select some of the utterances; None takes all.
+        bucket_file: folder of S3PRL's length tables ``<part>.csv``, with the columns file_path and length, which may
+            select some of the utterances; None takes all.
     """
     letters = frozenset(characters.index) - {WORD_END, *SPECIAL} | {" "}
     found = Split(entries=[] if bucket_file else None)
@@ -90,7 +90,7 @@ def read_split(
 
 
 def _named(root: Path, files: Iterable[str], letters: frozenset[str]) -> Reading[Utterance]:
-    """The utterances that a length table names."""
+    """Return the utterances that a length table names."""
     found: Reading[Utterance] = Reading()
     files, closed = list(files), {}
     tables = read_tables(root, sorted({file.rpartition("/")[0] for file in files}), closed=closed)
@@ -106,19 +106,17 @@ def read_length_table(path: Path) -> list[Entry]:
     """Read one of S3PRL's length tables.
 
     Raises:
-        ElpError: it is missing or empty, or a row lacks a length.
+        ElpError: it is missing or empty, or a row has no length.
     """
     if not path.is_file():
-        raise ElpError(
-            f"length table {path} does not exist; make it with elp prepare, or leave datarc.bucket_file empty"
-        )
+        raise ElpError(f"length table {path} does not exist; make it with elp prepare, or remove datarc.bucket_file")
     reader = csv.DictReader(io.StringIO(read_text(path, name=f"length table {path}"), newline=""))
     missing = [name for name in COLUMNS[:2] if name not in (reader.fieldnames or [])]
     if missing:
         raise ElpError(f"length table {path} has no column {missing[0]}; it needs file_path and length")
     rows = [_row(row, path) for row in reader]
     if not rows:
-        raise ElpError(f"length table {path} holds no utterance")
+        raise ElpError(f"length table {path} contains no utterances")
     return rows
 
 
@@ -131,7 +129,7 @@ def _row(row: Mapping[str, str], where: Path) -> Entry:
 
 
 def measure(root: Path, found: Split, *, split: str) -> list[tuple[str, Header]]:
-    """Each utterance's path and length: from given tables, else from the files' headers, which are kept."""
+    """Return the path and length of each utterance, from the given tables or from the files' (cached) headers."""
     if found.entries is not None:
         return [(entry.path, entry.header) for entry in found.entries]
     files = [row.path for row in found.present]

@@ -24,10 +24,10 @@ from upstream_elp.corpora.registry import corpus_root
 
 
 class DownstreamExpert(Transcriber, TaskExpert):
-    """ASR on LibriSpeech with S3PRL's downstream contract.
+    """ASR on LibriSpeech, following S3PRL's downstream contract.
 
-    Files written into ``expdir`` for every dev and test split: ``<split>-noLM-hyp.ark`` and ``<split>-noLM-ref.ark``,
-    one ``<utterance> <words>`` per line.
+    It writes two files into ``expdir`` for every dev and test split: ``<split>-noLM-hyp.ark`` and
+    ``<split>-noLM-ref.ark``, one ``<utterance> <words>`` per line.
     """
 
     about = TASK
@@ -44,11 +44,11 @@ class DownstreamExpert(Transcriber, TaskExpert):
         self.objective = nn.CTCLoss(blank=Characters.blank, zero_infinity=rc["zero_infinity"])
 
     def label_tables(self) -> list[str]:
-        """The symbols of the characters, the four special ones first."""
+        """Return the symbols, the four special ones first."""
         return list(self.characters.symbols)
 
     def make_dataset(self, split: str) -> LibriSpeech:
-        """The data set of one split, as batches."""
+        """Return the data set of one split, as batches."""
         rc, training = self.datarc, split == "train"
         return LibriSpeech(
             corpus_root(rc, TASK.corpus),
@@ -65,7 +65,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         )
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
-        """A loader of ``(wavs, labels, names)``."""
+        """Make a loader of ``(wavs, labels, names)``."""
         split, workers = self.split_name(split), self.datarc["num_workers"]
         dataset = self.dataset(split)
         if split == "train":
@@ -89,7 +89,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         records: defaultdict,
         **_: Any,
     ) -> Tensor:
-        """CTC loss of a batch; decoded and true symbols go into ``records``."""
+        """Return the CTC loss of a batch; decoded and true symbols go into ``records``."""
         log_probs, frames_len = self.log_probs(features)
         rows = [torch.as_tensor(label, dtype=torch.long) for label in labels]
         targets = pad_sequence(rows, batch_first=True, padding_value=Characters.pad).to(log_probs.device)
@@ -107,7 +107,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
     def log_records(
         self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
     ) -> list[str]:
-        """Report UER and WER; write the ark files; name the checkpoint if dev-clean is the best yet."""
+        """Report UER and WER, write the ark files, and name the checkpoint if dev-clean is the best so far."""
         split = self.split_name(split)
         guessed, true = records["pred_tokens"], records["target_tokens"]
         guessed_words, true_words = [words(row) for row in guessed], [words(row) for row in true]
@@ -133,7 +133,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         return self.keep_best(split, values[self.datarc["best_by"]]) if split == "dev-clean" else []
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
-        """Transcribe; write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""
+        """Transcribe, and write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""
         with torch.no_grad():
             texts = self.transcribe(features)
         if filenames:

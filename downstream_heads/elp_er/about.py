@@ -1,4 +1,4 @@
-"""What the ER task is."""
+"""The description of the ER task."""
 
 from downstream_heads.contract import ACCURACY, Metric, Task
 

@@ -1,4 +1,4 @@
-"""IEMOCAP: who said what with which emotion, the draw of the dev set, and the data set."""
+"""IEMOCAP: the utterances of a fold, the draw of the dev set, and the data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +25,10 @@ def read_fold(
     missing: str = "error",
     keep_absent: bool = False,
 ) -> Fold:
-    """A usable fold; the arguments are those of :func:`downstream_heads.elp_er.fold.find_fold`.
+    """Return a usable fold; the arguments are those of :func:`downstream_heads.elp_er.fold.find_fold`.
 
     Raises:
-        ElpError: a session, file, label or audio is missing; all problems are named.
+        ElpError: a session, file, label or audio is missing; names all problems.
     """
     fold = find_fold(root, session, meta_data=meta_data, missing=missing, keep_absent=keep_absent)
     fold.refuse(root, passed=HARMLESS | AUDIO_KINDS if keep_absent else HARMLESS)
@@ -38,18 +38,21 @@ def read_fold(
 def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[list[Utterance], list[Utterance]]:
     """Draw the dev set from the training sessions.
 
-    With seed 0 this is S3PRL's draw for the same order of rows (downstream/emotion/expert.py:47-52), but from an own
-    generator: the global random state, and with it ``--seed``, stays untouched.
+    With seed 0 this is S3PRL's draw for the same order of rows (downstream/emotion/expert.py:47-52), but from its own
+    generator: it does not touch the global random state or depend on ``--seed``.
 
     Returns:
-        ``(train, dev)`` in the order of the draw.
+        ``(train, dev)``, in the order drawn.
 
     Raises:
         ElpError: one of the two would be empty.
     """
     kept = int((1 - ratio) * len(rows))
     if not 0 < kept < len(rows):
-        raise ElpError(f"config key datarc.valid_ratio {ratio} leaves {kept} of {len(rows)} utterances to train on")
+        raise ElpError(
+            f"config key downstream_expert.datarc.valid_ratio is {ratio}, which leaves {kept} of {len(rows)} "
+            "utterances for training; both training and dev need some"
+        )
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return [rows[i] for i in order[:kept]], [rows[i] for i in order[kept:]]
 
@@ -60,7 +63,7 @@ class Emotions(Dataset):
     Args:
         root: corpus root.
         rows: the utterances.
-        labels: class names to indices.
+        labels: class name -> index.
         audio: reads the files.
         crop: keep at most this many samples from the start; None keeps all.
     """
@@ -80,7 +83,7 @@ class Emotions(Dataset):
         return len(self.rows)
 
     def files(self) -> list[Path]:
-        """The audio files of the split."""
+        """Return the audio files of the split."""
         return [self.root / row.path for row in self.rows]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:

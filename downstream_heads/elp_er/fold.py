@@ -1,4 +1,4 @@
-"""One fold of IEMOCAP, a session held out: read from the corpus itself, or from S3PRL's metadata files."""
+"""A fold of IEMOCAP with one session held out, read from the corpus itself or from S3PRL's metadata files."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,11 @@ from upstream_elp.corpora.reading import Reading
 
 @dataclass
 class Fold(Reading[Utterance]):
-    """What was found of one fold.
+    """The contents of one fold.
 
     Attributes:
         train: the utterances of four sessions.
-        test: those of the session that is held out.
+        test: the utterances of the held-out session.
         labels: the classes and their numbers.
     """
 
@@ -32,15 +32,15 @@ class Fold(Reading[Utterance]):
 def find_fold(
     root: Path, session: str, *, meta_data: str | Path | None, missing: str, keep_absent: bool = False
 ) -> Fold:
-    """Hold one session out, and say what is wrong with it.
+    """Read the fold that holds one session out, with its problems.
 
     Args:
         root: corpus root.
         session: the session to test on, such as ``Session3``.
         meta_data: folder of S3PRL's ``<session>/{train,test}_meta_data.json``; their order is kept, because S3PRL's dev
-            set depends on it. Without it the corpus itself is read, sorted by path.
-        missing: with ``skip``, utterances without audio or without label are not a problem.
-        keep_absent: keep labelled utterances whose audio is not there: whoever reads them decides.
+            set depends on it. If None, the corpus itself is read, sorted by path.
+        missing: ``skip`` ignores utterances without audio or label.
+        keep_absent: keep labelled utterances without audio, and leave it to the reader what to do with them.
     """
     if meta_data:
         return _from_tables(root, session, Path(meta_data) / session)
@@ -59,7 +59,7 @@ def find_fold(
 
 
 def _from_tables(root: Path, session: str, folder: Path) -> Fold:
-    """The two metadata files of a fold; an utterance in both is a problem."""
+    """Read the two metadata files of a fold; an utterance in both is a problem."""
     fold = Fold()
     rows: dict[str, list[Utterance]] = {}
     numbers = []
@@ -84,13 +84,13 @@ def _from_tables(root: Path, session: str, folder: Path) -> Fold:
 
 
 def _place_audio(fold: Fold, root: Path, rows: dict[str, list[Utterance]]) -> None:
-    """Give the utterances the names that their files have on disk; what is missing is a problem."""
+    """Set the paths of utterances as on disk; a missing file is a problem."""
     closed: dict[str, str] = {}
     there = locate(root, (row.path for some in rows.values() for row in some), closed=closed)
     fold.gone = {path for path, name in there.items() if name is None or path.rpartition("/")[0] in closed}
-    cause = "files that the metadata name are missing"
+    cause = "files in the metadata are missing"
     absent = {
-        path: Problem("missing-audio", path, f"{path} is missing, but the metadata name it.", cause=cause)
+        path: Problem("missing-audio", path, f"{path} is missing, but is in the metadata.", cause=cause)
         for path in fold.gone
     }
     fold.problems += checks.closed_problems(closed) + absent_problems(root, absent)
@@ -101,13 +101,13 @@ def _place_audio(fold: Fold, root: Path, rows: dict[str, list[Utterance]]) -> No
 
 
 def read_meta(path: Path) -> tuple[list[Utterance], dict[str, int]]:
-    """The utterances of one of S3PRL's metadata files, and its classes.
+    """Read one of S3PRL's metadata files: its utterances and its classes.
 
     Raises:
-        ElpError: it is missing, of another form, empty, or uses labels that it does not declare.
+        ElpError: it is missing, malformed, empty, or uses labels that it does not declare.
     """
     if not path.is_file():
-        raise ElpError(f"metadata file {path} does not exist; leave datarc.meta_data empty to read the corpus itself")
+        raise ElpError(f"metadata file {path} does not exist; remove datarc.meta_data to read the corpus itself")
     try:
         content = json.loads(read_text(path, name=f"metadata file {path}"))
         labels = {str(name): int(index) for name, index in content["labels"].items()}

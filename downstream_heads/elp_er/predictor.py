@@ -1,4 +1,4 @@
-"""Recognise emotions with a trained head."""
+"""Emotion recognition with a trained head."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from downstream_heads.elp_er.about import TASK
 
 
 class Predictor(LabelPredictor):
-    """The likeliest emotion, as the task chooses it, with the probability of each."""
+    """Predicts the most likely emotion, as the task does, with the probability of each."""
 
     about = TASK
     answer = Emotion

@@ -1,4 +1,4 @@
-"""What ER finds in IEMOCAP before it trains."""
+"""The survey of IEMOCAP before training ER."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +18,16 @@ from upstream_elp.corpora.registry import corpus_root
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
-    """Look at the five sessions, or at S3PRL's metadata files.
+    """Check the five sessions, or S3PRL's metadata files.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
-        variant: the fold, as ``-v`` gives it.
-        front: has no meaning here.
+        variant: the fold, from ``-v``.
+        front: unused, as the head accepts any length.
 
     Raises:
-        ElpError: a wrong key, or no corpus.
+        ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     session = choose_fold(variant, rc["test_fold"]).replace("fold", "Session")

@@ -1,8 +1,8 @@
 """SUPERB's ER task: four emotions on IEMOCAP, one session held out.
 
 The head (``downstream_heads.common.heads``) is projector 256 -> mean over frames -> linear layer to the classes. There
-is no non-linearity, so ``superb`` and ``linear`` compute the same function. What really differs between SUPERB and the
-L-E reference is the protocol:
+is no non-linearity, so ``superb`` and ``linear`` compute the same function. SUPERB and the L-E reference differ in
+their protocols:
 
 ========== ==================================== =======================================================
 .          SUPERB (what this task does)         L-E reference (train.py)
@@ -45,23 +45,23 @@ DATA_DEFAULTS = {
 
 
 def choose_fold(variant: str | None, configured: str | None) -> str:
-    """The fold from ``-v`` or from the config; without either ``fold1``.
+    """Return the fold from ``-v`` or the config; ``fold1`` without either.
 
     Raises:
-        ElpError: the two differ (S3PRL would silently take the config's), or the fold is unknown.
+        ElpError: the two differ (S3PRL would silently use the config's), or the fold is unknown.
     """
     if variant and configured and variant != configured:
-        raise ElpError(f"-v {variant} contradicts config key {WHERE}.test_fold {configured}; give one of them")
+        raise ElpError(f"-v is {variant}, but config key {WHERE}.test_fold is {configured}; set only one of them")
     if variant and variant not in FOLDS:
-        raise ElpError(f"-v {variant} is no fold; choose one of: {', '.join(FOLDS)}")
+        raise ElpError(f"-v must be one of {', '.join(FOLDS)}, but is {variant}")
     return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
 
 
 class DownstreamExpert(LabelExpert):
-    """ER on IEMOCAP with S3PRL's downstream contract.
+    """ER on IEMOCAP, following S3PRL's downstream contract.
 
-    Files written into ``expdir`` for dev and test: ``<split>_<fold>_predict.txt`` and ``<split>_<fold>_truth.txt``, one
-    ``<utterance> <label>`` per line.
+    It writes two files into ``expdir`` for dev and test: ``<split>_<fold>_predict.txt`` and
+    ``<split>_<fold>_truth.txt``, one ``<utterance> <label>`` per line.
     """
 
     about = TASK
@@ -82,29 +82,29 @@ class DownstreamExpert(LabelExpert):
         self.build_labels(sorted(self.labels, key=self.labels.__getitem__))
 
     def get_extra_state(self) -> Tensor:
-        """The label tables and the fold."""
+        """Return the label tables and the fold."""
         return memory.encode({"labels": self.label_tables(), "fold": self.fold})
 
     def set_extra_state(self, state: Any) -> None:
-        """As the base class; and another fold's test session is one that the checkpoint was trained on.
+        """Check the labels as the base class does, and the fold: with another one, it would test on training data.
 
         Raises:
-            ElpError: other labels, or another fold.
+            ElpError: the labels or the fold differ.
         """
         super().set_extra_state(state)
         fold = memory.decode(state).get("fold", self.fold)
         if fold != self.fold:
             raise ElpError(
-                f"the checkpoint was trained on {fold}, that is, also on the test session of {self.fold}: use it with "
-                f"its own fold (-v {fold}), and train {self.fold} anew"
+                f"the checkpoint was trained on {fold}, which includes the test session of {self.fold}; use it with "
+                f"its own fold (-v {fold}), and train {self.fold} separately"
             )
 
     def notes(self) -> dict[str, Any]:
-        """The fold."""
+        """Return the fold, for ``metrics.jsonl``."""
         return {"fold": self.fold}
 
     def parts(self) -> Fold:
-        """The fold's utterances, read once."""
+        """Return the fold's utterances, which are read once."""
         if self._parts is None:
             session = self.fold.replace("fold", "Session")
             rc = self.datarc
@@ -115,7 +115,7 @@ class DownstreamExpert(LabelExpert):
         return self._parts
 
     def rows(self, split: str) -> list[Utterance]:
-        """The utterances of one split: the held-out session, or a share of the others."""
+        """Return the utterances of one split: the held-out session, or a share of the others."""
         if split == "test":
             return self.parts().test
         rc = self.datarc
@@ -123,17 +123,20 @@ class DownstreamExpert(LabelExpert):
         return train if split == "train" else dev
 
     def make_dataset(self, split: str) -> Emotions:
-        """The data set of one split."""
+        """Return the data set of one split."""
         crop = self.datarc["crop"] if split == "train" else None
         root = corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
 
     def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
-        """Accuracy and unweighted accuracy."""
+        """Return the accuracy and the unweighted accuracy."""
         return {"acc": accuracy(predict, truth), "uacc": unweighted_accuracy(predict, truth)}
 
     def chance(self, truth: Sequence[str]) -> dict[str, float]:
-        """Always the commonest training label (its unweighted accuracy is the uniform one), and guessing uniformly."""
+        """Return the values of always answering the most common training label, and of guessing uniformly.
+
+        The unweighted accuracy of both is the same.
+        """
         common = [row.label for row in self.rows("train")]
         return {
             "acc": majority_accuracy(common, truth),
@@ -142,6 +145,6 @@ class DownstreamExpert(LabelExpert):
         }
 
     def answer_file(self, name: str) -> str:
-        """With the fold, as submissions need it; the answers to a user's own files have none."""
+        """Return the file name, with the fold as in submissions; answers about a user's own files have none."""
         split, _, kind = name.partition("_")
         return f"{split}_{self.fold}_{kind}.txt" if kind else f"{name}.txt"

@@ -1,4 +1,4 @@
-"""What the IC task is."""
+"""The description of the IC task."""
 
 from downstream_heads.contract import ACCURACY, Metric, Task
 

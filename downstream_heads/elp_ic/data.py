@@ -13,14 +13,14 @@ from upstream_elp.corpora.fluent import SLOTS, Command, read, read_table, slot_v
 __all__ = ["SLOTS", "TABLES", "Command", "Commands", "read_commands", "slot_values"]
 
 TABLES = {"train": "train", "dev": "valid", "test": "test"}
-"""The corpus' word for each of our splits."""
+"""The corpus' name for each of our splits."""
 
 
 def read_commands(root: Path, split: str) -> list[Command]:
-    """The rows of one split's csv, in its order.
+    """Return the rows of one split's csv file, in order.
 
     Raises:
-        ElpError: the file is missing or empty, lacks a column, or has a row without a value.
+        ElpError: the file is missing or empty, lacks a column, or has a row with a missing value.
     """
     name = table_name(TABLES[split])
     rows, problems = read_table(root / name, name=name)
@@ -34,12 +34,12 @@ class Commands(Dataset):
     Args:
         root: corpus root.
         split: ``train``, ``dev`` or ``test``.
-        values: the values of each slot, in the order of their classes.
+        values: the values of each slot, in class order.
         audio: reads the files.
-        skip_missing: leave missing audio to whoever reads the items.
+        skip_missing: accept missing audio here, and leave it to the reader of the items.
 
     Raises:
-        ElpError: audio is missing, or a slot has a value that no training utterance has; all problems are named.
+        ElpError: audio is missing, or a slot has a value that no training utterance has; names all problems.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Commands(Dataset):
         return len(self.rows)
 
     def files(self) -> list[Path]:
-        """The audio files of the split."""
+        """Return the audio files of the split."""
         return [self.root / row.path for row in self.rows]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:

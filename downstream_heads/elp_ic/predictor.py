@@ -1,4 +1,4 @@
-"""Understand commands with a trained head."""
+"""Intent classification with a trained head."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,25 +15,25 @@ from upstream_elp.base.errors import ElpError
 
 
 class Predictor(UtteranceScorer, TaskPredictor):
-    """The likeliest value of each slot, as the task chooses it, with the probability of each."""
+    """Predicts the most likely value of each slot, as the task does, with the probability of each."""
 
     about = TASK
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked block ``modelrc``."""
+        """Return the checked block ``modelrc``."""
         return head_options(modelrc)
 
     def build(self, labels: Any) -> None:
-        """Make projector and model for the slots' values in ``labels``."""
+        """Build projector and model for the slot values in ``labels``."""
         if not isinstance(labels, Mapping) or set(labels) != set(SLOTS):
-            raise ElpError(f"the key 'labels' must hold the lists {', '.join(SLOTS)} and nothing else")
+            raise ElpError(f"the key 'labels' must contain exactly the lists {', '.join(SLOTS)}")
         self.values = {slot: label_list(labels[slot], key=f"labels.{slot}") for slot in SLOTS}
         self.sizes = [len(column) for column in self.values.values()]
         self.build_head(sum(self.sizes))
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Intent]:
-        """One intent per utterance from ``(frames_i, upstream_dim)`` features."""
+        """Return one intent per utterance from ``(frames_i, upstream_dim)`` features."""
         slots = self.logits(features).split(self.sizes, dim=1)
         chosen: list[dict[str, Choice]] = [{} for _ in names]
         for (slot, column), logits in zip(self.values.items(), slots, strict=True):

@@ -1,4 +1,4 @@
-"""What IC finds in Fluent Speech Commands before it trains."""
+"""The survey of Fluent Speech Commands before training IC."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ from upstream_elp.corpora.registry import corpus_root
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
-    """Look at the three tables; the training table is always among them, as it names the classes.
+    """Check the tables of the splits; the training table is always included, as it defines the classes.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
-        variant: has no meaning here.
-        front: has no meaning here.
+        variant: unused, as this task has no variants.
+        front: unused, as the head accepts any length.
 
     Raises:
-        ElpError: a wrong key, or no corpus.
+        ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     root = corpus_root(rc, TASK.corpus)

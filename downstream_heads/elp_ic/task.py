@@ -2,9 +2,10 @@
 
 The head (``downstream_heads.common.heads``) is projector 256 -> mean over frames -> linear layer to 24 outputs (6
 actions, 14 objects, 4 locations), trained with the sum of three cross-entropies. There is no non-linearity, so
-``superb`` and ``linear`` compute the same function. What differs between SUPERB and the L-E reference is the protocol:
-200,000 steps of batch 32 and the best of the valid set here; 7 epochs of batch 16 with a learning rate set by epoch,
-the last epoch and the label numbers of a published checkpoint there.
+``superb`` and ``linear`` compute the same function. SUPERB and the L-E reference differ in their protocols: SUPERB
+trains for 200,000 steps with batch size 32 and chooses the best checkpoint on the valid set; the reference trains for 7
+epochs with batch size 16 and a learning rate per epoch, takes the last epoch, and numbers the labels as a published
+checkpoint does.
 """
 
 from collections import defaultdict
@@ -25,10 +26,10 @@ DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance"}
 
 
 class DownstreamExpert(UtteranceExpert):
-    """IC on Fluent Speech Commands with S3PRL's downstream contract.
+    """IC on Fluent Speech Commands, following S3PRL's downstream contract.
 
-    Files written into ``expdir`` for dev and test: ``<split>_predict.csv`` and ``<split>_truth.csv``, one
-    ``<utterance>,<action>,<object>,<location>`` per line, no header.
+    It writes two files into ``expdir`` for dev and test: ``<split>_predict.csv`` and ``<split>_truth.csv``, one
+    ``<utterance>,<action>,<object>,<location>`` per line, without a header.
     """
 
     about = TASK
@@ -45,15 +46,15 @@ class DownstreamExpert(UtteranceExpert):
         self.objective = nn.CrossEntropyLoss()
 
     def label_tables(self) -> dict[str, list[str]]:
-        """The values of each slot in the order of the head's outputs."""
+        """Return the values of each slot in the order of the head's outputs."""
         return {slot: list(column) for slot, column in zip(SLOTS, self.values, strict=True)}
 
     def make_dataset(self, split: str) -> Commands:
-        """The data set of one split; ``dev`` is the corpus's valid part."""
+        """Return the data set of one split; ``dev`` is the corpus' valid part."""
         return Commands(self.root, split, values=self.values, audio=self.audio, skip_missing=bool(self.skips))
 
     def names(self, indices: Sequence[int]) -> tuple[str, ...]:
-        """Class indices of the three slots -> their values."""
+        """Map the class indices of the three slots to their values."""
         return tuple(column[int(index)] for column, index in zip(self.values, indices, strict=True))
 
     def forward(
@@ -65,7 +66,7 @@ class DownstreamExpert(UtteranceExpert):
         records: defaultdict,
         **_: Any,
     ) -> Tensor:
-        """Sum of the three cross-entropies; predictions and truths go into ``records``."""
+        """Return the sum of the three cross-entropies; predictions and truths go into ``records``."""
         slots = self.logits(features).split(self.sizes, dim=1)
         target = torch.stack([torch.as_tensor(label, dtype=torch.long) for label in labels])  # (batch, slots)
         on_device = target.to(slots[0].device)
@@ -78,31 +79,31 @@ class DownstreamExpert(UtteranceExpert):
         return loss
 
     def measures(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, float]:
-        """Accuracy of whole intents and of each slot."""
+        """Return the accuracy of whole intents and of each slot."""
         return {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
 
     def chance(self, truth: Sequence[tuple]) -> dict[str, float]:
-        """Always the commonest training intent, or value of a slot; and a uniform guess among the training intents."""
+        """Return the values of the most common training intent or slot value, and of a uniform guess of the intent."""
         known = [row.slots for row in self.train_rows]
         uniform = 100.0 / len(set(known))
         slots = _per_slot(majority_accuracy, known, truth)
         return {"acc": majority_accuracy(known, truth), **slots, "uniform": uniform}
 
     def answer_file(self, name: str) -> str:
-        """A csv file without header."""
+        """Return the name of a csv file (without a header)."""
         return f"{name}.csv"
 
     def answer_line(self, utterance: str, answer: tuple[str, ...]) -> str:
-        """``<utterance>,<action>,<object>,<location>``."""
+        """Return ``<utterance>,<action>,<object>,<location>``."""
         return ",".join((utterance, *answer))
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[tuple[str, ...]]:
-        """Classify; write ``inference.csv`` if the utterances have names (S3PRL's ``-m inference``)."""
+        """Classify, and write ``inference.csv`` if the utterances have names (S3PRL's ``-m inference``)."""
         with torch.no_grad():
             slots = self.logits(features).split(self.sizes, dim=1)
         best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)
         answers = [self.names(row) for row in best.tolist()]
-        self.tell_answers(filenames, answers)
+        self.show_answers(filenames, answers)
         return answers
 
 

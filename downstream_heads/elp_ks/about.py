@@ -1,4 +1,4 @@
-"""What the KS task is."""
+"""The description of the KS task."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ TASK = Task(
     name="elp_ks",
     title="KS",
     corpus="Speech Commands",
-    # training draws the twelve classes equally often, so there is no commonest answer
+    # training draws the twelve classes equally often, so no class is the most common
     metrics={"acc": replace(ACCURACY, chance=100 / 12)},
     quick="ks_quick.yaml",
 )

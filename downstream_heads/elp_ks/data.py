@@ -1,4 +1,4 @@
-"""The utterances of a split as the head gets them: drawn equally from all classes, at SUPERB's level."""
+"""The clips of a split: drawn equally from all classes, with SUPERB's gain."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from upstream_elp.audio.sox import apply_effects_tensor
 from upstream_elp.corpora.speech_commands import CLASSES, SILENCE, Row
 
 GAIN = (("gain", "-3.0"),)
-"""The last of the effects of S3PRL's task; channels and rate are the reader's business."""
+"""The last effect of S3PRL's task; the reader handles channels and rate."""
 SECOND = SAMPLE_RATE
-"""How much of a noise file is one example of silence."""
+"""Samples of a noise file that make one example of silence."""
 
 
 def softer(wav: Tensor) -> Tensor:
-    """SUPERB's gain, as SoX computes it. Shape: ``(samples,)`` in and out."""
+    """Apply SUPERB's gain, as SoX computes it. Shape: ``(samples,)``."""
     return apply_effects_tensor(wav.unsqueeze(0), SAMPLE_RATE, GAIN)[0][0]
 
 
@@ -35,13 +35,13 @@ class Reader(AudioReader):
 
 @dataclass(frozen=True)
 class Clip:
-    """One item: a file, and for silence where its second begins, from 0 (the start) to 1 (the last one that fits)."""
+    """One item: a file, and for silence the start of its second, from 0 (the start) to 1 (the last that fits)."""
 
     row: Row
     start: float = 0.0
 
     def cut(self, wav: Tensor) -> Tensor:
-        """The whole utterance, or a second of noise. Shape: ``(samples,)``."""
+        """Return the whole utterance, or a second of noise. Shape: ``(samples,)``."""
         left = len(wav) - SECOND
         if self.row.label != SILENCE or left <= 0:
             return wav
@@ -50,10 +50,10 @@ class Clip:
 
 
 def draw(rows: Sequence[Row], *, seed: int) -> list[Clip]:
-    """As many clips as there are rows, drawn with replacement so that each class is as likely as every other.
+    """Draw as many clips as there are rows, with replacement, so that all classes are equally likely.
 
-    S3PRL draws with a ``WeightedRandomSampler`` and the same weights, anew in every pass over train and dev, and takes
-    a random second of a noise file.
+    S3PRL draws with a ``WeightedRandomSampler`` and the same weights in every pass over train and dev, and takes a
+    random second of a noise file.
     """
     counts = Counter(row.label for row in rows)
     weights = torch.tensor([1 / counts[row.label] for row in rows], dtype=torch.float64)
@@ -70,7 +70,7 @@ class Keywords(Dataset):
         root: corpus root.
         rows: the files of the split.
         audio: reads the files.
-        clips: the items; without them each row is one.
+        clips: the items; by default, one per row.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Keywords(Dataset):
         return len(self.clips)
 
     def files(self) -> list[Path]:
-        """The audio files of the split."""
+        """Return the audio files of the split."""
         return [self.root / row.path for row in self.rows]
 
     def drawn(self, *, seed: int) -> "Keywords":
-        """The same split with freshly drawn clips."""
+        """Return the same split with newly drawn clips."""
         return Keywords(self.root, self.rows, audio=self.audio, clips=draw(self.rows, seed=seed))
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:

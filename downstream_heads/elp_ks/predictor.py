@@ -1,4 +1,4 @@
-"""Spot keywords with a trained head."""
+"""Keyword spotting with a trained head."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from downstream_heads.elp_ks.data import Reader, softer
 
 
 class Predictor(LabelPredictor):
-    """The likeliest class, as the task chooses it, with the probability of each."""
+    """Predicts the most likely class, as the task does, with the probability of each."""
 
     about = TASK
 
     def set_audio(self, options: dict[str, Any]) -> None:
-        """Read files by these rules from now on."""
+        """Set the rules for reading files."""
         self.audio = Reader(**options, min_samples=self.min_samples)
 
     def prepare(self, wav: Tensor, name: str) -> Tensor:
-        """A wave at 16 kHz, ``(samples,)``, as if it had been read from a file."""
+        """Convert a wave at 16 kHz, ``(samples,)``, as if it had been read from a file."""
         return softer(super().prepare(wav, name))

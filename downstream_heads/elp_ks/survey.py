@@ -1,4 +1,4 @@
-"""What KS finds in Speech Commands before it trains."""
+"""The survey of Speech Commands before training KS."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from upstream_elp.corpora.speech_commands import read_corpus
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
-    """Look at folders and lists.
+    """Check folders and lists.
 
     Args:
         block: the config block ``downstream_expert``.
         splits: the splits.
-        variant: has no meaning here.
-        front: has no meaning here.
+        variant: unused, as this task has no variants.
+        front: unused, as the head accepts any length.
 
     Raises:
-        ElpError: a wrong key, or no corpus.
+        ElpError: a config key is wrong, or there is no corpus.
     """
     rc = read_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
     root = corpus_root(rc, TASK.corpus)

@@ -1,8 +1,8 @@
-"""SUPERB's KS task: which of ten words is said, something else, or nothing.
+"""SUPERB's KS task: recognise ten words, anything else, and silence.
 
-S3PRL draws dev anew in each evaluation, with equally likely classes. Here dev is drawn once (``datarc.draw_seed``), so
-that evaluations of different checkpoints and runs can be compared. An epoch of training draws as many utterances as
-there are, as in S3PRL; the test set is taken as it is.
+S3PRL draws dev again for each evaluation, with equally likely classes. Here dev is drawn once (``datarc.draw_seed``),
+so that evaluations of different checkpoints and runs can be compared. As in S3PRL, an epoch of training draws as many
+utterances as there are, and the test set is used as it is.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ DATA_DEFAULTS = {
 
 
 def read_options(block: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked data block; S3PRL's names of the two folders are understood.
+    """Return the checked data block; it may use S3PRL's names for the two folders.
 
     Raises:
         ElpError: an unknown key or a wrong value.
@@ -43,15 +43,15 @@ def read_options(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder_of_test(rc: Mapping[str, Any]) -> Path | None:
-    """Where the config says that the test set is; None if it does not say."""
+    """Return the folder of the test set from the config, or None."""
     place = rc["test_root"] or rc["speech_commands_test_root"]
     return Path(place).expanduser() if place else None
 
 
 class DownstreamExpert(LabelExpert):
-    """KS on Speech Commands with S3PRL's downstream contract.
+    """KS on Speech Commands, following S3PRL's downstream contract.
 
-    Files written into ``expdir`` for dev and test: ``<split>_predict.txt`` and ``<split>_truth.txt``, one
+    It writes two files into ``expdir`` for dev and test: ``<split>_predict.txt`` and ``<split>_truth.txt``, one
     ``<utterance> <class>`` per line.
     """
 
@@ -66,10 +66,10 @@ class DownstreamExpert(LabelExpert):
         self.build_labels(CLASSES)
 
     def make_dataset(self, split: str) -> Keywords:
-        """The data set of one split.
+        """Return the data set of one split.
 
         Raises:
-            ElpError: the corpus is not complete.
+            ElpError: the corpus is incomplete.
         """
         found = read_corpus(self.root, folder_of_test(self.datarc), [split])
         self._refuse(found, split)
@@ -77,17 +77,17 @@ class DownstreamExpert(LabelExpert):
         return data.drawn(seed=self.datarc["draw_seed"]) if split == "dev" else data
 
     def _refuse(self, found: Contents, split: str) -> None:
-        """Missing audio is passed over where bad files are skipped, every other problem stops the run."""
+        """Raise an error for problems, but skip missing audio if bad files are skipped."""
         passed = {"missing-audio"} if self.skips else set()
         problems = [problem.text.rstrip(".") for problem in found.problems if problem.kind not in passed]
         if problems:
-            raise ElpError(f"{self.root} is not complete: {problem_list(problems)}")
+            raise ElpError(f"{self.root} is incomplete: {problem_list(problems)}")
         for name in sorted(found.missing):
             file = self.root / name
-            self.skip(split).note(AudioError(f"{file} is missing, but a list names it", file), lasting=True)
+            self.skip(split).note(AudioError(f"{file} is missing, but is in a list", file), lasting=True)
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
-        """A loader of ``(wavs, labels, names)``; training draws its utterances anew in each epoch."""
+        """Make a loader of ``(wavs, labels, names)``; training draws new utterances in each epoch."""
         split = self.split_name(split)
         data, train = self.dataset(split), split == "train"
         if train:

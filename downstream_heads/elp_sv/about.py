@@ -1,4 +1,4 @@
-"""What the SV task is."""
+"""The description of the SV task."""
 
 from downstream_heads.contract import Metric, Task
 

@@ -1,4 +1,4 @@
-"""VoxCeleb1 as this task uses it: who is trained on, who is held out, and the trials of dev and test."""
+"""VoxCeleb1 as this task uses it: training speakers, held-out speakers, and the trials of dev and test."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from upstream_elp.corpora.voxceleb1 import read_part
 
 
 class VoxCeleb:
-    """The corpus under one protocol.
+    """The corpus under a protocol.
 
     Args:
         root: VoxCeleb1's folder.
         options: the checked data block.
-        least: samples that backbone and head need of an utterance.
-        skips: takes files that cannot be used; None makes them an error.
+        least: samples of an utterance that backbone and head need.
+        skips: list of skipped files; if None, unusable files are an error.
 
     Attributes:
-        speakers: those trained on, sorted; a speaker's place is its class.
-        held_out: those of the dev set, sorted; nobody with the protocol `superb`.
+        speakers: the training speakers, sorted; a speaker's index is its class.
+        held_out: the speakers of the dev set, sorted; empty with the protocol `superb`.
     """
 
     def __init__(self, root: Path, options: Mapping[str, Any], *, least: int, skips: Skips | None = None) -> None:
@@ -48,7 +48,7 @@ class VoxCeleb:
         self._long: list[str] | None = None
 
     def names(self, *, held_out: bool) -> list[str]:
-        """Utterances, longer than `min_samples` after trimming, of the held-out or of the training speakers."""
+        """Return the held-out or training speakers' utterances that are longer than `min_samples` after trimming."""
         least = self.options["min_samples"]
         if self._long is None:
             names = self._everything
@@ -60,7 +60,7 @@ class VoxCeleb:
             if self._long and len(self._long) < len(names):
                 tqdm.write(
                     f"[elp_sv] {len(names) - len(self._long)} of {len(names)} utterances below {self.train_folder} are "
-                    f"left out: after trimming silence they have no more than {DATA}.min_samples {least} samples"
+                    f"skipped: after trimming silence, they have at most {least} samples ({DATA}.min_samples)"
                 )
         apart = set(self.held_out)
         found = [name for name in self._long if (name.split("/")[0] in apart) == held_out]
@@ -72,25 +72,25 @@ class VoxCeleb:
         return found
 
     def _refuse_empty(self, names: Sequence[str]) -> None:
-        """Of those that trimming left nothing of, the ones without a sample are damage, not silence."""
+        """Report files without any samples: unlike files that trimming made empty, they are damaged."""
         empty = [name for name in names if not audio_length(self.train_folder / name)]
         if empty and self.skips is None:
             raise ElpError(
-                f"{counted(len(empty), 'file holds', 'files hold')} 0 samples below {self.train_folder}: "
+                f"{counted(len(empty), 'file has', 'files have')} 0 samples below {self.train_folder}: "
                 f"{problem_list(empty)}; unpack or convert the audio again, or remove it"
             )
         for name in empty:
             file = self.train_folder / name
-            self.skips.add("train", AudioError(f"{file} holds 0 samples", file), lasting=True)
+            self.skips.add("train", AudioError(f"{file} has 0 samples", file), lasting=True)
 
     def train(self) -> TrainUtterances:
-        """Random crops of the training speakers."""
+        """Return random crops of the training speakers' utterances."""
         return TrainUtterances(
             self.train_folder, self.names(held_out=False), self.speakers, crop=self.options["max_timestep"]
         )
 
     def trials(self, split: str) -> list[Trial]:
-        """The trials of `dev` (made here) or `test` (read from the list)."""
+        """Return the trials of `dev` (made here) or `test` (read from the list)."""
         options = self.options
         if split == "test":
             part = read_part(self.root, "test")
@@ -99,8 +99,8 @@ class VoxCeleb:
             return trials
         if not self.held_out:
             raise ElpError(
-                f"{DATA}.protocol superb has no dev set, as SUPERB chooses on test; evaluate test (-t test), or train "
-                "with protocol: dev"
+                f"{DATA}.protocol superb has no dev set, as SUPERB chooses the best checkpoint on test; evaluate test "
+                "(-t test), or train with protocol: dev"
             )
         return make_trials(
             self.names(held_out=True),
@@ -110,13 +110,12 @@ class VoxCeleb:
         )
 
     def evaluation(self, split: str, trials: Sequence[Trial]) -> TrialUtterances:
-        """The utterances of trials, and the cohort that s-norm needs."""
+        """Return the utterances of the trials, and the cohort for s-norm."""
         folder = self.train_folder if split == "dev" else self.test_folder
         names, options = utterances(trials), self.options
         untrimmed = options["too_short"] == "untrimmed"
-        if (
-            split == "test" and not untrimmed and self.skips is None
-        ):  # dev trials are made of utterances that are long enough
+        # dev trials are made from utterances that are long enough
+        if split == "test" and not untrimmed and self.skips is None:
             self._check_lengths(folder, names)
         cohort: list[Path] = []
         if options["snorm"]:
@@ -132,13 +131,13 @@ class VoxCeleb:
         )
 
     def _check_lengths(self, folder: Path, names: Sequence[str]) -> None:
-        """Tells before the first step what would fail in the middle of an evaluation."""
+        """Report, before the first step, utterances that would fail in the middle of an evaluation."""
         lengths = trimmed_lengths(folder, names, n_jobs=self.options["n_jobs"]).tolist()
         short = [f"{n} ({length})" for n, length in zip(names, lengths, strict=True) if length < self.least]
         if short:
             what = counted(len(short), "utterance has", "utterances have")
             raise ElpError(
                 f"after trimming silence {what} fewer samples than the {self.least} that backbone and head need, in "
-                f"the trials below {folder}: {problem_list(short, shown=5)}; set {DATA}.too_short: untrimmed to use "
-                "what is short with its pauses, or remove these trials"
+                f"the trials below {folder}: {problem_list(short, shown=5)}; set {DATA}.too_short: untrimmed to "
+                "keep their pauses, or remove these trials"
             )

@@ -1,4 +1,4 @@
-"""The two kinds of data sets: crops to train on, and whole utterances of trials."""
+"""The two kinds of data sets: random crops for training, and whole utterances of trials."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from upstream_elp.corpora.trials import utterance_name
 
 
 def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = False) -> np.ndarray:
-    """One utterance after SUPERB's effects, float32 of shape `(samples,)`.
+    """Read an utterance and apply SUPERB's effects; float32 of shape `(samples,)`.
 
     Args:
         path: audio file.
         least: samples that the backbone and the head need.
-        untrimmed: give the utterance with its pauses when trimming leaves too little of it, instead of an error.
+        untrimmed: if trimming leaves too little, return the utterance with its pauses instead of raising an error.
 
     Raises:
-        ElpError: unreadable, or too short.
+        ElpError: the file is unreadable, or too short.
     """
     return long_enough(
         lambda effects: apply_effects_file(path, effects)[0], str(path), least=least, untrimmed=untrimmed
@@ -35,20 +35,20 @@ def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = Fa
 def long_enough(
     apply: Callable[[Effects], Tensor], name: str, *, least: int = MIN_SAMPLES, untrimmed: bool = False
 ) -> np.ndarray:
-    """What SUPERB's effects leave of an utterance, float32 of shape `(samples,)`.
+    """Apply SUPERB's effects to an utterance and check its length; float32 of shape `(samples,)`.
 
     Args:
-        apply: effects -> the utterance after them, of shape `(1, samples)`.
+        apply: function of the effects that returns the utterance after them, of shape `(1, samples)`.
         name: what to call it in errors.
         least: samples that the backbone and the head need.
         untrimmed: see `read_utterance`.
 
     Raises:
-        ElpError: too short.
+        ElpError: the utterance is too short.
     """
     wav = apply(SUPERB_SV_EFFECTS)
     if wav.shape[1] < least and untrimmed:
-        wav = apply(SUPERB_SV_EFFECTS[:-1])  # all but the trimming
+        wav = apply(SUPERB_SV_EFFECTS[:-1])  # all but trimming
     if wav.shape[1] < least:
         after = "" if untrimmed else " after trimming silence"
         hint = "" if untrimmed else " or set downstream_expert.datarc.too_short: untrimmed"
@@ -64,7 +64,7 @@ def long_enough(
 class TrainUtterances(Dataset):
     """Random crops of the training speakers' utterances; an item is `(wav, name, speaker index)`.
 
-    The crop comes from Python's random state, which S3PRL seeds and PyTorch seeds anew in every worker.
+    The crop is drawn from Python's random state, which S3PRL seeds and PyTorch seeds again in every worker.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], speakers: Sequence[str], *, crop: int | None) -> None:
@@ -75,7 +75,7 @@ class TrainUtterances(Dataset):
         return len(self.names)
 
     def files(self) -> list[Path]:
-        """The audio files of the split."""
+        """Return the audio files of the split."""
         return [self.folder / name for name in self.names]
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, str, int]:
@@ -91,12 +91,12 @@ class TrialUtterances(Dataset):
     """Whole utterances of the trials, then those of the cohort; an item is `(wav, name)`.
 
     Args:
-        folder: what the names are relative to.
+        folder: the folder that the names are relative to.
         names: utterances of the trials.
         least: samples that backbone and head need.
         untrimmed: see `read_utterance`.
-        cohort: training utterances for s-norm, as paths; their names get a mark that no trial has.
-        cohort_crop: their first samples that are used.
+        cohort: paths of training utterances for s-norm; their names get a prefix that no trial has.
+        cohort_crop: how many samples of them to use, from the start.
     """
 
     COHORT = "cohort:"
@@ -118,7 +118,7 @@ class TrialUtterances(Dataset):
         return len(self.names) + len(self.cohort)
 
     def files(self) -> list[Path]:
-        """The audio files of the trials, then those of the cohort."""
+        """Return the audio files of the trials, then those of the cohort."""
         return [*(self.folder / name for name in self.names), *self.cohort]
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, str]:
@@ -131,5 +131,5 @@ class TrialUtterances(Dataset):
 
 
 def draw_cohort(names: Sequence[str], count: int, *, seed: int) -> list[str]:
-    """Training utterances for s-norm, drawn without replacement, the same in every run."""
+    """Draw training utterances for s-norm without replacement, the same in every run."""
     return random.Random(f"sv-cohort-{seed}").sample(list(names), min(count, len(names)))

@@ -12,13 +12,13 @@ from upstream_elp.base.errors import ElpError
 
 
 class Embedder:
-    """Part of a module that makes embeddings.
+    """Mixin for modules that compute embeddings.
 
     Attributes:
         connector: ``Linear(upstream_dim, dim)``, under S3PRL's name.
         model: ``XVector`` or ``MeanPooling``.
-        min_frames: frames that the head needs.
-        least: samples that backbone and head need.
+        min_frames: number of frames that the head needs.
+        least: number of samples that backbone and head need.
     """
 
     task: str
@@ -31,12 +31,12 @@ class Embedder:
     least: int
 
     def set_lengths(self, head: str) -> None:
-        """What the head ``superb`` or ``linear`` needs of an utterance."""
+        """Set the lengths that the head ``superb`` or ``linear`` needs."""
         self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
         self.least = self.min_samples + (self.min_frames - 1) * self.upstream_rate
 
     def build_embedder(self, head: str, options: Mapping[str, Any]) -> int:
-        """Make ``connector`` and ``model``, in S3PRL's order; returns the embedding's width."""
+        """Build ``connector`` and ``model`` in S3PRL's order; return the width of embeddings."""
         dim = options["input_dim" if head == "superb" else "projector_dim"]
         self.connector = nn.Linear(self.upstream_dim, dim)
         if head == "superb":
@@ -47,7 +47,7 @@ class Embedder:
         return dim
 
     def hidden(self, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """A list of `(frames_i, upstream_dim)` -> `(batch, frames, dim)` and the lengths `(batch,)`."""
+        """Map a list of `(frames_i, upstream_dim)` features to `(batch, frames, dim)` and the lengths `(batch,)`."""
         if not features:
             raise ElpError(f"{self.task} was given an empty batch")
         padded, frames_len = pad_features(features)
@@ -57,11 +57,11 @@ class Embedder:
         return self.connector(padded), frames_len
 
     def embed(self, features: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-        """Embeddings of length 1, on the CPU: a list of `(frames_i, upstream_dim)` -> `(batch, dim)`."""
+        """Map a list of `(frames_i, upstream_dim)` features to embeddings `(batch, dim)` of length 1, on the CPU."""
         vectors = F.normalize(self.model.embed(*self.hidden(features, names)), dim=-1)
         return vectors.detach().float().cpu()
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """The score of pairs. Shape: `(pairs, dim)`, `(pairs, dim)` -> `(pairs,)`, from -1 to 1."""
+    """Return the scores of pairs, from -1 to 1. Shape: `(pairs, dim)`, `(pairs, dim)` -> `(pairs,)`."""
     return F.cosine_similarity(first, second, dim=-1)

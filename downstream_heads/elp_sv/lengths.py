@@ -1,9 +1,9 @@
-"""How long each file is after SoX's trimming, computed once per corpus and kept outside the package.
+"""The length of each file after SoX's trimming, computed once per corpus and cached.
 
-Reading and trimming all of VoxCeleb1 takes minutes, and the recipe needs the lengths before the first step (it drops
-what is too short). S3PRL keeps one table for whatever corpus came first, inside the installed package; here a
-table belongs to a folder and the effect chain, and a length in it to a file's name, size and time of change, so that it
-can never be stale, and only what has changed is read again.
+Reading and trimming all of VoxCeleb1 takes minutes, and the recipe needs the lengths before the first step (it skips
+short utterances). S3PRL keeps a single table, for the first corpus that it sees, inside the installed package. Here a
+table belongs to a folder and an effect chain, and each length in it to a file's name, size and modification time. So it
+is never stale, and only files that have changed are read again.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from upstream_elp.base.values import problem_list
 
 try:
     import fcntl
-except ImportError:  # not on Windows: processes then may compute the same table twice, which is only slower
+except ImportError:  # on Windows: several processes may compute the same table, which is only slower
     fcntl = None
 
 CHUNK = 64
-"""Files per job: large enough to hide a job's overhead, small enough for a living progress bar."""
+"""Files per job: enough to hide a job's overhead, but few enough for a smooth progress bar."""
 
 
 UNUSABLE = -1
-"""Stands for the length of a file that cannot be read."""
+"""The length recorded for a file that cannot be read."""
 State = tuple[int, int]
-"""Size and time of change of a file."""
+"""Size and modification time of a file."""
 
 
 def trimmed_lengths(
     root: Path, names: Sequence[str], *, n_jobs: int | None = None, skip: SplitSkips | None = None
 ) -> np.ndarray:
-    """Lengths in samples at 16 kHz, after SUPERB's chain of effects.
+    """Return the lengths of files in samples at 16 kHz, after SUPERB's chain of effects.
 
     Args:
         root: folder of the files.
         names: paths relative to `root`.
-        n_jobs: threads; None takes one per CPU (decoding and NumPy release Python's lock).
-        skip: takes files that are missing or cannot be read; None makes them an error.
+        n_jobs: threads; None uses one per CPU (decoding and NumPy release the GIL).
+        skip: list of skipped files; if None, files that are missing or unreadable are an error.
 
     Returns:
-        int64 array of shape `(files,)`, in the order of `names`; `UNUSABLE` for a file that `skip` took.
+        int64 array of shape `(files,)`, in the order of `names`; `UNUSABLE` for a skipped file.
 
     Raises:
-        ElpError: files are missing or unreadable; the first ones are listed.
+        ElpError: files are missing or unreadable; lists the first ones.
     """
     states = _states(root, names, allow_missing=skip is not None)
     path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS, RULES)}.npz"
@@ -81,13 +81,13 @@ def trimmed_lengths(
 
 
 def trimmed_length(path: Path) -> int:
-    """Length in samples of one file after the chain."""
+    """Return the length of one file in samples, after the chain."""
     wav, _ = run_chain(*read_int32(path), SUPERB_SV_EFFECTS)
     return wav.shape[1]
 
 
 def _states(root: Path, names: Sequence[str], *, allow_missing: bool) -> dict[str, State | None]:
-    """Size and time of change of every file; None for one that is not there."""
+    """Return the size and modification time of every file, None if it does not exist."""
     states: dict[str, State | None] = {}
     for name in names:
         try:
@@ -102,7 +102,7 @@ def _states(root: Path, names: Sequence[str], *, allow_missing: bool) -> dict[st
 
 
 def _known(states: Mapping[str, State | None], table: Mapping[str, tuple[int, int, int]]) -> dict[str, int | None]:
-    """The kept length of each file that has not changed; None for the others."""
+    """Return the cached length of each unchanged file, None for the others."""
     lengths: dict[str, int | None] = {}
     for name, state in states.items():
         kept = table.get(name)
@@ -111,7 +111,7 @@ def _known(states: Mapping[str, State | None], table: Mapping[str, tuple[int, in
 
 
 def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[dict[str, int], dict[str, str]]:
-    """Lengths of the files that can be read, and what is wrong with the others."""
+    """Return the lengths of readable files, and the problems of the others."""
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
     lengths: dict[str, int] = {}
@@ -135,7 +135,7 @@ def _chunk(root: Path, names: Sequence[str]) -> tuple[dict[str, int], dict[str, 
 
 
 def _read(path: Path) -> dict[str, tuple[int, int, int]]:
-    """The kept table: name -> size, time of change, length; empty if there is none or it is damaged."""
+    """Read the cached table: name -> size, modification time, length; empty if there is none or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as table:
             columns = [table[key].tolist() for key in ("names", "sizes", "times", "lengths")]
@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def _write(path: Path, table: Mapping[str, tuple[int, int, int]]) -> None:
-    """Atomic. A cache that cannot be written costs time at the next start, no more."""
+    """Write the table in one step; if it cannot be written, the next start just takes longer."""
     sizes, times, lengths = np.asarray(list(table.values()), dtype=np.int64).T
     with contextlib.suppress(OSError), whole_file(path, "wb") as file:
         np.savez(file, names=np.asarray(list(table), dtype=np.str_), sizes=sizes, times=times, lengths=lengths)
@@ -154,7 +154,7 @@ def _write(path: Path, table: Mapping[str, tuple[int, int, int]]) -> None:
 
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Lets one process at a time compute the same table, where the file system knows locks."""
+    """Let only one process at a time compute the same table, if the file system supports locks."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

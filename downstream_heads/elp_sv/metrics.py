@@ -7,26 +7,26 @@ from sklearn.metrics import roc_curve
 
 
 def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Where the misses equal the false alarms, in per cent.
+    """Return the rate at which misses equal false alarms, in per cent.
 
-    The crossing of the line `misses = false alarms` with the ROC's straight segments: the number that SUPERB finds with
-    a root search (sv_voxceleb1/utils.py:10), but also where that search has no answer (all scores equal, a vertical
-    segment at the crossing).
+    This is where the line `misses = false alarms` crosses the straight segments of the ROC: the number that SUPERB
+    finds by a root search (sv_voxceleb1/utils.py:10), but also defined where that search fails (all scores equal, a
+    vertical segment at the crossing).
 
     Args:
         labels: 1 for the same speaker, 0 for two speakers. Shape: `(trials,)`.
         scores: higher means more alike. Shape: `(trials,)`.
 
     Returns:
-        0 to 100; nan for scores that are no numbers, as after a diverged training.
+        0 to 100; nan for scores that are not finite, as after diverged training.
 
     Raises:
-        ValueError: only one kind of trial.
+        ValueError: there is only one kind of trial.
     """
     if not np.isfinite(scores).all():
         return math.nan
     false_alarms, hits = _operating_points(labels, scores)
-    excess = 1.0 - hits - false_alarms  # falls from 1 to -1 along the curve
+    excess = 1.0 - hits - false_alarms  # decreases from 1 to -1 along the curve
     after = int(np.argmax(excess <= 0))
     before = after - 1
     part = excess[before] / (excess[before] - excess[after])
@@ -34,26 +34,26 @@ def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def eer_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """The score from which on a pair counts as one speaker, such that misses and false alarms are most nearly equal.
+    """Return the lowest score of a pair of the same speaker, so that misses and false alarms are most nearly equal.
 
     Args:
         labels: 1 for the same speaker, 0 for two speakers. Shape: `(trials,)`.
         scores: higher means more alike. Shape: `(trials,)`.
 
     Returns:
-        One of the scores; None for scores that are no numbers.
+        One of the scores; None for scores that are not finite.
     """
     if not np.isfinite(scores).all():
         return None
     false_alarms, hits, thresholds = roc_curve(labels, np.asarray(scores, dtype=float), drop_intermediate=False)
-    unequal = np.abs(1.0 - hits - false_alarms)[1:]  # the first threshold lies above all scores
+    unequal = np.abs(1.0 - hits - false_alarms)[1:]  # the first threshold is above all scores
     return float(thresholds[1:][np.argmin(unequal)])
 
 
 def min_dcf(
     labels: np.ndarray, scores: np.ndarray, *, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
 ) -> float:
-    """NIST's normalised detection cost at the best threshold: 0 is perfect, 1 is what a blind answer reaches.
+    """Return NIST's normalised detection cost at the best threshold: 0 is perfect, 1 is a constant answer.
 
     Args:
         labels: 1 for the same speaker, 0 for two speakers. Shape: `(trials,)`.
@@ -63,7 +63,7 @@ def min_dcf(
         c_fa: cost of a false alarm.
 
     Returns:
-        0 to 1, no rate; nan for scores that are no numbers.
+        0 to 1 (not per cent); nan for scores that are not finite.
     """
     if not np.isfinite(scores).all():
         return math.nan
@@ -73,7 +73,7 @@ def min_dcf(
 
 
 def symmetric_norm(scores: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """S-norm with all of the cohort (L-E reference): each score relative to both sides' scores against strangers.
+    """Apply s-norm with the whole cohort (L-E reference): normalise scores by those of both sides against the cohort.
 
     Args:
         scores: shape `(trials,)`.
@@ -89,7 +89,7 @@ def symmetric_norm(scores: np.ndarray, left: np.ndarray, right: np.ndarray) -> n
 
 
 def _operating_points(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False alarm and hit rates over all thresholds, both rising from 0 to 1."""
+    """Return the false alarm and hit rates over all thresholds, both increasing from 0 to 1."""
     labels = np.asarray(labels, dtype=int)
     if labels.size == 0 or labels.min() == labels.max():
         raise ValueError("error rates need trials of the same speaker and of two speakers")

@@ -1,9 +1,9 @@
 """The two speaker networks and their losses.
 
-`superb` is S3PRL's x-vector with AM-softmax (downstream/sv_voxceleb1/model.py): the same state-dict keys, the same
-outputs bit for bit, oddities included. `linear` is the light head of the L-E reference: mean pooling and a classifier
-with plain cross-entropy. Both offer `forward(hidden, frames_len)` for the loss and `embed(hidden, frames_len)` for
-trials.
+`superb` is S3PRL's x-vector with AM-softmax (downstream/sv_voxceleb1/model.py): it has the same state-dict keys and the
+same outputs bit for bit, including its oddities. `linear` is the light head of the L-E reference: mean pooling and a
+classifier with plain cross-entropy. Both have `forward(hidden, frames_len)` for the loss and `embed(hidden,
+frames_len)` for trials.
 """
 
 import torch
@@ -15,9 +15,9 @@ from downstream_heads.common.heads import masked_mean
 TDNN_CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """(frames seen, distance between them) of each x-vector layer."""
 XVECTOR_SHRINK = sum((size - 1) * dilation for size, dilation in TDNN_CONTEXTS)
-"""Frames that the x-vector layers lose together: 14."""
+"""Frames that all x-vector layers lose together: 14."""
 XVECTOR_MIN_FRAMES = XVECTOR_SHRINK + 2
-"""The standard deviation over a single remaining frame is no number, so two must remain."""
+"""The standard deviation of a single remaining frame is nan, so two must remain."""
 
 
 class Tdnn(nn.Module):
@@ -34,7 +34,7 @@ class Tdnn(nn.Module):
         self.dropout_p, self.batch_norm = dropout_p, batch_norm
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`(batch, frames, dim)` -> `(batch, frames - (context - 1) * dilation, output_dim)`."""
+        """Map `(batch, frames, dim)` to `(batch, frames - (context - 1) * dilation, output_dim)`."""
         windows = F.unfold(  # (batch, context * dim, frames')
             hidden.unsqueeze(1), (self.context, self.input_dim), dilation=(self.dilation, 1)
         )
@@ -47,7 +47,7 @@ class Tdnn(nn.Module):
 
 
 class FrameLayers(nn.Module):
-    """The five x-vector layers, under S3PRL's name `module`."""
+    """The five x-vector layers, with S3PRL's name `module`."""
 
     def __init__(self, input_dim: int, agg_dim: int, *, dropout_p: float, batch_norm: bool) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class FrameLayers(nn.Module):
 
 
 class UtteranceLayers(nn.Module):
-    """Two layers after the pooling; the embedding of a trial leaves after the first."""
+    """Two layers after pooling; the embedding of a trial is the output of the first."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ class XVector(nn.Module):
     """Frame layers, statistics pooling, utterance layers.
 
     Args:
-        input_dim: width of the frames and of the embedding.
-        agg_dim: width that is pooled.
+        input_dim: width of frames and embedding.
+        agg_dim: width of the pooled frames.
         dropout_p: dropout after each frame layer.
         batch_norm: batch normalisation after each frame layer.
     """
@@ -94,9 +94,9 @@ class XVector(nn.Module):
         self.utterancelevel_feature_extractor = UtteranceLayers(2 * agg_dim, input_dim)
 
     def pool(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """Mean and standard deviation over time: `(batch, frames, input_dim)` -> `(batch, 2 * agg_dim)`.
+        """Return mean and standard deviation over time: `(batch, frames, input_dim)` -> `(batch, 2 * agg_dim)`.
 
-        S3PRL takes one frame too many of every utterance that is shorter than the longest of its batch (model.py:48).
+        Like S3PRL, it includes one frame too many of utterances shorter than the longest in the batch (model.py:48).
         """
         frames = self.framelevel_feature_extractor(hidden)  # (batch, frames - 14, agg_dim)
         valid = [min(length - XVECTOR_SHRINK + 1, frames.shape[1]) for length in frames_len.tolist()]
@@ -105,19 +105,19 @@ class XVector(nn.Module):
         return torch.cat([mean, std], dim=-1)
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """What the loss sees. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, input_dim)`."""
+        """Return the input of the loss. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, input_dim)`."""
         return self.utterancelevel_feature_extractor(self.pool(hidden, frames_len))
 
     def embed(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """What trials are scored with. Shapes as in `forward`."""
+        """Return the embeddings for scoring trials. Shapes as in `forward`."""
         return self.utterancelevel_feature_extractor.embed(self.pool(hidden, frames_len))
 
 
 class MeanPooling(nn.Module):
-    """The L-E reference's pooling; the loss and the trials see the same vector."""
+    """The L-E reference's pooling; the loss and the trials use the same vector."""
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """`(batch, frames, dim)`, `(batch,)` -> `(batch, dim)`."""
+        """Map `(batch, frames, dim)` and lengths `(batch,)` to `(batch, dim)`."""
         return masked_mean(hidden, frames_len)
 
     embed = forward
@@ -130,18 +130,18 @@ class AmSoftmax(nn.Module):
         input_dim: width of the vectors.
         speakers: number of training speakers.
         s: scale of the cosines.
-        m: margin that the right speaker must win by.
+        m: margin by which the right speaker must win.
     """
 
     def __init__(self, input_dim: int, speakers: int, *, s: float = 30.0, m: float = 0.4) -> None:
         super().__init__()
         self.s, self.m = s, m
-        # drawn twice, as S3PRL does: the same seed then gives the same initial weights
+        # drawn twice, as in S3PRL, so that the same seed gives the same initial weights
         self.W = nn.Parameter(torch.randn(input_dim, speakers))
         nn.init.xavier_normal_(self.W, gain=1)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """`(batch, input_dim)`, `(batch,)` -> scalar loss."""
+        """Map `(batch, input_dim)` and labels `(batch,)` to the scalar loss."""
         cosines = F.normalize(vectors, dim=1) @ F.normalize(self.W, dim=0)  # (batch, speakers)
         right = F.one_hot(labels, cosines.shape[1]).bool()
         target = self.s * (cosines[right] - self.m)  # (batch,)
@@ -151,12 +151,12 @@ class AmSoftmax(nn.Module):
 
 
 class Softmax(nn.Module):
-    """Linear classifier with cross-entropy."""
+    """A linear classifier with cross-entropy loss."""
 
     def __init__(self, input_dim: int, speakers: int) -> None:
         super().__init__()
         self.fc = nn.Linear(input_dim, speakers)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """`(batch, input_dim)`, `(batch,)` -> scalar loss."""
+        """Map `(batch, input_dim)` and labels `(batch,)` to the scalar loss."""
         return F.cross_entropy(self.fc(vectors), labels)

@@ -1,4 +1,4 @@
-"""The keys of this task's config blocks, and S3PRL's names for the same things."""
+"""The options in this task's config blocks, and S3PRL's names for them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from typing import Any
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import HARMLESS
-from upstream_elp.base.values import boolean, check_paths, choose, mapping, number, positive_int, read_options
+from upstream_elp.base.values import (
+    boolean,
+    check_paths,
+    choose,
+    mapping,
+    number,
+    positive_int,
+    read_options,
+    wrong_value,
+)
 
 DATA = "downstream_expert.datarc"
 MODEL = "downstream_expert.modelrc"
 PROTOCOLS = ("dev", "superb")
 TOLERATED = HARMLESS | {"empty-speaker"}
-"""Kinds of problems that do not matter here; an empty speaker counts for S3PRL's own task only."""
+"""Kinds of problems that do not matter here; an empty speaker only matters to S3PRL's own task."""
 TOO_SHORT = ("error", "untrimmed")
 DATA_DEFAULTS: dict[str, Any] = {
     "root": None,
@@ -44,11 +53,11 @@ STOCK_CHOICES = {
     "utter_module": "UtteranceExtractor",
     "ObjectiveLoss": "AMSoftmaxLoss",
 }
-"""Keys of S3PRL's modelrc that select a part, and the one value (SUPERB's) that exists here."""
+"""Keys of S3PRL's modelrc that select a part, and the only value that is supported (SUPERB's)."""
 
 
 def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked data block; S3PRL's `vad_config.min_sec` and `test_meta_data` are understood.
+    """Return the checked data block; it may use S3PRL's `vad_config.min_sec` and `test_meta_data`.
 
     Raises:
         ElpError: an unknown key or a value out of range.
@@ -60,10 +69,10 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         ("test_meta_data", "trials", block.pop("test_meta_data", None)),
     ):
         if value is not None and block.get(own) is not None:
-            raise ElpError(f"config keys {DATA}.{own} and {DATA}.{stock} mean the same; give one of them")
+            raise ElpError(f"config keys {DATA}.{own} and {DATA}.{stock} mean the same; set only one of them")
         if value is not None:
             block[own] = value
-    # S3PRL's own lists of training and development speakers, which its code does not use
+    # S3PRL's lists of training and development speakers, which its own code does not use
     options = read_options(block, DATA_DEFAULTS, where=DATA, ignored=("train_meta_data", "dev_meta_data"))
     choose(options["protocol"], PROTOCOLS, key=f"{DATA}.protocol")
     choose(options["too_short"], TOO_SHORT, key=f"{DATA}.too_short")
@@ -84,19 +93,16 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         if options[key] is not None:
             positive_int(options[key], key=f"{DATA}.{key}")
     if options["snorm"] == 1:
-        raise ElpError(f"config key {DATA}.snorm is 1; a cohort needs at least 2 utterances (0 is off)")
-    if not isinstance(options["p_target"], float) or not 0 < options["p_target"] < 1:
-        raise ElpError(
-            f"config key {DATA}.p_target is {options['p_target']!r}; it must lie between 0 and 1, as in 0.01"
-        )
+        raise wrong_value(1, "0 (off) or at least 2, as a cohort needs 2 utterances", key=f"{DATA}.snorm")
+    number(options["p_target"], key=f"{DATA}.p_target", above=0, below=1)
     return options
 
 
 def head_options(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The head's name and its options; S3PRL's own modelrc is understood.
+    """Return the head's name and its options; S3PRL's own modelrc is accepted too.
 
     Raises:
-        ElpError: an unknown head or key, or a part of S3PRL's that SUPERB does not use.
+        ElpError: an unknown head or key, or a part of S3PRL that SUPERB does not use.
     """
     block = _from_stock(block)
     options = read_options(block, {"head": "superb", **HEAD_DEFAULTS}, where=MODEL)
@@ -114,7 +120,7 @@ def head_options(block: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _from_stock(block: Mapping[str, Any]) -> dict[str, Any]:
-    """S3PRL's nested modelrc (`configs/amsoftmax.yaml`) -> ours; anything else stays as it is."""
+    """Convert S3PRL's nested modelrc (`configs/amsoftmax.yaml`) to ours; return any other block unchanged."""
     block = dict(block)
     stock = {
         key: block.pop(key) for key in (*STOCK_CHOICES, "input_dim", "module_config", "LossConfig") if key in block

@@ -1,4 +1,4 @@
-"""Compare voices with a trained head."""
+"""Speaker verification with a trained head."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,41 +22,41 @@ from upstream_elp.base.values import choose, number, read_options
 
 
 class Predictor(Embedder, TaskPredictor):
-    """Embeddings as the task makes them, and their cosine; s-norm would need the training corpus and is not applied.
+    """Computes the task's embeddings and their cosine; s-norm is not applied, as it needs the training corpus.
 
-    The classifier over the training speakers is left out: it is of no use for other voices.
+    The classifier over the training speakers is dropped, as it is useless for other voices.
     """
 
     about = TASK
-    left_out = (*TaskPredictor.left_out, "objective.")
+    training_only = (*TaskPredictor.training_only, "objective.")
     audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error"}
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
-        """The checked block ``modelrc``."""
+        """Return the checked block ``modelrc``."""
         head, options = head_options(modelrc)
         return {"head": head, head: options}
 
     @classmethod
     def audio_options(cls, datarc: Mapping[str, Any]) -> dict[str, Any]:
-        """What becomes of utterances that trimming leaves too little of; rate and channels are SoX's business."""
+        """Return the checked option for utterances that trimming makes too short; SoX handles rate and channels."""
         options = read_options(datarc, cls.audio_defaults, where="audio")
         choose(options["too_short"], TOO_SHORT, key="audio.too_short")
         return options
 
     def set_audio(self, options: Mapping[str, Any]) -> None:
-        """Read files by these rules from now on."""
+        """Set the rules for reading files."""
         self.untrimmed = options["too_short"] == "untrimmed"
 
     def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
-        """Decide from this score on; None decides nothing."""
+        """Set the lowest score of the same speaker; without it, there are no decisions."""
         self.threshold: float | None = None
         if threshold is not None:
             options = read_options(threshold, {"value": None, "split": None, "step": None}, where="threshold")
             self.threshold = float(number(options["value"], key="threshold.value"))
 
     def build(self, labels: Any) -> None:
-        """Make connector and model; the task has no label tables."""
+        """Build connector and model; the task has no label tables."""
         if labels is not None:
             raise ElpError("the key 'labels' must be null, since speaker verification has no classes")
         head = self.modelrc["head"]
@@ -64,11 +64,11 @@ class Predictor(Embedder, TaskPredictor):
         self.build_embedder(head, self.modelrc[head])
 
     def read(self, path: str | Path) -> Tensor:
-        """One file after the recipe's effects, which convert rate and channels, normalise and trim pauses."""
+        """Read a file and apply the recipe's effects, which convert rate and channels, normalise and trim pauses."""
         return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=self.untrimmed))
 
     def prepare(self, wav: Tensor, name: str) -> Tensor:
-        """A wave at 16 kHz, ``(samples,)``, after the recipe's effects."""
+        """Apply the recipe's effects to a wave at 16 kHz, ``(samples,)``."""
         whole = tensor_to_int32(super().prepare(wav, name).unsqueeze(0))  # (channels, samples)
 
         def apply(effects: Effects) -> Tensor:
@@ -77,7 +77,7 @@ class Predictor(Embedder, TaskPredictor):
         return torch.from_numpy(long_enough(apply, name, least=self.least, untrimmed=self.untrimmed))
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Voice]:
-        """One embedding per utterance from ``(frames_i, upstream_dim)`` features."""
+        """Return one embedding per utterance from ``(frames_i, upstream_dim)`` features."""
         vectors = self.embed(features, names)
         require_finite(vectors, names)
         return [Voice(name, vector) for name, vector in zip(names, vectors, strict=True)]

@@ -1,4 +1,4 @@
-"""What SV finds in VoxCeleb1 before it trains."""
+"""The survey of VoxCeleb1 before training SV."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,16 +20,16 @@ from upstream_elp.corpora.voxceleb1 import Listing, Utterance, read_part, speake
 
 
 def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | None, front: FrontEnd) -> Survey:
-    """Look at folders and trials.
+    """Check folders and trials.
 
     Args:
         block: the config block ``downstream_expert``.
-        splits: the splits; test stands for ``dev`` with the protocol that has none.
-        variant: has no meaning here.
-        front: how the upstream makes frames of samples.
+        splits: the splits; with the protocol ``superb``, ``dev`` means test.
+        variant: unused, as this task has no variants.
+        front: how the upstream turns samples into frames.
 
     Raises:
-        ElpError: a wrong key, or no corpus.
+        ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key=DATA))
     head, _ = head_options(mapping(block.get("modelrc"), key="downstream_expert.modelrc"))
@@ -37,10 +37,10 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found = Survey(TASK.name, root, resample=True, mix=True, tolerated=TOLERATED)  # SUPERB's effects convert and mix
     frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
     _check_crop(found, rc, front.samples(frames))
-    # the protocol without a dev set evaluates test in its place
+    # the protocol without a dev set evaluates test instead
     wanted = [split if split != "dev" or rc["protocol"] == "dev" else "test" for split in splits]
     wanted = list(dict.fromkeys(wanted))
-    # without the training speakers there is no head; where nothing else is done with them, a glance at them suffices
+    # the head needs the training speakers; if only test is evaluated, it is enough to know that there are any
     needed = {"train", "dev"} & set(wanted) or not subfolders(root / "dev" / "wav")
     dev = read_part(root, "dev") if needed else Listing()
     test = read_part(root, "test") if "test" in wanted else Listing()
@@ -52,7 +52,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         rows = [row for row in dev.rows if (row.speaker in apart) == (split == "dev")]
         if split == "test":
             rows = _trials(found, rc, test)
-            why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector's layers)"
+            why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector layers)"
             found.needs |= dict.fromkeys((row.path for row in rows), Need(front.samples(frames), why))
         speakers = [row.speaker for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], speakers, speakers if split == "train" else []))
@@ -61,18 +61,22 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
 
 
 def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[Utterance]) -> None:
-    """Look at the lengths that SUPERB's effects leave; they are kept, and a run then starts without reading them."""
+    """Check the lengths after SUPERB's effects; they are cached, so that a run starts faster."""
     broken = {problem.path for problem in found.problems}
     if everyone and not broken & {row.path for row in everyone}:
         names = [row.path.removeprefix("dev/wav/") for row in everyone]
         long = trimmed_lengths(found.root / "dev" / "wav", names, n_jobs=jobs) > rc["min_samples"]
         if short := int((~long).sum()):
-            sentence = f"{short} of {len(names)} training utterances are left out: after trimming silence they have no "
-            found.remarks.append(f"{sentence}more than {DATA}.min_samples {rc['min_samples']} samples")
+            sentence = (
+                f"{short} of {len(names)} training utterances are skipped: after trimming silence, they have at most "
+            )
+            found.remarks.append(f"{sentence}{rc['min_samples']} samples ({DATA}.min_samples)")
         usable = {row.speaker for row, enough in zip(everyone, long, strict=True) if enough}
         if none := sorted({row.speaker for row in everyone} - usable):
             what = counted(len(none), "speaker has", "speakers have")
-            found.remarks.append(f"{what} no longer utterance, so that a class has no data (such as {none[0]})")
+            found.remarks.append(
+                f"{what} no utterance that is longer, so these classes have no data (such as {none[0]})"
+            )
     if rc["too_short"] == "untrimmed":
         return
     tested = next((part.files for part in found.parts if part.name == "test"), [])
@@ -87,7 +91,7 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
 
 
 def _check_crop(found: Survey, rc: Mapping[str, Any], least: int) -> None:
-    """What is left of training utterances must suffice for the head."""
+    """Report training utterances that may be too short for the head."""
     for key, samples in (("max_timestep", rc["max_timestep"]), ("min_samples", rc["min_samples"] + 1)):
         if samples is not None and samples < least:
             sentence = f"config key {DATA}.{key} allows utterances of {samples} samples, but the head needs {least}."
@@ -95,7 +99,7 @@ def _check_crop(found: Survey, rc: Mapping[str, Any], least: int) -> None:
 
 
 def _held_out(found: Survey, rc: Mapping[str, Any], speakers: list[str]) -> set[str]:
-    """The speakers of the dev set."""
+    """Return the speakers of the dev set."""
     if not speakers:
         return set()
     try:
@@ -106,7 +110,7 @@ def _held_out(found: Survey, rc: Mapping[str, Any], speakers: list[str]) -> set[
 
 
 def _trials(found: Survey, rc: Mapping[str, Any], test: Listing) -> list[Utterance]:
-    """Compare the trial list with the test files; return those that it names."""
+    """Compare the trial list with the test files, and return the files in it."""
     path = trials_path(found.root, rc["trials"])
     trials, problems = read_trials(path, found.root, there=test.names)
     found.problems += problems

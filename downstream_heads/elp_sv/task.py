@@ -30,20 +30,20 @@ from upstream_elp.corpora.registry import corpus_root
 
 
 class DownstreamExpert(Embedder, TaskExpert):
-    """SV on VoxCeleb1 with S3PRL's downstream contract.
+    """SV on VoxCeleb1, following S3PRL's downstream contract.
 
-    `datarc.protocol` is `dev` (some training speakers are held out and never trained on, trials are made from them, and
-    the best checkpoint is chosen there) or `superb` (all training speakers are trained on and the best checkpoint is
-    chosen on test, as in SUPERB; where `runner.eval_dataloaders` says dev, training evaluates test). Every line of
-    `metrics.jsonl` says which, under `protocol` and `selected_on`.
+    `datarc.protocol` is `dev` or `superb`. With `dev`, some training speakers are held out, trials are made from their
+    utterances, and the best checkpoint is chosen on these. With `superb`, training uses all training speakers and the
+    best checkpoint is chosen on test, as in SUPERB; `dev` in `runner.eval_dataloaders` then means test. Every line of
+    `metrics.jsonl` records both choices, as `protocol` and `selected_on`.
 
-    Files written into `expdir` for dev and test: `<split>_predict.txt` with `id-vid-utt_id-vid-utt score` per line and
-    `<split>_truth.txt` with the label in place of the score; for dev also `dev_trials.txt`.
+    It writes two files into `expdir` for dev and test: `<split>_predict.txt` with `id-vid-utt_id-vid-utt score` per
+    line, and `<split>_truth.txt` with the label instead of the score; for dev also `dev_trials.txt`.
 
     Attributes:
         corpus: VoxCeleb1 under the protocol; `corpus.speakers` are the classes.
-        threshold: the cosine where misses equal false alarms, on the split that the best checkpoint is chosen on, as
-            last evaluated; it goes into the checkpoint, for the decisions of inference.
+        threshold: the cosine at which misses equal false alarms, from the last evaluation of the split that chooses the
+            best checkpoint; it is stored in the checkpoint, for the decisions of inference.
         objective: `AmSoftmax` or `Softmax`.
     """
 
@@ -58,14 +58,14 @@ class DownstreamExpert(Embedder, TaskExpert):
         self._check_sizes(head)
         self.corpus = VoxCeleb(root, self.datarc, least=self.least, skips=self.skips)
         self.selected_on = "dev" if self.corpus.held_out else "test"
-        # the runner's block is S3PRL's: it names splits and knows of no protocol
+        # the runner block is S3PRL's: it names splits, regardless of the protocol
         self.test_for_dev = self.selected_on == "test" and self.run_args.get("mode") == "train"
         self.trials: dict[str, list[Trial]] = {}
         self.threshold: dict[str, Any] | None = None
         self._build_head(head, options)
 
     def _check_sizes(self, head: str) -> None:
-        """Training utterances and crops must suffice for the head."""
+        """Check that training utterances and crops are long enough for the head."""
         sizes = {"max_timestep": self.datarc["max_timestep"], "min_samples": self.datarc["min_samples"] + 1}
         for key, samples in sizes.items():
             if samples is not None and samples < self.least:
@@ -75,7 +75,7 @@ class DownstreamExpert(Embedder, TaskExpert):
                 )
 
     def _build_head(self, head: str, options: dict[str, Any]) -> None:
-        """In S3PRL's order, so that the same seed gives the same initial weights."""
+        """Build the head in S3PRL's order, so that the same seed gives the same initial weights."""
         speakers = len(self.corpus.speakers)
         dim = self.build_embedder(head, options)
         if head == "superb":
@@ -84,21 +84,21 @@ class DownstreamExpert(Embedder, TaskExpert):
             self.objective = Softmax(dim, speakers)
 
     def get_extra_state(self) -> Tensor:
-        """The threshold; the speakers' names are of no use to anybody who compares two voices."""
+        """Return the threshold; comparing two voices does not need the speakers' names."""
         return memory.encode({"labels": self.label_tables(), "threshold": self.threshold})
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the threshold over from a checkpoint, so that the next one still holds it."""
+        """Take over the threshold from a checkpoint, so that the next one contains it too."""
         super().set_extra_state(state)
         self.threshold = memory.decode(state).get("threshold")
 
     def split_name(self, split: str) -> str:
-        """The split's name; in training with protocol `superb`, which has no dev set, test stands for dev."""
+        """Return the split's full name; in training with the protocol `superb`, which has no dev set, `dev` is test."""
         name = super().split_name(split)
         return "test" if name == "dev" and self.test_for_dev else name
 
     def make_dataset(self, split: str) -> Dataset:
-        """The data set of one split; dev and test also fill `self.trials`."""
+        """Return the data set of one split; dev and test also fill `self.trials`."""
         if split == "train":
             data = self.corpus.train()
             tqdm.write(
@@ -108,21 +108,21 @@ class DownstreamExpert(Embedder, TaskExpert):
             )
             if self.test_for_dev and "dev" in self.eval_splits():
                 tqdm.write(
-                    f"[{self.task}] protocol superb has no dev set: test is evaluated where runner.eval_dataloaders "
-                    "says dev"
+                    f"[{self.task}] protocol superb has no dev set; test is evaluated instead of dev "
+                    "(runner.eval_dataloaders)"
                 )
             return data
         self.trials[split] = self.corpus.trials(split)
         return self.corpus.evaluation(split, self.trials[split])
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
-        """A loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
+        """Make a loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
         split = self.split_name(split)
         data, skip = self.dataset(split), self.skip(split)
         return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
 
     def load_audio(self, path: str | Path) -> Tensor:
-        """One file after the recipe's effects, for S3PRL's `-m inference`."""
+        """Read a file and apply the recipe's effects, for S3PRL's `-m inference`."""
         untrimmed = self.datarc["too_short"] == "untrimmed"
         return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=untrimmed))
 
@@ -135,7 +135,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         records: defaultdict | None = None,
         **_: Any,
     ) -> Tensor:
-        """The loss for train; for dev and test the embeddings go into `records` under the utterances' names."""
+        """Return the loss for train; for dev and test, put embeddings into `records` by utterance name."""
         records = defaultdict(list) if records is None else records
         if self.split_name(split) == "train":
             hidden, frames_len = self.hidden(features, names)
@@ -149,7 +149,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         return torch.zeros(())
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> Tensor:
-        """Embeddings of length 1; with names, a line `name value value …` each in `inference.txt` (`-m inference`)."""
+        """Return embeddings of length 1, and write named ones as `name value value …` to `inference.txt`."""
         names = list(filenames) or [f"utterance {place}" for place in range(len(features))]
         with torch.no_grad():
             vectors = self.embed(features, names)
@@ -161,7 +161,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         return vectors
 
     def log_records(self, split: str, records: Mapping[str, Any], logger: Any, global_step: int, **_: Any) -> list[str]:
-        """Report the loss or the error rates; write the score files; name the checkpoint if it is the best yet."""
+        """Report the loss or error rates, write the score files, and name the checkpoint if it is the best so far."""
         split = self.split_name(split)
         notes = {"protocol": self.datarc["protocol"], "selected_on": self.selected_on}
         if split == "train":
@@ -185,7 +185,10 @@ class DownstreamExpert(Embedder, TaskExpert):
     def score(
         self, trials: Sequence[Trial], records: Mapping[str, Tensor]
     ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-        """Error rates, every trial's score and its cosine; with `snorm` these differ and the cosines' EER comes too."""
+        """Return error rates, scores and cosines of the trials.
+
+        With `snorm`, scores differ from cosines, and the EER of the cosines is included.
+        """
         names = utterances(trials)
         place = {name: row for row, name in enumerate(names)}
         matrix = torch.stack([records[name] for name in names])  # (utterances, dim)

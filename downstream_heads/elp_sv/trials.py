@@ -12,7 +12,7 @@ from typing import Any
 
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import Problem
-from upstream_elp.base.values import is_number
+from upstream_elp.base.values import is_number, wrong_value
 from upstream_elp.corpora.trials import Trial, place_trials, trial_problems, utterance_name, utterances
 from upstream_elp.corpora.trials import read_trials as read_list
 from upstream_elp.corpora.voxceleb1 import LISTS
@@ -33,7 +33,7 @@ TRIALS_SOURCE = f"https://www.openslr.org/resources/49/{TRIALS_FILE}"
 
 
 def trials_path(root: Path, given: str | Path | None) -> Path:
-    """The trial list: the one given, or SUPERB's below the corpus' root."""
+    """Return the path of the trial list: the given one, or SUPERB's in the corpus' root."""
     return Path(given).expanduser() if given else root / TRIALS_FILE
 
 
@@ -46,7 +46,7 @@ def read_trials(path: Path, root: Path, *, there: Collection[str]) -> tuple[list
         there: files of the test set as ``speaker/video/file.wav``.
 
     Returns:
-        The trials, with the names that files have on disk, and what is wrong with them.
+        The trials, with the names of files on disk, and their problems.
     """
     if not path.is_file():
         sentence = f"the trial list {path} is missing; get it from {TRIALS_SOURCE} or set "
@@ -57,20 +57,20 @@ def read_trials(path: Path, root: Path, *, there: Collection[str]) -> tuple[list
 
 
 def choose_speakers(everyone: Sequence[str], options: Mapping[str, Any], *, folder: Path) -> list[str]:
-    """The speakers that the protocol holds out for development, sorted; nobody with the protocol `superb`.
+    """Return the speakers that the protocol holds out for development, sorted; none with the protocol `superb`.
 
     Args:
         everyone: all training speakers.
         options: the checked data block.
-        folder: where they lie, for the sentence.
+        folder: their folder, for the message.
 
     Raises:
-        ElpError: there are too few.
+        ElpError: there are too few speakers.
     """
     if len(everyone) < 2:
         raise ElpError(
-            f"{folder} holds {counted(len(everyone), 'speaker')}, at least two are needed; it must look like "
-            "<speaker>/<video>/<utterance>.wav (VoxCeleb1's dev part, unpacked)"
+            f"{folder} contains {counted(len(everyone), 'speaker')}, but at least 2 are needed; unpack VoxCeleb1's dev "
+            "part there (<speaker>/<video>/<utterance>.wav)"
         )
     if options["protocol"] != "dev":
         return []
@@ -78,43 +78,43 @@ def choose_speakers(everyone: Sequence[str], options: Mapping[str, Any], *, fold
 
 
 def hold_out(speakers: Sequence[str], amount: float | int, *, seed: int) -> list[str]:
-    """Chooses speakers for development, sorted; they are the same on every machine and Python version.
+    """Choose speakers for development, the same on every machine and Python version; they are sorted.
 
     Args:
         speakers: all training speakers.
-        amount: a share below 1 (at least two speakers are taken), or a number of speakers.
+        amount: a share below 1 (but at least two speakers), or a number of speakers.
         seed: the split's own seed, independent of the run's.
 
     Raises:
-        ElpError: the amount makes no sense for that many speakers.
+        ElpError: the amount does not fit the number of speakers.
     """
     key = "downstream_expert.datarc.held_out"
     if not is_number(amount) or amount <= 0:
-        raise ElpError(f"config key {key} is {amount!r}; it must be a share below 1 or a number of speakers from 2 up")
+        raise wrong_value(amount, "a share below 1 or a number of at least 2 speakers", key=key)
     count = max(2, round(amount * len(speakers))) if amount < 1 else int(amount)
     if count < 2 or len(speakers) - count < 2:
         raise ElpError(
-            f"config key {key} is {amount!r}, that is {count} of {len(speakers)} speakers; at least 2 must be held out "
-            "and 2 remain for training: change it, or use protocol: superb"
+            f"config key {key} is {amount!r}, which is {count} of {len(speakers)} speakers, but at least 2 must be "
+            "held out and at least 2 must remain for training; change it, or use protocol: superb"
         )
     ranked = sorted(speakers, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     return sorted(ranked[:count])
 
 
 def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int) -> list[Trial]:
-    """Makes trials from held-out speakers: as many of the same speaker as of two speakers, no pair twice.
+    """Make trials from held-out speakers: as many of the same speaker as of two speakers, no pair twice.
 
-    Pairs of the same speaker come from two videos where the speaker has several, as recognising a recording is easier
-    than recognising a voice. The speaker's sex is not known here, so the pairs of two speakers are of any.
+    Pairs of the same speaker come from two videos if the speaker has several, as recognising a recording is easier than
+    recognising a voice. The sex of speakers is unknown here, so pairs of two speakers may be of any.
 
     Args:
         names: paths `speaker/video/utterance.wav`.
-        per_speaker: most utterances taken of one speaker.
-        limit: most trials.
+        per_speaker: maximum number of utterances of one speaker.
+        limit: maximum number of trials.
         seed: the split's own seed.
 
     Raises:
-        ElpError: fewer than two speakers, or no speaker with two utterances.
+        ElpError: there are fewer than two speakers, or no speaker has two utterances.
     """
     rng = random.Random(f"sv-trials-{seed}")
     by_speaker: dict[str, list[str]] = defaultdict(list)
@@ -124,8 +124,8 @@ def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int
     same = _same_speaker(chosen, rng)
     if len(chosen) < 2 or not same:
         raise ElpError(
-            "the held-out speakers of VoxCeleb1 have too few utterances for trials (two speakers, one with two "
-            "utterances); raise downstream_expert.datarc.held_out or lower min_samples"
+            "the held-out speakers of VoxCeleb1 have too few utterances for trials, which need two speakers and one "
+            "with two utterances; raise downstream_expert.datarc.held_out or lower min_samples"
         )
     other = _two_speakers(chosen, rng, limit=max(limit // 2, 1))
     count = min(len(same), len(other), max(limit // 2, 1))
@@ -136,7 +136,7 @@ def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int
 
 
 def _same_speaker(chosen: dict[str, list[str]], rng: random.Random) -> list[tuple[str, str]]:
-    """Pairs within speakers, in turns, so that a cut anywhere leaves every speaker about as many."""
+    """Return pairs of the same speaker, taking turns, so that a cut anywhere leaves every speaker about as many."""
     queues = []
     for own in chosen.values():
         pairs = list(combinations(own, 2))
@@ -149,7 +149,7 @@ def _same_speaker(chosen: dict[str, list[str]], rng: random.Random) -> list[tupl
 
 
 def _two_speakers(chosen: dict[str, list[str]], rng: random.Random, *, limit: int) -> list[tuple[str, str]]:
-    """Up to `limit` different pairs across speakers."""
+    """Return up to `limit` different pairs of two speakers."""
     everything = [name for own in chosen.values() for name in own]
     total = (len(everything) ** 2 - sum(len(own) ** 2 for own in chosen.values())) // 2
     if total <= 4 * limit:

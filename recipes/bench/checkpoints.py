@@ -1,10 +1,11 @@
-"""Checkpoint size, time to the first checkpoint and time to resume, beside S3PRL's own loop with -f.
+"""Checkpoint size, time to the first checkpoint and time to resume, compared to S3PRL's own loop with -f.
 
     python recipes/bench/checkpoints.py --data DATA
 
-On a Base-shaped backbone with random weights. Each run is a process of its own: the first trains one step and saves,
-the second resumes from there, trains another and saves. Seconds are from the start of the process to its checkpoint,
-and the processor's of the whole process, report included; medians over the rounds, in which the runs take turns.
+The backbone is Base-shaped with random weights. Each run is a separate process: the first trains one step and saves;
+the second resumes from there, trains another step and saves. Seconds are measured from the start of the process to its
+checkpoint; processor seconds are those of the whole process, including the report. Figures are medians over the rounds,
+in which the runs take turns.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ STEPS = {"total_steps": 1, "save_step": 1, "eval_step": 1000, "log_step": 1000, 
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder with the corpora.")
 @click.option("--task", default="elp_ic", show_default=True, help="elp_ic, elp_er or elp_sv.")
 @click.option("--size", default="base", show_default=True, help="mini, base or large.")
-@click.option("--rounds", default=3, show_default=True, help="Times that every run is made.")
+@click.option("--rounds", default=3, show_default=True, help="Number of times to make every run.")
 @click.option("--out", default=Path("result/bench/checkpoints"), type=click.Path(path_type=Path), show_default=True)
 def main(data: Path, task: str, size: str, rounds: int, out: Path) -> None:
     from upstream_elp.mini.backbone import write_backbone
     from upstream_elp.mini.sizes import size_options
 
-    out.mkdir(parents=True)  # its runs must be new ones
+    out.mkdir(parents=True)  # its runs must be new
     backbone = write_backbone(out / "backbone.pt", family="wavlm", **size_options(size, "wavlm"))
     measured: dict[str, list[tuple[float, ...]]] = {name: [] for name in RUNS}
     order = [name for _ in range(rounds) for name in RUNS]  # in turns: the machine's speed drifts
@@ -68,7 +69,7 @@ def main(data: Path, task: str, size: str, rounds: int, out: Path) -> None:
 
 
 def _run(name: str, backbone: Path, data: Path, task: str, expdir: Path) -> tuple[float, ...]:
-    """Train a step and save, then go on for another; returns the values of :data:`COLUMNS`."""
+    """Train a step and save, then resume for another; return the values of :data:`COLUMNS`."""
     shared = ["--data", str(data), *(["--stock-loop"] if "--stock-loop" in RUNS[name] else [])]
     flags = ["-k", str(backbone), *RUNS[name], "-d", task, "-p", str(expdir), "-o", _override(STEPS)]
     first = _seconds([*flags, *shared], expdir / "states-1.ckpt")
@@ -80,12 +81,12 @@ def _run(name: str, backbone: Path, data: Path, task: str, expdir: Path) -> tupl
 
 def _override(values: dict[str, int]) -> str:
     words = [f"config.runner.{key}={value}" for key, value in values.items()]
-    data = {"num_workers": 0, "train_batch_size": 2}  # a step that takes little, beside what a start takes
+    data = {"num_workers": 0, "train_batch_size": 2}  # so that a step is short compared to the start
     return ",,".join([*words, *(f"config.downstream_expert.datarc.{key}={value}" for key, value in data.items())])
 
 
 def _seconds(flags: list[str], checkpoint: Path) -> tuple[float, float]:
-    """From the start of a training process to its checkpoint, elapsed; and the processor time of the whole process."""
+    """Elapsed seconds from the start of a training to its checkpoint, and processor seconds of the whole process."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
     command = [sys.executable, "-m", "upstream_elp.run", "-m", "train", *flags, "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Seconds from `git clone` to the end of the quickstart's installation, and to its first training step.
-# Clones this repository into a temporary folder with an environment of its own, and removes both again.
+# Clones this repository into a temporary folder with its own environment, and removes both at the end.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 folder="$(mktemp -d)"

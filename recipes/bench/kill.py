@@ -1,10 +1,10 @@
-"""Kill a training at random moments, also in the middle of writing a checkpoint, resume it, and compare.
+"""Kill a training at random moments, including in the middle of writing a checkpoint, resume it, and compare.
 
     python recipes/bench/kill.py --data DATA --backbone FILE --kills 100
 
-The run is made once without interruption, then again and again with kills (SIGKILL) until so many have happened, one
-in the middle of a write and one in a run that was then finished among them. At the end of each interrupted run its last
-checkpoint and its logged values must be those of the uninterrupted one, bit by bit.
+The run is made once without interruption, then repeatedly with kills (SIGKILL) until the requested number is reached,
+including at least one in the middle of a write and one in a run that then finished. At the end of each interrupted run,
+its last checkpoint and its logged values must equal those of the uninterrupted run bit by bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import click
 from tqdm import tqdm
 
 LIMIT = 600
-"""Seconds after which an undisturbed run is taken to hang."""
+"""Seconds after which an undisturbed run is assumed to hang."""
 NOT_COMPARED = {"time", "seconds"}
 
 
@@ -39,18 +39,18 @@ NOT_COMPARED = {"time", "seconds"}
     type=click.IntRange(min=5),
     default=24,
     show_default=True,
-    help="Optimizer steps of the run; a checkpoint after each.",
+    help="Optimizer steps of the run, with a checkpoint after each.",
 )
 @click.option("--workers", default=2, show_default=True, help="DataLoader workers.")
 @click.option("--batch", default=3, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of the moments of the kills.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the moments of the kills.")
 @click.option("--out", default=Path("result/bench/kill"), type=click.Path(path_type=Path), show_default=True)
 def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: Any) -> None:
     import torch
 
     import upstream_elp
 
-    torch.set_num_threads(1)  # children are forked, and a thread's locks would stay locked in them
+    torch.set_num_threads(1)  # children are forked, and locks held by threads would stay locked in them
     tqdm.monitor_interval = 0
     upstream_elp.register()
     import s3prl.run_downstream  # noqa: F401  once, for all children
@@ -63,10 +63,10 @@ def main(data: Path, backbone: Path, out: Path, kills: int, seed: int, **run: An
     _attempt([*flags, "-p", str(straight)], out / "log.txt")
     duration = time.monotonic() - began
     moments, done, runs, in_writes = random.Random(seed), 0, 0, 0
-    interrupted = False  # whether the run under way has been killed since it began
+    interrupted = False  # whether the current run has been killed since it began
     with tqdm(total=kills, desc="kills") as bar:
         while done < kills:
-            # the last chance for a kill in a write, behind a checkpoint from which the run is then finished
+            # the last chance for a kill during a write, after a checkpoint from which the run can finish
             last = done == kills - 1 and not (runs and in_writes)
             in_write = moments.random() < 0.25 or last
             delay = None if in_write else moments.uniform(0, duration)
@@ -110,7 +110,7 @@ def _flags(data: Path, backbone: Path, *, task: str, adapter: str, steps: int, w
 
 
 def _attempt(flags: list[str], log: Path, delay: float | None = None, write: int | None = None) -> int:
-    """Run in a child process; kill it after ``delay`` seconds, or let it die half-way through its ``write``-th file."""
+    """Run in a child process; kill it after ``delay`` seconds, or halfway through writing its ``write``-th file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     child = os.fork()
     if child == 0:
@@ -146,7 +146,7 @@ def _attempt(flags: list[str], log: Path, delay: float | None = None, write: int
 
 
 def _die_in_write(number: int) -> None:
-    """Let this process be killed when half of its ``number``-th checkpoint is on disk."""
+    """Kill this process when half of its ``number``-th checkpoint is on disk."""
     import io
 
     import torch

@@ -1,12 +1,12 @@
 """Time and memory of forward and backward with each adapter preset, relative to the frozen backbone.
 
-Each preset runs in a process of its own. There its peak memory is measured first, above what the loaded model holds;
-then S3PRL's own expert of the same backbone is loaded beside it, frozen and without gradients, and the two take turns.
-A ratio is the median over these pairs, so that a machine that becomes slower does so for both. On the CPU the time is
-processor time, so that other programs disturb it little. The row "frozen" compares the frozen backbone with another
-copy of itself: how far its ratio is from 1 is what the measurement can resolve.
+Each preset runs in a separate process. First, its peak memory is measured, above that of the loaded model. Then
+S3PRL's own expert of the same backbone is loaded too, frozen and without gradients, and the two take turns. A ratio
+is the median over these pairs, so a machine that becomes slower does so for both. On the CPU, the time is processor
+time, which other programs disturb little. The row "frozen" compares the frozen backbone with another copy of itself:
+the distance of its ratio from 1 is the resolution of the measurement.
 
-At the end one encoder layer is measured alone, with LoRA and with an E-adapter (see one_layer.py).
+At the end, a single encoder layer is measured with LoRA and with an E-adapter (see one_layer.py).
 
     python recipes/bench/methods.py                                   # CPU, every preset, 4 waves of 4 s, one thread
     python recipes/bench/methods.py --presets elp,lora_qv8 --batch 2 --seconds 2
@@ -39,14 +39,16 @@ FROZEN, LAYER = "frozen", "layer"
 @click.command()
 @click.option("--presets", default="all", show_default=True, help="Adapter presets, separated by commas.")
 @click.option("--family", type=click.Choice(FAMILIES), default="wavlm", show_default=True)
-@click.option("--size", type=click.Choice(list(SIZES)), default="base", show_default=True, help="Of the backbone.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="base", show_default=True, help="Size of the backbone.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Waves per step.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=4.0, show_default=True, help="Length of each wave.")
-@click.option("--repeats", type=click.IntRange(1), default=6, show_default=True, help="Timed pairs of steps each.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=6, show_default=True, help="Timed pairs of steps per preset."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
-@click.option("--layer-checks/--no-layer-checks", default=True, show_default=True, help="Measure one layer alone, too.")
-@click.option("--layer-repeats", type=click.IntRange(1), default=40, show_default=True, help="Timed rounds of that.")
+@click.option("--layer-checks/--no-layer-checks", default=True, show_default=True, help="Measure a single layer too.")
+@click.option("--layer-repeats", type=click.IntRange(1), default=40, show_default=True, help="Its timed rounds.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="result/bench", show_default=True,
               help="Folder for methods.md, methods.csv and methods.json.")  # fmt: skip
 @click.option("--worker", hidden=True)
@@ -105,7 +107,7 @@ def measure(
     step()
     gigabytes = clock.peak()
     frozen, _ = _step(FROZEN, checkpoint, family, device, waves)
-    frozen()  # the other one is warm
+    frozen()  # the other one is already warm
     times = take_turns({"frozen": frozen, "row": step}, clock, repeats=repeats, warmup=0)
     return {
         "times": times["row"],
@@ -116,7 +118,7 @@ def measure(
 
 
 def _step(row: str, checkpoint: Path, family: str, device: str, waves: list) -> tuple[Callable[[], None], int]:
-    """Forward and backward of one model, and the number of values that train in its upstream."""
+    """Forward and backward of one model, and the number of trained parameters in its upstream."""
     import torch
 
     import upstream_elp
@@ -131,7 +133,7 @@ def _step(row: str, checkpoint: Path, family: str, device: str, waves: list) -> 
     upstream = upstream.to(device)
     featurizer, head = pooling_head(upstream, device)
     trainable = sum(p.numel() for p in upstream.parameters() if p.requires_grad)
-    upstream.train(row != FROZEN)  # the stock expert would run its dropout, ours runs the adapters' alone
+    upstream.train(row != FROZEN)  # the stock expert would run its dropout; ours runs only the adapters'
 
     def step() -> None:
         with torch.set_grad_enabled(trainable > 0):
@@ -159,7 +161,7 @@ def _summary(row: str, run: dict[str, Any], frozen: dict[str, Any]) -> dict[str,
 
 
 def _report(out: Path, runs: dict[str, dict], layer: dict[str, list[float]] | None, setting: dict[str, Any]) -> None:
-    """Print the tables and write them, with everything measured, to ``out``."""
+    """Print the tables, and write them and all measurements to ``out``."""
     import torch
     from tabulate import tabulate
 

@@ -1,10 +1,10 @@
-"""One encoder layer alone: what LoRA and an output site cost beside their own arithmetic, forward and backward.
+"""A single encoder layer: what LoRA and an output site cost in addition to their arithmetic, forward and backward.
 
-The layers are the ones that the package makes: layer 1 of a stock expert, of one with LoRA on q and v, and of one with
-an E-adapter after the FFN. All run on the same input, which needs a gradient as it does above other adapters, in turns.
+The layers are those that the package makes: layer 1 of a stock expert, of one with LoRA on q and v, and of one with an
+E-adapter after the FFN. They take turns on the same input, which requires a gradient, as it does above other adapters.
 
-The targets: with LoRA at most 1.10 times the plain layer; with the site at most 1.05 times the plain layer plus the
-adapter alone, which runs on a tensor of the same shape.
+The targets are: with LoRA, at most 1.10 times the plain layer; with the site, at most 1.05 times the plain layer plus
+the adapter by itself, which runs on a tensor of the same shape.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 LAYER = 1
 WAVES, FRAMES = 4, 200
-"""Together 800 frames."""
+"""800 frames in total."""
 CONFIGS = {
     "lora": {"features": "layers", "lora": {"targets": ["q", "v"], "rank": 8, "layers": [LAYER]}},
     "site": {"features": "layers", "e_adapter": {"sites": ["ffn"], "bottleneck": "1/3", "layers": [LAYER]}},
@@ -31,7 +31,7 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
     """Time the layers and the adapter.
 
     Returns:
-        ``plain``, ``lora``, ``site`` and ``adapter`` to seconds, one number per round.
+        ``plain``, ``lora``, ``site`` and ``adapter``, each with its seconds per round.
     """
     import torch
 
@@ -57,7 +57,7 @@ def measure_layer(checkpoint: Path, *, family: str, device: str, layer_repeats: 
 
 
 def _layer_input(expert: nn.Module, layer: nn.Module, device: str) -> tuple[Tensor, dict[str, Any]]:
-    """What a layer gets in a forward pass: x (frames, batch, dim), which requires a gradient, and the rest."""
+    """A layer's inputs in a forward pass: x (frames, batch, dim), which requires a gradient, and the rest."""
     import torch
 
     seen: dict[str, Any] = {}
@@ -72,12 +72,12 @@ def _layer_input(expert: nn.Module, layer: nn.Module, device: str) -> tuple[Tens
     handle.remove()
     x = seen.pop("x")
     if {*x.shape[:2]} != {FRAMES, WAVES}:
-        raise ValueError(f"the layer was to see {FRAMES} frames of {WAVES} waves, but its input is {tuple(x.shape)}")
+        raise ValueError(f"the layer's input must be {FRAMES} frames of {WAVES} waves, but is {tuple(x.shape)}")
     return x.detach().clone().requires_grad_(True), seen
 
 
 def _step(module: nn.Module, x: Tensor, options: dict[str, Any]) -> Callable[[], None]:
-    """Forward and backward of one module, its gradients forgotten again."""
+    """Forward and backward of one module, without keeping its gradients."""
     import torch
 
     gradient = torch.randn_like(x)
@@ -92,13 +92,13 @@ def _step(module: nn.Module, x: Tensor, options: dict[str, Any]) -> Callable[[],
 
 
 def layer_table(times: dict[str, list[float]]) -> str:
-    """Markdown with each ratio's median and quartiles over the rounds, and its target."""
+    """A Markdown table with each ratio's median and quartiles over the rounds, and its target."""
     from tabulate import tabulate
 
     together = [plain + own for plain, own in zip(times["plain"], times["adapter"], strict=True)]
     checks = (
         ("LoRA on q and v / plain layer", "lora", times["plain"], LORA_TARGET),
-        ("layer with E-adapter / (plain layer + adapter alone)", "site", together, SITE_TARGET),
+        ("layer with E-adapter / (plain layer + adapter)", "site", together, SITE_TARGET),
     )
     rows = []
     for text, name, base, target in checks:

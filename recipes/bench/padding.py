@@ -1,10 +1,10 @@
-"""How much padding changes an utterance's states, with adapters and without: small random backbones, drawn lengths.
+"""How much padding changes an utterance's states, with and without adapters, on small random backbones.
 
-An utterance gives its states once on its own and once in a batch with a longer one; the difference is relative to the
-norm of the states, and the largest of all layers counts. A row of the table is a preset on all backbones: for how many
-pairs the difference is below 1e-6 in the plain backbone, and in the adapted one as well; and for the other pairs, the
-adapted one's difference divided by the plain one's. Everything is computed in float64, at the adapters' initial values
-and with noise on them.
+The states of an utterance are computed by itself and in a batch with a longer one; lengths are random. The difference
+is relative to the norm of the states, and the largest over all layers counts. A row of the table is a preset on all
+backbones: for how many pairs the difference is below 1e-6 in the plain backbone and in the adapted one, and, for the
+other pairs, the adapted one's difference divided by the plain one's. Everything is computed in float64, at the
+adapters' initial values and with noise added to them.
 
     python recipes/bench/padding.py                                     # every family and preset, 40 pairs of lengths
     python recipes/bench/padding.py --families wav2vec2 --presets elp,prefix_kv --out result/padding
@@ -31,7 +31,7 @@ INVARIANT = 1e-6
 CONV = ((8, 10, 5), *((8, 3, 2),) * 3, (16, 3, 2), (16, 2, 2), (16, 2, 2))
 """A narrow front end with the usual strides: 400 samples, every 320."""
 KINDS = {"Base-like": ("default", False), "Large-like": ("layer_norm", True)}
-"""The norm of the front end, and whether the layers' norms stand before the blocks."""
+"""The norm of the front end, and whether the layers' norms come before the blocks."""
 SHORTEST, LONGEST = 3000, 12000
 """Samples; the longer wave of a pair is drawn between the shorter one and the longest."""
 HEADER = ("preset", "noise", "plain < 1e-6", "adapted too", "other pairs", "median ratio", "largest", "on")
@@ -39,36 +39,36 @@ HEADER = ("preset", "noise", "plain < 1e-6", "adapted too", "other pairs", "medi
 
 @dataclass(frozen=True)
 class Row:
-    """One preset with one noise on one backbone."""
+    """One preset with one noise level on one backbone."""
 
     backbone: str
     preset: str
     noise: float
     plain: list[float]
-    """Of each pair, the plain backbone's difference."""
+    """The plain backbone's difference for each pair."""
     adapted: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """Where padding matters to the plain backbone."""
+        """Pairs whose padding affects the plain backbone."""
         both = zip(self.adapted, self.plain, strict=True)
         return [adapted / plain for adapted, plain in both if plain > INVARIANT]
 
     @property
     def kept(self) -> int:
-        """Pairs whose padding matters to neither."""
+        """Pairs whose padding affects neither backbone."""
         return sum(max(both) <= INVARIANT for both in zip(self.adapted, self.plain, strict=True))
 
 
 @click.command()
-@click.option("--families", default="", help="Separated by commas. [default: all]")
-@click.option("--presets", default="", help="Separated by commas. [default: all]")
+@click.option("--families", default="", help="Backbone families, separated by commas. [default: all]")
+@click.option("--presets", default="", help="Adapter presets, separated by commas. [default: all]")
 @click.option("--pairs", default=40, show_default=True, help="Pairs of lengths.")
-@click.option("--noise", default=0.1, show_default=True, help="Standard deviation of what is added to the adapters.")
-@click.option("--seed", default=0, show_default=True, help="Of the lengths, the waves and the noise.")
+@click.option("--noise", default=0.1, show_default=True, help="Standard deviation of the noise on the adapters.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of lengths, waves and noise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write every pair to OUT.csv.")
 def main(families: str, presets: str, pairs: int, noise: float, seed: int, out: Path | None) -> None:
-    """Measure what padding does to every preset on every family."""
+    """Measure the effect of padding for every preset on every family."""
     from upstream_elp.adapters.config import load_config, preset_names
     from upstream_elp.mini.sizes import FAMILIES
 
@@ -95,7 +95,7 @@ def _keys(rows: Sequence[Row]) -> list[tuple[str, float]]:
 
 
 def _summary(rows: Sequence[Row]) -> list[Any]:
-    """One line of the table: a preset with one noise on all backbones."""
+    """One line of the table: a preset with one noise level on all backbones."""
     ratios = [ratio for row in rows for ratio in row.ratios]
     invariant = sum(each <= INVARIANT for row in rows for each in row.plain)
     worst = max(rows, key=lambda row: max(row.ratios, default=0.0))
@@ -118,7 +118,7 @@ def _rows(
         for std in (0.0, noise):
             torch.manual_seed(seed)
             expert = ElpExpert(stock_expert(family, checkpoint), config, check=False)
-            expert.trained = True  # it warns of untrained adapters otherwise
+            expert.trained = True  # otherwise it warns of untrained adapters
             with torch.no_grad():
                 for parameter in expert.injection.parameters(expert).values():
                     parameter.add_(torch.randn(parameter.shape), alpha=std)
@@ -140,7 +140,7 @@ def drawn(pairs: int, seed: int) -> list[list[Tensor]]:
 
 
 def padded(expert: nn.Module, batches: Sequence[list[Tensor]], key: str) -> list[float]:
-    """For each pair, the shorter wave's largest relative difference between on its own and in the batch."""
+    """For each pair, the shorter wave's largest relative difference between by itself and in the batch."""
     import torch
 
     differences = []
@@ -153,7 +153,7 @@ def padded(expert: nn.Module, batches: Sequence[list[Tensor]], key: str) -> list
 
 
 def in_float64(module: nn.Module) -> nn.Module:
-    """Convert throughout: S3PRL's layers round their GELU and the norms of their front end to float32 in between."""
+    """Use float64 throughout; S3PRL's layers round their GELU and the norms of their front end to float32."""
     from torch import nn
     from torch.nn import functional as F
 

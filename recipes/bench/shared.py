@@ -1,4 +1,4 @@
-"""What the benchmarks share: a clock that other programs disturb little, worker processes, and a small head."""
+"""Shared code of the benchmarks: a clock that other programs disturb little, worker processes, and a small head."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ HEAD_DIM, CLASSES = 256, 4
 
 
 def run_worker(script: str, row: str, checkpoint: Path, setting: dict[str, Any]) -> dict[str, Any]:
-    """Call ``script --worker row`` in a process of its own.
+    """Call ``script --worker row`` in a separate process.
 
     Returns:
-        What it prints last, a JSON object.
+        The JSON object that it prints last.
 
     Raises:
         click.ClickException: with the last line of its errors.
@@ -40,7 +40,7 @@ def run_worker(script: str, row: str, checkpoint: Path, setting: dict[str, Any])
 
 
 def stock_expert(family: str, checkpoint: Path) -> nn.Module:
-    """The plain expert of a backbone: S3PRL's own, or for a folder in Hugging Face's format ours."""
+    """The plain expert of a backbone: S3PRL's own, or ours for a folder in Hugging Face's format."""
     import upstream_elp
     from upstream_elp.backbones.families import FAMILIES
     from upstream_elp.backbones.huggingface import HuggingFaceExpert
@@ -54,7 +54,7 @@ def stock_expert(family: str, checkpoint: Path) -> nn.Module:
 
 
 def pooling_head(upstream: nn.Module, device: str) -> tuple[nn.Module, nn.Module]:
-    """S3PRL's featurizer of an upstream, and a head for the mean of its features over time."""
+    """S3PRL's featurizer for an upstream, and a head for the mean of its features over time."""
     from s3prl.upstream.interfaces import Featurizer
     from torch import nn
 
@@ -76,13 +76,13 @@ def take_turns(steps: dict[str, Callable[[], None]], clock: Clock, *, repeats: i
     """Time several steps in turns, so that a machine that becomes slower or faster does so for all of them.
 
     Args:
-        steps: name to what is timed.
+        steps: name -> step to time.
         clock: reads the time.
-        repeats: timed calls of each step; who goes first changes from round to round.
-        warmup: rounds before, which are not counted.
+        repeats: timed calls of each step; the order changes from round to round.
+        warmup: untimed rounds before these.
 
     Returns:
-        Name to seconds, one number per round.
+        Name -> seconds of each round.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
@@ -108,7 +108,7 @@ class Clock:
             torch.cuda.reset_peak_memory_stats()
         else:
             _give_freed_memory_back()
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak
             self.start = self._status("VmRSS")
 
     def now(self) -> float:
@@ -121,7 +121,7 @@ class Clock:
         return time.perf_counter()
 
     def peak(self) -> float:
-        """Gigabytes (1e9 bytes) above the start."""
+        """The peak in gigabytes (1e9 bytes) above the start."""
         if self.cuda:
             import torch
 
@@ -135,7 +135,7 @@ class Clock:
 
 
 def _give_freed_memory_back() -> None:
-    """What loading has left in the allocator would hide as much of what a step needs."""
+    """Return free memory to the system, as memory left over from loading would hide part of a step's need."""
     gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # glibc

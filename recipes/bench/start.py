@@ -1,8 +1,8 @@
-"""How long the data part of a start takes on a large corpus: the look at the data, and the data sets of the task.
+"""How long the data part of a start takes on a large corpus: checking the data and building the task's data sets.
 
-A corpus of short files is made in the real one's layout (hard links to a few files, so that it takes next to no space),
-looked at and loaded by processes of their own, the first with an empty cache, and removed at the end. The file system's
-own cache is warm in all of them.
+A corpus of short files is made in the layout of the real one (with hard links to a few files, so it takes almost no
+space). Separate processes check and load it, the first with an empty cache, and it is removed at the end. The file
+system's own cache is warm in all of them.
 
     python recipes/bench/start.py                              # 150,000 files in both layouts: about 5 minutes
     python recipes/bench/start.py --files 3000 --corpora voxceleb1
@@ -27,7 +27,7 @@ import soundfile
 import yaml
 
 LINKS = 20_000  # hard links to one file; ext4 allows 65,000
-SAMPLES = 4800  # of a file: 0.3 s, of which trimming silence leaves some
+SAMPLES = 4800  # per file: 0.3 s, part of which remains after trimming silence
 TASKS = {"librispeech": "elp_asr", "voxceleb1": "elp_sv"}
 OPTIONS = {
     "elp_asr": {"modelrc": {"head": "linear"}},
@@ -37,7 +37,7 @@ OPTIONS = {
 
 
 class Links:
-    """Makes files that cost a name each: every so many of them are one file."""
+    """Make files that cost only a name each, as many of them are links to one file."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
         self.folder, self.suffix, self.made, self.source = folder, suffix, 0, Path()
@@ -45,7 +45,7 @@ class Links:
         self.wav = 0.3 * np.sin(np.arange(SAMPLES) / 5).astype(np.float32)
 
     def make(self, path: Path) -> None:
-        """One more file."""
+        """Make one more file."""
         if self.made % LINKS == 0:
             self.source = self.folder / f"{self.made}{self.suffix}"
             soundfile.write(self.source, self.wav, 16_000)
@@ -54,7 +54,7 @@ class Links:
 
 
 def write_librispeech(data: Path, files: int) -> None:
-    """One large training part and two small ones: chapters of 50 utterances, two chapters a speaker."""
+    """One large training part and two small ones, with chapters of 50 utterances and two chapters per speaker."""
     links = Links(data / "sources", ".flac")
     sizes = {"train-clean-100": files - 100, "dev-clean": 50, "test-clean": 50}
     speaker = 1000
@@ -71,7 +71,7 @@ def write_librispeech(data: Path, files: int) -> None:
 
 
 def write_voxceleb1(data: Path, files: int) -> None:
-    """Speakers of 120 utterances in 20 videos, as many as the real corpus has at 148,642 files; 8 of them test."""
+    """Speakers with 120 utterances in 20 videos, as in the real corpus with 148,642 files; 8 of them are for test."""
     links = Links(data / "sources", ".wav")
     test: list[str] = []
     for start in range(0, files, 120):
@@ -92,7 +92,7 @@ WRITERS = {"librispeech": write_librispeech, "voxceleb1": write_voxceleb1}
 
 
 def start(task: str, out: Path) -> dict[str, float]:
-    """What ``elp run`` does with the data before the first step; seconds of each part."""
+    """Do what ``elp run`` does with the data before the first step; return the seconds of each part."""
     import importlib
 
     import downstream_heads
@@ -115,7 +115,7 @@ def start(task: str, out: Path) -> dict[str, float]:
 
 
 def timed(task: str, data: Path, cache: Path) -> dict[str, float]:
-    """The same in a process of its own."""
+    """The same in a separate process."""
     env = {**os.environ, "ELP_DATA": str(data), "ELP_CACHE": str(cache)}
     command = [sys.executable, __file__, "--worker", task, "--folder", str(data)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -125,7 +125,7 @@ def timed(task: str, data: Path, cache: Path) -> dict[str, float]:
 
 
 def measure(corpus: str, data: Path, files: int) -> list[dict[str, Any]]:
-    """Make a corpus and start three times: with an empty cache, again, and after one file has changed."""
+    """Make a corpus and start three times: with an empty cache, with a full one, and after one file has changed."""
     data.mkdir(parents=True)
     WRITERS[corpus](data, files)
     task, rows = TASKS[corpus], []
@@ -141,13 +141,11 @@ def measure(corpus: str, data: Path, files: int) -> list[dict[str, Any]]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--files", default=150_000, show_default=True, type=click.IntRange(min=2000), help="Audio files.")
 @click.option("--corpora", default=",".join(WRITERS), show_default=True, help="Layouts, separated by commas.")
-@click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where the corpora are made. [default: a temporary one]"
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the rows as JSON here.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for the corpora. [default: a temporary one]")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 @click.option("--worker", hidden=True)
 def main(files: int, corpora: str, folder: Path | None, out: Path | None, worker: str | None) -> None:
-    """Measure the data part of a start: looking at the data, and making the data sets."""
+    """Measure the data part of a start: checking the data and building the data sets."""
     if worker is not None:
         click.echo(json.dumps(start(worker, folder / "exp")))
         return

@@ -1,8 +1,8 @@
-"""Time and memory of one training step, beside stock S3PRL, on a Base-shaped backbone with random weights.
+"""Time and memory of one training step, compared to stock S3PRL, on a Base-shaped backbone with random weights.
 
-Each row runs in a process of its own, the rows take turns for several rounds, and a row's figure is its median; ratios
-are against S3PRL's own frozen step of the same call. On the CPU the time is processor time, so that other programs
-disturb it little, and the memory is the peak above what the process held once the model was loaded.
+Each row runs in a separate process, the rows take turns for several rounds, and a row's figure is its median. Ratios
+are relative to S3PRL's own frozen step in the same call. On the CPU, the time is processor time, which other programs
+disturb little, and the memory is the peak above that of the process after loading the model.
 
     python recipes/bench/step.py                  # CPU, 4 waves of 4 s, one thread
     python recipes/bench/step.py --device cuda --batch 16 --precision bf16
@@ -35,7 +35,7 @@ ROWS = {
     "S3PRL -f, dropout on": (None, True, True),
 }
 WARMUP = {"cpu": 1, "cuda": 5}
-"""Steps before the timed ones: a GPU's first ones choose kernels and fetch memory."""
+"""Untimed steps before the others, in which a GPU chooses kernels and reserves memory."""
 
 
 @click.command()
@@ -45,14 +45,14 @@ WARMUP = {"cpu": 1, "cuda": 5}
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
-@click.option("--steps", default=4, show_default=True, help="Timed steps per process, after some that are not timed.")
+@click.option("--steps", default=4, show_default=True, help="Timed steps per process, after some untimed ones.")
 @click.option("--rounds", default=3, show_default=True, help="Processes per row.")
 @click.option("--rows", default=",,".join(ROWS), help="Rows to run, separated by two commas.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.md and OUT.json.")
 @click.option("--worker", hidden=True)
 @click.option("--checkpoint", hidden=True)
 def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoint: str | None, **setting: Any) -> None:
-    """Measure a training step of S3PRL and of our presets, same batch, precision, head and optimizer."""
+    """Measure a training step of S3PRL and of our presets with the same batch, precision, head and optimizer."""
     if worker:
         print(json.dumps(measure(worker, str(checkpoint), **setting)))
         return
@@ -69,7 +69,7 @@ def main(rows: str, rounds: int, out: Path | None, worker: str | None, checkpoin
         with click.progressbar(order, label="processes", item_show_func=str, file=sys.stderr) as bar:
             for row in bar:
                 runs.setdefault(row, []).append(run_worker(__file__, row, path, setting))
-                if out:  # what is measured is kept, whatever comes
+                if out:  # keep what has been measured, even if a later row fails
                     _write(runs, setting, out)
     click.echo(table(runs, setting))
 
@@ -153,7 +153,7 @@ def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
 
 
 def table(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any]) -> str:
-    """Markdown with medians over the processes and the ratio to S3PRL's frozen step."""
+    """A Markdown table with medians over the processes and the ratio to S3PRL's frozen step."""
     from tabulate import tabulate
 
     def median(row: str, key: str) -> float:

@@ -1,9 +1,9 @@
-"""Time and memory of several adapters on one backbone, beside one expert per adapter, with random weights.
+"""Time and memory of several adapters on one backbone, compared to one expert per adapter, with random weights.
 
-Each row runs in a process of its own, the rows take turns for several rounds, and a row's figure is its median. Times
-are processor time, so that other programs disturb them little. Memory is counted twice: the bytes of all distinct
-tensors, and what the process (or the GPU) holds above what it held before loading, after a pass with every adapter
-and after the C library has handed back what it had kept of freed memory.
+Each row runs in a separate process, the rows take turns for several rounds, and a row's figure is its median. Times are
+processor times, which other programs disturb little. Memory is counted in two ways: the bytes of all distinct tensors,
+and the memory of the process (or the GPU) above that before loading, after a pass with every adapter and after the C
+library has returned freed memory to the system.
 
     python recipes/bench/switch.py                  # Base-shaped WavLM, le and lora_qv8
     python recipes/bench/switch.py --presets le,lora_qv8,houlsby32,elp --out result/switch
@@ -75,7 +75,7 @@ def main(rounds: int, out: Path | None, worker: str | None, folder: Path | None,
 
 
 def write_files(place: Path, family: str, size: str, presets: list[str]) -> None:
-    """Write a random backbone and one adapter folder per preset, its tensors moved off their initial values."""
+    """Write a random backbone and one adapter folder per preset, with tensors moved off their initial values."""
     import torch
 
     from upstream_elp.mini.backbone import write_backbone
@@ -162,11 +162,11 @@ class Memory:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak
         self.start = self._now()
 
     def held(self) -> float:
-        """What is held now, without memory that is free but kept for later."""
+        """The memory in use now, without free memory that is kept for later."""
         gc.collect()
         trim = None if self.cuda else getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
         if trim is not None:
@@ -174,7 +174,7 @@ class Memory:
         return (self._now() - self.start) / 1e6
 
     def peak(self) -> float:
-        """The most that was held since the start."""
+        """The peak since the start."""
         import torch
 
         most = torch.cuda.max_memory_allocated() if self.cuda else self._status("VmHWM")
@@ -192,7 +192,7 @@ class Memory:
 
 
 def table(runs: dict[str, list[dict[str, float]]], setting: dict[str, Any]) -> str:
-    """Markdown with medians over the processes, and the extremes of the times."""
+    """A Markdown table with medians over the processes, and the extremes of the times."""
     from tabulate import tabulate
 
     def cell(row: str, key: str) -> str:

@@ -1,12 +1,12 @@
-"""Train the four tasks on a Base-shaped backbone in several precisions: throughput, peak memory, and whether it learns.
+"""Train tasks on a Base-shaped backbone in several precisions: throughput, peak memory, and whether they learn.
 
     python recipes/bench/tasks.py               # on the GPU if there is one; corpora synthesised (extra synth)
     python recipes/bench/tasks.py --data DATA --tasks elp_ic --methods le,elp --precisions bf16
 
-Every run is `elp run -m train` with the task's SUPERB recipe (so ASR has its recurrent head of 42 million values) and
-batches of one size. Utterances per second and milliseconds per step are of the steps after the first logged ones, data
-loading included; the peak is what PyTorch's allocator held at most, weights included, or on a CPU the process's peak.
-With --jobs several runs are prepared side by side, but only one trains at a time.
+Every run is `elp run -m train` with the task's SUPERB recipe (so ASR has its recurrent head of 42 million parameters)
+and the same batch size. Utterances per second and milliseconds per step cover the steps after the first logged ones and
+include data loading. The peak is that of PyTorch's allocator, including weights, or of the process on a CPU. With
+--jobs, several runs are prepared in parallel, but only one trains at a time.
 """
 
 from __future__ import annotations
@@ -34,22 +34,24 @@ from downstream_heads import registry
 TASKS = tuple(name for name, task in registry.tasks().items() if task.synthesised)
 METHODS = ("weighted_sum", "l_only", "le", "elp", "full_finetune")
 PRECISIONS = ("bf16", "fp16", "fp32")
-COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "left out")
+COLUMNS = ("task", "method", "precision", "ms/step", "utt/s", "peak GB", "loss", "skipped")
 INTERVALS = 5
-"""Logged parts of a run; the first is not timed."""
+"""Logged parts of a run, of which the first is not timed."""
 
 
 @click.command(help=__doc__)
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Corpora. [default: mini-SUPERB, made here]")
-@click.option("--size", default="base", show_default=True, help="Of the random WavLM backbone: mini, base or large.")
+@click.option(
+    "--data", type=click.Path(exists=True, path_type=Path), help="Folder of corpora. [default: synthesise mini-SUPERB]"
+)
+@click.option("--size", default="base", show_default=True, help="Size of the random WavLM: mini, base or large.")
 @click.option("--tasks", default=",".join(TASKS), show_default=True)
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets.")
 @click.option("--precisions", default=",".join(PRECISIONS), show_default=True)
-@click.option("--steps", default=50, show_default=True, type=click.IntRange(min=INTERVALS), help="Per run.")
+@click.option("--steps", default=50, show_default=True, type=click.IntRange(min=INTERVALS), help="Steps per run.")
 @click.option("--batch", default=16, show_default=True, help="Utterances per step.")
 @click.option("--workers", default=4, show_default=True, help="Processes that load data.")
-@click.option("--jobs", default=1, show_default=True, help="Runs that are prepared side by side.")
-@click.option("--device", help="cpu or cuda. [default: what the machine has]")
+@click.option("--jobs", default=1, show_default=True, help="Runs prepared in parallel.")
+@click.option("--device", help="cpu or cuda. [default: cuda if available]")
 @click.option("--out", default=Path("result/bench/tasks"), show_default=True, type=click.Path(path_type=Path))
 def main(
     data: Path | None, size: str, tasks: str, methods: str, precisions: str, jobs: int, out: Path, **setting: Any
@@ -84,13 +86,13 @@ def main(
             runs = [pool.submit(measure, *run, folder=Path(folder) / "-".join(run), **shared) for run in chosen]
             for run in as_completed(runs):
                 rows.append(run.result())
-                _write(rows, {"size": size, **setting}, out)  # what is measured is kept, whatever comes
+                _write(rows, {"size": size, **setting}, out)  # keep what has been measured, even if a later run fails
                 bar.update(1)
     click.echo((out / "tasks.md").read_text(encoding="utf-8"))
 
 
 def _start(one_at_a_time: Lock, jobs: int) -> None:
-    """Let the steps of this process's runs wait until no other's are under way."""
+    """Let the steps of this process wait until no other process makes steps."""
     import torch
 
     from upstream_elp.training import loop
@@ -100,7 +102,7 @@ def _start(one_at_a_time: Lock, jobs: int) -> None:
     class Training(loop.Training):
         _holds = False
 
-        def _step(self, group: list[Any]) -> None:  # its batch is there, and so are the processes that load
+        def _step(self, group: list[Any]) -> None:  # its batch is ready, and the loading processes have started
             if not self._holds:
                 self._holds = one_at_a_time.acquire()
             super()._step(group)
@@ -168,7 +170,7 @@ def measure(
         "peak GB": results["peak_memory_bytes"] / 1e9,
         "first loss": means[0],
         "last loss": means[-1],
-        "left out": results["skipped_steps"],
+        "skipped": results["skipped_steps"],
         "trained": sum(count for name, count in results["parameters"].items() if name != "frozen"),
         "device": results["device"],
         "whole run s": time.monotonic() - began,
@@ -186,14 +188,16 @@ def _override(task: str, precision: str, steps: int, batch: int, workers: int) -
     }
     datarc = {"batch_size" if task == "elp_asr" else "train_batch_size": batch, "num_workers": workers}
     datarc |= {"protocol": "plain"} if task == "elp_asr" else {}
-    datarc |= {"min_samples": 24000, "max_timestep": 32000} if task == "elp_sv" else {}  # mini-SUPERB's are short
+    datarc |= (
+        {"min_samples": 24000, "max_timestep": 32000} if task == "elp_sv" else {}
+    )  # mini-SUPERB's utterances are short
     values = {f"config.runner.{key}": value for key, value in runner.items()}
     values |= {f"config.downstream_expert.datarc.{key}": value for key, value in datarc.items()}
     return ",,".join(f"{key}={value}" for key, value in values.items())
 
 
 def _write(rows: list[dict[str, Any]], setting: dict[str, Any], out: Path) -> None:
-    """Markdown, CSV and JSON of what has been measured so far."""
+    """Write what has been measured so far as Markdown, CSV and JSON."""
     from tabulate import tabulate
 
     places = {name: place for names in (TASKS, PRECISIONS, METHODS) for place, name in enumerate(names)}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check every corpus that lies in DATA and write its tables into TABLES/<corpus>.
+# Check every corpus in DATA and write its tables to TABLES/<corpus>.
 #   bash recipes/prepare/all.sh DATA TABLES [options of elp prepare, such as --decode]
 set -u
 if [ $# -lt 2 ]; then
@@ -10,7 +10,7 @@ data=$1 tables=$2
 shift 2
 found=0 failed=0
 
-prepare() { # corpus, folder that shows it is there, root, out, further options
+prepare() { # corpus, folder that shows that it exists, root, out, further options
   local corpus=$1 sign=$2 root=$3 out=$4
   shift 4
   [ -d "$sign" ] || return 0
@@ -29,7 +29,7 @@ fluent=$data/fluent_speech_commands_dataset
 prepare fluent-speech-commands "$fluent" "$fluent" "$tables/fluent-speech-commands" "$@"
 
 if [ "$found" -eq 0 ]; then
-  echo "$data holds none of LibriSpeech, VoxCeleb1, IEMOCAP, fluent_speech_commands_dataset" >&2
+  echo "$data contains none of LibriSpeech, VoxCeleb1, IEMOCAP, fluent_speech_commands_dataset" >&2
   exit 2
 fi
 [ "$failed" -eq 0 ] || { echo "$failed of $found corpora have problems" >&2; exit 2; }

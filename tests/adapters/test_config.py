@@ -115,10 +115,10 @@ BAD = [
     ({"base": "elp", "e_adapter": {"size": 3}}, r"e_adapter: unknown key 'size' .*the valid keys are: layers, sites"),
     ({"base": "nope"}, "unknown base 'nope'; the presets are: .*elp"),
     ({"base": ["elp"]}, "unknown base"),
-    ({"e_adapter": {}}, "the key 'features' is missing; choose one of l, layers, last"),
-    ({"features": "all"}, "features must be one of l, layers, last, got 'all'"),
-    ({"features": "last", "e_adapter": []}, "e_adapter: expected a mapping of options .* got"),
-    ({"features": "last", "e_adapter": True}, "expected a mapping"),
+    ({"e_adapter": {}}, "the key 'features' is missing; set it to one of l, layers, last"),
+    ({"features": "all"}, "features must be one of l, layers, last, but is 'all'"),
+    ({"features": "last", "e_adapter": []}, "e_adapter must be a mapping of options, .* but is"),
+    ({"features": "last", "e_adapter": True}, "must be a mapping"),
     ({"features": "last", "e_adapter": {"activation": "silu"}}, "e_adapter.activation must be one of gelu, relu"),
     ({"features": "last", "e_adapter": {"sites": []}}, "sites must be a list that is not empty"),
     ({"features": "last", "e_adapter": {"sites": "ffn"}}, "sites must be a list"),
@@ -126,50 +126,50 @@ BAD = [
     ({"features": "last", "e_adapter": {"sites": ["ffn", "ffn"]}}, "sites names ffn twice"),
     (
         {"features": "last", "e_adapter": {"bottleneck": 1.5}},
-        "e_adapter.bottleneck must be of type str or int or mapping, got 1.5",
+        "e_adapter.bottleneck must be of type str or int or mapping, but is 1.5",
     ),
     (
         {"features": "last", "e_adapter": {"bottleneck": True}},
-        "bottleneck must be of type str or int or mapping, got True",
+        "bottleneck must be of type str or int or mapping, but is True",
     ),
-    ({"features": "last", "e_adapter": {"layers": None}}, "layers must be of type str or int or list, got None"),
-    ({"features": "last", "e_adapter": {"layers": [1.0]}}, "layers must be of type int, got 1.0"),
+    ({"features": "last", "e_adapter": {"layers": None}}, "layers must be of type str or int or list, but is None"),
+    ({"features": "last", "e_adapter": {"layers": [1.0]}}, "layers must be of type int, but is 1.0"),
     ({"features": "last", "e_adapter": {"layers": [1, 0, 1]}}, "e_adapter.layers names 1 twice"),
     ({"features": "last", "layer_norm": {"norms": ["final"]}}, "norms must be one of attention, ffn"),
-    ({"features": "layers", "p_adapter": {"length": 0}}, "p_adapter.length must be at least 1, got 0"),
+    ({"features": "layers", "p_adapter": {"length": 0}}, "p_adapter.length must be at least 1, but is 0"),
     ({"features": "layers", "p_adapter": {"length": "10"}}, "p_adapter.length must be of type int"),
     ({"features": "layers", "p_adapter": {"length": True}}, "p_adapter.length must be of type int"),
-    ({"features": "layers", "p_adapter": {"init_std": -1}}, "init_std must be a finite number and not negative"),
-    ({"features": "layers", "p_adapter": {"init_std": float("nan")}}, "init_std must be a finite number"),
+    ({"features": "layers", "p_adapter": {"init_std": -1}}, "init_std must be finite and not negative"),
+    ({"features": "layers", "p_adapter": {"init_std": float("nan")}}, "init_std must be finite"),
     ({"features": "layers", "p_adapter": {"position": "middle"}}, "position must be one of end, start"),
     ({"base": "elp", "backbone_dropout": "yes"}, "backbone_dropout must be of type bool"),
     ({"base": "elp", "backbone_dropout": 1}, "backbone_dropout must be of type bool"),
     ({"base": "elp", "name": 3}, "name must be of type str"),
-    ({"features": "last", "l_adapter": {}}, "'features: l' and the method l_adapter go together"),
-    ({"features": "l", "e_adapter": {}}, "'features: l' and the method l_adapter go together"),
+    ({"features": "last", "l_adapter": {}}, "'features: l' and the method l_adapter need each other"),
+    ({"features": "l", "e_adapter": {}}, "'features: l' and the method l_adapter need each other"),
     ({"features": "last", "encoder": {}, "layer_norm": {}}, "encoder and layer_norm cannot be combined"),
     ({"features": "last", "bias": {}, "layer_norm": {}}, "bias and layer_norm cannot be combined: both train"),
     ({"base": "full_finetune", "bias": {}}, "encoder and bias cannot be combined: encoder already trains"),
     ({"base": "full_finetune", "lora": {}}, "encoder and lora cannot be combined: encoder already trains"),
     ({"base": "full_finetune", "encoder": {"scope": "cnn"}}, "encoder.scope must be one of layers, no_cnn, all"),
-    ({"features": "last", "lora": {"rank": 0}}, "lora.rank must be at least 1, got 0"),
-    ({"features": "last", "lora": {"rank": "1/3"}}, "lora.rank must be of type int or mapping, got '1/3'"),
-    ({"features": "last", "e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, got 0"),
-    ({"features": "last", "parallel": {"bottleneck": -8}}, "parallel.bottleneck: the size must be positive, got -8"),
+    ({"features": "last", "lora": {"rank": 0}}, "lora.rank must be at least 1, but is 0"),
+    ({"features": "last", "lora": {"rank": "1/3"}}, "lora.rank must be of type int or mapping, but is '1/3'"),
+    ({"features": "last", "e_adapter": {"bottleneck": 0}}, "e_adapter.bottleneck: the size must be positive, but is 0"),
+    ({"features": "last", "parallel": {"bottleneck": -8}}, "parallel.bottleneck: the size must be positive, but is -8"),
     ({"features": "last", "houlsby": {"bottleneck": "wide"}}, "houlsby.bottleneck: cannot read the size 'wide'"),
-    ({"features": "last", "lora": {"alpha": 0}}, "lora.alpha must be a finite number and positive, got 0"),
-    ({"features": "last", "lora": {"alpha": float("inf")}}, "lora.alpha must be a finite number"),
+    ({"features": "last", "lora": {"alpha": 0}}, "lora.alpha must be finite and positive, but is 0"),
+    ({"features": "last", "lora": {"alpha": float("inf")}}, "lora.alpha must be finite"),
     ({"features": "last", "lora": {"targets": ["query"]}}, "lora.targets must be one of q, k, v, out, fc1, fc2"),
     ({"features": "last", "adapter_bias": {"input": "fc1"}}, "adapter_bias.input must be one of hidden, output"),
-    ({"base": "elp", "p_adapter": {"init": "zero"}}, "p_adapter.init must be one of normal, ones, got 'zero'"),
-    ({"base": "deep_prompt", "deep_prompt": {"length": 0}}, "deep_prompt.length must be at least 1, got 0"),
+    ({"base": "elp", "p_adapter": {"init": "zero"}}, "p_adapter.init must be one of normal, ones, but is 'zero'"),
+    ({"base": "deep_prompt", "deep_prompt": {"length": 0}}, "deep_prompt.length must be at least 1, but is 0"),
     ({"base": "deep_prompt", "deep_prompt": {"init": "ones"}}, "deep_prompt.init must be one of xavier, normal"),
-    ({"base": "prefix_kv", "prefix_kv": {"length": -3}}, "prefix_kv.length must be at least 1, got -3"),
+    ({"base": "prefix_kv", "prefix_kv": {"length": -3}}, "prefix_kv.length must be at least 1, but is -3"),
     (
         {"base": "prefix_kv", "prefix_kv": {"init_std": -1}},
-        "prefix_kv.init_std must be a finite number and not negative",
+        "prefix_kv.init_std must be finite and not negative",
     ),
-    ({"base": "cnn", "cnn": {"scale": 0}}, "cnn.scale must be a finite number and not zero, got 0"),
+    ({"base": "cnn", "cnn": {"scale": 0}}, "cnn.scale must be finite and not zero, but is 0"),
     ({"base": "parallel", "parallel": {"activation": "swish"}}, "parallel.activation must be one of gelu, relu"),
     ({"base": "elp", 3: {}}, "unknown key 3"),
 ]
@@ -182,8 +182,8 @@ def test_wrong_configurations_are_named(raw, message):
 
 
 FILES = {
-    "no mapping": ("- elp", "must hold a mapping of keys"),
-    "empty": ("", "must hold a mapping of keys"),
+    "no mapping": ("- elp", "must contain a mapping of keys"),
+    "empty": ("", "must contain a mapping of keys"),
     "no yaml": ("e_adapter: {layers: :", "is not a readable YAML file"),
     "code": ("!!python/object/apply:os.getcwd []", "is not a readable YAML file"),
     "binary": (b"\xff\xfe", "is not a readable YAML file"),
@@ -216,7 +216,7 @@ def test_a_circle_of_bases_is_found(tmp_path, monkeypatch):
     for name, base in (("a", "b"), ("b", "a")):
         (tmp_path / "adapters" / f"{name}.yaml").write_text(f"base: {base}\n")
     monkeypatch.setattr(config, "recipes_dir", lambda: tmp_path)
-    with pytest.raises(ElpError, match="'base' runs in a circle: b -> a -> b"):
+    with pytest.raises(ElpError, match="'base' leads in a circle: b -> a -> b"):
         load_config("a")
 
 
@@ -340,7 +340,7 @@ def test_a_mapping_is_the_layers_one_by_one(layers, data):
     sizes = {index: data.draw(st.integers(1, 5)) for index in sorted(chosen)}
     parts, start = {}, 0
     order = sorted(sizes)
-    while start < len(order):  # runs of neighbours with one size become one range, or stay alone
+    while start < len(order):  # runs of neighbours with one size become one range or stay as they are
         stop = start
         while (
             stop + 1 < len(order)
@@ -366,14 +366,14 @@ def test_a_mapping_is_the_layers_one_by_one(layers, data):
 def test_a_mapping_that_is_no_partition_is_refused(layers, data):
     index = data.draw(st.integers(0, layers - 1))
     others = [other for other in range(layers) if other != index]
-    with pytest.raises(ElpError, match=rf"lora\.rank gives layer {index} two sizes, in 'all' and in {index}$"):
+    with pytest.raises(ElpError, match=rf"lora\.rank has two sizes for layer {index}, in 'all' and in {index};"):
         resolve_sizes({"all": 2, index: 4}, "all", layers, where="lora", key="rank")
     sizes = dict.fromkeys(others, 2)
-    with pytest.raises(ElpError, match=rf"lora\.rank gives no size to layer {index}, which is among .* lora\.layers"):
+    with pytest.raises(ElpError, match=rf"lora\.rank has no size for layer {index}, which lora\.layers selects"):
         resolve_sizes(sizes, f"0-{layers - 1}", layers, where="lora", key="rank")
-    with pytest.raises(ElpError, match=rf"lora\.rank gives a size to layer {index}, which is not among .*lora\.layers"):
+    with pytest.raises(ElpError, match=rf"lora\.rank has a size for layer {index}, which lora\.layers does not select"):
         resolve_sizes({**sizes, index: 3}, others, layers, where="lora", key="rank")
-    assert list(resolve_sizes(sizes, "all", layers)) == others  # no `layers` beside it: the mapping selects
+    assert list(resolve_sizes(sizes, "all", layers)) == others  # without `layers`: the mapping selects
 
 
 def test_relative_sizes_work_in_a_mapping():
@@ -402,19 +402,19 @@ def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
     assert per_layer == sum(alone.values())
     for raw, message in (
         ({key: {}}, rf"{method}\.{key} must name a size for at least one layer"),
-        ({key: {"0-5": 0}}, rf"{method}\.{key}\[0-5\].*(positive|at least 1), got 0"),
-        ({key: {"0-5": 1.5}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got 1.5"),
-        ({key: {"0-5": {1: 2}}}, rf"{method}\.{key}\[0-5\] must be of type .*int, got"),
+        ({key: {"0-5": 0}}, rf"{method}\.{key}\[0-5\].*(positive|at least 1), but is 0"),
+        ({key: {"0-5": 1.5}}, rf"{method}\.{key}\[0-5\] must be of type .*int, but is 1.5"),
+        ({key: {"0-5": {1: 2}}}, rf"{method}\.{key}\[0-5\] must be of type .*int, but is"),
         ({key: {7: 2, "7": 2}}, rf"{method}\.{key} names 7 twice"),
-        ({key: {None: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got None"),
-        ({key: {True: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, got True"),
+        ({key: {None: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, but is None"),
+        ({key: {True: 2}}, rf"{method}\.{key}: a layer selection must be of type str or int, but is True"),
     ):
         with pytest.raises(ElpError, match=message):
             load_config({"features": "layers", method: raw})
     for raw, message in (
-        ({key: {"0-5": 2, 5: 3}}, rf"{method}\.{key} gives layer 5 two sizes, in '0-5' and in '5'"),
-        ({key: {"0-5": 2}, "layers": ":7"}, rf"{method}\.{key} gives no size to layer 6, .*{method}\.layers selects"),
-        ({key: {"0-5": 2}, "layers": "top:11"}, rf"{method}\.{key} gives a size to layer 0, .*{method}\.layers"),
+        ({key: {"0-5": 2, 5: 3}}, rf"{method}\.{key} has two sizes for layer 5, in '0-5' and in '5'"),
+        ({key: {"0-5": 2}, "layers": ":7"}, rf"{method}\.{key} has no size for layer 6, .*{method}\.layers selects"),
+        ({key: {"0-5": 2}, "layers": "top:11"}, rf"{method}\.{key} has a size for layer 0, .*{method}\.layers"),
         ({key: {"0-12": 2}}, rf"{method}\.{key}: '0-12' selects layer 12, but the model has the layers 0-11"),
         ({key: {"upper": 2}}, rf"{method}\.{key}: cannot read 'upper'; write all"),
         ({key: {63: 2}}, r"selects layer 63.*; in YAML a slice needs quotes"),
@@ -424,7 +424,9 @@ def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
 
 
 def test_what_has_one_size_says_why():
-    with pytest.raises(ElpError, match=r"l_adapter\.dim must be one size, not one per layer: the head sees a weighted"):
+    with pytest.raises(
+        ElpError, match=r"l_adapter\.dim must be one size and not one per layer: the head sees a weighted"
+    ):
         load_config({"base": "le", "l_adapter": {"dim": {"all": 8}}})
     with pytest.raises(ElpError, match=r"p_adapter\.length must be of type int"):
         load_config({"base": "elp", "p_adapter": {"length": {"all": 8}}})
@@ -432,7 +434,7 @@ def test_what_has_one_size_says_why():
 
 def test_every_rank_of_a_mapping_fits_the_width():
     config = load_config({"features": "last", "lora": {"rank": {"0-5": 4, 6: 769}}})
-    with pytest.raises(ElpError, match=r"lora\.rank is 769, more than the model's width of 768"):
+    with pytest.raises(ElpError, match=r"lora\.rank must be at most 768, the model's width, but is 769"):
         config.check(layers=12, dim=768)
 
 

@@ -42,7 +42,7 @@ def test_gradient_checkpointing_is_taken_out_too(backbone):
     assert _types(eject(expert)) == _types(stock_expert(backbone))
 
 
-@pytest.mark.parametrize("config", ["elp", "parallel-zero-beside-others", "prefixes-together", "many-methods"])
+@pytest.mark.parametrize("config", ["elp", "parallel-zero-with-others", "prefixes-together", "many-methods"])
 def test_a_copy_is_ejected_and_the_original_stays(config):
     expert = make_expert("wavlm-base", config, noise=0.5)
     waves = [torch.randn(5000), torch.randn(4100)]
@@ -56,6 +56,6 @@ def test_a_copy_is_ejected_and_the_original_stays(config):
 
 
 def _types(module):
-    """Names and types; a parametrized module's class is made for it alone, so its name is compared."""
+    """Names and types; a parametrized module has a class of its own, so names are compared."""
     parts = module.named_modules()
     return [(name, qualified_name(part) if is_parametrized(part) else type(part)) for name, part in parts]

@@ -1,4 +1,4 @@
-"""What bottlenecks and shifts add at init ``reference``, site by site; the laws bound what comes out at the end."""
+"""What bottlenecks and shifts add at init ``reference``, site by site; the laws bound the effect on the output."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A new method is one file: the example of ``docs/adding-a-method.md`` as it stands there, and others that go wrong."""
+"""A new method is one file: the example in ``docs/adding-a-method.md``, and faulty variants of it."""
 
 import os
 import re
@@ -32,20 +32,20 @@ WAVS = waves(2900, 4000)
 
 
 def block(language: str) -> str:
-    """The page's one block of code in a language."""
+    """Return the only block of code in a language on the page."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
     return found
 
 
 def entry() -> str:
-    """The page's entry point, as pip writes it down."""
+    """The entry point on the page, as pip stores it."""
     (line,) = [line for line in block("toml").splitlines() if "=" in line]
     return line.replace('"', "")
 
 
 @pytest.fixture
 def preset(tmp_path, monkeypatch):
-    """The page's method, installed, and the path of its YAML file."""
+    """The installed method of the page, and the path of its YAML file."""
     monkeypatch.syspath_prepend(tmp_path)
     third_party.install(tmp_path, block("python"), entry())
     file = tmp_path / "scale_shift.yaml"
@@ -94,7 +94,7 @@ def test_the_commands_know_it(preset):
 
 def test_its_mistakes_are_named(preset):
     for options, message in (
-        ({"init_std": -1}, r"scale_shift\.init_std must be a finite number and not negative"),
+        ({"init_std": -1}, r"scale_shift\.init_std must be finite and not negative"),
         ({"sites": ["cnn"]}, r"scale_shift\.sites must be one of attention, ffn"),
         ({"scale": 1}, r"scale_shift: unknown key 'scale'; the valid keys are: layers, sites, init_std"),
     ):
@@ -122,7 +122,7 @@ LAWS = (
 
 
 def test_the_laws_run_over_every_registered_method(tmp_path):
-    """In a process of its own, as somebody's own run of the tests: nobody names the methods there."""
+    """Run in a separate process, like a user's own run of the tests, where no method is named."""
     third_party.install(tmp_path, block("python"), entry())
     third_party.install(tmp_path, SCALE, "scale = elp_scale:Scale")
     third_party.install(tmp_path, LIAR, "liar = elp_liar:Scale")

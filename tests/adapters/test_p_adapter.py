@@ -1,4 +1,4 @@
-"""The P-adapter: pseudo frames act, train, never show in lengths, and an utterance in a batch is itself alone."""
+"""The P-adapter: pseudo frames have an effect, train and never change lengths, and batching does not matter."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def _alone(expert, stock, wav, position, site):
 @given(data=st.data())
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_a_batch_as_concatenated_alone(pairs, backbone, position, site, data):
-    """Many random lengths behind a front end that does not see padding: the host's own mask would fail most of them."""
+    """Many random lengths, with a front end that does not see padding; the host's own mask would fail for most."""
     lengths = data.draw(st.lists(st.integers(400, 6000), min_size=1, max_size=3))
     expert, stock = pairs(backbone, position, site)
     wavs = waves(*lengths, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_short_and_odd_utterances_alone(pairs, backbone, position, site, samples
 
 @pytest.mark.parametrize("backbone", LARGE)
 def test_the_hosts_mask_alone_would_not_do(pairs, backbone):
-    """16,000 samples are 49 frames; in a longer batch WavLM's and HuBERT's masks say 50, wav2vec 2.0's says 49."""
+    """16,000 samples are 49 frames; in a longer batch WavLM's and HuBERT's masks have 50, wav2vec 2.0's has 49."""
     _, stock = pairs(backbone, "end", "projected")
     _, mask = reference.encoder_inputs(stock, waves(16000, 16500, dtype=torch.float64))
     assert int((~mask[0]).sum()) == (49 if backbone.startswith("wav2vec2") else 50)
@@ -108,7 +108,7 @@ def test_pseudo_frames_act_and_train(backbone, position, site):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_shallow_prompt_starts_at_one_and_its_vectors_part(backbone):
-    """Equal vectors would stay equal, were it not for the positional convolution over them."""
+    """Equal vectors would stay equal without the positional convolution over them."""
     expert = in_float64(make_expert(backbone, {"base": "prompt"}))
     vectors = expert.injection.pseudo(expert).vectors
     assert vectors.shape == (10, 32) and bool((vectors == 1).all())
@@ -175,7 +175,7 @@ def test_mask_none_stays_none():
 )
 @settings(max_examples=60, deadline=None)
 def test_strip_undoes_insert(frames, length, position, data):
-    """And what stands between is each utterance's frames and the vectors, in order."""
+    """In between, there are the frames of each utterance and the vectors, in order."""
     batch = data.draw(st.lists(st.integers(1, frames + 1), min_size=1, max_size=3))
     pseudo = PseudoFeatures(length, 2, position=position)
     x = torch.randn(len(batch), frames, 2)

@@ -36,7 +36,7 @@ def test_parallel_is_a_bottleneck_of_the_layers_input(backbone):
 
 @pytest.mark.parametrize("backbone", ["wavlm-base", "hubert-large"])
 def test_gradient_checkpointing_gives_the_same_gradients(backbone):
-    """Both of what is in use: repeating a layer's forward alone, and calling the layer again with its hooks."""
+    """Both variants in use: repeating only a layer's forward, and calling the layer again with its hooks."""
     config = {"features": "layers", "parallel": {}, "deep_prompt": {}, "prefix_kv": {}}
     expert = make_expert(backbone, config, noise=0.1)
 
@@ -69,7 +69,7 @@ def test_two_forwards_before_a_backward_keep_their_own_inputs():
 
 
 def _front_end(model, wavs, tensors, scale):
-    """The waveform front end with its parallel copies, from the tensors alone: (batch, channels, frames)."""
+    """The waveform front end with its parallel copies, computed from the tensors only: (batch, channels, frames)."""
     x = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).unsqueeze(1)
     for index, block in enumerate(model.feature_extractor.conv_layers):
         norms = [part for part in block.modules() if isinstance(part, torch.nn.GroupNorm | torch.nn.LayerNorm)]

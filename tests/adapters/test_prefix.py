@@ -21,7 +21,7 @@ PADDING = [None, torch.tensor([[False] * 7, [False] * 4 + [True] * 3])]
 
 
 class Case:
-    """The attention modules of layers 0 and 1 of a tiny backbone in float64, called alike whatever their kind."""
+    """The attention modules of layers 0 and 1 of a tiny backbone in float64, with the same call for every kind."""
 
     def __init__(self, backbone):
         self.stock = in_float64(stock_expert(backbone))
@@ -50,7 +50,7 @@ class Case:
         return output, rest
 
     def options(self, attention, x, padding):
-        """What `attend` is told."""
+        """Keyword arguments of `attend`."""
         mixed = copy.copy(attention)
         mix_in(mixed, self.kind)
         blocked = None if padding is None else padding[:, None, None]
@@ -141,7 +141,7 @@ def test_learned_keys_and_values_are_concatenated(backbone, padding):
         explicit = _explicit(case, attention, x, keys, values, padding)
         assert weights is None and (ours - explicit).abs().max() < TOLERANCE
         if rest and rest[0] is not None:
-            assert torch.equal(rest[0], case.bias)  # what WavLM's next layer gets has no prefix in it
+            assert torch.equal(rest[0], case.bias)  # the bias for WavLM's next layer does not include the prefix
         for got, wanted in zip(_gradients(attention, ours, x), _gradients(attention, explicit, x), strict=True):
             assert (got is None) == (wanted is None)
             assert got is None or (got - wanted).abs().max() < TOLERANCE
@@ -153,9 +153,10 @@ def test_unusual_calls_are_refused():
     attention.prefix_kv = LearnedKeysValues(3, 32)
     x = torch.randn(7, 2, 32)
     for arguments in ({}, {"need_weights": False, "attn_mask": torch.zeros(7, 7)}):
-        with pytest.raises(ValueError, match="knows neither weights"):
+        with pytest.raises(ValueError, match="supports neither weights"):
             attention(x, x, x, **arguments)
-    for backbone, words in (("hf_hubert-base", "knows neither weights"), ("hf_wavlm-base", "does not return weights")):
+    refusals = {"hf_hubert-base": "supports neither weights", "hf_wavlm-base": "does not return weights"}
+    for backbone, words in refusals.items():
         case = Case(backbone)
         mix_in(case.first, case.kind)
         case.first.prefix_kv = LearnedKeysValues(3, 32).double()
@@ -166,7 +167,7 @@ def test_unusual_calls_are_refused():
 @pytest.mark.parametrize("layers", ["all", "1-2", [0]])
 @pytest.mark.parametrize("backbone", S3PRL_STYLE)
 def test_deep_prompts_are_frames_that_are_put_in_and_stripped(backbone, layers):
-    """Whole layers run over the longer sequence: HuBERT's padding to two frames, masks and WavLM's bias included."""
+    """Whole layers run over the longer sequence, including HuBERT's padding to two frames, masks and WavLM's bias."""
     config = {"features": "layers", "deep_prompt": {"length": 3, "layers": layers}}
     expert, stock = in_float64(make_expert(backbone, config, noise=0.5)), in_float64(stock_expert(backbone))
     vectors = {name: value.detach() for name, value in expert.injection.parameters(expert).items()}
@@ -194,7 +195,7 @@ def test_only_the_backbone_that_has_positions_gives_them():
 
 
 def test_prefix_frames_stay_equal_only_by_chance():
-    """Every single key and value acts and trains."""
+    """Every single key and value has an effect and trains."""
     expert = make_expert("wavlm-large", "prefix_kv")
     random_loss(expert(waves(4000, 2900))["hidden_states"]).backward()
     for parameter in expert.injection.parameters(expert).values():

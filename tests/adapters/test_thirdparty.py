@@ -1,4 +1,4 @@
-"""A method from another package: found by its entry point, injected, trained, saved, taken out."""
+"""A method from another package: found by its entry point, injected, trained, saved, removed."""
 
 import sys
 
@@ -56,7 +56,7 @@ class Scale:
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Install a package with one module and one entry point; returns a function that does it."""
+    """Return a function that installs a package with one module and one entry point."""
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda code=SCALE, entry="scale = elp_scale:Scale": third_party.install(tmp_path, code, entry)
     third_party.forget("elp_scale")
@@ -106,13 +106,13 @@ class Scale(PerLayer):
 @pytest.mark.parametrize(
     ("code", "entry", "message"),
     [
-        (SCALE, "lora = elp_scale:Scale", "takes a taken name"),
-        (SCALE, "encoder = elp_scale:Scale", "takes a taken name"),
+        (SCALE, "lora = elp_scale:Scale", "has a name that is taken"),
+        (SCALE, "encoder = elp_scale:Scale", "has a name that is taken"),
         (SCALE, "scale = elp_scale:Missing", "cannot be imported"),
         (SCALE, "scale = elp_scale.deep:Scale", "cannot be imported"),
-        ("class Scale: pass", "scale = elp_scale:Scale", "has no check, count, inject"),
-        ("def Scale(): pass", "scale = elp_scale:Scale", "has no check, count, inject"),
-        (HALF, "scale = elp_scale:Scale", r"\(elp_scale:Scale\) has no count$"),
+        ("class Scale: pass", "scale = elp_scale:Scale", "does not define check, count, inject"),
+        ("def Scale(): pass", "scale = elp_scale:Scale", "does not define check, count, inject"),
+        (HALF, "scale = elp_scale:Scale", r"\(elp_scale:Scale\) does not define count$"),
         (SCALE.replace("@dataclass(frozen=True)", ""), "scale = elp_scale:Scale", "is not a dataclass"),
         (SCALE + "\nSCALE = Scale()", "scale = elp_scale:SCALE", "is not a dataclass"),
     ],

@@ -1,4 +1,4 @@
-"""Methods that change the backbone's own tensors against the same by hand, in float64: outputs, gradients, training."""
+"""Methods that change the backbone's own tensors, compared with plain code in float64: outputs, gradients, training."""
 
 import pytest
 import torch
@@ -120,7 +120,7 @@ def test_bitfit_is_training_the_biases_in_place(backbone):
     assert list(ours) == list(in_place)
     assert any("grep_linear" in name for name in ours) is backbone.startswith("wavlm")
     trained = _train(in_place, lambda: stock(WAVS)["hidden_states"])
-    # Adam makes steps of the learning rate of a key bias's gradient, which is rounding alone, in either sign
+    # Adam makes steps of the learning rate of a key bias's gradient, which is only rounding, in either sign
     keys = [name for name in ours if name.endswith("k_proj.bias")]
     _assert_same(_train(ours, lambda: expert(WAVS)["hidden_states"]), trained, skip=keys)
     for name in ours.keys() - set(keys):
@@ -129,7 +129,7 @@ def test_bitfit_is_training_the_biases_in_place(backbone):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_full_fine_tuning_trains_what_pytorch_reaches(backbone):
-    """The stock model with everything trainable and its CNN run with gradients: what gets one is what is declared."""
+    """In the stock model with everything trainable and CNN gradients on, the declared tensors get gradients."""
     expert, stock = in_float64(make_expert(backbone, "full_finetune_all")), in_float64(stock_expert(backbone))
     stock.requires_grad_(True)
     stock.model.feature_grad_mult = 1.0
@@ -161,7 +161,7 @@ def test_what_stands_around_the_top_layers_trains_and_the_rest_does_not():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_adapters_stay_themselves_beside_full_fine_tuning(backbone):
+def test_adapters_stay_themselves_with_full_fine_tuning(backbone):
     """Fine-tuning declares the model's own tensors, and each adapter's tensors belong to its own method."""
     methods = {name: {} for name in method_names() if name not in ("encoder", *Encoder.conflicts)}
     assert len(methods) >= 6
@@ -189,7 +189,7 @@ def test_taking_lora_out_frees_the_weights():
 
 @pytest.mark.parametrize("config", ["adapterbias", {"base": "adapterbias", "adapter_bias": {"init": "zero"}}])
 def test_adapter_bias_can_leave_its_start(config):
-    """After a norm v = 1 shifts nothing, so alpha has no gradient yet; v has one, at v = 0 as well."""
+    """Before a norm, v = 1 shifts nothing, so alpha has no gradient yet; v has one, also at v = 0."""
     expert = in_float64(make_expert("hubert-base", config))
     parameters = expert.injection.parameters(expert)
     _, gradients = _train(parameters, lambda: expert(WAVS)["hidden_states"])
@@ -207,5 +207,5 @@ def test_adapter_bias_keeps_nothing_of_a_forward_pass():
     expert.enabled = False
     expert(waves(4000))
     assert all(site.tap._seen is None for site in sites)
-    with pytest.raises(RuntimeError, match="has not run"):
+    with pytest.raises(RuntimeError, match="before the module had run"):
         sites[0].tap.take()

@@ -1,4 +1,4 @@
-"""Loading of single audio files: what is read, what is refused, and in which words."""
+"""Loading single audio files: what is read, what is refused, and the error messages."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_channel_rules(tmp_path):
     first = load_audio(path, channels="first")
     assert torch.allclose(load_audio(path, channels="mean"), first / 2)
     assert "2 channels" in refusal(path)
-    with pytest.raises(ElpError, match="choose one of error, mean, first"):
+    with pytest.raises(ElpError, match="channels must be one of error, mean, first, but is "):
         load_audio(path, channels="left")
 
 
@@ -108,7 +108,7 @@ def test_truncated_flac_is_refused(tmp_path):
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 def test_a_wav_cut_in_half_is_refused(tmp_path, subtype):
-    """libsndfile itself reads the half that is there."""
+    """libsndfile itself would read the half that exists."""
     path = write(tmp_path / "a.wav", tone(40000), subtype=subtype)
     path.write_bytes(path.read_bytes()[:40000])
     assert len(soundfile.read(path)[0]) < 40000
@@ -118,7 +118,7 @@ def test_a_wav_cut_in_half_is_refused(tmp_path, subtype):
 
 
 def test_a_wav_of_a_pipe_is_read(tmp_path):
-    """The sizes in the header of a wav that a program wrote to a pipe are as large as they can be."""
+    """The sizes in the header of a wav that was written to a pipe have the largest possible value."""
     path = write(tmp_path / "a.wav", tone(1000), subtype="PCM_16")
     content = bytearray(path.read_bytes())
     place = content.index(b"data")
@@ -132,7 +132,7 @@ def test_a_wav_with_chunks_around_its_samples_is_read(tmp_path):
     content = path.read_bytes()
     place = content.index(b"data")
     odd = b"note\x03\x00\x00\x00abc\x00"
-    path.write_bytes(content[:place] + odd + content[place:] + odd[:-1])  # the last padding is often left out
+    path.write_bytes(content[:place] + odd + content[place:] + odd[:-1])  # the last padding byte is often missing
     assert load_audio(path).numel() == 1000
 
 

@@ -1,4 +1,4 @@
-"""Whatever format and header a file has: all readers give the same samples, or refuse it in one sentence."""
+"""Whatever a file's format and header, all readers return the same samples, or refuse it in one sentence."""
 
 import io
 import random
@@ -26,7 +26,7 @@ LENGTHS = st.one_of(st.integers(400, 6000), st.sampled_from([400, 1000, 4096, 81
 
 
 def wave(samples: int, seed: int = 0) -> np.ndarray:
-    """16-bit values, which every lossless coding keeps."""
+    """Return 16-bit values, which every lossless encoding preserves."""
     time = np.arange(samples) / RATE
     noise = np.random.default_rng(seed).normal(0, 300, samples)
     return np.round(9000 * np.sin(2 * np.pi * 300 * time) + noise).astype(np.int16)
@@ -45,8 +45,8 @@ def writable() -> list[tuple[str, str]]:
 
 
 def readings(path: Path) -> dict:
-    """What each reader makes of a file: samples of the shape (samples,), or the sentence that refuses it."""
-    rate = read_header(path).rate or RATE  # a few formats keep one rate only
+    """Return the result of each reader for a file: samples of shape (samples,), or the sentence of its error."""
+    rate = read_header(path).rate or RATE  # a few formats have a fixed rate
     readers = {
         "data set": lambda: load_audio(path, sample_rate=rate, channels="first").numpy(),
         "samples": lambda: read_samples(path)[0][:, 0],
@@ -61,7 +61,7 @@ def readings(path: Path) -> dict:
 
 
 def lengths(path: Path) -> dict:
-    """The length of a file by each of those who state one."""
+    """Return the length of a file from each function that states one."""
     counters = {
         "length": lambda: audio_length(path),
         "torchaudio": lambda: sound.info(path).num_frames,
@@ -98,7 +98,7 @@ def _answer(read):
 
 
 def agreed(path: Path) -> np.ndarray | None:
-    """The samples that all readers give, or None where all refuse the file, naming it."""
+    """Return the samples that all readers agree on, or None if all refuse the file and name it."""
     read, counted = readings(path), lengths(path)
     if any(isinstance(answer, str) for answer in (*read.values(), *counted.values())):
         assert all(isinstance(answer, str) for answer in read.values()), read
@@ -114,7 +114,7 @@ def agreed(path: Path) -> np.ndarray | None:
 
 @pytest.mark.parametrize(("kind", "subtype"), writable())
 def test_all_readers_agree_on_every_format(tmp_path, kind, subtype):
-    drawn = random.Random(f"{kind} {subtype}")  # hypothesis takes longer than all the reading
+    drawn = random.Random(f"{kind} {subtype}")  # hypothesis would take longer than the reading itself
     for samples in (400, 2 * drawn.randint(200, 4000)):  # even, for soundfile's own check of a VOX_ADPCM
         path = tmp_path / f"{samples}.{kind.lower()}"
         path.write_bytes(written(wave(samples), kind, subtype))
@@ -164,7 +164,7 @@ SIZES = (0, 8, 36, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFDB)
     data=st.sampled_from([None, 0, *SIZES[3:]]),
 )
 def test_a_wav_without_sizes_is_read_to_its_end(tmp_path_factory, samples, kind, riff, data):
-    """A program that crashes or writes to a pipe leaves the sizes it began with: zeros, or the largest there are."""
+    """A program that crashes or writes to a pipe leaves the initial sizes: zeros, or the largest values."""
     path = tmp_path_factory.mktemp("wav") / "a.wav"
     path.write_bytes(with_sizes(written(wave(samples), *kind), riff=riff, data=data))
     assert np.array_equal(agreed(path), wave(samples) / np.float32(32768))
@@ -187,7 +187,7 @@ def test_other_chunks_of_odd_sizes_are_passed_over(tmp_path_factory, samples, ki
 
 
 def chunks(contents: list[bytes], kind: str, *, padded: bool = True) -> bytes:
-    """Chunks that no reader knows; the padding of the last one is often left away."""
+    """Chunks that no reader knows; the padding of the last one is often missing."""
     order, joined = ">I" if kind == "AIFF" else "<I", b""
     for content in contents:
         joined += b"note" + struct.pack(order, len(content)) + content + bytes(len(content) % 2)
@@ -207,7 +207,7 @@ def test_an_empty_wav_stays_empty(tmp_path_factory, after, riff):
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "AIFF", "RIFX"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "ULAW"])
 def test_a_file_that_is_cut_off_is_refused_by_all(tmp_path, kind, subtype):
-    """libsndfile itself reads the half that is there."""
+    """libsndfile itself would read the half that exists."""
     path = tmp_path / "a.wav"
     if kind == "RIFX":
         soundfile.write(path, wave(5000) / 32768, RATE, subtype=subtype, endian="BIG")
@@ -227,7 +227,7 @@ def mp3(parts: list[np.ndarray], *, mode: str) -> bytes:
 
 
 def without_first_frame(content: bytes) -> bytes:
-    """The first frame of an mp3 says how long it is, and holds no sound; cut pieces of a stream have none."""
+    """The first frame of an mp3 states its length and contains no sound; cut pieces of a stream have none."""
     return content[content.index(content[:2], 10) :]
 
 

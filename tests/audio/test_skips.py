@@ -1,4 +1,4 @@
-"""``--skip-bad-files``: what cannot be read is left out, counted and listed; without the flag it stops the run."""
+"""``--skip-bad-files``: unreadable files are skipped, counted and listed; without the flag they stop the run."""
 
 import json
 from collections import Counter
@@ -46,9 +46,9 @@ def make(task, folder, *, workers=0, **datarc):
 
 
 def victims(expert, split: str) -> list[Path]:
-    """The files that a pass over a split reads, in the data set's order."""
+    """Return the files that a pass over a split reads, in the data set's order."""
     read = {plain(name) for name in names(expert, split)}
-    return [path for path in expert.dataset(split).files() if told(path) & read]
+    return [path for path in expert.dataset(split).files() if possible_names(path) & read]
 
 
 def names(expert, split: str) -> list[str]:
@@ -60,8 +60,8 @@ def plain(name: str) -> str:
     return name.replace("/", "-").removesuffix(".wav")
 
 
-def told(path: Path) -> set[str]:
-    """What the tasks may call a file: by its name, or with one or two folders."""
+def possible_names(path: Path) -> set[str]:
+    """Return the possible names of a file in tasks: its name, or with one or two folders."""
     return {"-".join(path.with_suffix("").parts[-depth:]) for depth in (1, 2, 3)}
 
 
@@ -78,15 +78,17 @@ def test_without_the_flag_a_bad_file_stops_the_run_with_its_path(task, tmp_path)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("task", TASKS)
 def test_training_goes_on_without_the_file(task, workers, tmp_path, skipping):
-    """As many batches as before, none with the file, each other item at least once; twice the same."""
+    """There are as many batches as before, none with the file, each other item at least once; equal in two passes."""
     expert = make(task, tmp_path, workers=workers)
     files = victims(expert, "train")
     whole, batches = Counter(map(plain, names(expert, "train"))), len(expert.get_dataloader("train"))
     assert read_skips(tmp_path / FILE) == {}
     break_late(files[1])
     seen = [plain(name) for name in names(expert, "train")]
-    assert set(whole) - told(files[1]) == set(seen) and len(expert.get_dataloader("train")) == batches
-    assert len(seen) == sum(whole.values()) - (task == "elp_asr")  # ASR's batch is one shorter, elsewhere a neighbour
+    assert set(whole) - possible_names(files[1]) == set(seen) and len(expert.get_dataloader("train")) == batches
+    assert len(seen) == sum(whole.values()) - (
+        task == "elp_asr"
+    )  # ASR's batch becomes shorter; other tasks use a neighbour
     assert seen == [plain(name) for name in names(expert, "train")]
     ((split, path), sentence), *more = read_skips(tmp_path / FILE).items()
     assert (split, path) == ("train", str(files[1])) and "NaN" in sentence and not more, "listed once, not per epoch"
@@ -94,7 +96,7 @@ def test_training_goes_on_without_the_file(task, workers, tmp_path, skipping):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_of_bad_files_alone_crashes_nothing(workers, tmp_path, skipping):
-    """Its place is taken by what follows."""
+    """The next item replaces it."""
     for task, size in (("elp_asr", 2), ("elp_ic", 2)):
         expert = make(task, tmp_path / task, workers=workers)
         batch = victims(expert, "train")[:size]
@@ -109,7 +111,7 @@ def test_a_batch_of_bad_files_alone_crashes_nothing(workers, tmp_path, skipping)
 def test_when_nothing_is_left_the_run_stops(tmp_path, skipping):
     for task in ("elp_asr", "elp_ic"):
         expert = make(task, tmp_path / task)
-        for split, message in (("train", "not one of the .* items of training"), ("dev", "not one of the items")):
+        for split, message in (("train", "none of the .* training items"), ("dev", "none of the items")):
             for path in victims(expert, split):
                 break_late(path)
             with pytest.raises(ElpError, match=message):
@@ -119,7 +121,7 @@ def test_when_nothing_is_left_the_run_stops(tmp_path, skipping):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("task", TASKS)
 def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping, capsys):
-    """No item counts twice, and the metrics line says how many files are not in it; a mended file counts again."""
+    """No item counts twice, and the metrics line says how many files were skipped; a repaired file counts again."""
     expert = make(task, tmp_path, workers=workers).eval()
     files = victims(expert, "test")
     content = files[0].read_bytes()
@@ -138,7 +140,7 @@ def test_evaluation_counts_what_it_leaves_out(task, workers, tmp_path, skipping,
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("fault", ["missing", "empty"])
 def test_faults_known_before_the_first_step(task, fault, tmp_path, skipping):
-    """They stay listed through every evaluation."""
+    """They remain in the list through every evaluation."""
     for split in ("train", "test"):
         whole = make(task, tmp_path / "whole")
         path = victims(whole, split)[0]
@@ -147,7 +149,7 @@ def test_faults_known_before_the_first_step(task, fault, tmp_path, skipping):
             path.write_bytes(b"")
         expert = make(task, tmp_path / split).eval()
         for _ in range(2):
-            assert not told(path) & {plain(name) for name in names(expert, split)}
+            assert not possible_names(path) & {plain(name) for name in names(expert, split)}
         listed = {path for _, path in read_skips(tmp_path / split / FILE)}
         gone = (task, split) in UNLISTED and fault == "missing"
         assert (str(path) in listed) == (not gone)
@@ -183,7 +185,7 @@ def test_the_next_usable_item_stands_in(tmp_path):
 
 
 def test_a_run_with_the_flag(data, tmp_path, capsys):
-    """Missing, cut and damaged files: trained without them, evaluated without them, counted at the end."""
+    """Missing, cut and damaged files are skipped in training and evaluation, and counted at the end."""
     root = data / "fluent_speech_commands_dataset" / "wavs" / "speakers"
     exp = tmp_path / "exp"
     flags = ["-d", "elp_ic", "--data", str(data), "--device", "cpu"]

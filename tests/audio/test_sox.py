@@ -26,7 +26,7 @@ needs_sox = pytest.mark.skipif(shutil.which("sox") is None, reason="the sox prog
 
 
 def sox(path, effects):
-    """What the program gives, as interleaved float32 samples."""
+    """Return the output of the program as interleaved float32 samples."""
     command = ["sox", "-V1", str(path), "-t", "f32", "-", *(word for effect in effects for word in effect)]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
 
@@ -52,7 +52,7 @@ def bursts(seed, seconds, *, rate=RATE):
 
 
 def reference_silence(wav, *, window=320, start=1600, stop=1600, level=0.001 * (2**31 - 1)):
-    """The rules, one sample at a time."""
+    """Apply the rules sample by sample."""
     kept, held, ring, total, sounding = [], [], [0.0] * window, 0.0, False
     for value in wav:
         square = float(value) * float(value)
@@ -87,14 +87,14 @@ def test_silence_follows_the_rules(seed, seconds):
 
 
 def test_silence_cuts_long_audio_as_the_rules_do():
-    """More than the first look-ahead of four seconds without a cut, then cuts."""
+    """There is no cut for longer than the first search of four seconds, then there are cuts."""
     wav = np.concatenate([np.full(150_000, 10**8), np.zeros(5000), bursts(1, 3.0) * 2**31]).astype(np.int32)
     out, _ = run_chain(wav[None], RATE, [SILENCE])
     assert out[0].tolist() == reference_silence(wav.tolist())
 
 
 def test_silence_by_hand():
-    """5,000 loud samples keep the level up for 319 more; a pause of 1,600 below it is dropped, one of 1,599 stays."""
+    """After 5,000 loud samples the level stays up for 319 more; then a pause of 1,600 is dropped, one of 1,599 kept."""
     loud = np.full(5000, 10**8)
     for zeros, kept in ((1918, 5000 + 1918), (1919, 5000 + 319)):
         out, _ = run_chain(np.concatenate([loud, np.zeros(zeros)]).astype(np.int32)[None], RATE, [SILENCE])

@@ -1,4 +1,4 @@
-"""Parameter counts from shapes alone: the published figures, and what real injection declares."""
+"""Parameter counts from shapes: the published figures, and what a real injection declares."""
 
 import gc
 import subprocess
@@ -44,7 +44,7 @@ PAPER = {
     "deep_prompt": {"deep_prompt": 46_080, "total": 46_080},
     # 10 keys and 10 values in each of 12 layers
     "prefix_kv": {"prefix_kv": 184_320, "total": 184_320},
-    # arXiv 2212.01282 as coded, all 7 blocks: 512 (10 + 4 x 3 x 512 + 2 x 2 x 512) + 2 x 512, alone and with Houlsby's
+    # arXiv 2212.01282 as coded, all 7 blocks: 512 (10 + 4 x 3 x 512 + 2 x 2 x 512) + 2 x 512, also with Houlsby's
     "cnn": {"cnn": 4_200_448, "total": 4_200_448},
     "chapter": {"houlsby": 599_424, "cnn": 4_200_448, "total": 4_799_872},
     # two matrices of 768 x 8 and 8 x 768 in 12 layers (arXiv 2210.06175 as coded)
@@ -56,7 +56,7 @@ PAPER = {
     "ep": {"e_adapter": 12 * E, "p_adapter": 7680, "layer_norm": NORMS, "total": 4_793_856},
     "lp": {"l_adapter": 12 * L, "p_adapter": 7680, "layer_norm": NORMS, "total": 4_781_568},
     "p_only": {"p_adapter": 7680, "layer_norm": NORMS, "total": 44_544},
-    # the total less the mask vector, and less the CNN
+    # the total minus the mask vector, and minus the CNN
     "full_finetune_all": {"encoder": 94_381_936 - 768, "total": 94_381_168},
     "full_finetune_nocnn": {"encoder": 94_381_168 - 4_200_448, "total": 90_180_720},
 }
@@ -196,7 +196,7 @@ def test_full_size_models_load_inject_and_train(name, family, size, preset, tmp_
         if not parameter.requires_grad and not key.startswith(pretraining)
     )
     assert frozen == counted["frozen"]
-    add_noise(expert, 0.01)  # an initial zero lets no gradient through to what it is multiplied with
+    add_noise(expert, 0.01)  # an initial zero blocks the gradient of the other factor
     features = expert.train()(waves(8000, 4000))["hidden_states"]
     random_loss(features).backward()
     for key, parameter in expert.injection.parameters(expert).items():

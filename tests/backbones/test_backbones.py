@@ -1,4 +1,4 @@
-"""The table of backbones: every entry of S3PRL's hub is named, taken another way, or refused with its reason."""
+"""The table of backbones: every entry of S3PRL's hub is named, covered by another, or refused with a reason."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_the_command_lists_every_family_name_and_refusal():
 
 
 def test_every_entry_of_s3prls_hub_is_spoken_of():
-    """What S3PRL itself calls one of our families' models is taken; the rest fits a refusal."""
+    """Entries for models of our families are taken; all others match a refusal."""
     upstream_elp.register()
     from s3prl import hub
 
@@ -67,7 +67,7 @@ def test_refusals_say_why(name):
 
 
 def test_layers_of_another_type_are_named(tmp_path):
-    """A conformer's checkpoint has wav2vec 2.0's keys; its layers give it away."""
+    """A conformer's checkpoint has the keys of wav2vec 2.0, but its layers are recognised."""
     upstream_elp.register()
     from s3prl.upstream.wav2vec2.wav2vec2_model import Wav2Vec2Config, Wav2Vec2Model
 

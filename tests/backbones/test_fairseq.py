@@ -1,4 +1,4 @@
-"""Checkpoints as fairseq wrote them load as S3PRL's converted files do; names may have a prefix."""
+"""Checkpoints written by fairseq load like S3PRL's converted files; names may have a prefix."""
 
 import logging
 import os
@@ -45,12 +45,12 @@ def _plain(backbone):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_is_the_converted_backbone(backbone, layout, fine_tuned, tmp_path):
     family = backbone.split("-")[0]
-    old_format = layout == "args"  # of the same years
+    old_format = layout == "args"  # from the same years
     raw = tmp_path / "raw.pt"
     write_fairseq(raw, _converted(backbone), family, layout=layout, fine_tuned=fine_tuned, old_format=old_format)
     ours, (states, fingerprint) = _expert(raw, "weighted_sum"), _plain(backbone)
     assert ours.injection.family.name == family and equal(states_of(ours, WAVS), states)
-    # to the fingerprint belongs what only pre-training uses, which a fine-tuned file has not
+    # the fingerprint includes tensors of pre-training, which a fine-tuned file does not have
     assert (ours.fingerprint == fingerprint) is (not fine_tuned or family == "data2vec")
 
 
@@ -83,7 +83,7 @@ def test_merging_into_it_gives_a_file_that_plain_s3prl_loads(backbone, fine_tune
     merged = getattr(hub, f"{family}_local")(ckpt=str(tmp_path / "merged.pt")).eval().requires_grad_(False)
     expert.requires_grad_(False)
     assert equal(states_of(merged, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
-    # what is exported for plain S3PRL counts as the same backbone
+    # a file exported for plain S3PRL counts as the same backbone
     torch.save(read_backbone(raw).state, tmp_path / "converted.pt")
     assert _expert(tmp_path / "converted.pt").fingerprint == expert.fingerprint
 
@@ -93,13 +93,13 @@ def test_it_says_what_is_not_loaded(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         _expert(raw)
     told = caplog.messages[0]
-    assert f"{raw}: a wav2vec2 checkpoint of fairseq's" in told and "from w2v_encoder.w2v_model" in told
-    assert "the head behind it (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
-    assert "not in the file, as only pre-training uses it: final_proj, project_q, quantizer" in told
+    assert f"{raw}: a wav2vec2 checkpoint in fairseq's format" in told and "from w2v_encoder.w2v_model" in told
+    assert "its head (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
+    assert "not in the file, since only pre-training uses it: final_proj, project_q, quantizer" in told
 
 
 def test_an_assertion_of_s3prls_is_a_reason_too(tmp_path):
-    """Its loader asserts, without words, that the task has some field that it knows."""
+    """Its loader asserts, without a message, that the task has a known field."""
     state = {**_converted("wav2vec2-base"), "task_cfg": {"unknown": 1}}
     torch.save(state, tmp_path / "task.pt")
     with pytest.raises(ElpError, match=r"S3PRL cannot load it: AssertionError at utils\.py:\d+: assert len\(cfg\) > 0"):
@@ -116,7 +116,7 @@ CASES += [(backbone, "module.") for backbone in ("wavlm-base", "wav2vec2-large",
 
 @pytest.mark.parametrize(("backbone", "prefix"), CASES)
 def test_what_stands_before_all_names_is_stripped(backbone, prefix, tmp_path):
-    """In S3PRL's layout; a wrapper may also stand around a module inside."""
+    """In S3PRL's layout; an inner module may be wrapped too."""
     state = _converted(backbone)
     key = "model" if "model" in state else "model_weight"
     if "|" in prefix:
@@ -130,7 +130,7 @@ def test_what_stands_before_all_names_is_stripped(backbone, prefix, tmp_path):
 
 
 class Bomb:
-    """What a pickle would run."""
+    """Code that a pickle would run."""
 
     def __reduce__(self):
         return os.mkdir, ("bomb-went-off",)
@@ -154,25 +154,31 @@ def _drop(name):
 
 
 WRONG = {
-    "another model": (_change(_name="roberta"), "it is fairseq's model 'roberta'; supported are wav2vec2, hubert"),
+    "another model": (
+        _change(_name="roberta"),
+        "fairseq's model 'roberta' is not supported; the supported models are: wav2vec2, hubert",
+    ),
     "no w2v_args": (_change(_name="wav2vec_ctc", w2v_path="x.pt"), r"fine-tuned from 'x\.pt', without the conf"),
-    "empty w2v_args": (_change(_name="wav2vec_ctc", w2v_args=[1]), r"w2v_args is \[1\]; it must hold"),
-    "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers is"),
-    "an object": (lambda state: state.update(extra=Bomb()), "no code of a file is run"),
+    "empty w2v_args": (
+        _change(_name="wav2vec_ctc", w2v_args=[1]),
+        r"w2v_args must contain the configuration of the pre-training, but is \[1\]",
+    ),
+    "code": (_change(conv_feature_layers="__import__('os').mkdir('bomb-went-off')"), "conv_feature_layers must be"),
+    "an object": (lambda state: state.update(extra=Bomb()), "code from a file is never run"),
     "a lacking tensor": (
         _drop("encoder.layers.1.fc1.weight"),
         r"its hubert model lacks 1 tensor, such as encoder\.layers\.1\.fc1\.weight",
     ),
     "an unknown tensor": (
         lambda state: state["model"].update({"encoder.more": torch.zeros(1)}),
-        r"holds the unknown 1 tensor, such as encoder\.more",
+        r"contains the unknown 1 tensor, such as encoder\.more",
     ),
     "another width": (
         _change(encoder_ffn_embed_dim=96),
         r"has another shape of \d+ tensors, such as encoder",
     ),
     "impossible": (_change(encoder_attention_heads=5), "S3PRL cannot build a hubert model from its configuration"),
-    "two backbones": (_move, r"it holds 2 backbones, whose names begin with 'student\.', 'teacher\.'"),
+    "two backbones": (_move, r"it contains 2 backbones, with the prefixes 'student\.', 'teacher\.'"),
 }
 
 
@@ -197,7 +203,7 @@ def test_code_in_s3prls_own_layout_is_not_run(tmp_path, monkeypatch):
     state = _converted("wavlm-base")
     state["cfg"]["conv_feature_layers"] = "__import__('os').mkdir('bomb-went-off') or [(8, 10, 5)]"
     torch.save(state, "wavlm.pt")
-    with pytest.raises(ElpError, match=r"wavlm\.pt cannot be used: conv_feature_layers is"):
+    with pytest.raises(ElpError, match=r"wavlm\.pt cannot be used: conv_feature_layers must be"):
         _expert("wavlm.pt")
     assert not (tmp_path / "bomb-went-off").exists()
 
@@ -208,23 +214,23 @@ def test_the_reason_is_whole_and_counts_what_does_not_fit(tmp_path):
     for name in [name for name in weights if "fc1" in name]:
         weights[f"{name}_with_a_name_that_is_far_longer_than_a_sentence_has_room_for"] = weights.pop(name)
     torch.save(state, tmp_path / "wavlm.pt")
-    with pytest.raises(ElpError, match=r"it lacks 6 tensors, such as \S+, it holds the unknown 6 tensors, such"):
+    with pytest.raises(ElpError, match=r"it lacks 6 tensors, such as \S+, it contains the unknown 6 tensors, such"):
         _expert(tmp_path / "wavlm.pt")
 
 
 def test_weights_without_a_configuration_are_named(tmp_path):
     torch.save(_converted("hubert-base")["model_weight"], tmp_path / "bare.pt")
-    with pytest.raises(ElpError, match=r"bare\.pt holds the tensors of a model without its configuration"):
+    with pytest.raises(ElpError, match=r"bare\.pt contains the tensors of a model without its configuration"):
         _expert(tmp_path / "bare.pt")
     from safetensors.torch import load_file
 
     torch.save(load_file(backbone_path("hf_hubert-base") / "model.safetensors"), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ElpError, match=r"weights of a Hugging Face model .* give the folder"):
+    with pytest.raises(ElpError, match=r"weights of a Hugging Face model .* pass the folder"):
         _expert(tmp_path / "pytorch_model.bin")
 
 
 def test_objects_are_never_made(tmp_path):
-    """Not even of classes that are installed."""
+    """Not even objects of installed classes."""
     raw = write_fairseq(tmp_path / "raw.pt", _converted("hubert-base"), "hubert", layout="omegaconf")
     from upstream_elp.base.safe_load import load_inert
 

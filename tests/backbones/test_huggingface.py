@@ -1,4 +1,4 @@
-"""Backbones in Hugging Face's format: the same as S3PRL's from the same weights, and as S3PRL's ``hf_*`` experts."""
+"""Backbones in Hugging Face's format: the same results as S3PRL's models and ``hf_*`` experts."""
 
 import json
 import shutil
@@ -38,14 +38,14 @@ TOLERANCE = 1e-10
 
 
 def _without_normalization(backbone):
-    """S3PRL adds 1e-5 to a wave's variance and Hugging Face 1e-7, so waves are left as they are."""
+    """S3PRL adds 1e-5 to a wave's variance and Hugging Face 1e-7, so waves are not normalised."""
     for holder in (backbone, getattr(backbone, "cfg", None), getattr(backbone, "task_cfg", None)):
         for attribute in {"normalize", "wav_normalize"} & set(vars(holder) if holder is not None else ()):
             setattr(holder, attribute, False)
 
 
 def _translated(name):
-    """Canonical name on Hugging Face's model of a tensor on S3PRL's."""
+    """Canonical name in Hugging Face's model of a tensor in S3PRL's model."""
     component, rest = name.split(".", 1)
     if component == "cnn":
         index, key = rest.split(".copy.")
@@ -96,13 +96,13 @@ def test_it_gives_what_s3prls_own_expert_gives(backbone):
     for mine, other in zip(ours[:-1], theirs[:-1], strict=True):
         assert (mine - other).abs().max() < 1e-5 * other.abs().max()
     last = [theirs[-1]]
-    if backbone.endswith("large"):  # transformers 5 leaves it as it is before the encoder's norm
+    if backbone.endswith("large"):  # transformers 5 does not apply the encoder's norm to it
         last.append(stock.model.encoder.layer_norm(theirs[-1]))
     assert min(float((ours[-1] - other).detach().abs().max()) for other in last) < 1e-4
 
 
 def _write_processor(folder):
-    """As transformers 5 saves a processor: the feature extractor inside, and no file of its own."""
+    """Write a processor as transformers 5 does: with the feature extractor inside and not in a separate file."""
     import transformers
 
     given = json.loads((folder / "preprocessor_config.json").read_text())
@@ -128,7 +128,7 @@ def test_a_processors_file_says_how_waves_are_prepared(model, normalize):
     expert = HuggingFaceExpert(model)
     assert expert.normalize is plain.normalize is normalize
     assert equal(states_of(expert.eval(), waves(4000, 2900)), states_of(plain.eval(), waves(4000, 2900)))
-    # where both files are there, transformers takes the nested one; where it holds none, the other one counts
+    # if both files exist, transformers uses the nested one; if it has none, the other file
     (model / "preprocessor_config.json").write_text(json.dumps({"do_normalize": not normalize}))
     assert HuggingFaceExpert(model).normalize is normalize
     path.write_text(json.dumps({"processor_class": "Wav2Vec2Processor"}))
@@ -136,7 +136,7 @@ def test_a_processors_file_says_how_waves_are_prepared(model, normalize):
 
 
 def test_the_attention_mask_of_the_feature_extractor_has_no_effect(tmp_path):
-    """A wave on its own is what Hugging Face's own pipeline gives; padding is masked as S3PRL's experts do."""
+    """A single wave has the result of Hugging Face's own pipeline; padding is masked as in S3PRL's experts."""
     import transformers
 
     path = tmp_path / "model"
@@ -157,13 +157,13 @@ def test_the_attention_mask_of_the_feature_extractor_has_no_effect(tmp_path):
     for wav, state in zip(wavs, each, strict=True):
         assert distance([state], states_of(experts[1], [wav])[-1:]) < 1e-4
     ours, frames = states_of(experts[1], wavs)[-1], each[1].shape[1]
-    # their pipeline lets the utterance attend to its padding, and normalises over it
+    # their pipeline lets the utterance attend to its padding, and includes it in the normalisation
     assert distance([ours[1:, :frames]], [each[1]]) < 1e-4 < distance([theirs[1:, :frames]], [each[1]])
 
 
 @pytest.mark.parametrize("backbone", ["hf_wav2vec2-base", "hf_wav2vec2-large", "hf_wavlm-base"])
 def test_an_adapter_behind_the_encoder_is_dropped(backbone, tmp_path):
-    """``add_adapter`` makes one frame of several after the encoder: the states are those of the model without it."""
+    """``add_adapter`` merges frames after the encoder; the states are those of the model without it."""
     import transformers
 
     from upstream_elp.backbones.fingerprint import fingerprint
@@ -230,13 +230,15 @@ def test_training_runs_no_layer_drop_no_masks_and_no_gradients_in_the_cnn(backbo
 
 
 def test_spec_augment_is_only_for_hugging_faces_models():
-    with pytest.raises(ElpError, match="spec_augment is for Hugging Face's models, and this is a hubert of S3PRL's"):
+    with pytest.raises(
+        ElpError, match="spec_augment only works with Hugging Face's models, but this is S3PRL's hubert"
+    ):
         make_expert("hubert-base", {"base": "le", "spec_augment": True})
 
 
 @pytest.mark.parametrize("backbone", ["hf_hubert-base", "hf_hubert-large", "hf_wav2vec2-base", "hf_wav2vec2-large"])
 def test_lora_is_pefts(backbone):
-    """Where peft's wrapper works: these attentions call their projections. Outputs, gradients and a few Adam steps."""
+    """Compared where peft's wrapper works, since the projections are called: outputs, gradients, Adam steps."""
     import peft
 
     targets = {"q": "q_proj", "v": "v_proj", "fc1": "intermediate_dense"}
@@ -272,7 +274,7 @@ def test_lora_is_pefts(backbone):
 
 @pytest.mark.parametrize("backbone", ["hf_wavlm-base", "hf_hubert-large"])
 def test_gradients_are_the_plain_models(backbone):
-    """Full fine-tuning through our expert against the model of transformers alone."""
+    """Full fine-tuning through our expert, compared with the plain transformers model."""
     expert = in_float64(make_expert(backbone, "full_finetune_all"))
     plain = in_float64(stock_expert(backbone)).requires_grad_(True)
     wavs = waves(4000, 2900, dtype=torch.float64)
@@ -286,7 +288,7 @@ def test_gradients_are_the_plain_models(backbone):
 
 @pytest.fixture
 def model(tmp_path):
-    """A copy of a toy that a test may spoil."""
+    """A copy of a toy that a test may damage."""
     path = tmp_path / "model"
     shutil.copytree(backbone_path("hf_wavlm-base"), path)
     return path
@@ -302,7 +304,7 @@ def test_entries_and_adapter_folders(model, tmp_path, monkeypatch):
     assert read_adapter_folder(folder).family == "hf_wavlm"
     again = hubconf.elp_local(str(folder), backbone=str(model))
     assert equal(states_of(again, waves(4000, 2900)), states_of(expert.eval(), waves(4000, 2900)))
-    with pytest.raises(ElpError, match="needs a hf_wavlm checkpoint that has no hub name: name it with --backbone"):
+    with pytest.raises(ElpError, match="needs a local hf_wavlm checkpoint: name it with --backbone"):
         hubconf.elp_local(str(folder))
     with pytest.raises(ElpError, match="is a hf_hubert backbone, but a hf_wavlm is needed"):
         hubconf.elp_local(str(folder), backbone=str(backbone_path("hf_hubert-base")))
@@ -315,7 +317,7 @@ def test_entries_and_adapter_folders(model, tmp_path, monkeypatch):
 
 
 def test_names_on_the_hub_are_recorded(model, tmp_path, monkeypatch):
-    """Without a network the hub is the folder that its two functions would have downloaded to."""
+    """Without a network, a folder stands for the hub: both functions return its files as if downloaded."""
     import huggingface_hub
     import transformers
 
@@ -357,21 +359,27 @@ def _cut(folder):
 
 
 SPOILT = {
-    "another model": (_edit("config.json", model_type="bert"), "of type 'bert'; supported are wav2vec2, hubert, wavlm"),
-    "language adapters": (_edit("config.json", adapter_attn_dim=16), "language adapters of its own"),
-    "no norm": (_edit("config.json", feat_proj_layer_norm=False), "no norm before its projection"),
+    "another model": (
+        _edit("config.json", model_type="bert"),
+        "of type 'bert', which is not supported; the types are: wav2vec2, hubert, wavlm",
+    ),
+    "language adapters": (_edit("config.json", adapter_attn_dim=16), "has its own language adapters"),
+    "no norm": (_edit("config.json", feat_proj_layer_norm=False), "lacks the norm before its projection"),
     "no preprocessor": (
         lambda f: (f / "preprocessor_config.json").unlink(),
         r"has no preprocessor_config\.json.* or processor_config\.json with the key feature_extractor",
     ),
-    "another rate": (_edit("preprocessor_config.json", sampling_rate=8000), "asks for 8000 Hz"),
+    "another rate": (
+        _edit("preprocessor_config.json", sampling_rate=8000),
+        "must be 16000 Hz, as in all tasks, but is 8000 Hz",
+    ),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "is not a readable JSON file"),
-    "a list": (lambda f: (f / "preprocessor_config.json").write_text("[]"), "must hold a JSON object"),
+    "a list": (lambda f: (f / "preprocessor_config.json").write_text("[]"), "must contain a JSON object"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
     "cut weights": (_cut, "cannot be loaded"),
     "a missing tensor": (
         _drop_a_tensor,
-        r"lack 1 tensor of the model, such as encoder\.layers\.1\.layer_norm\.weight",
+        r"lack 1 tensor, such as encoder\.layers\.1\.layer_norm\.weight",
     ),
 }
 
@@ -394,5 +402,7 @@ def test_names_that_the_hub_does_not_know_are_one_sentence(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ElpError, match=r"is no folder, and config\.json cannot be had from Hugging Face's hub"):
+    with pytest.raises(
+        ElpError, match=r"is not a folder, and config\.json cannot be downloaded from Hugging Face's hub"
+    ):
         hubconf.elp_hf_hubert_custom("organisation/no-such-model")

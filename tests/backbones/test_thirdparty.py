@@ -1,4 +1,4 @@
-"""A family from another package, the example of docs/adding-a-backbone.md as it stands in the page."""
+"""A family from another package: the example in docs/adding-a-backbone.md."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def blocks():
 
 
 def install(folder, *, entry=None, **modules):
-    """Put the page's modules and their entry point into a folder, as an installed package lies there."""
+    """Put the modules of the page and their entry point into a folder, like an installed package."""
     for name, text in {**{n: t for n, t in blocks().items() if n.endswith(".py")}, **modules}.items():
         (folder / name).write_text(text)
     info = folder / "toyformer-1.0.dist-info"
@@ -84,13 +84,13 @@ def test_its_checkpoint_is_recognised_and_described(checkpoint):
     assert found.family == "toyformer"
     assert (found.front.stride, found.front.min_samples) == (320, 400)
     assert front_end(None, str(checkpoint)) == found.front
-    with pytest.raises(ElpError, match="is a toyformer checkpoint, in whose format nothing else can be written"):
+    with pytest.raises(ElpError, match="is a toyformer checkpoint, and this format cannot be written"):
         _ = found.weights_key
 
 
 @pytest.mark.parametrize("preset", METHODS)
 def test_it_is_a_backbone_like_ours(checkpoint, preset, tmp_path):
-    """Injected with the self-check, trained, saved, loaded, switched off, taken out."""
+    """It is injected with the self-check, trained, saved, loaded, switched off and removed."""
     upstream_elp.register()
     plain = read_backbone(checkpoint).expert().eval()
     before = states_of(plain, WAVS)
@@ -122,7 +122,7 @@ def test_the_commands_know_it(checkpoint, tmp_path):
     with pytest.raises(ElpError, match=r"unknown backbone family 'toyfrmer'; the choices are: .*, toyformer"):
         write_backbone(tmp_path / "x.pt", family="toyfrmer")
     assert write_backbone(checkpoint, family="toyformer", **{**TINY, "extractor_mode": "layer_norm"}) == checkpoint
-    with pytest.raises(ElpError, match="is not what these options give"):
+    with pytest.raises(ElpError, match="is not the backbone of these options"):
         write_backbone(checkpoint, family="toyformer", **{**TINY, "layers": 2})
 
 
@@ -184,7 +184,7 @@ def test_a_recogniser_that_fails_is_named(package, tmp_path):
     install(package, **{"toyformer.py": text})
     forget()
     torch.save({"other": 1}, tmp_path / "other.pt")
-    with pytest.raises(ElpError, match="the family 'toyformer' cannot say whether a checkpoint is its own: KeyError"):
+    with pytest.raises(ElpError, match="the family 'toyformer' failed to recognise a checkpoint: KeyError"):
         read_backbone(tmp_path / "other.pt")
 
 

@@ -1,4 +1,4 @@
-"""Folders of corpora as they really are: closed ones, links in circles, linked corpora, strays."""
+"""Folders of corpora as they really are: unreadable folders, circular links, linked corpora, strays."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def data(tmp_path, monkeypatch):
 
 
 def close(folder: Path, monkeypatch: pytest.MonkeyPatch, *, really: bool) -> None:
-    """Make a folder one that cannot be listed: in truth, or where folders are listed."""
+    """Make a folder unreadable: in reality, or in the function that lists folders."""
     if really:
         folder.chmod(0)
         if os.access(folder, os.R_OK):
@@ -58,21 +58,21 @@ def close(folder: Path, monkeypatch: pytest.MonkeyPatch, *, really: bool) -> Non
 @pytest.mark.parametrize("really", [False, True], ids=["injected", "real"])
 @pytest.mark.parametrize(("task", "folder", "split"), CLOSED)
 def test_a_folder_that_cannot_be_listed_is_named_everywhere(task, folder, split, really, data, tmp_path, monkeypatch):
-    """Nobody trains or scores on what is left."""
+    """Nothing trains or scores on the rest."""
     root = data / ROOTS[task]
     flags = ["-d", task, "--data", str(data), "--device", "cpu", "-u", "wavlm_local", "-k", str(tiny_backbone())]
     monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: pytest.fail("S3PRL was loaded"))
     close(root / folder, monkeypatch, really=really)
     try:
-        told = f"{folder} cannot be listed (Permission denied)"
+        message = f"{folder} cannot be listed (Permission denied)"
         report = PREPARE[task].prepare(root, tmp_path / "out", options=Options(progress=False, skip_broken=True))
-        assert next(problem.text for problem in report.problems if problem.kind == "closed-folder").startswith(told)
+        assert next(problem.text for problem in report.problems if problem.kind == "closed-folder").startswith(message)
         assert report.tables == [], "--skip-broken is for single files"
         found = survey(task).problems
-        assert found[0].kind == "closed-folder" and found[0].text.startswith(told)
+        assert found[0].kind == "closed-folder" and found[0].text.startswith(message)
         assert {problem.kind for problem in found[1:]} <= {"speakers"}, "too few are left to hold out"
         result = CliRunner().invoke(check, ["-d", task, "--data", str(data), "--quick"])
-        assert result.exit_code == 1 and told in result.output
+        assert result.exit_code == 1 and message in result.output
         assert survey(task, split).blocking(skip_bad_files=True), "an evaluation does not start"
         for options in ([], ["--skip-bad-files"]) if split == "train" else ():
             with pytest.raises(ElpError, match=r"cannot be listed \(Permission denied\)") as caught:
@@ -133,7 +133,7 @@ def test_a_link_in_circles_changes_nothing(task, link, target, data, tmp_path):
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
 @pytest.mark.parametrize("task", ROOTS)
 def test_a_corpus_of_links_is_a_corpus(task, level, data, tmp_path, monkeypatch):
-    """The corpus, its parts, its speakers or their folders lie elsewhere."""
+    """The corpus, its parts, its speakers or their folders are links to other places."""
     before = items(task, tmp_path / "a")
     real, linked = data / ROOTS[task], tmp_path / "links" / ROOTS[task]
     linked.parent.mkdir()
@@ -159,7 +159,7 @@ def test_a_corpus_of_links_is_a_corpus(task, level, data, tmp_path, monkeypatch)
     "stray", ["extra/id10001/video0/00001.wav", "id10001/deep/er/00001.wav", "00001.wav", "notes/"]
 )
 def test_speakers_are_those_with_utterances(stray, data, tmp_path):
-    """A folder with audio at another depth, or without any, is a class nowhere."""
+    """A folder with audio at another depth, or without any, is never a class."""
     top = data / "VoxCeleb1/dev/wav"
     before = expert("elp_sv", tmp_path / "a")
     if stray.endswith("/"):
@@ -195,7 +195,7 @@ def test_one_walk(tmp_path):
 
 
 def test_the_stock_tasks_cache_of_lengths(data, monkeypatch):
-    """It sees linked folders, and no folder that it cannot see is passed over."""
+    """It follows links, and reports folders that cannot be listed."""
     top = data / "VoxCeleb1/dev/wav"
     (data / "more/video").mkdir(parents=True)
     (top / "id10009").symlink_to(data / "more")
@@ -210,17 +210,17 @@ def test_the_stock_tasks_cache_of_lengths(data, monkeypatch):
 
 
 def test_a_place_that_may_not_be_looked_at_is_one_sentence(monkeypatch, capsys, data):
-    """Such as a folder of corpora that belongs to somebody else."""
+    """For example a folder of corpora that belongs to another user."""
 
     def closed(path, **options):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "stat", closed)
-    with pytest.raises(SystemExit) as caught, cli.told_in_one_line():
+    with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
         Path("/corpora/LibriSpeech").is_dir()
     assert caught.value.code == 2
-    told = "elp: error: /corpora/LibriSpeech cannot be opened (Permission denied); check its permissions"
-    assert capsys.readouterr().err.startswith(told)
+    message = "elp: error: /corpora/LibriSpeech cannot be opened (Permission denied); check its permissions"
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_s3prls_own_sv_task_reads_links_and_names_closed_folders(data, tmp_path, monkeypatch):

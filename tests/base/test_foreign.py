@@ -1,4 +1,4 @@
-"""Files that are not what their names say, wherever one is read: one sentence with what it is and what to do."""
+"""Files that are not what their names say: wherever they are read, one sentence says what they are and what to do."""
 
 import bz2
 import gzip
@@ -91,7 +91,7 @@ def test_a_pointer_in_place_of_an_adapters_tensors(adapter, tmp_path, read):
 def test_a_pointer_in_a_folder_of_hugging_face(tmp_path, name):
     shutil.copytree(tiny_backbone(None, "hf_wavlm"), tmp_path / "model")
     (tmp_path / "model" / name).write_bytes(POINTER)
-    with pytest.raises(ElpError, match=rf"{name}.*it is a Git LFS pointer in place of the file; run `git lfs pull`"):
+    with pytest.raises(ElpError, match=rf"{name}.*it is a Git LFS pointer instead of the file; run `git lfs pull`"):
         HuggingFaceExpert(tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""The installed packages: torchaudio without its extension, packages that do not import, and the lock."""
+"""The installed packages: torchaudio without its extension, packages that cannot be imported, and the lock."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def python(code: str, *folders: Path) -> subprocess.CompletedProcess:
 
 
 def toy_torchaudio(folder: Path, *, extension: str, functional: str = "") -> Path:
-    """A torchaudio whose extension, and whose Python part, are the given code."""
+    """Make a torchaudio with the given code as its extension and its Python part."""
     (folder / "torchaudio" / "_extension").mkdir(parents=True)
     (folder / "torchaudio" / "__init__.py").write_text("from . import _extension, functional\n")
     (folder / "torchaudio" / "_extension" / "__init__.py").write_text(extension)
@@ -71,10 +71,10 @@ def test_a_torchaudio_that_is_broken_elsewhere_is_one_sentence(tmp_path):
 
 
 def test_an_import_that_came_too_early_is_one_sentence(tmp_path):
-    """As in a module that torchaudio's own import runs, or with a stub in its place."""
+    """Import it in a module that torchaudio's own import runs, or with a stub instead."""
     code = "import sys, types\nsys.modules['torchaudio'] = types.ModuleType('torchaudio')\n"
     last = python(code + REPLACE).stderr.splitlines()[-1]
-    assert "torchaudio was imported before upstream_elp.register(), and is incomplete; call" in last
+    assert "torchaudio was imported before upstream_elp.register() and is incomplete; call" in last
 
 
 def test_registering_after_an_import_that_failed(tmp_path):
@@ -116,7 +116,7 @@ COMMANDS = (
 @pytest.mark.parametrize("package", ["torch", "torchaudio", "s3prl"])
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_packages_that_do_not_import_are_reported_once(tmp_path, command, package):
-    """Whatever is broken, and wherever it is imported first; nothing is made before."""
+    """This holds whatever is broken and wherever it is imported first; nothing is written before."""
     (tmp_path / f"{package}.py").write_text("raise OSError('libsomething.so: cannot open shared object file')\n")
     out = tmp_path / "out"
     arguments = [str(out) if argument == "OUT" else argument for argument in command]
@@ -132,7 +132,7 @@ def test_packages_that_do_not_import_are_reported_once(tmp_path, command, packag
 
 
 def pinned() -> dict[str, list[Requirement]]:
-    """The lines of the lock by package; a package may have several, for different Pythons."""
+    """Return the lines of the lock by package; a package may have several, for different Pythons."""
     found: dict[str, list[Requirement]] = {}
     for line in (ROOT / "recipes" / "constraints.txt").read_text().splitlines():
         if not line.startswith("#"):
@@ -142,7 +142,7 @@ def pinned() -> dict[str, list[Requirement]]:
 
 @pytest.mark.parametrize("minor", range(10, 15))
 def test_the_lock_has_one_version_of_everything_for_every_python(minor):
-    """Renew it with recipes/lock.sh when this fails."""
+    """Update the lock with recipes/lock.sh when this fails."""
     text = (ROOT / "pyproject.toml").read_text().split("[project.scripts]")[0]
     wanted = [Requirement(line) for line in re.findall(r'"([a-zA-Z][\w.-]*[<>=]=[^"]+)"', text)]
     assert {"torch", "s3prl", "pytest", "hatchling"} < {one.name for one in wanted}

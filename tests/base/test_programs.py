@@ -1,4 +1,4 @@
-"""What tests rely on: programs that hang are ended with all their processes, and tell where they were."""
+"""The helper for programs: one that hangs is ended with all its processes, and reports where it was."""
 
 import sys
 import time
@@ -21,14 +21,14 @@ time.sleep(1000)
 
 @pytest.mark.parametrize("child", ["orphan", "child"])
 def test_a_program_that_hangs_is_ended_with_its_children(child):
-    """The child holds the pipes too, so that waiting for their end would take as long as the child."""
+    """The child has the pipes open too, so waiting for their end would take as long as the child."""
     began = time.monotonic()
     with pytest.raises(pytest.fail.Exception, match=r"did not end within 3 s") as failure:
         call([sys.executable, "-c", HANGS, child], seconds=3)
     assert time.monotonic() - began < 60
-    told = str(failure.value)
-    assert "in asleep" in told, told
-    number = int(next(line for line in told.splitlines() if line.isdigit()))
+    message = str(failure.value)
+    assert "in asleep" in message, message
+    number = int(next(line for line in message.splitlines() if line.isdigit()))
     assert not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run: what a user's variables mean, and who gets what a run has decided."""
+"""The settings of a run: what a user's variables mean, and which processes receive the settings."""
 
 import dataclasses
 import multiprocessing
@@ -50,7 +50,7 @@ def test_a_variable_means_what_it_says(variable, text, change, monkeypatch):
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "nan", "inf", "1e300"])
 def test_hours_that_are_none_are_one_sentence(text, monkeypatch):
     monkeypatch.setenv("ELP_DDP_HOURS", text)
-    with pytest.raises(ElpError, match=r"^ELP_DDP_HOURS is '.*', but must be a number of hours above 0; unset it"):
+    with pytest.raises(ElpError, match=r"^ELP_DDP_HOURS must be a number of hours above 0, but is '.*'; unset it"):
         mend.group_timeout()
     monkeypatch.setenv("ELP_DDP_HOURS", "1.5")
     assert mend.group_timeout().total_seconds() == 5400

@@ -1,4 +1,4 @@
-"""Every text file that a user may have saved with a Windows editor reads as the one that the program wrote."""
+"""A text file that was saved with a Windows editor reads like the original."""
 
 import json
 from pathlib import Path
@@ -99,7 +99,9 @@ def test_utf_16_is_one_sentence(kind, coding, tmp_path):
     read, text = KINDS[kind]
     path = tmp_path / "file.txt"
     path.write_bytes(text.encode(coding))
-    with pytest.raises(ElpError, match=r"(is UTF-(16|32) text|holds zero bytes.*); save the file as UTF-8") as caught:
+    with pytest.raises(
+        ElpError, match=r"(is UTF-(16|32) text|contains zero bytes.*); save the file as UTF-8"
+    ) as caught:
         read(path)
     assert "file.txt" in str(caught.value) or path.parent.name in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -144,7 +146,7 @@ def test_remarks_of_evaluators_may_be_of_any_coding(tmp_path):
     ],
 )
 def test_any_blanks_part_a_transcript(line, tmp_path, monkeypatch):
-    """The task trains on the very same labels, and `elp check` has no complaint."""
+    """The task trains on exactly the same labels, and `elp check` reports nothing."""
     monkeypatch.setenv("ELP_DATA", str(tmp_path))
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     root = toy_corpora.librispeech(tmp_path)

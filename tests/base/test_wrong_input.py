@@ -1,4 +1,4 @@
-"""Every wrong input, wherever it can be given: one clear sentence, exit status 2, no code run, nothing half-made."""
+"""Wrong inputs of every kind: one clear sentence, exit status 2, no code is run, nothing is left half-written."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ def test_the_payloads_go_off_where_nothing_holds_them(load, place):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A backbone, two others, a corpus, a trained adapter folder and a training checkpoint; nobody changes them."""
+    """Make a backbone, two others, a corpus, an adapter folder and a checkpoint; tests must not change them."""
     root = tmp_path_factory.mktemp("world")
     toy_corpora.fluent_speech_commands(root / "data")
     backbone = str(tiny_backbone())
@@ -67,7 +67,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """An empty working folder, so that a payload's mark would be seen."""
+    """Make an empty working folder, in which a payload's mark would be noticed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_BACKBONE", raising=False)
     monkeypatch.setattr(start, "adopt_main", lambda: None)
@@ -75,17 +75,17 @@ def place(tmp_path, monkeypatch):
 
 
 def refused(words, message, place, monkeypatch, capfd):
-    """Give ``elp`` the words; exit status 2, one sentence at the end that has the message, and nothing was made."""
+    """Check that ``elp`` with these words ends with status 2 and one sentence with the message, and writes nothing."""
     monkeypatch.setattr(sys, "argv", ["elp", *map(str, words)])
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    told = capfd.readouterr()
-    lines = [line for line in told.err.splitlines() if line.strip()]
+    output = capfd.readouterr()
+    lines = [line for line in output.err.splitlines() if line.strip()]
     assert stop.value.code == 2
-    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, told.err
+    assert lines[-1].startswith("elp: error: ") and sum("elp: error: " in line for line in lines) == 1, output.err
     assert message in lines[-1], lines[-1]
-    assert "Traceback" not in told.err + told.out
+    assert "Traceback" not in output.err + output.out
     assert not (place / MARK).exists()
     assert not (place / "out").exists() and not list(place.glob("exp/*.ckpt"))
 
@@ -120,28 +120,31 @@ CONFIGS = {
     "key": ("features: last\nlora: {rnak: 3}", "lora: unknown key 'rnak' (did you mean rank?); the valid"),
     "layers": ('features: last\nlora: {layers: "0-40"}', "lora.layers: '0-40' selects layer"),
     "endless layers": ('features: last\nlora: {layers: "0-99999999999"}', "lora.layers: '0-99999999999' selects layer"),
-    "rank": ("features: last\nlora: {rank: 0}", "lora.rank must be at least 1, got 0"),
-    "negative rank": ("features: last\nlora: {rank: -4}", "lora.rank must be at least 1, got -4"),
-    "rank of a layer": ("features: last\nlora: {rank: {0: 2, 1-2: 0}}", "lora.rank[1-2] must be at least 1, got 0"),
+    "rank": ("features: last\nlora: {rank: 0}", "lora.rank must be at least 1, but is 0"),
+    "negative rank": ("features: last\nlora: {rank: -4}", "lora.rank must be at least 1, but is -4"),
+    "rank of a layer": ("features: last\nlora: {rank: {0: 2, 1-2: 0}}", "lora.rank[1-2] must be at least 1, but is 0"),
     "two sizes": (
         "features: last\nlora: {rank: {all: 2, 1: 3}}",
-        "lora.rank gives layer 1 two sizes, in 'all' and in '1'",
+        "lora.rank has two sizes for layer 1, in 'all' and in '1'",
     ),
     "bottleneck": (
         "base: e_only\ne_adapter: {bottleneck: 0}",
-        "e_adapter.bottleneck: the size must be positive, got 0",
+        "e_adapter.bottleneck: the size must be positive, but is 0",
     ),
     "negative bottleneck": (
         "base: parallel\nparallel: {bottleneck: -8}",
         "parallel.bottleneck: the size must be positive",
     ),
-    "site": ("base: e_only\ne_adapter: {sites: [cross]}", "e_adapter.sites must be one of attention, ffn, got 'cross'"),
+    "site": (
+        "base: e_only\ne_adapter: {sites: [cross]}",
+        "e_adapter.sites must be one of attention, ffn, but is 'cross'",
+    ),
     "weight": (
         "features: last\nlora: {targets: [gate]}",
-        "lora.targets must be one of q, k, v, out, fc1, fc2, got 'gate'",
+        "lora.targets must be one of q, k, v, out, fc1, fc2, but is 'gate'",
     ),
     "block": ("features: last\ncnn: {layers: 7}", "cnn.layers: 7 selects layer 7, but the model has the layers 0-6"),
-    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' stands twice"),
+    "key twice": ("features: last\nlora: {rank: 2}\nlora: {rank: 4}", "line 3, the key 'lora' appears twice"),
     "object": (
         OBJECT,
         "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.mkdir'",
@@ -196,7 +199,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
@@ -237,28 +240,28 @@ FOLDERS = {
         "has no adapter.safetensors",
     ),
     "tensor missing": (_tensors(lambda t: {k: v for k, v in t.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "holds the unknown tensors ../../x:"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "../../x": t[FIRST] + 0}), "contains the unknown tensors ../../x:"),
     "control characters": (_tensors(lambda t: {**t, "\x1b[2J\nx": t[FIRST] + 0}), "the unknown tensors \\x1b[2J x:"),
     "frozen tensor": (
         _tensors(lambda t: {**t, "backbone.model.mask_emb": torch.zeros(32)}),
-        "holds the unknown tensors backbone.model.mask_emb:",
+        "contains the unknown tensors backbone.model.mask_emb:",
     ),
     "shape": (_tensors(lambda t: {**t, FIRST: torch.zeros(2, 2)}), f"{FIRST} has the shape (2, 2), but this"),
-    "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} holds no floating-point numbers"),
+    "kind": (_tensors(lambda t: {**t, FIRST: t[FIRST].int()}), f"{FIRST} does not contain floating-point numbers"),
     "object": (_described_as(OBJECT), "adapter_config.yaml is not a readable YAML file: line 1, could not determine"),
     "object inside": (_described_as(f"adapter:\n  lora: {OBJECT}"), "readable YAML file: line 2, could not determine"),
     "object as key": (_described_as(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
-    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' stands twice"),
+    "key twice": (_described_as("adapter: {}\nadapter: {}"), "line 2, the key 'adapter' appears twice"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "key": (_config(lambda raw: raw.update(more=1)), "unknown key 'more'; the valid keys are: format_version"),
-    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version must be 1, but is 9"),
     "adapter key": (_config(lambda raw: raw["adapter"]["lora"].update(rnak=3)), "lora: unknown key 'rnak' (did you"),
     "adapter base": (
         _config(lambda raw: raw["adapter"].update(base="../elp")),
         "unknown base '../elp' (did you mean elp?); the presets are",
     ),
     "layers": (_config(lambda raw: raw["adapter"]["lora"].update(layers="3")), "lora.layers: '3' selects layer 3, but"),
-    "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, got 0"),
+    "rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=0)), "lora.rank must be at least 1, but is 0"),
     "another rank": (_config(lambda raw: raw["adapter"]["lora"].update(rank=4)), "has the shape (8, 32), but this"),
     "another site": (_config(lambda raw: raw["adapter"]["lora"].update(targets=["k"])), "lacks tensors lora.0.k.down"),
     "backbone": (
@@ -296,11 +299,11 @@ def test_wrong_adapter_folders(case, how, world, place, monkeypatch, capfd):
             "hubert",
             "is a hubert checkpoint, but wavlm_base is a wavlm model; use -u elp_local, which",
         ),
-        ("elp_local", "adapter", "is a folder without"),
+        ("elp_local", "adapter", "is neither an adapter folder nor a backbone"),
         (
             "elp_local",
             None,
-            "needs a wavlm checkpoint that has no hub name: name it with --backbone PATH or ELP_BACKBONE",
+            "needs a local wavlm checkpoint: name it with --backbone PATH or ELP_BACKBONE",
         ),
     ],
 )
@@ -311,9 +314,9 @@ def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message
     given = "folder" if backbone == "adapter" else world[backbone] if backbone else None
     refused([*words, *(["--backbone", given] if given else [])], message, place, monkeypatch, capfd)
     if backbone in ("seed", "hubert") and upstream == "elp_local":
-        told = "give the right one with --backbone PATH or $ELP_BACKBONE"
-        refused([*words, "--backbone", given], told, place, monkeypatch, capfd)
-        refused(["merge", world["adapter"], "out", "--backbone", given], told, place, monkeypatch, capfd)
+        advice = "pass the right one with --backbone PATH or $ELP_BACKBONE"
+        refused([*words, "--backbone", given], advice, place, monkeypatch, capfd)
+        refused(["merge", world["adapter"], "out", "--backbone", given], advice, place, monkeypatch, capfd)
 
 
 NAMES = {
@@ -326,7 +329,7 @@ NAMES = {
             "../backbone.pt", "/etc/passwd", "https://example.org/x.pt", "hf:../backbone", "hf:/etc/x", "hf:a/../../b",
             "hf:./x", "hf:a/b/c", "hf:.hidden", "x\ny", "",
         ),
-        "adapter_config.yaml: backbone.name is ",
+        "adapter_config.yaml: backbone.name must be a name on ",
     ),
 }  # fmt: skip
 
@@ -344,20 +347,23 @@ def test_a_folder_cannot_name_anything_as_its_backbone(name, world, place, monke
 # --- backbones and training checkpoints -----------------------------------------------------------------------------
 
 FILES = {
-    "text": (lambda p, _: p.write_text("hello"), "it is no file that torch.save wrote"),
-    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it is no file that torch.save wrote"),
-    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it is no file that torch.save wrote"),
-    "sound": (lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p), "it is no file"),
-    "empty": (lambda p, _: p.write_bytes(b""), "it is no file that torch.save wrote"),
+    "text": (lambda p, _: p.write_text("hello"), "it was not written by torch.save"),
+    "longer text": (lambda p, _: p.write_text("This is a text.\n" * 9), "it was not written by torch.save"),
+    "YAML": (lambda p, _: p.write_text("base: elp\n"), "it was not written by torch.save"),
+    "sound": (
+        lambda p, _: toy_corpora.write_wav(p.with_suffix(".wav"), toy_corpora.tone()).rename(p),
+        "it was not written by",
+    ),
+    "empty": (lambda p, _: p.write_bytes(b""), "it was not written by torch.save"),
     "truncated": (lambda p, good: p.write_bytes(good[: len(good) // 2]), "it is cut off or damaged"),
     "object": (
         lambda p, _: torch.save(Bomb(), p),
-        f"it asks for the Python object '{os.mkdir.__module__}.mkdir', and no",
+        f"it contains the Python object '{os.mkdir.__module__}.mkdir', and code",
     ),
-    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and no code of a file is run"),
+    "object inside": (lambda p, _: torch.save({"Args": Bomb()}, p), "and code from a file is never run"),
     "old format": (
         lambda p, _: torch.save(Bomb(), p, _use_new_zipfile_serialization=False),
-        "and no code of a file is",
+        "and code from a file is never run",
     ),
     "pickle": (lambda p, _: p.write_bytes(pickle.dumps(Bomb())), "can be loaded safely: it "),
 }
@@ -370,8 +376,8 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
     for name, good in (("wrong.pt", Path(world["backbone"])), ("wrong.ckpt", place / "states-1.ckpt")):
         make(place / name, good.read_bytes())
     backbone, adapter = world["backbone"], world["adapter"]
-    give_backbone = "give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
-    give_states = "give a training checkpoint (states-N.ckpt or *-best.ckpt)"
+    give_backbone = "pass a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
+    give_states = "name a training checkpoint (states-N.ckpt or *-best.ckpt)"
     for words, hint in (
         (training(world, "-k", "wrong.pt"), give_backbone),
         (training(world, "-k", adapter, "--backbone", "wrong.pt"), give_backbone),
@@ -380,9 +386,9 @@ def test_wrong_files_in_place_of_checkpoints(case, world, place, monkeypatch, ca
         (["merge", "wrong.ckpt", "out", "--backbone", backbone], give_states),
         (
             ["run", "-m", "evaluate", "-e", "wrong.ckpt", "--device", "cpu"],
-            "give a states-*.ckpt",
+            "name a states-*.ckpt",
         ),
-        (training(world, "-k", backbone, "-i", "wrong.ckpt"), "give a states-*.ckpt with -i"),
+        (training(world, "-k", backbone, "-i", "wrong.ckpt"), "name a states-*.ckpt with -i"),
     ):
         refused(words, f"; {hint}", place, monkeypatch, capfd)
         refused(words, message, place, monkeypatch, capfd)
@@ -404,8 +410,8 @@ def _upstream(change):
 
 
 STATES = {
-    "no arguments": (lambda s: s.update(Args=None), "is not a training checkpoint: the keys Args, Config and Step"),
-    "key missing": (lambda s: s.pop("Step"), "is not a training checkpoint: the keys Args, Config and Step"),
+    "no arguments": (lambda s: s.update(Args=None), "is not a training checkpoint, which has Args, Config and Step"),
+    "key missing": (lambda s: s.pop("Step"), "is not a training checkpoint, which has Args, Config and Step"),
     "stock upstream": (
         _args(upstream="wavlm_local"),
         "was trained with the upstream wavlm_local, which has no adapters",
@@ -416,14 +422,14 @@ STATES = {
     "preset that climbs": (_args(upstream_model_config="../elp"), "no adapter preset or file '../elp'"),
     "no backbone there": (
         _args(upstream_ckpt="gone.pt"),
-        "was trained with -k gone.pt, which is not there",
+        "was trained with -k gone.pt, which does not exist",
     ),
-    "no adapters": (lambda s: s.pop("Upstream"), "holds no adapters: it was trained without -f"),
-    "not a mapping": (_upstream(lambda up: [1, 2]), "holds no adapters"),
+    "no adapters": (lambda s: s.pop("Upstream"), "does not contain adapters: it was trained without -f"),
+    "not a mapping": (_upstream(lambda up: [1, 2]), "does not contain adapters"),
     "tensor missing": (_upstream(lambda up: {k: v for k, v in up.items() if k != FIRST}), f"lacks tensors {FIRST}"),
-    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "holds the unknown tensors ../x:"),
+    "tensor that climbs": (_upstream(lambda up: {**up, "../x": up[FIRST]}), "contains the unknown tensors ../x:"),
     "shape": (_upstream(lambda up: {**up, FIRST: torch.zeros(2)}), f"{FIRST} has the shape (2,), but this"),
-    "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} holds no floating-point numbers"),
+    "no tensor": (_upstream(lambda up: {**up, FIRST: "x"}), f"{FIRST} does not contain floating-point numbers"),
     "backbone": (
         _upstream(lambda up: {**up, META: up[META] + 1}),
         "were trained on another backbone (the fingerprints",
@@ -470,7 +476,7 @@ def test_wrong_checkpoints_to_go_on_from(case, world, place, monkeypatch, capfd)
 def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypatch, capfd):
     torch.save({"Args": 1}, place / "hollow.ckpt")
     words = training(world, "-k", world["backbone"], "-i", "hollow.ckpt")
-    message = "-i hollow.ckpt: not a checkpoint of run_downstream; it would hold Upstream, Featurizer, Downstream"
+    message = "-i hollow.ckpt is not a checkpoint of run_downstream, which has Upstream, Featurizer, Downstream"
     refused(words, message, place, monkeypatch, capfd)
 
 
@@ -484,15 +490,15 @@ def test_a_checkpoint_without_weights_initialises_nothing(world, place, monkeypa
         (["fetch", "../wavlm_base"], "unknown backbone '../wavlm_base'; the backbones are:"),
         (["run", "-m", "train", "-u", "elp_../x", "-d", "elp_ic", "-p", "exp"], "-u elp_../x: no such name"),
         (["run", "-m", "train", "-u", "fbank", "-d", "../elp_ic", "-p", "exp"], "-d ../elp_ic: no such name"),
-        (["export", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
-        (["export", "x" * 5000, "out"], "is too long for the name of a file"),
-        (["merge", "nowhere", "out"], "there is no experiment directory or checkpoint at nowhere"),
+        (["export", "nowhere", "out"], "nowhere: no such experiment folder or checkpoint"),
+        (["export", "x" * 5000, "out"], "is too long for a file name"),
+        (["merge", "nowhere", "out"], "nowhere: no such experiment folder or checkpoint"),
         (["quickstart", "--out", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--methods", "../elp"], "no adapter preset or file '../elp'"),
         (["quickstart", "--out", "out", "--tasks", "../asr"], "unknown task '../asr'; the tasks are"),
         (["quickstart", "--out", "out", "--family", "hf_wavlm"], "'hf_wavlm' is not one of 'wavlm', 'hubert', "),
         (["quickstart", "--out", "out", "--size", "Tiny"], "'Tiny' is not one of 'tiny', 'small', 'medium'"),
-        (["quickstart", "--out", "out", "--backbone", "gone.pt"], "--backbone gone.pt: there is no such checkpoint"),
+        (["quickstart", "--out", "out", "--backbone", "gone.pt"], "--backbone gone.pt: no such checkpoint"),
         (["quickstart", "--out", "out", "--data", "gone"], "--data gone: there is no such folder"),
         (["mini-backbone", "out", "--family", "../x"], "'../x' is not one of 'wavlm', 'hubert', "),
         (["mini-backbone", "out", "--size", "huge"], "'huge' is not one of 'mini', 'base', 'large'"),
@@ -523,7 +529,7 @@ def test_an_adapter_in_use_stays_as_it_was():
 @pytest.mark.parametrize("site", LAYER_SITES)
 @pytest.mark.parametrize("backbone", ["wavlm-base", "hf_wavlm-base"])
 def test_a_site_that_the_model_lacks(site, backbone, monkeypatch):
-    """Of another version of S3PRL or transformers, say."""
+    """As another version of S3PRL or transformers might do."""
     stock, name = stock_expert(backbone), backbone.split("-")[0]
     monkeypatch.setitem(FAMILIES, name, replace(FAMILIES[name], **{site: "moved"}))
     with pytest.raises(ElpError, match=rf"encoder layers of this {name} model have no {site} \(moved\); the sites of"):
@@ -558,15 +564,18 @@ INDEX = "model.safetensors.index.json"
 HUGGING_FACE = {
     "no JSON": (_text("config.json", "{"), "config.json is not a readable JSON file"),
     "deep JSON": (_text("config.json", "[" * 100_000), "config.json is not a readable JSON file"),
-    "list": (_text("config.json", "[]"), "config.json must hold a JSON object"),
+    "list": (_text("config.json", "[]"), "config.json must contain a JSON object"),
     "kind": (
         _model(model_type="bert"),
-        "is a Hugging Face model of type 'bert'; supported are wav2vec2, hubert, wavlm",
+        "is a Hugging Face model of type 'bert', which is not supported; the types are wav2vec2, hubert, wavlm",
     ),
-    "no text": (_model(model_type=["wavlm"]), "is a Hugging Face model of type ['wavlm']; supported are"),
+    "no text": (
+        _model(model_type=["wavlm"]),
+        "a Hugging Face model of type ['wavlm'], which is not supported; the types",
+    ),
     "no heads": (_model(num_attention_heads=0), "the model wrong cannot be loaded: "),
     "no width": (_model(hidden_size="x"), "the model wrong cannot be loaded: "),
-    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors of the model, such as encoder."),
+    "more layers": (_model(num_hidden_layers=5), "the weights of wrong lack 38 tensors, such as encoder."),
     "no preprocessor": (lambda f: (f / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "the model wrong cannot be loaded: "),
     "truncated": (
@@ -579,7 +588,7 @@ HUGGING_FACE = {
     ),
     "object": (
         _weights(BIN, lambda p: torch.save(Bomb(), p)),
-        "it asks for the Python object 'posix.mkdir', and no code",
+        "it contains the Python object 'posix.mkdir', and code",
     ),
     "raw pickle": (_weights(BIN, lambda p: p.write_bytes(pickle.dumps(Bomb()))), "the model wrong cannot be loaded: "),
     "text": (_weights(BIN, lambda p: p.write_text("base: elp")), "the model wrong cannot be loaded: "),
@@ -587,7 +596,7 @@ HUGGING_FACE = {
         _weights(
             INDEX, lambda p: p.write_text(json.dumps({"metadata": {}, "weight_map": {"x": "../../x.safetensors"}}))
         ),
-        "model.safetensors.index.json names the file '../../x.safetensors', which is none of this folder",
+        "model.safetensors.index.json names the file '../../x.safetensors', which is not in the folder",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""YAML files: a number that YAML 1.1 takes for something else is refused, with its key and how to write it."""
+"""YAML files: a number that YAML 1.1 reads as something else is refused, with its key and how to write it."""
 
 import pytest
 import yaml
@@ -29,7 +29,7 @@ def test_every_number_is_read_as_it_is_meant_or_refused_with_the_way_to_write_it
     value, misread = parse_yaml(f"a: {{b: [{text}]}}")
     meant = float(text)
     if misread:
-        assert misread[0].startswith(f"a.b[0] is {text}, which YAML takes for ")
+        assert misread[0].startswith(f"a.b[0] is {text}, which YAML reads as ")
         assert misread[0].split("; write ")[1].startswith(number_of(text))
     else:
         assert value["a"]["b"][0] == meant
@@ -55,7 +55,7 @@ def test_other_texts_are_no_numbers(text):
     [
         (
             "optimizer: {weight_decay: 1e-2}",
-            r"optimizer\.weight_decay is 1e-2, which YAML takes for a text; write 1\.0e-2",
+            r"optimizer\.weight_decay is 1e-2, which YAML reads as text; write 1\.0e-2",
         ),
         (
             "optimizer: {eps: 1e-8, lr: 1.0e4}",
@@ -66,9 +66,9 @@ def test_other_texts_are_no_numbers(text):
         ("methods: {le: {optimizer: {groups: {head: 1e-4}}}}", r"methods\.le\.optimizer\.groups\.head is 1e-4"),
         ("downstream_expert: {datarc: {held_out: 5e-2}}", r"downstream_expert\.datarc\.held_out is 5e-2"),
         ("downstream_expert: {modelrc: {dropout: 1E-1}}", r"downstream_expert\.modelrc\.dropout is 1E-1"),
-        ("runner: {total_steps: 010}", r"runner\.total_steps is 010, which YAML takes for 8 \(base 8\); write 10"),
-        ("runner: {total_steps: 089}", r"runner\.total_steps is 089, which YAML takes for a text; write 89"),
-        ("runner: {total_steps: 1:30}", r"runner\.total_steps is 1:30, which YAML takes for 90 \(base 60\); put it in"),
+        ("runner: {total_steps: 010}", r"runner\.total_steps is 010, which YAML reads as 8 \(base 8\); write 10"),
+        ("runner: {total_steps: 089}", r"runner\.total_steps is 089, which YAML reads as text; write 89"),
+        ("runner: {total_steps: 1:30}", r"runner\.total_steps is 1:30, which YAML reads as 90 \(base 60\); put it in"),
     ],
 )
 def test_every_block_of_a_task_config(text, message, tmp_path):
@@ -83,7 +83,7 @@ def test_every_block_of_a_task_config(text, message, tmp_path):
     ("text", "message"),
     [
         ("lora: {alpha: 1e1}", r"lora\.alpha is 1e1, .*; write 1\.0e\+1"),
-        ("lora: {layers: 1:3}", r"lora\.layers is 1:3, which YAML takes for 63 \(base 60\); put it in quotes"),
+        ("lora: {layers: 1:3}", r"lora\.layers is 1:3, which YAML reads as 63 \(base 60\); put it in quotes"),
         ("lora: {rank: {1:3: 4, ':1': 2}}", r"the key lora\.rank\.1:3 is 1:3, .*; put it in quotes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The benchmarks run and write their tables; what they measure is not tested."""
+"""The benchmarks run and write their tables; their measurements are not tested."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def test_a_start_on_a_corpus_is_measured(tmp_path):
 
 
 def test_a_killed_training_keeps_no_lock(tmp_path):
-    """Progress bars have a lock that forked processes share: whoever is killed with it would stop all the others."""
+    """Progress bars share a lock with forked processes; one that is killed while holding it would block the others."""
     code = f"""
 import os, pathlib, runpy, signal
 import upstream_elp.run

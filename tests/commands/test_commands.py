@@ -47,7 +47,7 @@ def test_every_preset_is_listed_and_printed(monkeypatch, capsys):
 
 
 def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
-    """Of a backbone that has no name; what does not fit it is said below the table."""
+    """Parameters of a backbone without a name; presets that do not fit it are reported."""
     backbone = tiny_backbone(layers=2)
     assert elp("params", "-k", backbone, "-g", "le", "--json", monkeypatch=monkeypatch) == 0
     counts = json.loads(capsys.readouterr().out)
@@ -63,13 +63,13 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
     assert elp("params", "-k", backbone, "-g", tmp_path / "deep.yaml", monkeypatch=monkeypatch) == 2
     assert f"deep.yaml does not fit {backbone}: " in capsys.readouterr().err
     assert elp("params", "-k", backbone, "-u", "wavlm_base", monkeypatch=monkeypatch) == 2
-    assert "leave one of them out" in capsys.readouterr().err
+    assert "remove one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("-k", ""), "is a folder without"),
+        (("-k", ""), "is neither an adapter folder nor a backbone"),
         (("-g", ""), "no adapter preset"),
         (("-u", ""), "unknown backbone ''"),
         (("-k", "http://localhost:1/x.pt"), "cannot download http://localhost:1/x.pt: no connection; run `elp fetch"),
@@ -93,7 +93,7 @@ def test_a_backbone_that_cannot_be_downloaded(corpora, tmp_path, monkeypatch, ca
 
 @pytest.mark.slow
 def test_params_of_a_checkpoint_are_those_of_its_name(tmp_path, monkeypatch, capsys):
-    """Counted from shapes and on the tensors themselves, every preset."""
+    """Every preset counted from shapes and on the tensors themselves."""
     path = tmp_path / "base.pt"
     assert elp("mini-backbone", path, "--size", "base", monkeypatch=monkeypatch) == 0
     capsys.readouterr()
@@ -119,10 +119,10 @@ def test_params_as_json(monkeypatch, capsys):
         (("params", "-u", "wavlm_huge"), "wavlm_base_plus"),
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
-        (("check", "-d", "sid"), f"-d sid: only {', '.join(registry.names())} can be checked; name one of them"),
+        (("check", "-d", "sid"), f"-d sid cannot be checked; choose one of {', '.join(registry.names())}, or"),
         (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
-        (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists what it takes"),
+        (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists its arguments and options"),
         (("doctor", "--jason"), "'--json'"),
         (("mini-superb", "out", "--seed", "x"), "'x' is not a valid integer"),
         (("mini-backbone", "b.pt", "--norm", "mid"), "'mid' is not one of 'post', 'pre'"),
@@ -151,7 +151,7 @@ def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
     assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
     told = capsys.readouterr().err
     assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
-    assert ".cache/s3prl/download" in told and "give a local copy with -k" not in told
+    assert ".cache/s3prl/download" in told and "a local copy with -k" not in told
 
 
 @pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])
@@ -167,7 +167,7 @@ def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp
     folder = tmp_path / "shared" / "ic"
     assert elp("export", exp, folder, monkeypatch=monkeypatch) == 0
     assert elp("export", folder, tmp_path / "again", monkeypatch=monkeypatch) == 2
-    assert f"{folder} is an exported adapter folder already" in capsys.readouterr().err
+    assert f"{folder} is already an exported adapter folder" in capsys.readouterr().err
     trained = load_states(exp / "states-2.ckpt")["Upstream"]
     tensors = load_file(folder / "adapter.safetensors")
     assert tensors and all(torch.equal(tensors[name], trained[name]) for name in tensors)

@@ -1,4 +1,4 @@
-"""Commands that only list something answer at once: nothing they import takes long, torch above all."""
+"""Commands that only list something answer at once: they import nothing slow, above all not torch."""
 
 import subprocess
 import sys

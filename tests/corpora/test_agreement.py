@@ -1,4 +1,4 @@
-"""``elp prepare``, ``elp check`` and a task's data set find the same faults of a corpus, in the same words."""
+"""``elp prepare``, ``elp check`` and a task's data set report the same problems of a corpus in the same words."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from upstream_elp.corpora import registry
 from upstream_elp.corpora.description import Corpus
 
 ELSEWHERE = {"classes", "ctc", "head", "config", "overlap"}
-"""Kinds that concern one fold, one head or one config, of which ``elp prepare`` knows nothing."""
+"""Kinds of problems with a fold, a head or a config, none of which ``elp prepare`` knows."""
 place = st.integers(0, 10_000)
 EDITS = ("drop", "twice", "shorten", "garble", "coding", "empty")
 edits = st.tuples(st.sampled_from(EDITS), place, place)
@@ -58,7 +58,7 @@ def share(root: Path, file: int, folder: int) -> None:
 
 
 def sentences(problems) -> set[str]:
-    """What is wrong with tables and folders; how many speakers are held out is the task's affair."""
+    """Return the problems with tables and folders; the number of held-out speakers concerns only the task."""
     return {one.text for one in problems if one.kind not in ELSEWHERE and "speakers from 2 up" not in one.text}
 
 
@@ -93,19 +93,19 @@ def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monke
     report = PREPARE[task].prepare(root, tmp_path / "out", options=QUICK)
     try:
         found = survey(task)
-    except ElpError:  # not the corpus any more
+    except ElpError:  # it no longer looks like the corpus
         assert report.problems, "tables are written of what is not the corpus"
         return
-    told = sentences(found.problems)
-    held_out = {text for text in told if "held_out" in text or "at least two are needed" in text}
-    assert told - held_out == sentences(report.problems)
+    found_texts = sentences(found.problems)
+    held_out = {text for text in found_texts if "held_out" in text or "at least 2 are needed" in text}
+    assert found_texts - held_out == sentences(report.problems)
     refused = ""
     try:
         items(task, tmp_path / "exp")
     except ElpError as error:
         refused = str(error)
     blocking = [one for one in found.blocking() if one.kind not in {"ctc", "head", "overlap"}]
-    across = {"duplicate", "speakers"}  # what parts have in common is seen where more than one is looked at
+    across = {"duplicate", "speakers"}  # parts can only be compared where more than one is read
     if refused:
         assert any(one.text.rstrip(".") in refused or (one.cause and one.cause in refused) for one in blocking)
     else:
@@ -114,13 +114,15 @@ def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monke
 
 def test_every_corpus_is_one_module():
     modules = registry.modules()
-    assert list(modules) == ["LibriSpeech", "Libri-light", "VoxCeleb1", "IEMOCAP", "fluent_speech_commands_dataset"]
+    prepared = ["LibriSpeech", "Libri-light", "VoxCeleb1", "IEMOCAP", "fluent_speech_commands_dataset"]
+    assert list(modules) == [*prepared, "Speech Commands"]
     for name, module in modules.items():
-        assert registry.corpus(name) == module.CORPUS and callable(module.prepare) and module.CORPUS.signs
+        assert registry.corpus(name) == module.CORPUS and module.CORPUS.signs
+        assert callable(getattr(module, "prepare", None)) == (module.CORPUS.command is not None) == (name in prepared)
 
 
 def test_a_new_corpus_is_one_module(tmp_path, monkeypatch):
-    """It is found by its file, and has a command of ``elp prepare`` if it says so."""
+    """It is found by its file, and has a command of ``elp prepare`` if it describes one."""
     (tmp_path / "timit.py").write_text(
         "from upstream_elp.corpora.description import Corpus\n"
         "CORPUS = Corpus(name='TIMIT', folder='TIMIT', source='https://x', layout='y', signs=('TRAIN',),\n"

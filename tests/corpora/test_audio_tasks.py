@@ -1,4 +1,4 @@
-"""Audio of unusual headers, codings and levels in a corpus: what `elp check` passes, the tasks read."""
+"""Unusual headers, encodings and levels in a corpus: tasks can read everything that `elp check` accepts."""
 
 import json
 
@@ -73,7 +73,8 @@ def test_integers_in_float_files_are_a_warning_of_check(task, subtype, data):
         found = look(task, options=options)
         assert found.problems == [] and len(found.warnings) == 1
         assert (
-            "1 file holds samples beyond ±2" in found.warnings[0] and FILES[task].split("/", 1)[1] in found.warnings[0]
+            "1 file contains samples beyond ±2" in found.warnings[0]
+            and FILES[task].split("/", 1)[1] in found.warnings[0]
         )
 
 
@@ -88,16 +89,16 @@ def test_prepare_warns_of_it_too(task, data, tmp_path):
     folder, name = FILES[task].split("/", 1)
     louder(data / FILES[task], INTEGERS)
     (warning,) = [text for text in make(data / folder, tmp_path / "out").warnings if "beyond" in text]
-    assert f"1 file holds samples beyond ±2: {name} (up to" in warning
+    assert f"1 file contains samples beyond ±2: {name} (up to" in warning
 
 
 def test_check_prints_and_writes_the_warning(data, tmp_path):
     for number in range(3):
         louder(data / IC.replace("001", f"00{number}"), INTEGERS)
     result = CliRunner().invoke(check, ["-d", "elp_ic", "--json", str(tmp_path / "found.json")])
-    assert result.exit_code == 0 and "WARNING: 3 files hold samples beyond ±2: wavs/speakers/" in result.output
+    assert result.exit_code == 0 and "WARNING: 3 files contain samples beyond ±2: wavs/speakers/" in result.output
     assert "divide 16-bit values by 32768" in result.output and "no problems" in result.output
-    assert "3 files hold" in json.loads((tmp_path / "found.json").read_text())["warnings"][0]
+    assert "3 files contain" in json.loads((tmp_path / "found.json").read_text())["warnings"][0]
 
 
 def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, recwarn):
@@ -107,14 +108,14 @@ def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, 
         @staticmethod
         def main():
             LEVELS.take()
-            LEVELS.note(np.full(400, 9.0), "wave")  # what reading the file again comes to
+            LEVELS.note(np.full(400, 9.0), "wave")  # like reading the file again
 
     for number in range(3):
         louder(data / IC.replace("001", f"00{number}"), INTEGERS)
     monkeypatch.setattr("upstream_elp.launch.start.load_main", lambda script: Main)
     run(flags("elp_ic", data, tmp_path / "exp"))
     printed = capsys.readouterr().err
-    assert printed.count("WARNING: 3 files hold samples beyond ±2") == 1 == printed.count("beyond ±2")
+    assert printed.count("WARNING: 3 files contain samples beyond ±2") == 1 == printed.count("beyond ±2")
     assert not [one for one in recwarn if one.category is LevelWarning]
 
 
@@ -141,14 +142,14 @@ def test_torchaudio_warns_of_the_first_file_of_a_process(tmp_path):
     LEVELS.take()
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.full(400, 9.0), 16000, subtype="FLOAT")
-    with pytest.warns(LevelWarning, match=r"a\.wav \(up to 9\); samples must lie between -1 and 1") as told:
+    with pytest.warns(LevelWarning, match=r"a\.wav \(up to 9\); samples must lie between -1 and 1") as caught:
         assert float(sound.load(tmp_path / "a.wav")[0].max()) == 9
         sound.load(tmp_path / "b.wav")
-    assert len(told) == 1 and len(LEVELS.take()) == 2
+    assert len(caught) == 1 and len(LEVELS.take()) == 2
 
 
 def test_what_other_rules_of_reading_found_is_not_used(tmp_path):
-    """Earlier versions kept 2**63 - 1 samples of a FLAC of unknown length, or that it is damaged."""
+    """Earlier versions cached 2**63 - 1 samples for a FLAC of unknown length, or that it is damaged."""
     index = tmp_path / "index.jsonl"
     index.write_text(f'["a.flac", 9, 9, {2**63 - 1}, 16000, 1, false]\n["b.flac", 9, 9, 1, 16000, 1, true, "cut"]\n')
     assert not HeaderCache(index).records

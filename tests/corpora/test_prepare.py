@@ -185,7 +185,7 @@ def test_stock_dataset_loads_the_table(libri: Path, tmp_path: Path) -> None:
 def test_splits_are_chosen_and_absent_ones_named(libri: Path, tmp_path: Path) -> None:
     report = librispeech.prepare(libri, tmp_path, splits=["dev-clean"], options=QUIET)
     assert [path.name for path in report.tables] == ["dev-clean.csv"]
-    with pytest.raises(ElpError, match="no split test-clean; the splits there are: train-clean-100, dev-clean"):
+    with pytest.raises(ElpError, match="no split test-clean; its splits are: train-clean-100, dev-clean"):
         librispeech.prepare(libri, tmp_path, splits=["test-clean"], options=QUIET)
 
 
@@ -231,7 +231,7 @@ def test_skip_broken_leaves_single_files_out_and_nothing_else(libri: Path, tmp_p
     assert not frame["file_path"].str.contains("26-495").any()
     files = {split.name: split.files for split in report.splits}
     assert files == {path.stem: len(pandas.read_csv(path)) for path in report.tables}, "what was written is counted"
-    # a transcript whose audio is gone means a broken archive, which no omission cures
+    # a transcript without audio means a broken archive, which skipping files does not solve
     (libri / "dev-clean/84/121/84-121-0000.flac").unlink()
     assert librispeech.prepare(libri, tmp_path, options=SKIP).blocked(skip_broken=True)
 
@@ -265,7 +265,7 @@ def test_librilight_problems(light: Path, tmp_path: Path) -> None:
     assert {split.name: split.files for split in report.splits} == {
         path.stem: len(pandas.read_csv(path)) for path in report.tables
     }
-    # what is not asked for is not looked at
+    # other parts are not read
     assert kinds(librilight.prepare(light, tmp_path, splits=["10min-0"], options=QUIET)) == []
     with pytest.raises(ElpError, match=r"unknown Libri-light subset 100h; the subsets are: 10min-0, .*10h"):
         librilight.prepare(light, tmp_path, splits=["100h"], options=QUIET)
@@ -287,7 +287,7 @@ def test_voxceleb1(vox: Path, tmp_path: Path) -> None:
     assert kinds(report) == []
     assert report.tables[0].read_text() == (vox / "voxceleb1_test_v2.txt").read_text()
     assert report.details["trials"]["voxceleb1_test_v2.txt"] == {"trials": 2, "same_speaker": 1, "files": 3}
-    assert any("no official list: those have 37,720 or 37,611" in text for text in report.warnings)
+    assert any("not an official list: those have 37,720 or 37,611" in text for text in report.warnings)
     assert [(split.files, split.speakers) for split in report.splits] == [(4, 2), (4, 2)]
 
 
@@ -389,7 +389,7 @@ def test_all_problems_of_iemocap_in_one_run(emotions: Path, tmp_path: Path) -> N
     report = iemocap.prepare(emotions, tmp_path, options=QUIET)
     expected = ["channels", "duplicate", "label", "label-line", "layout", "missing-audio"]
     assert [kind for kind in kinds(report) if kind != "missing-label"] == expected
-    assert kinds(report).count("missing-label") == 1, "a missing table is told once, not for every file"
+    assert kinds(report).count("missing-label") == 1, "a missing table is reported once, not for every file"
     assert report.tables == []
 
 
@@ -466,20 +466,20 @@ def test_a_killed_run_continues(libri: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(headers, "CHUNK", 1)
     monkeypatch.setattr(headers, "read_header", counting)
-    alone = Options(jobs=1, progress=False)
+    serial = Options(jobs=1, progress=False)
     with pytest.raises(KeyboardInterrupt):
-        librispeech.prepare(libri, tmp_path, options=alone)
+        librispeech.prepare(libri, tmp_path, options=serial)
     first = list(read)
     cache = tmp_path / ".librispeech-headers.jsonl"
     with cache.open("a") as stream:
         stream.write('["dev-clean/84/121/84-121-00')  # a line that the kill cut off
     monkeypatch.setattr(headers, "read_header", lambda path, decode: (read.append(path.name), honest(path))[1])
-    report = librispeech.prepare(libri, tmp_path, options=alone)
+    report = librispeech.prepare(libri, tmp_path, options=serial)
     assert len(report.tables) == 2
     assert len(first) == 4
     assert sorted(read) == sorted({*read}), "no file is read twice"
     assert len(read) == 6
-    librispeech.prepare(libri, tmp_path, options=alone)
+    librispeech.prepare(libri, tmp_path, options=serial)
     assert len(read) == 6, "the third run reads nothing"
 
 
@@ -559,18 +559,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
 
 
 def test_roots_that_are_not_the_corpus(libri: Path, tmp_path: Path) -> None:
-    with pytest.raises(ElpError, match=r"there is no such folder; give the folder that holds Session1"):
+    with pytest.raises(ElpError, match=r"does not exist; pass the folder that contains Session1"):
         iemocap.prepare(tmp_path / "nowhere", tmp_path / "out", options=QUIET)
     with pytest.raises(ElpError, match=r"did you mean .*LibriSpeech\?"):
         librispeech.prepare(libri.parent, tmp_path / "out", options=QUIET)
-    with pytest.raises(ElpError, match="holds none of data, wavs"):
+    with pytest.raises(ElpError, match="contains none of data, wavs"):
         fluent.prepare(libri, tmp_path / "out", options=QUIET)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_out_that_cannot_be(libri: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ElpError, match="cannot create the folder for the tables"):
+    with pytest.raises(ElpError, match=r"the folder for the tables, .*, cannot be created"):
         librispeech.prepare(libri, tmp_path / "file" / "out", options=QUIET)
 
 
@@ -612,8 +612,8 @@ def test_command_skips_broken_files_only_when_asked(
 ) -> None:
     noise(libri / "dev-clean/84/121/84-121-0000.flac", rate=8000)
     assert elp(monkeypatch, "prepare", "librispeech", libri, tmp_path) == 2
-    told = capsys.readouterr().err
-    assert "--skip-broken leaves out single files" in told and f"{libri}: 1 problem, no table was written" in told
+    printed = capsys.readouterr().err
+    assert "--skip-broken skips single files" in printed and f"{libri}: 1 problem, no table was written" in printed
     assert elp(monkeypatch, "prepare", "librispeech", libri, tmp_path, "--skip-broken") == 0
     assert "left out 1 file with problems" in capsys.readouterr().out
 
@@ -621,7 +621,7 @@ def test_command_skips_broken_files_only_when_asked(
 def test_command_recommends_no_option_that_it_lacks(
     vox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    noise(vox / "test/wav/id10270/a-b_c/00002.wav", rate=8000)  # a problem of one file alone
+    noise(vox / "test/wav/id10270/a-b_c/00002.wav", rate=8000)  # a problem of a single file
     assert elp(monkeypatch, "prepare", "voxceleb1", vox, tmp_path) == 2
     assert "8000" in (shown := capsys.readouterr()).out and "--skip-broken" not in shown.out + shown.err
 

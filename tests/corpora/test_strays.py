@@ -1,4 +1,4 @@
-"""Corpora with strays: what ``elp check`` passes the task reads, to the file, and what the task refuses is reported."""
+"""Corpora with strays: tasks read exactly the files that ``elp check`` accepts, and it reports what they refuse."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ deeds = st.one_of(
 
 
 def listed(root: Path, *, folders: bool = False, endings: tuple[str, ...] = ("",)) -> list[Path]:
-    """Everything below a folder, links not followed, sorted."""
+    """Return everything below a folder, sorted, without following links."""
     found = []
     for parent, inner, names in os.walk(root):
         found += [Path(parent, name) for name in (inner if folders else names)]
@@ -94,7 +94,7 @@ def whole(tmp_path_factory):
 @example(done=[("copy", 0, 2, "", "notes", ".flac")])
 @example(done=[("copy", 0, 0, "a/b", "x y", ".wav")])
 def test_what_check_passes_the_task_reads(task, done, whole, tmp_path, monkeypatch):
-    """Also what a run would start with; `elp prepare` refuses what `elp check` refuses."""
+    """They agree on what a run would start with, and `elp prepare` refuses what `elp check` refuses."""
     root = tmp_path / "data" / ROOTS[task]
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
     shutil.copytree(whole / ROOTS[task], root)
@@ -105,7 +105,7 @@ def test_what_check_passes_the_task_reads(task, done, whole, tmp_path, monkeypat
     refused = ""
     try:
         found = survey(task)
-    except ElpError as error:  # not the corpus any more
+    except ElpError as error:  # it no longer looks like the corpus
         with pytest.raises(ElpError):
             items(task, tmp_path / "exp")
         assert str(root) in str(error)
@@ -130,7 +130,7 @@ def test_what_check_passes_the_task_reads(task, done, whole, tmp_path, monkeypat
 @pytest.mark.parametrize("task", ROOTS)
 @pytest.mark.parametrize("upper", [".WAV", ".FLAC", ".Flac"])
 def test_endings_in_upper_case_are_taken(task, upper, tmp_path, monkeypatch):
-    """The tables of IC and the trials of SV go on naming the files in lower case."""
+    """The tables of IC and the trials of SV still name the files in lower case."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ELP_DATA", str(tmp_path / "data"))
     root = write_small(tmp_path / "data") / ROOTS[task]
@@ -164,14 +164,14 @@ def to_m4a(*paths: Path) -> None:
 
 @pytest.mark.parametrize("task", ROOTS)
 def test_another_format_is_to_be_converted(task, corpora, tmp_path):
-    """All audio came as m4a: one cause, with the command; nobody is told to remove anything."""
+    """All audio is m4a: one cause is reported, with the command; no advice to remove anything."""
     root = corpora / ROOTS[task]
     audio = listed(root, endings=(AUDIO[task],))
     to_m4a(*audio)
     result = CliRunner().invoke(check, ["-d", task, "--data", str(corpora), "--quick"])
-    used = len(audio) - (5 if task == "elp_er" else 0)  # one utterance a session has a label that is not used
+    used = len(audio) - (5 if task == "elp_er" else 0)  # one utterance of each session has an unused label
     first = result.output.splitlines()[0]
-    assert result.exit_code == 1 and first.startswith(f"{used} .m4a files are there, none of which can be read here")
+    assert result.exit_code == 1 and first.startswith(f"{used} .m4a files cannot be read here")
     assert f"ffmpeg -i IN.m4a -ar 16000 -ac 1 OUT{AUDIO[task]}" in first
     assert "remove" not in result.output and "missing" not in result.output and len(result.output.splitlines()) < 30
     report = PREPARE[task].prepare(root, tmp_path / "out", options=QUICK)
@@ -184,8 +184,8 @@ def test_one_speaker_of_another_format_stops_the_run(corpora, tmp_path):
     found = findings("elp_sv")
     blocking = [problem for problem in found.survey.blocking() if problem.kind != "speakers"]  # too few are left
     assert [problem.kind for problem in blocking] == ["format"] * 8
-    told = in_one_line(blocking, audio=found.audio, shown=10)
-    assert told.startswith("8 .m4a files are there") and "such as dev/wav/id10001/video0/00001.m4a" in told
+    line = in_one_line(blocking, audio=found.audio, shown=10)
+    assert line.startswith("8 .m4a files cannot be read here") and "such as dev/wav/id10001/video0/00001.m4a" in line
     for path in listed(root, endings=(".m4a",)):  # converted, and the originals kept
         toy_corpora.write_wav(path.with_suffix(".wav"), toy_corpora.tone(seconds=0.7))
     assert survey("elp_sv").problems == []
@@ -201,7 +201,7 @@ CAUSES = {
     "cut": ("elp_sv", "16 of 24 audio files cannot be read: the file has no bytes"),
     "gone": ("elp_ic", "8 files that data/train_data.csv lists are missing"),
     "silent": ("elp_asr", "7 utterances have a transcript, but their folders lack the .flac file"),
-    "speakers": ("elp_sv", "3 folders in dev/wav hold no .wav file"),
+    "speakers": ("elp_sv", "3 folders in dev/wav contain no <video>/<number>.wav"),
 }
 
 
@@ -234,7 +234,7 @@ def test_a_common_cause_is_told_first(name, corpora, tmp_path, monkeypatch, caps
     result = CliRunner().invoke(check, arguments)
     lines = result.output.splitlines()
     assert result.exit_code == 1 and lines[0].startswith(cause) and "" in lines[1:3]
-    assert "and 1 more; --json FILE writes the whole list" in result.output or "  ... and " in result.output
+    assert "and 1 more; --json FILE writes the full list" in result.output or "  ... and " in result.output
     monkeypatch.setattr("sys.argv", ["elp", "prepare", COMMANDS[task], str(root), str(tmp_path / "out")])
     with pytest.raises(SystemExit):
         cli.main()
@@ -247,14 +247,16 @@ COMMANDS = {"elp_asr": "librispeech", "elp_er": "iemocap", "elp_ic": "fluent-spe
 def test_what_counts_as_a_common_cause():
     some = [Problem("rate", f"{number}.wav", f"{number}.wav has 8.", cause="audio files have 8") for number in range(3)]
     other = Problem("rate", "x.wav", "x.wav has 9.", cause="audio files have 9")
-    alone = [Problem("label", "a", "a is odd."), Problem("label", "b", "b is odd.")]
-    assert [len(group) for group in by_cause([*some, other, *alone])] == [3, 1, 1, 1]
+    separate = [Problem("label", "a", "a is odd."), Problem("label", "b", "b is odd.")]
+    assert [len(group) for group in by_cause([*some, other, *separate])] == [3, 1, 1, 1]
     assert common_cause(some, audio=3) == "all 3 audio files have 8"
     assert common_cause(some, audio=4) == "3 of 4 audio files have 8"
-    assert common_cause(some[:2], audio=4) == common_cause(alone, audio=4) == ""
-    assert cause_lines([other, *alone], audio=4) == [] and cause_lines(some, audio=9)[0] == "3 of 9 audio files have 8."
-    told = in_one_line([*some, other, *alone], audio=3, shown=3)
-    assert told == "all 3 audio files have 8, such as 0.wav; x.wav has 9; a is odd; and 1 more"
+    assert common_cause(some[:2], audio=4) == common_cause(separate, audio=4) == ""
+    assert (
+        cause_lines([other, *separate], audio=4) == [] and cause_lines(some, audio=9)[0] == "3 of 9 audio files have 8."
+    )
+    line = in_one_line([*some, other, *separate], audio=3, shown=3)
+    assert line == "all 3 audio files have 8, such as 0.wav; x.wav has 9; a is odd; and 1 more"
 
 
 def test_trial_names_follow_the_disk(corpora):

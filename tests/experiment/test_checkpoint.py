@@ -1,4 +1,4 @@
-"""Reading training checkpoints: safe, and without a trace in the process."""
+"""Reading training checkpoints: safe, and without side effects in the process."""
 
 import argparse
 
@@ -63,7 +63,7 @@ def test_what_is_no_training_checkpoint_is_told(tmp_path, content):
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("runs/*/states-*.ckpt")), ids=lambda path: path.parent.name)
 def test_a_file_is_written_as_it_was_read(path, tmp_path):
-    """Every key in its place, and none that we do not know is lost."""
+    """Every key keeps its place, and unknown keys are not lost."""
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = torch.load(path, weights_only=True)
         for more in ({}, {"WorldSize": 2, "Scaler": {"scale": 1.0}}, {"Another": [1]}):

@@ -1,4 +1,4 @@
-"""What earlier versions left on disk: this one goes on from it, evaluates it and uses it as they did.
+"""Files of earlier versions: this version resumes from them, evaluates them and uses them as those did.
 
 On the machine that wrote the files (same torch, same processor) everything is equal bit by bit. Elsewhere rounding
 differs: Adam's first steps make whole steps of it where a gradient is near zero, and a decision between two classes may
@@ -25,7 +25,7 @@ STATES = load_file(make.HERE / "states.safetensors")
 ROUNDING = 1e-4
 """Of states and losses of order 1, between processors and versions of torch."""
 STEP = 1e-3
-"""The learning rate: what Adam moves a parameter by at most in one step."""
+"""The learning rate: the most by which Adam moves a parameter in one step."""
 
 
 def same(found: torch.Tensor, expected: torch.Tensor, *, tolerance: float = ROUNDING) -> bool:
@@ -35,7 +35,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, *, tolerance: float = ROUN
 
 
 def alike(found: Any, expected: Any, *, only: str = "") -> bool:
-    """Whether nested values are equal; elsewhere only numbers count, and of a mapping those under ``only`` if given."""
+    """Whether nested values are equal; elsewhere only numbers count, and in a mapping those under ``only`` if given."""
     if EXACT:
         return found == expected
     if isinstance(expected, dict):
@@ -65,7 +65,7 @@ RUNS = pytest.mark.parametrize(("task", "exp"), [(task, task) for task in make.R
 
 
 def labels(tensors: dict[str, torch.Tensor]) -> Any:
-    """What the head's outputs stand for, by a checkpoint's tensors."""
+    """The meaning of the head's outputs, according to a checkpoint's tensors."""
     return memory.decode(tensors[f"Downstream.{memory.KEY}"]).get("labels")
 
 

@@ -36,7 +36,7 @@ def _features(place):
 
 
 def test_a_configuration_that_was_edited_since_has_no_effect(data, tmp_path):
-    """Evaluated, exported, used and gone on with, the checkpoint keeps its own; also when the file is gone."""
+    """Evaluation, export, inference and resuming use the checkpoint's own, even if the file is gone."""
     config, expdir = tmp_path / "mine.yaml", tmp_path / "exp"
     run(_own_config(flags_of("elp_sv", data, expdir), config, activation="relu"))
     best, before = expdir / "dev-best.ckpt", _features(expdir)
@@ -112,12 +112,12 @@ def test_a_frozen_adapter_that_was_exported_again_is_refused(data, tmp_path, mon
     shutil.rmtree(folder)
     assert cli("export", str(first / "states-2.ckpt"), str(folder)).exit_code == 0
     for use in (lambda: upstream_elp.load(expdir), lambda: run(resuming(expdir, data, "runner.total_steps=6"))):
-        with pytest.raises(ElpError, match=r"another frozen adapter than .*adapter now holds"):
+        with pytest.raises(ElpError, match=r"another frozen adapter than .*adapter has now"):
             use()
 
 
 def test_an_adapter_folder_that_moved(data, tmp_path, monkeypatch):
-    """No backbone stands in for it; the sentence says what does."""
+    """A backbone does not replace it; the message says what does."""
     monkeypatch.setenv("ELP_BACKBONE", str(tiny_backbone()))
     first, folder, moved, expdir = (tmp_path / name for name in ("first", "adapter", "moved", "exp"))
     run(flags_of("elp_er", data, first, total_steps=4))
@@ -131,7 +131,7 @@ def test_an_adapter_folder_that_moved(data, tmp_path, monkeypatch):
     places = ([], ["--backbone", str(tiny_backbone())], ["--backbone", str(moved)])
     for use in (*(lambda more=more: run([*evaluate, *more]) for more in places), lambda: upstream_elp.load(expdir)):
         with pytest.raises(
-            ElpError, match=r"adapter folder -k .*adapter, which is not there .*-o args\.upstream_ckpt="
+            ElpError, match=r"adapter folder -k .*adapter, which does not exist .*-o args\.upstream_ckpt="
         ):
             use()
     run([*evaluate, "-o", f"args.upstream_ckpt={moved}"])

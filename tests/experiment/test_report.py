@@ -1,4 +1,4 @@
-"""The report of an experiment: every figure from the folder, and the same again when it is rewritten."""
+"""The report of an experiment: every figure comes from the folder, and rewriting it gives the same figures."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def write_lines(path, lines):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run of 60 steps that was stopped at 50 and went on from 40, with one test of its best checkpoint."""
+    """A run of 60 steps, stopped at 50 and resumed from 40, with one test of its best checkpoint."""
     expdir = tmp_path / "exp"
     expdir.mkdir()
     steps = [train_line(step, 10.0 / step) for step in (10, 20, 30, 40)]
@@ -181,7 +181,7 @@ def test_the_curves_have_a_panel_for_each_quantity(folder):
 
 @pytest.mark.parametrize(("lowest", "logarithmic"), [(1.0, False), (0.2, True)])
 def test_every_axis_has_numbers_and_no_legend_hides_a_line(lowest, logarithmic, tmp_path, monkeypatch):
-    """A logarithmic axis from 1 to 1.6 has the single number 1; a split has one colour in all panels."""
+    """A logarithmic axis from 1 to 1.6 would have only the number 1; a split has one colour in all panels."""
     from upstream_elp.experiment import curves
 
     logs = Logs(train=[train_line(10, 1.6), train_line(20, lowest)])
@@ -239,7 +239,7 @@ def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
     ]
     run(words)
     results = rewrite(tmp_path / "exp")
-    assert results["command"] == ["elp", "run", *words]  # S3PRL gets others, which nobody could repeat
+    assert results["command"] == ["elp", "run", *words]  # S3PRL gets other arguments, which nobody could repeat
     assert results["environment"]["ELP_SELF_CHECK"] == "0" and results["environment"]["PWD"] == str(Path.cwd())
     assert results["backbone"]["name"] is None and len(results["backbone"]["sha256"]) == 64
     assert (results["skipped_steps"], results["skipped_files"]) == (0, 0)
@@ -252,7 +252,7 @@ def test_a_stock_task_is_reported_as_far_as_it_left_data(tmp_path, monkeypatch):
 
 
 def test_what_a_stock_task_gives_to_tensorboard_is_reported(tmp_path, monkeypatch):
-    """Under its own names, so that its fractions are not taken for our per cents."""
+    """Under its own names, so that its fractions are not mistaken for our percentages."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     run(stock_words("fluent_commands", tmp_path, total_steps=4, eval_step=2, log_step=1))
     told = [float(line.split(": ")[1]) for line in (tmp_path / "exp" / "log.log").read_text().splitlines()[:6]]
@@ -275,7 +275,7 @@ def test_logs_without_a_checkpoint_and_with_broken_lines(folder):
     (folder / "dev-clean-best.ckpt").write_bytes(b"broken")
     (folder / "train.jsonl").write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
     told = write_report(folder, {"seconds": 5})
-    assert "1 broken lines of train.jsonl are left out" in told
+    assert "1 broken lines of train.jsonl are skipped" in told
     assert "dev-clean-best.ckpt" in told
     assert not (folder / "layer_weights.png").exists()
     (folder / "dev-clean-best.ckpt").unlink()
@@ -311,11 +311,11 @@ def test_json_holds_what_json_can(folder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: write_report(path / "no", {}), "no: there is no such experiment folder"),
-        (lambda path: write_report(path, {"sead": 1}), "a report has no fact 'sead'; it has: command"),
-        (lambda path: rewrite(path), "holds neither results.json nor metrics.jsonl nor a checkpoint"),
-        (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json is not readable"),
-        (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is no results.json of format 1"),
+        (lambda path: write_report(path / "no", {}), "no: no such experiment folder"),
+        (lambda path: write_report(path, {"sead": 1}), "unknown fact 'sead' for a report; the facts are: command"),
+        (lambda path: rewrite(path), "contains neither results.json nor metrics.jsonl nor a checkpoint"),
+        (lambda path: (path / "results.json").write_text("[") and rewrite(path), "results.json cannot be read"),
+        (lambda path: (path / "results.json").write_text("[]") and rewrite(path), "is not a results.json of format 1"),
     ],
 )
 def test_wrong_folders_are_one_sentence(make, message, tmp_path):

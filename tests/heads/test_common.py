@@ -25,7 +25,7 @@ from upstream_elp.corpora.registry import corpus_root, modules
 
 
 def plain_distance(a, b):
-    """Levenshtein's recursion, written out."""
+    """Compute the Levenshtein distance by its recursion."""
     table = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
     table[:, 0], table[0, :] = range(len(a) + 1), range(len(b) + 1)
     for i, x in enumerate(a, 1):

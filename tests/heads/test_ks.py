@@ -129,14 +129,14 @@ def _twice(root):
 
 
 def _same_speaker(root):
-    """A validation speaker's word that the list does not name."""
+    """Add a word of a validation speaker that is not in the list."""
     speaker = (root / "validation_list.txt").read_text().split()[0].split("/")[1].split("_")[0]
     toy_corpora.write_wav(root / "bed" / f"{speaker}_nohash_7.wav", toy_corpora.tone())
 
 
 FAULTS = {
     "no list": (lambda root: (root / "testing_list.txt").unlink(), "layout", "testing_list.txt is missing"),
-    "lists": (_twice, "overlap", "stands in validation_list.txt and in testing_list.txt"),
+    "lists": (_twice, "overlap", "appears in validation_list.txt and in testing_list.txt"),
     "speaker": (_same_speaker, "speakers", "validation_list.txt shares 1 speaker with training"),
     "audio": (
         lambda root: (root / (root / "validation_list.txt").read_text().split()[3]).unlink(),
@@ -159,7 +159,7 @@ FAULTS = {
             root.parent / "speech_commands_test_set_v0.01" / "yeah"
         ),
         "label",
-        "holds the folder yeah, which is not a class",
+        "contains the folder yeah, which is not a class",
     ),
 }
 
@@ -170,7 +170,7 @@ def test_each_fault_is_reported_and_stops_the_task(fault, root, tmp_path):
     damage(root)
     problems = [problem for problem in look().problems if problem.kind == kind]
     assert problems and any(sentence in problem.text for problem in problems)
-    with pytest.raises(ElpError, match=r"speech_commands_v0\.01 is not complete: "):
+    with pytest.raises(ElpError, match=r"speech_commands_v0\.01 is incomplete: "):
         expert = make(tmp_path)
         for split in TASK.splits:
             expert.dataset(split)
@@ -178,7 +178,7 @@ def test_each_fault_is_reported_and_stops_the_task(fault, root, tmp_path):
 
 @pytest.mark.parametrize("option", [{"draw_seed": -1}, {"draw_seed": "a"}, {"test_root": 5}])
 def test_options_are_checked(option, tmp_path):
-    with pytest.raises(ElpError, match=rf"datarc\.{next(iter(option))} is .*; it must be"):
+    with pytest.raises(ElpError, match=rf"datarc\.{next(iter(option))} must be .*, but is .*"):
         make(tmp_path, datarc=option)
 
 
@@ -187,7 +187,7 @@ def test_options_are_checked(option, tmp_path):
 
 @pytest.fixture
 def stock(root, tmp_path, monkeypatch):
-    """S3PRL's expert; the package that it wants for several processes is not needed here."""
+    """Make S3PRL's expert, without the package that it needs only for several processes."""
     from upstream_elp.host import compat
 
     compat.install()

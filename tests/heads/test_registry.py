@@ -1,4 +1,4 @@
-"""What every task says of itself, and that its folder holds what it says."""
+"""The descriptions of all tasks, which must fit their folders."""
 
 import dataclasses
 import importlib
@@ -83,7 +83,7 @@ def test_the_tasks_are_known_without_torch():
 
 
 def test_a_new_task_is_one_folder(tmp_path, monkeypatch):
-    """A copied folder with another name is a task everywhere: nothing else lists tasks."""
+    """A copied folder with another name is a task everywhere, as there is no other list of tasks."""
     from click.testing import CliRunner
 
     from upstream_elp.commands.check import check

@@ -1,4 +1,4 @@
-"""The tasks in S3PRL's own loop: train, evaluate, resume, infer; from real files through a real, tiny backbone."""
+"""The tasks in S3PRL's own loop: train, evaluate, resume and infer, with real files and a real, tiny backbone."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_train_evaluate_infer(task, head, data, tmp_path):
 
 @pytest.mark.parametrize("task", ["elp_asr", "elp_sv"])
 def test_a_stock_upstream(task, data, tmp_path):
-    """The tasks take any upstream of S3PRL; filter banks come every 10 ms and have nothing to download."""
+    """The tasks accept any upstream of S3PRL; filter banks have 10 ms frames and need no download."""
     exp = tmp_path / "exp"
     run(["-m", "train", "-u", "fbank", *flags(task, data, exp), *options(task, "superb", total_steps=2)])
     best = str(exp / f"{DEV[task]}-best.ckpt")
@@ -71,7 +71,7 @@ def test_a_stock_upstream(task, data, tmp_path):
 
 
 def test_sv_with_superb_s_protocol(data, tmp_path):
-    """``protocol: superb`` alone is enough: S3PRL's loop then evaluates test and keeps its best checkpoint."""
+    """Setting only ``protocol: superb`` is enough: S3PRL's loop then evaluates test and keeps its best checkpoint."""
     exp = tmp_path / "exp"
     upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
     flag, values = options("elp_sv", "linear", total_steps=2)
@@ -119,8 +119,8 @@ def test_what_is_wrong_with_the_test_is_told_before_training(data, tmp_path, cap
     steps = options("elp_sv", "linear", total_steps=1)
     (data / "VoxCeleb1" / "voxceleb1_test_v2.txt").unlink()
     run(["-m", "train", *upstream, *steps, *flags("elp_sv", data, tmp_path / "exp")])
-    told = capsys.readouterr().err
-    assert "an evaluation of test will meet 1 problem: the trial list" in told
+    printed = capsys.readouterr().err
+    assert "an evaluation of test will meet 1 problem: the trial list" in printed
     assert (tmp_path / "exp" / "states-1.ckpt").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Our `superb` heads against S3PRL's own tasks: same state dict, same data, bitwise the same outputs and files."""
+"""Our `superb` heads against S3PRL's own tasks: equal state dicts and data, bitwise equal outputs and files."""
 
 import csv
 from collections import defaultdict
@@ -22,7 +22,7 @@ def corpora(tmp_path, monkeypatch):
 
 
 def run(expert, split, features, others):
-    """Forward one batch and log it; returns (loss, records). Dropout draws the same in both."""
+    """Forward one batch and log it; return (loss, records). Dropout draws the same in both."""
     records = defaultdict(list)
     torch.manual_seed(5)
     with torch.no_grad():
@@ -32,11 +32,11 @@ def run(expert, split, features, others):
 
 
 def same_state(stock, ours):
-    """Both experts' parameters have the same names and shapes; ours takes the stock values."""
-    ours_alone = ("best_score", "_extra_state")  # the latter holds the label tables
-    theirs = {key: value for key, value in stock.state_dict().items() if key not in ours_alone}
+    """Check that the parameters of both have the same names and shapes, and copy the stock values to ours."""
+    only_ours = ("best_score", "_extra_state")  # the latter contains the label tables
+    theirs = {key: value for key, value in stock.state_dict().items() if key not in only_ours}
     assert {key: value.shape for key, value in theirs.items()} == {
-        key: value.shape for key, value in ours.state_dict().items() if key not in ours_alone
+        key: value.shape for key, value in ours.state_dict().items() if key not in only_ours
     }
     ours.load_state_dict(stock.state_dict())
 
@@ -54,7 +54,7 @@ def test_same_seed_gives_the_stock_initial_weights(tmp_path):
 
 
 def write_stock_asr_files(tmp_path):
-    """The length tables and the dictionary that S3PRL's task reads."""
+    """Write the length tables and the dictionary that S3PRL's task reads."""
     root = tmp_path / "data" / "LibriSpeech"
     for part in ("train-clean-100", "dev-clean", "test-clean"):
         rows = []

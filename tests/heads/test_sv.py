@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import pickle
 import random
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -31,7 +32,7 @@ HEADS = ("superb", "linear")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Six training speakers and three test speakers, never written to."""
+    """Make six training speakers and three test speakers; tests must not write to them."""
     return toy_corpora.voxceleb1(tmp_path_factory.mktemp("data"), train=6, test=3)
 
 
@@ -68,7 +69,7 @@ def test_train_and_evaluate(head, tmp_path):
 
     scalars = Scalars()
     assert run_split(expert.eval(), "dev", step=12, logger=scalars)[1] == ["dev-best.ckpt"]
-    assert run_split(expert, "dev", step=13)[1] == []  # the same value is no better
+    assert run_split(expert, "dev", step=13)[1] == []  # an equal value is not better
     assert run_split(expert, "test", step=13)[1] == []  # nothing is chosen on test
     lines = [json.loads(line) for line in (tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["split"] == "train" and lines[0]["items"] == 16
@@ -94,14 +95,14 @@ def test_superb_protocol_alone_suffices(tmp_path, capsys):
     """The packaged config evaluates dev, which that protocol does not have."""
     expert = make(tmp_path, protocol="superb").eval()
     expert.get_dataloader("train")
-    assert "test is evaluated where runner.eval_dataloaders says dev" in capsys.readouterr().out
+    assert "test is evaluated instead of dev (runner.eval_dataloaders)" in capsys.readouterr().out
     assert run_split(expert, "dev")[1] == ["test-best.ckpt"]
     assert json.loads((tmp_path / "exp" / "metrics.jsonl").read_text())["split"] == "test"
     assert not list((tmp_path / "exp").glob("dev*"))
 
 
 def test_superb_protocol_has_no_dev_set_to_evaluate(tmp_path):
-    """Who asks for dev by name shall not be given the figures of test."""
+    """A request for dev by name must not return the results of test."""
     expert = make(tmp_path, protocol="superb", mode="evaluate")
     with pytest.raises(ElpError, match="has no dev set"):
         expert.get_dataloader("dev")
@@ -245,7 +246,7 @@ def test_xvector_is_s3prl_s_bit_for_bit(batch_norm, frames_len, seed):
 
 
 def test_whole_expert_has_stock_keys_and_scores(tmp_path, corpus, monkeypatch):
-    """S3PRL's expert loads our state and gives our test EER, dev split and all speakers trained on as in SUPERB."""
+    """S3PRL's expert loads our state and returns our test EER, with a dev split and with all speakers as in SUPERB."""
     pytest.importorskip("sox")
     upstream_elp.register()
     from s3prl.downstream.sv_voxceleb1 import dataset as stock_dataset
@@ -317,7 +318,7 @@ def test_mean_pooling_ignores_padding():
 
 
 def plain_eer(labels, scores):
-    """Walks over all thresholds from strict to lax; where misses fall below false alarms, the segment's crossing."""
+    """Go from strict to lax thresholds; where misses fall below false alarms, take the crossing of the segment."""
     targets, impostors = scores[labels == 1], scores[labels == 0]
     points = [(1.0, 0.0)]
     for threshold in sorted(set(scores), reverse=True):
@@ -420,7 +421,13 @@ def test_hold_out_is_fixed_for_a_seed_and_independent_of_order():
     assert len(one) == 5 and one == sorted(one)
     assert one == hold_out(SPEAKERS[::-1], 0.05, seed=0) == hold_out(SPEAKERS, 5, seed=0)
     assert one != hold_out(SPEAKERS, 0.05, seed=1)
-    assert one == ["id00002", "id00005", "id00045", "id00049", "id00087"]  # sha256 of "0/<speaker>", so for ever
+    assert one == [
+        "id00002",
+        "id00005",
+        "id00045",
+        "id00049",
+        "id00087",
+    ]  # from the sha256 of "0/<speaker>", so always the same
     assert len(hold_out(SPEAKERS[:10], 0.05, seed=0)) == 2
     for amount in (0, -1, "5", True, 1, 99, 0.99, None):
         with pytest.raises(ElpError, match="held_out"):
@@ -493,7 +500,7 @@ def test_cache_is_used_and_keyed_by_the_corpus(tmp_path, monkeypatch):
     toy_corpora.write_wav(folders[0] / names[0], toy_corpora.tone(seconds=0.8))  # a file changes
     assert 12700 < trimmed_lengths(folders[0], names)[0] <= 12800
     assert trimmed_lengths(folders[0], names[1:]).size == len(names) - 1
-    for entry in (tmp_path / "cache" / "sv_lengths").glob("*.npz"):  # damaged entries are made anew
+    for entry in (tmp_path / "cache" / "sv_lengths").glob("*.npz"):  # damaged entries are replaced
         entry.write_bytes(entry.read_bytes()[:50])
     assert np.array_equal(trimmed_lengths(folders[1], names), second)
     assert not list((tmp_path / "cache" / "sv_lengths").glob(".*"))
@@ -534,13 +541,13 @@ def test_unreadable_files_are_listed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("datarc", "message"),
     [
-        ({"protocol": "test"}, "choose one of: dev, superb"),
-        ({"too_short": "drop"}, "choose one of: error, untrimmed"),
+        ({"protocol": "test"}, "must be one of dev, superb, but is "),
+        ({"too_short": "drop"}, "must be one of error, untrimmed, but is "),
         ({"train_batchsize": 3}, "did you mean train_batch_size"),
         ({"train_batch_size": 0}, "at least 1"),
-        ({"p_target": 1.0}, "between 0 and 1"),
-        ({"snorm": 1}, "at least 2"),
-        ({"held_out": 5}, "2 remain for training"),
+        ({"p_target": 1.0}, "p_target must be a number above 0 and below 1, but is 1"),
+        ({"snorm": 1}, "snorm must be 0 .* or at least 2"),
+        ({"held_out": 5}, "at least 2 must remain for training"),
         ({"max_timestep": 5000}, "max_timestep allows training utterances of 5000 samples"),
         ({"min_samples": 5000, "vad_config": {"min_sec": 4000}}, "mean the same"),
         ({"root": "nowhere"}, "no such folder"),
@@ -554,14 +561,14 @@ def test_wrong_data_options(tmp_path, datarc, message):
 @pytest.mark.parametrize(
     ("datarc", "message"),
     [
-        ({"root": 5}, r"datarc\.root is 5; it must be a path"),
-        ({"trials": [1]}, r"datarc\.trials is \[1\]; it must be a path"),
-        ({"held_out": "abc"}, r"datarc\.held_out is 'abc'; it must be a number"),
-        ({"split_seed": "abc"}, r"datarc\.split_seed is 'abc'; it must be a whole number"),
-        ({"max_timestep": "abc"}, r"datarc\.max_timestep is 'abc'; it must be a whole number"),
-        ({"n_jobs": 1.5}, r"datarc\.n_jobs is 1\.5; it must be a whole number"),
-        ({"vad_config": 3}, r"datarc\.vad_config is 3; it must be a mapping"),
-        ({"p_target": "abc"}, r"datarc\.p_target is 'abc'"),
+        ({"root": 5}, r"datarc\.root must be a path.*, but is 5"),
+        ({"trials": [1]}, r"datarc\.trials must be a path.*, but is \[1\]"),
+        ({"held_out": "abc"}, r"datarc\.held_out must be a number.*, but is 'abc'"),
+        ({"split_seed": "abc"}, r"datarc\.split_seed must be a whole number.*, but is 'abc'"),
+        ({"max_timestep": "abc"}, r"datarc\.max_timestep must be a whole number.*, but is 'abc'"),
+        ({"n_jobs": 1.5}, r"datarc\.n_jobs must be a whole number.*, but is 1\.5"),
+        ({"vad_config": 3}, r"datarc\.vad_config must be a mapping.*, but is 3"),
+        ({"p_target": "abc"}, r"datarc\.p_target must be a number.*, but is 'abc'"),
     ],
 )
 def test_data_options_of_the_wrong_type(tmp_path, datarc, message):
@@ -572,13 +579,13 @@ def test_data_options_of_the_wrong_type(tmp_path, datarc, message):
 @pytest.mark.parametrize(
     ("modelrc", "message"),
     [
-        ({"superb": 5}, r"modelrc\.superb is 5; it must be a mapping"),
-        ({"superb": {"s": "abc"}}, r"modelrc\.superb\.s is 'abc'; it must be a number"),
-        ({"superb": {"m": None}}, r"modelrc\.superb\.m is None; it must be a number"),
-        ({"superb": {"dropout_p": 1.5}}, r"superb\.dropout_p is 1\.5; it must be a number of at least 0 and below 1"),
-        ({"superb": {"batch_norm": "false"}}, r"superb\.batch_norm is 'false'; it must be true or false"),
-        ({"module_config": 3}, r"modelrc\.module_config is 3; it must be a mapping"),
-        ({"LossConfig": {"AMSoftmaxLoss": 3}}, r"LossConfig\.AMSoftmaxLoss is 3; it must be a mapping"),
+        ({"superb": 5}, r"modelrc\.superb must be a mapping.*, but is 5"),
+        ({"superb": {"s": "abc"}}, r"modelrc\.superb\.s must be a number.*, but is 'abc'"),
+        ({"superb": {"m": None}}, r"modelrc\.superb\.m must be a number.*, but is None"),
+        ({"superb": {"dropout_p": 1.5}}, r"superb\.dropout_p must be a number of at least 0 and below 1, but is 1\.5"),
+        ({"superb": {"batch_norm": "false"}}, r"superb\.batch_norm must be true or false, but is 'false'"),
+        ({"module_config": 3}, r"modelrc\.module_config must be a mapping.*, but is 3"),
+        ({"LossConfig": {"AMSoftmaxLoss": 3}}, r"LossConfig\.AMSoftmaxLoss must be a mapping.*, but is 3"),
     ],
 )
 def test_model_options_of_the_wrong_type(tmp_path, modelrc, message):
@@ -588,9 +595,9 @@ def test_model_options_of_the_wrong_type(tmp_path, modelrc, message):
 
 def test_wrong_model_options(tmp_path):
     for modelrc, message in (
-        ({"head": "ecapa"}, "choose one of: superb, linear"),
+        ({"head": "ecapa"}, "must be one of superb, linear, but is "),
         ({"superb": {"dim": 3}}, r"modelrc\.superb\.dim"),
-        ({"agg_module": "ASP"}, "choose one of: SP"),
+        ({"agg_module": "ASP"}, "must be SP, but is "),
         ({"projector": 3}, r"unknown config key downstream_expert\.modelrc\.projector"),
     ):
         with pytest.raises(ElpError, match=message):
@@ -598,44 +605,54 @@ def test_wrong_model_options(tmp_path):
 
 
 def test_wrong_trial_lists(tmp_path, corpus):
+    """Every fault is one sentence, and the data set refuses what the check of the data reports."""
     audio = corpus / "test" / "wav"
-    one, two = (path.relative_to(audio).as_posix() for path in sorted(audio.glob("*/*/*.wav"))[:2])
-    with pytest.raises(ElpError, match=r"openslr\.org"):
-        read_trials(tmp_path / "none.txt", audio)
+    there = [path.relative_to(audio).as_posix() for path in sorted(audio.glob("*/*/*.wav"))]
+    one, two = there[:2]
+    _, (problem,) = read_trials(tmp_path / "none.txt", corpus, there=there)
+    assert "openslr.org" in problem.text and problem.kind == "layout"
+    path = tmp_path / "trials.txt"
     for text, message in (
-        (f"1 {one}\n", "line 1 .* must be"),
-        (f"1 {one} {two}\nyes {one} {two}\n", "line 2"),
-        (f"1 {one} {two}\n", "two speakers"),
-        ("", "two speakers"),
-        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"names 1 utterance .* id9/v/00009\.wav"),
+        (f"1 {one}\n", "line 1 is not a trial"),
+        (f"1 {one} {two}\nyes {one} {two}\n", "line 2 is not a trial"),
+        (f"1 {one} {two}\n", "must contain trials of the same speaker and of different speakers"),
+        ("", "must contain trials of the same speaker and of different speakers"),
+        (f"1 {one} {two}\n0 {one} id9/v/00009.wav\n", r"id9/v/00009\.wav is missing, but needed by 1 trial"),
+        (f"0 {one} {two}\n", "label contradicts the speakers"),
     ):
-        (tmp_path / "trials.txt").write_text(text)
+        path.write_text(text)
+        _, problems = read_trials(path, corpus, there=there)
+        assert any(re.search(message, problem.text) for problem in problems)
         with pytest.raises(ElpError, match=message):
-            read_trials(tmp_path / "trials.txt", audio)
+            make(tmp_path, trials=str(path)).dataset("test")
 
 
 def test_corpus_without_speakers_or_audio(tmp_path):
     root = tmp_path / "VoxCeleb1"
     (root / "dev" / "wav").mkdir(parents=True)
-    with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
+    with pytest.raises(ElpError, match=r"dev/wav is missing or contains no \.wav files"):
         make(tmp_path, root=str(root))
     for number in range(4):
         (root / "dev" / "wav" / f"id{number}").mkdir()
-    with pytest.raises(ElpError, match=r"holds no \.wav or \.flac files"):
+    with pytest.raises(ElpError, match=r"dev/wav is missing or contains no \.wav files"):
         make(tmp_path, root=str(root)).get_dataloader("train")
+    toy_corpora.write_wav(root / "dev" / "wav" / "id0" / "v" / "00001.wav", toy_corpora.tone())
+    for protocol in ("dev", "superb"):
+        with pytest.raises(ElpError, match="contains 1 speaker, but at least 2 are needed"):
+            make(tmp_path, root=str(root), protocol=protocol)
 
 
 def test_short_training_audio_is_counted_and_empty_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     root = toy_corpora.voxceleb1(tmp_path / "data", train=4, test=2)
-    assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "left out" not in capsys.readouterr().out
+    assert len(make(tmp_path, root=str(root)).dataset("train")) == 8 and "skipped" not in capsys.readouterr().out
     paths = sorted((root / "dev" / "wav").glob("*/*/*.wav"))
     toy_corpora.write_wav(paths[0], toy_corpora.tone(seconds=1.0))
-    toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is no damage
+    toy_corpora.write_wav(paths[-1], np.zeros(40000, dtype=np.float32))  # silence is not damage
     make(tmp_path, root=str(root)).get_dataloader("train")
     assert capsys.readouterr().out.count("2 of 16 utterances below") == 1
     toy_corpora.write_wav(paths[1], np.zeros(0, dtype=np.float32))
-    with pytest.raises(ElpError, match=rf"1 file holds 0 samples below .*: .*{paths[1].parent.name}/{paths[1].name};"):
+    with pytest.raises(ElpError, match=rf"1 file has 0 samples below .*: .*{paths[1].parent.name}/{paths[1].name};"):
         make(tmp_path, root=str(root)).get_dataloader("train")
 
 

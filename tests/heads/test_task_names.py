@@ -44,10 +44,10 @@ def test_a_run_of_a_short_name_is_that_of_the_whole_name(short, tmp_path):
 
 
 def test_asr_is_s3prls_own_task_in_a_run(tmp_path):
-    with pytest.raises(ElpError, match="-c is missing: s3prl's package ships no config for its task asr"):
+    with pytest.raises(ElpError, match="-c is missing: the s3prl package ships no config for its task asr"):
         plan(tmp_path, "asr")
     for recipe in ("asr", "elp_asr", "asr_reference"):
-        with pytest.raises(ElpError, match=f"-c {recipe} is a recipe of -d elp_asr, not of -d asr"):
+        with pytest.raises(ElpError, match=f"-c {recipe} is a recipe for -d elp_asr, not for -d asr"):
             plan(tmp_path, "asr", "-c", recipe)
 
 

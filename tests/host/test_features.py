@@ -1,4 +1,4 @@
-"""``-s`` and ``-l``: adapters that the selected feature does not see are told of."""
+"""``-s`` and ``-l``: adapters that the selected feature does not depend on are reported."""
 
 import logging
 

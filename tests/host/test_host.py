@@ -1,4 +1,4 @@
-"""S3PRL as the host: what is mended, what is registered, and that importing us does neither."""
+"""S3PRL as the host: its patches, our registered names, and that importing us does neither."""
 
 import argparse
 import subprocess
@@ -216,14 +216,14 @@ def test_quotes_keep_what_separates_assignments():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("config.runner", "is no assignment"),
-        ("args.expdir=x,,y", "'y' is no assignment; .*a value that holds ,, in quotes"),
-        ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML takes for a text; write -0\.5"),
-        ("runner.total_steps=1", "is no assignment"),
-        ("args=1", "is no assignment"),
+        ("config.runner", "is not an assignment"),
+        ("args.expdir=x,,y", "'y' is not an assignment; .*values that contain ,, in quotes"),
+        ("config.a={b: [1, -.5]}", r"config\.a\.b\[1\] is -\.5, which YAML reads as text; write -0\.5"),
+        ("runner.total_steps=1", "is not an assignment"),
+        ("args=1", "is not an assignment"),
         ("args.expdri=1", "did you mean expdir"),
         ("config.runner.total_steps.x=1", r"config\.runner\.total_steps is a value"),
-        ("config.a=[1", "unbalanced"),
+        ("config.a=[1", "check its brackets and quotes"),
     ],
 )
 def test_override_refuses(text, message):
@@ -311,7 +311,7 @@ def test_the_cache_of_lengths_follows_the_corpus(tmp_path, monkeypatch):
     assert first != mend.length_cache(two, "Voxceleb1")
     (one / "a.wav").write_bytes(b"123")
     assert first != mend.length_cache(one, "Voxceleb1")
-    with pytest.raises(ElpError, match="no VoxCeleb1 folder"):
+    with pytest.raises(ElpError, match="no such VoxCeleb1 folder"):
         mend.length_cache(tmp_path / "none", "Voxceleb1")
 
 
@@ -341,7 +341,7 @@ def test_removed_hub_names_tell_what_to_do():
 
 
 def test_records_reach_the_head_of_every_rank_uncopied(monkeypatch):
-    """With device_ids torch would copy a GPU rank's arguments, which fails for a filled defaultdict."""
+    """With device_ids, torch would copy a GPU rank's arguments, which fails for a defaultdict with entries."""
     wrapped = {}
     monkeypatch.setattr(mend, "DistributedDataParallel", lambda model, **options: wrapped.update(options))
     mend.distributed(torch.nn.Linear(1, 1), device_ids=[0], find_unused_parameters=True)

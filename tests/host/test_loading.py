@@ -1,4 +1,4 @@
-"""Weights that do not fit are one sentence that names the file."""
+"""Weights that do not fit give one sentence that names the file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What was trained, in use: it answers as its evaluation did, and a folder from anywhere is no danger."""
+"""Trained models in use: they answer as in their evaluation, and a folder from anywhere is not a danger."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def train(task, world, exp, *flags, backbone=None, steps=4, more=None):
 
 
 class Outputs:
-    """Collects what the heads give, of the task's evaluation and of inference alike: they share these methods."""
+    """Collects the heads' outputs in the task's evaluation and in inference, which share these methods."""
 
     def __init__(self, patch):
         self.rows = []
@@ -86,7 +86,7 @@ class Outputs:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Corpora, a backbone, and for each task an evaluated experiment and its exported folder; nobody changes them."""
+    """Corpora, a backbone, and for each task an evaluated experiment with its exported folder; all read-only."""
     root = tmp_path_factory.mktemp("inference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELP_CACHE", str(root / "cache"))
@@ -106,7 +106,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_corpus(monkeypatch, tmp_path):
-    """Inference must do without the corpora, and in an empty working folder."""
+    """Hide the corpora and change to an empty folder: inference must not need them."""
     for variable in ("ELP_DATA", "ELP_BACKBONE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def no_corpus(monkeypatch, tmp_path):
 
 
 def infer(*words, monkeypatch, capsys):
-    """Call ``elp infer``; returns its exit status, what it printed, and its messages."""
+    """Call ``elp infer``; returns its exit status, its output and its messages."""
     capsys.readouterr()
     status = elp("infer", *words, monkeypatch=monkeypatch)
     told = capsys.readouterr()
@@ -187,7 +187,7 @@ def test_half_precision_is_that_of_the_evaluation(world, tmp_path, monkeypatch):
     run(["-m", "inference", "-t", str(files[0]), "-e", best, "--data", str(world.data), "--device", "cpu"])
     upstream_elp.load(exp, backbone=world.backbone, device="cpu")(files[:1])
     assert torch.equal(*outputs.rows)
-    with pytest.raises(ElpError, match="precision is 'int8'; choose one of fp32, bf16, fp16"):
+    with pytest.raises(ElpError, match="precision must be one of fp32, bf16, fp16, but is 'int8'"):
         upstream_elp.load(exp, precision="int8")
 
 
@@ -215,7 +215,7 @@ def test_the_scores_are_those_of_the_evaluation(kind, world, monkeypatch, capsys
 
 @pytest.mark.parametrize("task", TASKS)
 def test_one_file_alone_is_a_batch_of_one(task, world):
-    """Whatever else is asked in the same call, with the default batch size an answer depends on its file alone."""
+    """With the default batch size, an answer only depends on its file, whatever else is in the same call."""
     model = upstream_elp.load(world.folder[task], backbone=world.backbone, device="cpu")
     files = sorted((world.data / "VoxCeleb1" / "test").rglob("*.wav"))[:3]
     together = [answer.to_dict() for answer in model(files)]
@@ -298,7 +298,7 @@ def test_an_adapter_without_tensors_is_an_upstream(world):
 
 
 def test_a_head_on_frozen_adapters_is_exported_with_them(world, tmp_path, monkeypatch, capsys):
-    """The checkpoint then holds no adapters; they are those of the folder that training was given."""
+    """The checkpoint then does not contain adapters; they are those of the folder that was passed to training."""
     given = world.folder["elp_ic"]
     exp = train("elp_er", world, tmp_path / "exp", "--backbone", str(world.backbone), backbone=given, steps=2)
     assert "Upstream" not in load_states(exp / "states-2.ckpt")
@@ -319,29 +319,32 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     flags = [reason] if reason.startswith("--") else []
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", *flags, monkeypatch=monkeypatch) == 0
     told = capsys.readouterr().out
-    assert "without head" in told and reason in told
+    assert "without a head" in told and reason in told
     assert not (tmp_path / "out" / CONFIG_FILE).exists()
     wav = toy_corpora.write_wav(tmp_path / "a.wav", toy_corpora.tone())
     status, _, err = infer("out", wav, "--backbone", world.backbone, monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "holds adapters but no head" in err
+    assert status == 2 and "contains adapters but no head" in err
     if reason != "--no-head":
         status, _, err = infer("states-4.ckpt", wav, monkeypatch=monkeypatch, capsys=capsys)
         assert status == 2 and "of the task emotion" in err
 
 
-def test_a_checkpoint_from_before_the_label_tables_is_told(world, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_from_before_the_label_tables_is_reported(world, tmp_path, monkeypatch, capsys):
     states = load_states(next(world.exp["elp_ic"].glob("*-best.ckpt")))
     del states["Downstream"]["_extra_state"]
     torch.save(states, tmp_path / "states-4.ckpt")
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "was written before" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        "does not record the meaning of the head's outputs" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
 
 
 # --- label tables and thresholds in checkpoints ---------------------------------------------------------------------
 
 
 def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch):
-    """The corpus's csv numbers the head's outputs: with its rows in another order every answer would be wrong."""
+    """The csv of the corpus numbers the head's outputs; with its rows in another order, every answer would be wrong."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     shutil.copytree(world.data / "fluent_speech_commands_dataset", tmp_path / "data/fluent_speech_commands_dataset")
     table = tmp_path / "data/fluent_speech_commands_dataset/data/train_data.csv"
@@ -353,7 +356,7 @@ def test_another_numbering_of_the_labels_is_refused(world, tmp_path, monkeypatch
 
 
 def test_the_threshold_is_that_of_the_evaluated_step(world, tmp_path):
-    """One that was measured before the last training steps decides nothing."""
+    """A threshold that was measured before the last training steps is not used."""
     path = next(world.exp["elp_sv"].glob("*-best.ckpt"))
     lines = [json.loads(line) for line in (world.exp["elp_sv"] / "metrics.jsonl").read_text().splitlines()]
     recorded = next(line["threshold"] for line in lines if line["split"] == "dev")
@@ -424,7 +427,7 @@ def test_a_bad_file_stops_with_its_path_or_is_skipped_and_listed(world, tmp_path
     assert {row["file"]: problems[row["file"]] in row["problem"] for row in document["skipped"]} == dict.fromkeys(
         problems, True
     )
-    assert f"{len(problems)} files skipped; 2 of {len(problems) + 2} answers given" in err
+    assert f"{len(problems)} files skipped; 2 of {len(problems) + 2} answered" in err
     status, out, err = infer(place, "cut.wav", *backbone, "--skip-bad-files", monkeypatch=monkeypatch, capsys=capsys)
     assert status == 2 and "none of the files could be used" in err and not out
 
@@ -454,11 +457,11 @@ def test_files_of_integers_are_answered_with_one_warning(task, world, tmp_path, 
     words = (world.folder[task], "a.wav", "b.wav", "--backbone", world.backbone)
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and "a.wav" in out
-    assert err.count("beyond ±2") == 1 and "WARNING: 2 files hold samples beyond ±2: a.wav (up to " in err
+    assert err.count("beyond ±2") == 1 and "WARNING: 2 files contain samples beyond ±2: a.wav (up to " in err
 
 
 def test_names_that_no_terminal_should_see(world, tmp_path, monkeypatch, capsys):
-    """File names may hold any byte, and labels of a folder from anywhere any character."""
+    """File names may contain any byte, and labels in a folder from anywhere may contain any character."""
     shutil.copytree(world.folder["elp_ic"], "folder")
     _config(lambda raw: raw["labels"].update(action=["\x1b[2J\n1", "\t2", "\x1b]0;x"]))(tmp_path / "folder")
     name = os.fsdecode(b"\xff\n\x1b[2J\t.wav")
@@ -487,8 +490,8 @@ def test_other_rates_and_channels_on_request(world, tmp_path):
         upstream_elp.load(world.folder["elp_sv"], channels="first", **load)
 
 
-def test_a_problem_of_the_whole_batch_is_told_of_the_file_that_has_it(world, tmp_path, monkeypatch):
-    """An out-of-memory error names the file that is too long even alone, and with skipping the others are answered."""
+def test_a_problem_of_the_whole_batch_is_reported_for_the_file_that_has_it(world, tmp_path, monkeypatch):
+    """An out-of-memory error names the file that is too long by itself; with skipping, the others are answered."""
     model = upstream_elp.load(world.folder["elp_ic"], backbone=world.backbone, device="cpu")
     upstream, sizes = model.upstream.forward, []
 
@@ -531,7 +534,7 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
     words = (place, "c.wav", "broken.wav", "d.wav", "e.wav", *backbone, "--skip-bad-files")
     status, out, err = infer(*words, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0 and out.startswith("d.wav\te.wav\t") and len(out.splitlines()) == 1
-    assert "broken.wav" in err and "1 file skipped; 1 of 2 answers given" in err
+    assert "broken.wav" in err and "1 file skipped; 1 of 2 answered" in err
     status, out, err = infer(place, "c.wav", "--embeddings", *backbone, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0, err
     values = np.array([float(value) for value in out.split("\t")[1].split()])
@@ -539,17 +542,21 @@ def test_pairs_of_voices(world, tmp_path, monkeypatch, capsys):
 
 
 WRONG = {
-    "odd": ("elp_sv", ("good.wav",), "compares pairs, but an odd number of FILEs is named (1): give"),
-    "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are for elp_sv"),
-    "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are for elp_sv"),
-    "three names": ("elp_sv", ("--pairs", "wrong.txt"), "line 2 of --pairs wrong.txt is 'a b c'"),
+    "odd": ("elp_sv", ("good.wav",), "compares pairs, but the number of FILEs is odd (1); pass"),
+    "pairs of words": ("elp_ic", ("--pairs", "pairs.txt"), "--pairs and --embeddings are only for elp_sv"),
+    "embeddings": ("elp_asr", ("good.wav", "--embeddings"), "--pairs and --embeddings are only for elp_sv"),
+    "three names": (
+        "elp_sv",
+        ("--pairs", "wrong.txt"),
+        "--pairs wrong.txt: line 2 must be 'FILE FILE' or a trial, but is 'a b c'",
+    ),
     "no list": ("elp_sv", ("--pairs", "none.txt"), "--pairs none.txt cannot be read (No such file"),
-    "empty list": ("elp_sv", ("--pairs", "empty.txt"), "--pairs empty.txt names no pair"),
+    "empty list": ("elp_sv", ("--pairs", "empty.txt"), "--pairs empty.txt contains no pairs"),
     "audio as list": ("elp_sv", ("--pairs", "binary.txt"), "--pairs binary.txt is UTF-16 text; save the file as UTF-8"),
-    "both": ("elp_sv", ("good.wav", "--pairs", "pairs.txt"), "--pairs names the files to compare"),
-    "root": ("elp_sv", ("good.wav", "--root", "."), "leave it out without --pairs"),
+    "both": ("elp_sv", ("good.wav", "--pairs", "pairs.txt"), "--pairs already names the files to compare"),
+    "root": ("elp_sv", ("good.wav", "--root", "."), "add it or remove --root"),
     "nothing": ("elp_asr", (), "no audio file is named"),
-    "batch": ("elp_asr", ("good.wav", "--batch-size", "0"), "--batch-size 0: it must be at least 1"),
+    "batch": ("elp_asr", ("good.wav", "--batch-size", "0"), "--batch-size must be at least 1, but is 0"),
     "device": ("elp_asr", ("good.wav", "--device", "gpu"), "device 'gpu': no such device; choose cpu"),
     "absent": ("elp_asr", ("good.wav", "x.wav", "y.wav"), "no such file: x.wav, y.wav"),
     "other backbone": ("elp_asr", ("good.wav", "--backbone", "OTHER"), "was trained on another backbone"),
@@ -557,17 +564,17 @@ WRONG = {
     "unwritable": (
         "elp_asr",
         ("good.wav", "--json", "none/out.json"),
-        "--json none/out.json: cannot be written (there is no folder none); make it first",
+        "--json none/out.json cannot be written: the folder none does not exist; create it first",
     ),
-    "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json .: is a folder; name a file in it"),
-    "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, but audio files are expected"),
-    "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or give --resample"),
+    "a folder to write": ("elp_asr", ("good.wav", "--json", "."), "--json . is a folder; name a file in it"),
+    "a folder to read": ("elp_asr", ("good.wav", "."), "error: . is a folder, not an audio file"),
+    "rate": ("elp_asr", ("rate.wav",), "44100 Hz instead of 16000; convert the file or pass --resample"),
     "channels": (
         "elp_asr",
         ("stereo.wav",),
-        "2 channels instead of 1; convert the file or give --channels mean or --ch",
+        "2 channels instead of 1; convert the file or pass --channels mean or --ch",
     ),
-    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; give a recording with more speech"),
+    "silence": ("elp_sv", ("silent.wav", "good.wav"), "that backbone and head need; use a recording with more speech"),
 }
 
 
@@ -589,10 +596,10 @@ def test_wrong_words_are_one_sentence(case, world, tmp_path, monkeypatch, capsys
     assert not out
 
 
-def test_a_place_without_anything_trained_is_told(tmp_path, monkeypatch, capsys):
+def test_a_place_without_anything_trained_is_reported(tmp_path, monkeypatch, capsys):
     toy_corpora.write_wav(tmp_path / "good.wav", toy_corpora.tone())
     status, _, err = infer("nowhere", "good.wav", monkeypatch=monkeypatch, capsys=capsys)
-    assert status == 2 and "there is no experiment directory or checkpoint at nowhere" in err
+    assert status == 2 and "nowhere: no such experiment folder or checkpoint" in err
 
 
 def test_the_command_s_help_loads_neither_torch_nor_s3prl():
@@ -614,7 +621,7 @@ def _config(change):
 
 
 def _tensors(change):
-    """Change the tensors and make the sum in the configuration fit, as someone with intent would."""
+    """Change the tensors and adapt the checksum in the configuration, as an attacker would."""
 
     def damage(folder):
         save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
@@ -646,9 +653,9 @@ FOLDERS = {
     "object inside": (_said(f"labels:\n  action: {OBJECT}"), "YAML file: line 2, could not determine a constructor"),
     "object as key": (_said(f"? {OBJECT}\n: 1"), "readable YAML file: line 1, could not determine"),
     "name of code": (_said("!!python/name:os.system"), "readable YAML file: line 1, could not determine"),
-    "key twice": (_said("task: elp_ic\ntask: elp_er"), "line 2, the key 'task' stands twice"),
+    "key twice": (_said("task: elp_ic\ntask: elp_er"), "line 2, the key 'task' appears twice"),
     "deep": (_said("[" * 1000), "is not a readable YAML file: it is nested too deeply"),
-    "text": (_said("elp_ic"), "head_config.yaml must hold a mapping"),
+    "text": (_said("elp_ic"), "head_config.yaml must contain a mapping"),
     "pickle as YAML": (lambda f: (f / CONFIG_FILE).write_bytes(pickle.dumps(Bomb())), "is not a readable YAML file"),
     "pickle": (_bytes(lambda data: pickle.dumps(Bomb())), UNREADABLE),
     "torch.save": (lambda f: torch.save(Bomb(), f / TENSOR_FILE), UNREADABLE),
@@ -661,41 +668,53 @@ FOLDERS = {
         lambda f: (f / "adapter.safetensors").write_bytes((f / "adapter.safetensors").read_bytes() + b"xx"),
         "adapter.safetensors is damaged or was changed: its sha256 is not the one in adapter_config.yaml; copy or",
     ),
-    "another adapter": (_adapter, "this head was trained with another adapter than the one beside it"),
+    "another adapter": (_adapter, "this head was trained with another adapter than the one in the folder"),
     "key": (_config(lambda raw: raw.update(code="x")), "unknown key 'code'; the valid keys are: format_version"),
     "no key": (_config(lambda raw: raw.pop("audio")), "the key 'audio' is missing"),
-    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version is 9, this version reads 1"),
+    "version": (_config(lambda raw: raw.update(format_version=9)), "format_version must be 1, but is 9"),
     "task": (_config(lambda raw: raw.update(task="os")), "unknown task 'os'; the tasks are: elp_asr"),
     "task that climbs": (_config(lambda raw: raw.update(task="../x")), "unknown task '../x'; the tasks are: elp_asr"),
     "another task": (_config(lambda raw: raw.update(task="elp_er")), "the key 'labels' must be a list of texts"),
     "kind": (_config(lambda raw: raw.update(upstream_dim="32")), "'upstream_dim' is '32'; it must be a whole number"),
     "truth as number": (_config(lambda raw: raw.update(upstream_dim=True)), "'upstream_dim' is True; it must be a"),
     "no width": (_config(lambda raw: raw.update(upstream_dim=0)), "'upstream_dim' is 0; it must be at least 1"),
-    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream gives 32 every 320"),
+    "rate": (_config(lambda raw: raw.update(upstream_rate=160)), "but its upstream returns 32 every 320"),
     "width": (_config(lambda raw: raw.update(upstream_dim=16)), f"{WEIGHT[5:]} has the shape (256, 32), but its"),
-    "precision": (_config(lambda raw: raw.update(precision="x")), "'precision' is 'x'; it must be fp32, bf16, fp16"),
+    "precision": (
+        _config(lambda raw: raw.update(precision="x")),
+        "'precision' must be one of fp32, bf16, fp16, but is 'x'",
+    ),
     "feature": (_config(lambda raw: raw["featurizer"].update(feature="__class__")), "the upstream has no such feature"),
     "layer": (_config(lambda raw: raw["featurizer"].update(layer=40)), "-l 40: -s hidden_states has 1 layers"),
-    "layer's kind": (_config(lambda raw: raw["featurizer"].update(layer="1")), "featurizer.layer is '1'; it must be"),
-    "featurizer": (_config(lambda raw: raw["featurizer"].update(more=1)), "'featurizer' must hold feature, layer"),
+    "layer's kind": (
+        _config(lambda raw: raw["featurizer"].update(layer="1")),
+        "featurizer.layer must be a whole number or null, but is '1'",
+    ),
+    "featurizer": (
+        _config(lambda raw: raw["featurizer"].update(more=1)),
+        "'featurizer' must contain exactly feature, layer",
+    ),
     "head": (
         _config(lambda raw: raw["modelrc"].update(head="x")),
-        "modelrc.head is 'x'; choose one of: superb, linear",
+        "modelrc.head must be one of superb, linear, but is 'x'",
     ),
     "head's key": (_config(lambda raw: raw["modelrc"].update(more=1)), "unknown config key downstream_expert.modelrc"),
     "huge": (_config(lambda raw: raw["modelrc"].update(projector_dim=10**12)), "(256, 32), but its options need (1000"),
     "endless": (
         _config(lambda raw: raw["modelrc"].update(projector_dim=10**30)),
-        "no head can be built from its sizes",
+        "a head of these sizes cannot be built",
     ),
     "audio": (
         _config(lambda raw: raw["audio"].update(code="x")),
         "unknown config key audio.code; valid keys: channels",
     ),
-    "channels": (_config(lambda raw: raw["audio"].update(channels=1)), "audio.channels is 1; choose one of: error"),
+    "channels": (
+        _config(lambda raw: raw["audio"].update(channels=1)),
+        "audio.channels must be one of error, mean, first, but is 1",
+    ),
     "slots": (
         _config(lambda raw: raw["labels"].pop("action")),
-        "'labels' must hold the lists action, object, location",
+        "'labels' must contain exactly the lists action, object, location",
     ),
     "labels": (_config(lambda raw: raw["labels"].update(action=[1, 2])), "'labels.action' must be a list of texts"),
     "label twice": (
@@ -703,20 +722,23 @@ FOLDERS = {
         "'labels.action' names a class twice",
     ),
     "label missing": (_config(lambda raw: raw["labels"]["action"].pop()), "has the shape (10, 256), but its options"),
-    "threshold": (_config(lambda raw: raw.update(threshold={"value": 1})), "'threshold' must be null, since elp_ic"),
+    "threshold": (
+        _config(lambda raw: raw.update(threshold={"value": 1})),
+        "'threshold' must be null, since elp_ic has no threshold",
+    ),
     "tensor missing": (
         _tensors(lambda t: {k: v for k, v in t.items() if k != WEIGHT}),
-        "its head lack 'projector.weight",
+        "its head lacks the tensor 'projector.weight",
     ),
-    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "hold the unknown '../x'"),
+    "tensor that climbs": (_tensors(lambda t: {**t, "head.../x": t[WEIGHT] + 0}), "contains the unknown tensor '../x'"),
     "tensor's kind": (
         _tensors(lambda t: {**t, WEIGHT: t[WEIGHT].int()}),
-        "projector.weight holds numbers of another kind",
+        "projector.weight contains numbers of another type",
     ),
     "tensor's shape": (_tensors(lambda t: {**t, WEIGHT: torch.zeros(2, 2)}), "has the shape (2, 2), but its options"),
     "no number": (
         _tensors(lambda t: {**t, WEIGHT: t[WEIGHT] * torch.nan}),
-        "good.wav: the trained model gives no finite",
+        "good.wav: the trained model returns values that are not finite",
     ),
 }
 
@@ -737,18 +759,24 @@ def test_wrong_folders_are_one_sentence_and_run_no_code(case, world, tmp_path, m
 SV_FOLDERS = {
     "threshold": (
         _config(lambda raw: raw["threshold"].update(value="high")),
-        "threshold.value is 'high'; it must be a",
+        "threshold.value must be a number, but is 'high'",
     ),
     "threshold's key": (_config(lambda raw: raw["threshold"].update(more=1)), "unknown config key threshold.more"),
     "labels": (_config(lambda raw: raw.update(labels=["a"])), "'labels' must be null, since speaker verification"),
-    "audio": (_config(lambda raw: raw["audio"].update(too_short=1)), "audio.too_short is 1; choose one of: error"),
+    "audio": (
+        _config(lambda raw: raw["audio"].update(too_short=1)),
+        "audio.too_short must be one of error, untrimmed, but is 1",
+    ),
 }
 ASR_FOLDERS = {
     "special": (_config(lambda raw: raw["labels"].reverse()), "character dictionary labels must begin with <s>"),
     "twice": (_config(lambda raw: raw["labels"].append("A")), "character dictionary labels names a symbol twice"),
     "kind": (_config(lambda raw: raw.update(labels={"A": 1})), "character dictionary labels must be a list of texts"),
-    "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs needs one value per layer in each"),
-    "rate": (_config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)), "total_rate is 0, less than the"),
+    "layers": (_config(lambda raw: raw["modelrc"]["RNNs"]["dim"].append(8)), "RNNs must have one value per layer"),
+    "rate": (
+        _config(lambda raw: raw["modelrc"]["RNNs"].update(total_rate=0)),
+        "total_rate must be -1 or at least the upstream's rate of 320, but is 0",
+    ),
 }
 
 
@@ -773,10 +801,12 @@ def test_a_checkpoint_from_anywhere_runs_no_code(world, tmp_path, monkeypatch, c
     states["Downstream"]["_extra_state"] = memory.encode({"labels": [1]})
     torch.save(states, tmp_path / "labels.ckpt")
     assert elp("export", tmp_path / "labels.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
-    assert "the key 'labels' must hold the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    with pytest.raises(ElpError, match="no code of a file is run"):
+    assert (
+        "the key 'labels' must contain exactly the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    )
+    with pytest.raises(ElpError, match="code from a file is never run"):
         upstream_elp.load("bomb.ckpt")
     for number in range(1, 5):
-        with pytest.raises(ElpError, match="is not what a task of ours writes"):
+        with pytest.raises(ElpError, match="was not written by one of these tasks"):
             upstream_elp.load(f"{number}.ckpt")
     assert not (tmp_path / MARK).exists()

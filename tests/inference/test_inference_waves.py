@@ -1,4 +1,4 @@
-"""Samples given to a trained model: any layout of the same numbers is the same wave, or one sentence."""
+"""Samples given to a trained model: any layout of the same numbers is the same wave, or is refused in one sentence."""
 
 import warnings
 
@@ -17,7 +17,7 @@ from upstream_elp.training.precision import Precision
 
 
 class Echo(Predictor):
-    """Answers with what the model heard."""
+    """A predictor that returns its input."""
 
     task = "echo"
 
@@ -130,19 +130,19 @@ REFUSED = {
     "int16": ((WAVE * 32768).astype(np.int16), "int16.*divide them by 32768"),
     "big-endian int16": ((WAVE * 32768).astype(">i2"), "int16.*divide them by 32768"),
     "int32": ((WAVE * 32768).astype(np.int32), "int32.*divide them by 2147483648"),
-    "uint8": (np.zeros(1000, np.uint8), "no floating-point numbers .uint8."),
-    "int64 tensor": (torch.zeros(1000, dtype=torch.int64), "no floating-point numbers .int64."),
+    "uint8": (np.zeros(1000, np.uint8), "not contain floating-point numbers .uint8."),
+    "int64 tensor": (torch.zeros(1000, dtype=torch.int64), "not contain floating-point numbers .int64."),
     "int16 tensor": (torch.zeros(1000, dtype=torch.int16), "int16.*divide them by 32768"),
-    "bool": (np.zeros(1000, bool), "no floating-point numbers .bool."),
-    "complex": (WAVE.astype(np.complex64), "no floating-point numbers .ndarray of complex64"),
-    "complex tensor": (torch.zeros(1000, dtype=torch.complex64), "no floating-point numbers .complex64"),
-    "objects": (WAVE.astype(object), "no floating-point numbers .ndarray of object"),
-    "text": (np.array(["a.wav"]), "no floating-point numbers .ndarray of str"),
-    "bytes": (b"RIFF", "no floating-point numbers .bytes"),
-    "dates": (np.zeros(1000, "M8[s]"), "no floating-point numbers"),
-    "records": (np.zeros(1000, [("left", "f4"), ("right", "f4")]), "no floating-point numbers"),
+    "bool": (np.zeros(1000, bool), "not contain floating-point numbers .bool."),
+    "complex": (WAVE.astype(np.complex64), "not contain floating-point numbers .ndarray of complex64"),
+    "complex tensor": (torch.zeros(1000, dtype=torch.complex64), "not contain floating-point numbers .complex64"),
+    "objects": (WAVE.astype(object), "not contain floating-point numbers .ndarray of object"),
+    "text": (np.array(["a.wav"]), "not contain floating-point numbers .ndarray of str"),
+    "bytes": (b"RIFF", "not contain floating-point numbers .bytes"),
+    "dates": (np.zeros(1000, "M8[s]"), "not contain floating-point numbers"),
+    "records": (np.zeros(1000, [("left", "f4"), ("right", "f4")]), "not contain floating-point numbers"),
     "masked": (np.ma.masked_less(WAVE, 0), "masked"),
-    "none": (None, "no floating-point numbers .NoneType"),
+    "none": (None, "not contain floating-point numbers .NoneType"),
     "number": (0.5, r"has the shape \(\)"),
     "ragged": ([[0.1, 0.2], [0.3]], "not an array of numbers"),
     "channels first": (np.stack([WAVE, WAVE]), r"has the shape \(2, 1000\)"),
@@ -170,7 +170,7 @@ def test_anything_else_is_refused_in_one_sentence(model, kind):
 
 @pytest.mark.parametrize("thing", [None, 5, 0.5])
 def test_what_is_neither_a_file_nor_a_wave_nor_a_list(model, thing):
-    with pytest.raises(ElpError, match="is not an audio file; give a path"):
+    with pytest.raises(ElpError, match="is not an audio file; pass a path"):
         model(thing)
 
 

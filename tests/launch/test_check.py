@@ -1,4 +1,4 @@
-"""``elp check`` and the look at the data at the start of ``elp run``: every planted fault is told, in one list."""
+"""``elp check`` and the check of the data at the start of ``elp run`` report every planted fault in one list."""
 
 import json
 from collections import Counter
@@ -62,13 +62,13 @@ def latin(path: Path) -> None:
 
 
 def twice(path: Path) -> None:
-    """The first utterance's line once more."""
+    """The first utterance's line appears twice."""
     line = next(line for line in path.read_text().splitlines() if "0000 " in line or "-000.wav" in line)
     path.write_text(f"{path.read_text()}{line}\n")
 
 
 def copied(path: Path) -> None:
-    """The speaker's folder of training in the test part as well."""
+    """A training speaker's folder is in the test part too."""
     target = path.parents[4] / "test" / Path(*path.parts[-4:])
     toy_corpora.write_wav(target, toy_corpora.tone(seconds=2.5))
 
@@ -100,11 +100,11 @@ FAULTS = {
     "sv-nan": ("elp_sv", SV, float_nan, "unreadable", "not finite"),
     "sv-trial-audio": ("elp_sv", SV_TEST, Path.unlink, "missing-audio", "of voxceleb1_test_v2.txt"),
     "sv-trial-label": ("elp_sv", TRIALS, text("1 id", "0 id"), "trial-label", "label contradicts the speakers"),
-    "sv-trial-line": ("elp_sv", TRIALS, text("1 id", "same id"), "trial-line", "line 1 is no trial"),
+    "sv-trial-line": ("elp_sv", TRIALS, text("1 id", "same id"), "trial-line", "line 1 is not a trial"),
     "sv-speakers": ("elp_sv", SV, copied, "speakers", "share 1 speaker (such as id10000)"),
     "sv-frames": ("elp_sv", SV_TEST, audio(SECOND[:5199]), "head", "fewer than the 5200 that backbone and head need"),
     "sv-silent": ("elp_sv", SV_TEST, audio(np.zeros(30000)), "head", "0 samples after trimming silence"),
-    "er-missing": ("elp_er", ER, Path.unlink, "missing-audio", "lacks Ses01F_impro01_F001.wav"),
+    "er-missing": ("elp_er", ER, Path.unlink, "missing-audio", "has no Ses01F_impro01_F001.wav"),
     "er-empty": ("elp_er", ER, audio(SECOND[:0]), "empty", "has 0 samples"),
     "er-stereo": ("elp_er", ER, audio(np.zeros((9000, 2))), "channels", "2 channels"),
     "er-label": ("elp_er", ER_LABELS, text("\tfru\t", "\tbored\t"), "label", "unknown label 'bored'"),
@@ -117,7 +117,7 @@ FAULTS = {
     ),
     "ic-missing": ("elp_ic", IC, Path.unlink, "missing-audio", "is missing, but data/train_data.csv lists it"),
     "ic-cut": ("elp_ic", IC, cut, "unreadable", "it is cut off"),
-    "ic-duplicate": ("elp_ic", IC_DEV, twice, "duplicate", "stands in data/valid_data.csv and again"),
+    "ic-duplicate": ("elp_ic", IC_DEV, twice, "duplicate", "appears in data/valid_data.csv and again"),
     "ic-class": ("elp_ic", IC_DEV, text("music", "radio"), "slot-value", "object 'radio'"),
     "ic-speaker": ("elp_ic", IC_DEV, text("validspk,", "trainspk,"), "speakers", "shares 1 speaker with"),
     "ic-no-label": ("elp_ic", IC_DEV, text("lights,kitchen", "lights,"), "missing-value", "has no location"),
@@ -172,22 +172,22 @@ def test_a_config_is_read_as_elp_run_reads_it(data):
     result = CliRunner().invoke(check, [*flags, "config.downstream_expert.datarc.bach_size=3"])
     assert isinstance(result.exception, ElpError) and "did you mean batch_size" in str(result.exception)
     result = CliRunner().invoke(check, [*flags, "config.downstream_expert.datarc.train=[train-clean-360]"])
-    assert result.exit_code == 1 and "train-clean-360 is missing, but train is made of it" in result.output
-    assert "\n1 problem; --json FILE writes the whole list\n" in result.output
+    assert result.exit_code == 1 and "train-clean-360 is missing, but the split train needs it" in result.output
+    assert "\n1 problem; --json FILE writes the full list\n" in result.output
     result = CliRunner().invoke(
         check, ["-d", "elp_ic", "--data", str(data), "--json", str(data / "no" / "report.json")]
     )
-    assert "there is no folder" in str(result.exception)
+    assert "does not exist; create it first" in str(result.exception)
     quick = str(PACKAGE.parent / "recipes" / "tasks" / "asr_quick.yaml")
     assert CliRunner().invoke(check, ["-d", "elp_asr", "--data", str(data), "-c", quick]).exit_code == 0
-    with pytest.raises(ElpError, match=r"-d elp_asrr: only elp_asr, .* can be checked"):
+    with pytest.raises(ElpError, match=r"-d elp_asrr cannot be checked; choose one of elp_asr, "):
         CliRunner().invoke(check, ["-d", "elp_asrr"], catch_exceptions=False)
     with pytest.raises(ElpError, match="has no split 'devel'; choose one of: train"):
         CliRunner().invoke(check, ["-d", "elp_ic", "--data", str(data), "-t", "devel"], catch_exceptions=False)
 
 
 def test_rules_of_the_config_are_obeyed(data):
-    """What the task converts is no problem."""
+    """What the task converts is not a problem."""
     audio(SECOND, 8000)(data / ASR)
     audio(np.zeros((9000, 2)))(data / ASR.replace("0000", "0001"))
     assert {problem.kind for problem in look("elp_asr").problems} == {"rate", "channels"}

@@ -42,7 +42,7 @@ def test_text_names_every_patch_and_stock_names_on_request():
 
 
 def test_every_setting_is_listed_with_its_variable(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ELP_DDP_HOURS", "abc")  # which a run refuses
+    monkeypatch.setenv("ELP_DDP_HOURS", "abc")  # a value that a run refuses
     monkeypatch.delenv("ELP_DATA", raising=False)
     listed = json.loads(output("--json"))["environment"]
     assert set(listed) == set(VARIABLES.values())

@@ -1,4 +1,4 @@
-"""Whole runs on backbones of another stride or receptive field: training, evaluation, the model in use."""
+"""Whole runs on backbones with another stride or receptive field: training, evaluation, inference."""
 
 import json
 import shutil
@@ -62,7 +62,9 @@ def test_a_configuration_without_convolutions_is_the_usual_one(tmp_path):
         if found:
             assert front_end("local", place) == found
     (place / "config.json").write_text(json.dumps({**config, "conv_stride": [5, "x"]}))
-    with pytest.raises(ElpError, match=r"config\.json has conv_kernel \[.*\] and conv_stride \[5, 'x'\]"):
+    with pytest.raises(
+        ElpError, match=r"config\.json: conv_kernel and conv_stride must be .*, but are \[.*\] and \[5, 'x'\]"
+    ):
         front_end("local", place)
 
 

@@ -1,4 +1,4 @@
-"""Likely mistakes with `elp run`: each is one sentence that says what to do, before anything is computed."""
+"""Likely mistakes with `elp run`: each gives one sentence that says what to do, before anything is computed."""
 
 import shutil
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("task", "settings", "more", "told"),
     [
-        ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants, only elp_er has"),
-        ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader is 'dev', but our tasks train on 'train'"),
+        ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants; elp_er has them"),
+        ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader must be 'train' for our tasks, but is 'dev'"),
         (
             "elp_ic",
             ["optimizer.groups={e_adapter: 0.1}"],
             [],
-            "groups: TorchOptim has none; choose .* ELPAdam, ELPAdamW",
+            "groups does not work with TorchOptim; choose .* ELPAdam, ELPAdamW",
         ),
         (
             "elp_ic",
@@ -39,10 +39,10 @@ pytestmark = pytest.mark.usefixtures("cache")
             "elp_ic",
             ["runner.precision=bf16"],
             ["--stock-loop"],
-            r"loop does not know runner\.precision \(bf16\); leave",
+            r"loop ignores runner\.precision \(bf16\); remove one of them",
         ),
-        ("elp_ic", [], ["--seed", "-1"], "--seed -1: it must be a whole number from 0 to 4294967295"),
-        ("elp_ic", [], ["--seed", "4294967296"], "--seed 4294967296: it must be"),
+        ("elp_ic", [], ["--seed", "-1"], "--seed must be a whole number from 0 to 4294967295, but is -1"),
+        ("elp_ic", [], ["--seed", "4294967296"], "--seed must be a whole number .*, but is 4294967296"),
     ],
 )
 def test_flags_and_settings(task, settings, more, told, data, tmp_path):
@@ -54,7 +54,7 @@ def test_flags_and_settings(task, settings, more, told, data, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("args.seed=abc", "--seed abc: it must be"),
+        ("args.seed=abc", "--seed must be a whole number .*, but is abc"),
         ("args.device=foo", "--device foo: no such device; choose cpu, cuda"),
     ],
 )
@@ -71,19 +71,19 @@ def test_arguments_that_are_set_by_o(setting, told, data, tmp_path):
 def test_a_preset_with_a_stock_upstream(upstream, ours, data, tmp_path):
     flags = flags_of("elp_ic", data, tmp_path)
     flags[flags.index("-u") + 1] = upstream
-    with pytest.raises(ElpError, match=rf"-g le is a preset of adapters, but -u {upstream} is .*; give -u {ours}$"):
+    with pytest.raises(ElpError, match=rf"-g le is an adapter preset, but -u {upstream} is .*; use -u {ours}$"):
         run(flags)
 
 
 def test_another_folds_checkpoint(data, tmp_path):
-    """Its training sessions hold the test session: a score on it would be none."""
+    """Its training sessions include the test session, so a score on it would be meaningless."""
     run(flags_of("elp_er", data, tmp_path, total_steps=4))  # of fold2
     evaluate = ["-m", "evaluate", "-e", str(tmp_path / "dev-best.ckpt"), "--data", str(data), "--device", "cpu"]
-    with pytest.raises(ElpError, match=r"trained with -v fold2, not fold3; leave -v out, or use another .* with -p$"):
+    with pytest.raises(ElpError, match=r"trained with -v fold2, not fold3; remove -v, or use another .* with -p$"):
         run([*evaluate, "-v", "fold3"])
     before = lines_of(tmp_path / "metrics.jsonl")
     assert {line["fold"] for line in before} == {"fold2"}
-    told = r"trained on fold2, that is, also on the test session of fold3: use it with its own fold \(-v fold2\)"
+    told = r"trained on fold2, which includes the test session of fold3; use it with its own fold \(-v fold2\)"
     for setting in (
         "args.downstream_variant=fold3",
         "args.downstream_variant=null,,config.downstream_expert.datarc.test_fold=fold3",
@@ -99,9 +99,9 @@ def test_the_other_loops_checkpoint(data, tmp_path):
     ours, stock = tmp_path / "ours", tmp_path / "stock"
     run(flags_of("elp_ic", data, ours, total_steps=4))
     run([*flags_of("elp_ic", data, stock, total_steps=4), "--stock-loop"])
-    with pytest.raises(ElpError, match=r"states-4\.ckpt was not trained with --stock-loop; leave it out"):
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was not trained with --stock-loop; remove that flag"):
         run([*resuming(ours, data, "runner.total_steps=6"), "--stock-loop"])
-    with pytest.raises(ElpError, match=r"states-4\.ckpt was trained by S3PRL's own loop; go on with --stock-loop"):
+    with pytest.raises(ElpError, match=r"states-4\.ckpt was trained by S3PRL's own loop; resume with --stock-loop"):
         run(resuming(stock, data, "runner.total_steps=6"))
     run([*resuming(stock, data, "runner.total_steps=6"), "--stock-loop"])
     assert load_states(stock / "states-6.ckpt")["Step"] == 6
@@ -113,7 +113,9 @@ def test_a_key_that_a_stock_task_lacks(tmp_path):
     del content["downstream_expert"]["datarc"]["pre_load"]
     config.write_text(yaml.safe_dump(content))
     words = f"-m train -u wavlm_local -k {tiny_backbone()} -d emotion -c {config} -p {tmp_path}/exp --device cpu"
-    with pytest.raises(ElpError, match=r"lacks the key 'pre_load', which S3PRL's task emotion reads .*add it with -c"):
+    with pytest.raises(
+        ElpError, match=r"the config key 'pre_load' is missing, which S3PRL's task emotion reads .*add it in -c"
+    ):
         run(words.split())
 
 
@@ -131,7 +133,7 @@ def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
     assert not list((tmp_path / "elsewhere").iterdir())
     assert lines_of(tmp_path / "exp" / "metrics.jsonl")[-1]["split"] == "test"
     (tmp_path / "backbone.pt").rename(tmp_path / "moved.pt")
-    gone = r"was trained with -k .*backbone\.pt, which is not there .* say with --backbone where"
+    gone = r"was trained with -k .*backbone\.pt, which does not exist .* pass its new place with --backbone"
     for more in ([], ["-k", str(tmp_path / "moved.pt")]):
         with pytest.raises(ElpError, match=gone):
             run([*evaluate, *more])
@@ -142,7 +144,7 @@ def test_a_backbone_that_moved(data, tmp_path, monkeypatch):
 
 
 def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd):
-    """The command that a stopped run advises has no --data; what is given again, or set, counts."""
+    """The command that a stopped run recommends has no --data; a new flag or variable takes precedence."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELP_DATA", raising=False)
     shutil.copytree(data, "corpora")
@@ -155,7 +157,7 @@ def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd)
     told = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
     assert told in capfd.readouterr().err
     shutil.rmtree(tmp_path / "corpora")
-    with pytest.raises(ElpError, match=r"no folder for the corpus .*: pass --data DIR"):
+    with pytest.raises(ElpError, match=r"no folder is set for the corpus .*; pass --data DIR"):
         run([*go_on, "config.runner.total_steps=6"])
     monkeypatch.setenv("ELP_DATA", str(data))
     run([*go_on, "config.runner.total_steps=6"])
@@ -189,7 +191,7 @@ def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):
     assert "skip-bad-files" not in str(told.value)
     audio = sorted((tmp_path / "LibriSpeech" / "train-clean-100").rglob("*.flac"))
     audio[-1].write_bytes(b"")
-    with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files passes over 1 of them"):
+    with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files skips 1 of them"):
         run(flags)
 
 
@@ -201,7 +203,7 @@ def test_a_small_share_of_an_evaluation_is_not_nothing(data, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--skip-bad-files"], "--skip-bad-files: S3PRL's own task fluent_commands reads its files itself"),
+        (["--skip-bad-files"], "--skip-bad-files does not work with S3PRL's own task fluent_commands"),
         (["-o", "config.runner.eval_dataloaders=[dev,tset]"], "no split 'tset'; it has: dev, test, train"),
         (["-o", "config.runner.train_dataloader=trian"], "no split 'trian'; it has: dev, test, train"),
     ],
@@ -218,7 +220,7 @@ def test_what_a_stock_tasks_checkpoint_does_not_do(tmp_path):
     with pytest.raises(ElpError, match="no split 'nix'; it has: dev, test, train"):
         run(["-m", "evaluate", *states, "nix"])
     wav = next(tmp_path.rglob("*.wav"))
-    with pytest.raises(ElpError, match="-m inference: the task fluent_commands has none; use -m evaluate"):
+    with pytest.raises(ElpError, match="-m inference does not work with the task fluent_commands; use -m evaluate"):
         run(["-m", "inference", *states, str(wav)])
 
 

@@ -1,4 +1,4 @@
-"""Folders with any name: what a user calls a folder is never a pattern, a format or a command."""
+"""Folders with any name: a folder's name is never read as a pattern, a format or a command."""
 
 import shlex
 import shutil
@@ -20,7 +20,7 @@ from upstream_elp.run import run
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-NAMES = {  # a folder, and another one that its name would stand for if it were a pattern or a format
+NAMES = {  # a folder, and another one that its name would match as a pattern or a format
     "q[0-5]": "q3",
     "run[12]": "run1",
     "[!x]*": "zy",
@@ -68,7 +68,7 @@ def test_an_experiment_goes_on_in_its_own_folder_whatever_its_name(name, data, o
 
 @pytest.mark.parametrize("flag", ["-a -p", "-e"])
 def test_s3prls_own_loop_goes_on_in_the_folder_that_is_named(flag, tmp_path):
-    """And deletes its earliest checkpoint there, not that of a folder whose name the pattern stands for."""
+    """It also deletes its earliest checkpoint there, not that of a folder that the name would match as a pattern."""
     folder, neighbour = tmp_path / "run[12]", tmp_path / "run1"
     config = stock_config("fluent_commands", tmp_path, total_steps=2, eval_step=2, save_step=1, max_keep=2)
     words = [
@@ -96,7 +96,7 @@ def test_a_relative_folder_may_begin_with_a_dash(data, tmp_path, monkeypatch):
 
 
 def test_what_is_no_checkpoint_is_not_taken_for_one(data, other, tmp_path):
-    """A copy that a user has made, or a folder: S3PRL sorts whatever begins like a checkpoint by the number in it."""
+    """A user's copy, or a folder: S3PRL sorts everything that begins like a checkpoint by the number in its name."""
     folder = tmp_path / "exp"
     shutil.copytree(other, folder)
     shutil.copy(folder / "states-3.ckpt", folder / "states-mine.ckpt")
@@ -123,7 +123,7 @@ def test_audio_below_a_folder_is_what_librosa_finds_there(tmp_path):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
     found = literal.audio_files(plain)
-    mixed = str(plain / "id1" / "a" / "4.Wav")  # an ending that librosa passes over
+    mixed = str(plain / "id1" / "a" / "4.Wav")  # a suffix that librosa ignores
     assert {*find_files(plain), mixed} == {path for path in found if "id[2]" not in path}
     assert literal.audio_files(plain, ext="wav") == [path for path in found if path.lower().endswith(".wav")]
     below = [Path(path).relative_to(plain) for path in found]
@@ -163,7 +163,7 @@ def test_the_command_to_go_on_with_can_be_given_to_a_shell(folder):
 
 
 def test_a_quickstart_may_lie_in_any_folder(data, tmp_path, monkeypatch):
-    """Its runs get their folders as flags, one of which S3PRL reads as a list of assignments."""
+    """Its runs get their folders in flags, one of which S3PRL reads as a list of assignments."""
     monkeypatch.chdir(tmp_path)
     out = Path("[a],,b={c}")
     settings = {"tasks": ["elp_ic"], "methods": ["weighted_sum"], "steps": 1, "seed": 0, "device": "cpu"}

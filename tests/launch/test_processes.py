@@ -1,4 +1,4 @@
-"""``elp run`` in processes of its own: the console command, spawned workers, ranks, and a user's own clone."""
+"""``elp run`` in separate processes: the console command, spawned workers, ranks, and a user's own clone."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from tests.programs import RUN, call, ended, launch
 from tests.toys import tiny_backbone
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-# what `python -m upstream_elp.run` and the console script `elp` are to Python, with another way to start workers
+# like `python -m upstream_elp.run` and the console script `elp`, but with another way to start workers
 STARTED = {
     "module": "runpy.run_module('upstream_elp.run', run_name='__main__', alter_sys=True)",
     "script": "sys.argv.insert(1, 'run'); runpy.run_path(path, run_name='__main__')",
@@ -45,7 +45,7 @@ def test_a_run_and_a_mistake_as_programs(tmp_path):
 
 
 def test_a_bad_file_that_a_worker_meets_ends_the_run_with_its_path(tmp_path):
-    """And with its process: Python waits for workers at its exit."""
+    """Its process ends too, although Python waits for workers when it exits."""
     from tests import toy_corpora
     from tests.audio_files import break_late
 
@@ -119,7 +119,7 @@ def test_the_users_own_clone(tmp_path):
     assert any(name.startswith("l_adapter.") for name in states["Upstream"])
 
 
-# ends every rank's training with a digest per trained tensor; `start` holds those from before the first step
+# ends every rank's training with a hash of each trained tensor; `start` contains those before the first step
 DIGESTS = """
 import hashlib, json, os, pathlib, sys
 import upstream_elp
@@ -202,7 +202,7 @@ for path in sorted(Path(sys.argv[1]).rglob("*.wav")):
 
 
 def one_and_two_ranks(folder: Path, upstream: str, lengths: str) -> list[tuple[list[dict], dict[str, torch.Tensor]]]:
-    """Six steps without dropout, by one process and by two with half the batch: log lines, and what was trained."""
+    """Six steps without dropout in one process, and in two with half the batch: log lines and trained tensors."""
     from tests import toy_corpora
     from tests.training_tools import lines_of
 
@@ -271,7 +271,7 @@ def test_the_same_with_a_backbone_that_feels_the_padding(front, bound, seed, tmp
 
 
 def _processes(folder: Path) -> list[int]:
-    """Every process that has a folder in its command line, and its children."""
+    """Every process with a folder in its command line, and its children."""
     rows = subprocess.run(
         ["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -280,7 +280,7 @@ def _processes(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
-    """As SLURM sends it: to torchrun, to the ranks and to their workers; torchrun then hands its own on."""
+    """As SLURM sends it: to torchrun, the ranks and their workers; torchrun then passes its own copy on."""
     from tests import toy_corpora
 
     toy_corpora.fluent_speech_commands(tmp_path)
@@ -303,7 +303,7 @@ def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
     assert _processes(tmp_path) == []
 
 
-# starts a run whose second rank meets a fault that the first knows nothing of
+# starts a run whose second rank meets a fault that the first does not know about
 FAULTY = """
 import os
 import torch
@@ -335,13 +335,13 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("nan", "2 steps in a row could not be made, the last one since the loss is not finite"),
+        ("nan", "2 steps in a row were skipped, the last one because the loss is not finite"),
         ("error", "the second rank has met a bad file"),
         ("memory", "rank 1 is out of memory at step 3 with waves of"),
     ],
 )
 def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
-    """At once, not after the hours that an evaluation may take; fp16 has two ways to leave a step out."""
+    """At once, not after the hours that an evaluation may take; fp16 has two ways to skip a step."""
     from tests import toy_corpora
 
     toy_corpora.fluent_speech_commands(tmp_path)
@@ -358,7 +358,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
 
 @pytest.mark.slow
 def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_saved(tmp_path):
-    """Whichever rank it is; the run that goes on equals one that had the good file from the start."""
+    """Whichever rank it is, the resumed run equals one that had the good file from the start."""
     from tests import toy_corpora
     from tests.audio_files import break_late
     from tests.training_tools import assert_same
@@ -381,7 +381,7 @@ def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_s
         assert done.returncode == 1 and "Connection closed by peer" not in done.stderr, done.stderr[-3000:]
         (saved,) = exp.glob("states-*.ckpt")
         again = f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {exp}`"
-        told = f"elp: error: {bad} .*; {saved.name} is saved, from which {again} goes on"
+        told = f"elp: error: {bad} .*; {saved.name} is saved; resume with {again}"
         assert re.search(told, done.stderr), done.stderr[-3000:]
         bad.write_bytes(good)
         done = call([*start, "-p", str(exp)])
@@ -431,7 +431,7 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes(tmp_path):
-    """Two launchers that meet by an address, as on a cluster: each has a rank that is the first of its node."""
+    """Two launchers that meet at an address, as on a cluster, where each has a rank that is the first on its node."""
     from tests import toy_corpora
 
     toy_corpora.fluent_speech_commands(tmp_path)

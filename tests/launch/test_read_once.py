@@ -1,4 +1,4 @@
-"""What a user names is read once on the way to an adapter: the YAML of ``-g``, and the flags."""
+"""The YAML of ``-g`` and the flags are read only once on the way to an adapter."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def built(monkeypatch):
-    """Starts end when the models are built; holds the upstreams."""
+    """The upstreams of runs, which end as soon as their models are built."""
     upstream_elp.register()
     upstreams = []
     monkeypatch.setattr("s3prl.run_downstream.Runner.train", lambda self: upstreams.append(self.upstream.model))
@@ -44,7 +44,7 @@ def reads(monkeypatch):
 
 @pytest.fixture
 def parses(monkeypatch):
-    """Every list of words that a parser of ours goes through."""
+    """Every list of words that one of our parsers reads."""
     words, parse = [], flags.Parser.parse_known_args
 
     def noted(self, args=None, namespace=None):
@@ -65,7 +65,7 @@ def start(folder, data, *words):
 
 @pytest.mark.parametrize("recipe", ["ic_quick", "ic_reference"])
 def test_the_adapter_and_the_flags_are_read_once(recipe, data, tmp_path, built, reads, parses):
-    """One recipe says nothing of adapters, the other has learning rates per adapter and is written out for S3PRL."""
+    """One recipe does not mention adapters; the other has learning rates per adapter and is written out for S3PRL."""
     mine = tmp_path / "mine.yaml"
     mine.write_text(yaml.safe_dump({"base": "le", "description": "of my own"}))
     theirs = start(tmp_path / "exp", data, "-g", str(mine), "-c", recipe)
@@ -93,7 +93,7 @@ def test_another_adapter_by_override_is_the_one_that_is_built(data, tmp_path, bu
 
 
 def test_a_start_from_a_checkpoint_reads_no_adapter(data, tmp_path, reads, request):
-    """The checkpoint knows the configuration, also where the file of ``-g`` is gone."""
+    """The checkpoint contains the configuration, even if the file of ``-g`` is gone."""
     mine, folder = tmp_path / "mine.yaml", tmp_path / "exp"
     mine.write_text(yaml.safe_dump({"base": "le", "e_adapter": {"activation": "relu"}}))
     steps = "-o", ",,".join(f"config.runner.{key}=1" for key in ("total_steps", "save_step", "eval_step", "log_step"))

@@ -173,13 +173,16 @@ def test_a_base_of_each_packaged_task_alone_is_that_task(tmp_path):
     [
         ({"base": "elp_asx"}, f"unknown base 'elp_asx'; name one of {', '.join(registry.names())}, asr_quick"),
         ({"base": ["elp_asr"]}, r"unknown base \['elp_asr'\]"),
-        ({"base": "x.yaml"}, r"'base' runs in a circle: x.yaml -> x.yaml"),
-        ({"base": "y.yaml"}, r"'base' runs in a circle: x.yaml -> y.yaml -> x.yaml"),
+        ({"base": "x.yaml"}, r"'base' leads in a circle: x.yaml -> x.yaml"),
+        ({"base": "y.yaml"}, r"'base' leads in a circle: x.yaml -> y.yaml -> x.yaml"),
         ({"base": "elp_ic", "methods": {"le": 3}}, "methods must be a block of blocks"),
-        ({"base": "elp_ic", "methods": {"l_only": {}}}, "says nothing for the adapter le; it has methods for l_only"),
+        (
+            {"base": "elp_ic", "methods": {"l_only": {}}},
+            "has no entry for the adapter le under methods, only for l_only",
+        ),
         (
             {"base": "elp_ic", "methods": {"le": {"optimizer": {"name": "ELPAdam", "groups": {"e_adapter": 1.0}}}}},
-            r"methods\.le\.optimizer\.groups states no learning rate for l_adapter, layer_norm",
+            r"methods\.le\.optimizer\.groups has no learning rate for l_adapter, layer_norm",
         ),
     ],
 )
@@ -195,11 +198,11 @@ def test_a_users_adapter_takes_the_methods_of_the_preset_it_starts_from(tmp_path
     mine = write(tmp_path, "relu", base="le", e_adapter={"activation": "relu"})
     assert reference("sv", str(mine)) == reference("sv", "le")
     more = write(tmp_path, "more", base="le", p_adapter={"length": 3})
-    with pytest.raises(ElpError, match="states no learning rate for p_adapter"):
+    with pytest.raises(ElpError, match="has no learning rate for p_adapter"):
         reference("sv", str(more))
-    with pytest.raises(ElpError, match="says nothing for -u wavlm_base_plus, which has no adapters"):
+    with pytest.raises(ElpError, match="has no entry for -u wavlm_base_plus, which has no adapters"):
         recipes.read_for(recipes.names()["sv_reference"], chosen_adapter(flags(upstream="wavlm_base_plus")))
-    with pytest.raises(ElpError, match="says nothing for the adapter houlsby32"):
+    with pytest.raises(ElpError, match="has no entry for the adapter houlsby32"):
         reference("sv", "houlsby32")
     assert reference("sv", None) == reference("sv", "elp")  # the default preset
 
@@ -240,11 +243,11 @@ def test_a_recipe_is_found_by_its_name_and_s3prl_gets_a_whole_file(tmp_path):
     )
     named = plan(*ic_words(tmp_path, "ic_quick"), "-p", str(tmp_path / "named"))
     assert Path(named.args.config).name == "ic_quick.yaml"
-    with pytest.raises(ElpError, match="-c ic_quik: no such file; did you mean the recipe ic_quick"):
+    with pytest.raises(ElpError, match="-c ic_quik: no such file or recipe; did you mean ic_quick"):
         plan(*ic_words(tmp_path, "ic_quik"), "-p", str(tmp_path / "named"))
     for other in ("er_quick", "asr_reference", "elp_sv"):
         task = f"elp_{other.removeprefix('elp_').split('_')[0]}"
-        with pytest.raises(ElpError, match=f"-c {other} is a recipe of -d {task}, not of -d elp_ic"):
+        with pytest.raises(ElpError, match=f"-c {other} is a recipe for -d {task}, not for -d elp_ic"):
             plan(*ic_words(tmp_path, other), "-g", "le", "-p", str(tmp_path / "named"))
 
 

@@ -1,4 +1,4 @@
-"""``elp run``: flags in, S3PRL's flags out; every wrong input is one sentence."""
+"""``elp run``: flags in, S3PRL's flags out; every wrong input gives one sentence."""
 
 import dataclasses
 import errno
@@ -84,16 +84,16 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         (f"{NEW} -u elp_local -g elpp", "elpp"),
         (f"{NEW} -p {{root}}/file", "-p .*file: not a writable folder"),
         (f"{NEW} -p {{root}}/file/x", "-p .*file/x: not a writable folder"),
-        (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already holds another experiment.*config.optimizer.lr"),
-        (f"{NEW} -p {{exp}} -f", "already holds another experiment.*upstream_trainable"),
-        (f"{NEW} -o config.runner", "-o: 'config.runner' is no assignment"),
+        (f"{NEW} -p {{exp}} -c {{root}}/other.yaml", "already contains another experiment.*config.optimizer.lr"),
+        (f"{NEW} -p {{exp}} -f", "already contains another experiment.*upstream_trainable"),
+        (f"{NEW} -o config.runner", "-o: 'config.runner' is not an assignment"),
         (f"{NEW} -o args.sede=1", "no argument 'sede'; did you mean seed"),
         (f"{NEW} -i {{root}}/nothing", "-i .*nothing: no such file"),
         (f"{NEW} --device gpu", "--device gpu: no such device"),
         (f"{NEW} --data {{root}}/nothing", "--data .*nothing: no such folder"),
         (f"{NEW} --backbone {{root}}/nothing", "--backbone .*nothing: no such file"),
         (f"{NEW} --script {{root}}/nothing", "--script .*nothing: no such file"),
-        (f"{NEW} --script {{config}}", "--script .*: not inside an s3prl package"),
+        (f"{NEW} --script {{config}}", "--script .* is not in an s3prl package"),
         (f"{NEW} --hub huggingface", "--hub huggingface"),
         ("-m train -u wavlm_local -d emotion -p {root}/new", "-c is missing"),
         ("-m train -u wavlm_local -d fluent_commands -c {config} -p {root}/new", "-u wavlm_local needs -k"),
@@ -102,8 +102,8 @@ NEW = "-m train -u wavlm_local -k {k} -d fluent_commands -c {config} -p {root}/n
         ("-m train -u fbank -d fluent_commands -c {config}", "the experiment folder is missing"),
         ("-m evaluate -u fbank -d fluent_commands -c {config} -p {root}/new", "-m evaluate needs a trained checkpoint"),
         ("-m evaluate -e {root}/nothing.ckpt", "-e .*nothing.ckpt: no such file"),
-        ("-m evaluate -e {root}/empty", "-e .*empty: the folder holds no states-.*give a checkpoint file"),
-        ("-m evaluate -e {root}", "give one of none.ckpt"),
+        ("-m evaluate -e {root}/empty", "-e .*empty: the folder contains no states-.*name a checkpoint file"),
+        ("-m evaluate -e {root}", "name one of none.ckpt"),
         (
             "-m evaluate -e {root}/none.ckpt",
             "none.ckpt is not a checkpoint that can be loaded safely.*; give a states-",
@@ -186,10 +186,10 @@ AGAIN = NEW.replace("{root}/new", "{exp}")
 
 def test_a_second_run_does_not_touch_the_first(trained, tmp_path):
     found = r"\(metrics\.jsonl, states-2\.ckpt\)"
-    with pytest.raises(ElpError, match=rf"already holds results {found}.*give -a to continue.*another.* -p"):
+    with pytest.raises(ElpError, match=rf"already contains results {found}.*pass -a to resume.*another.* -p"):
         plan(AGAIN, **trained)
     (tmp_path / "metrics.jsonl").write_text("{}")
-    with pytest.raises(ElpError, match=r"already holds results \(metrics\.jsonl\)"):
+    with pytest.raises(ElpError, match=r"already contains results \(metrics\.jsonl\)"):
         plan(NEW.replace("{root}/new", str(tmp_path)), **trained)
 
 
@@ -206,7 +206,7 @@ def test_a_run_without_a_checkpoint_starts_over_with_a(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; leave -k out.*another experiment folder with -p"),
+        ("-k {root}/copy.pt", "trained with -k .*pt, not .*copy.pt; remove -k.*another experiment folder with -p"),
         ("-g le", "trained without -g, not le; leave -g out"),
         ("-s last_hidden_state", "trained with -s hidden_states, not last_hidden_state"),
         ("-l 1", "trained without -l, not 1"),
@@ -224,7 +224,7 @@ def test_a_flag_that_the_checkpoint_would_override_is_refused(resuming, flags, m
 
 
 def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypatch):
-    """Whatever it was called when it was made, and wherever the command is given."""
+    """Whatever its name was when it was created, and wherever the command runs."""
     moved = tmp_path / "moved"
     shutil.copytree(trained["exp"], moved)
     monkeypatch.chdir(tmp_path)
@@ -236,7 +236,7 @@ def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypa
     ):
         assert Path(plan(words, **trained).final.expdir).resolve() == moved
     words = f"-m train -e {{exp}} -p {moved}"
-    with pytest.raises(ElpError, match=r"lies in another folder than -p .*moved.*insist on .*args\.expdir="):
+    with pytest.raises(ElpError, match=r"is not in -p .*moved.*insist on .*args\.expdir="):
         plan(words, **trained)
     elsewhere = plan(f"{words} -o args.expdir={moved / 'new'}", **trained)
     assert elsewhere.final.expdir == str(moved / "new")
@@ -251,7 +251,7 @@ def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
 
 
 def test_the_quickstarts_command_can_be_given_again(trained, tmp_path):
-    """Before any checkpoint, after a break, and with other numbers of steps."""
+    """Before any checkpoint, after an interruption, and with other numbers of steps."""
     toy_corpora.fluent_speech_commands(tmp_path / "data")
     made = {
         steps: make_jobs(
@@ -297,7 +297,7 @@ TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "l
 
 
 def set_ranks(monkeypatch, **changes):
-    """The variables that torchrun sets, with changes; None is not set."""
+    """The variables that torchrun sets, with changes; a variable with the value None is not set."""
     for name, value in {**TORCHRUN, **changes}.items():
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
 
@@ -313,13 +313,13 @@ def set_ranks(monkeypatch, **changes):
         *(({name: None}, f"WORLD_SIZE is 2 and RANK is 1, but {name} is not set") for name in [*TORCHRUN][2:]),
         *(({name: ""}, f"but {name} is not set") for name in TORCHRUN),
         *(
-            ({name: value}, f"{name} is '{value}', but must be a whole number (of at least|from 1 to 65535)")
+            ({name: value}, f"{name} must be a whole number (of at least .*|from 1 to 65535), but is '{value}'")
             for name in TORCHRUN
             for value in ("two", "-1", "1.0", "1e1", "0x1")
             if name != "MASTER_ADDR"
         ),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', but must be a whole number of at least 1"),
-        ({"MASTER_PORT": "65536"}, "MASTER_PORT is '65536', but must be a whole number from 1 to 65535"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be a whole number of at least 1, but is '0'"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT must be a whole number from 1 to 65535, but is '65536'"),
     ],
 )
 def test_ranks_that_do_not_fit_together_are_one_sentence(changes, message, trained, monkeypatch):
@@ -332,7 +332,7 @@ def test_ranks_that_do_not_fit_together_are_one_sentence(changes, message, train
 
 def test_a_local_rank_needs_the_others(trained, monkeypatch):
     set_ranks(monkeypatch, **dict.fromkeys(TORCHRUN))
-    with pytest.raises(ElpError, match=r"--local_rank is 0, but WORLD_SIZE is not set; .* leave --local_rank out"):
+    with pytest.raises(ElpError, match=r"--local_rank is 0, but WORLD_SIZE is not set; .* do not pass --local_rank"):
         plan(f"{NEW} --device cpu --local_rank 0", **trained)
     set_ranks(monkeypatch, LOCAL_RANK=None)
     assert plan(f"{NEW} --device cpu --local_rank 0", **trained).args.local_rank == 0
@@ -352,7 +352,7 @@ def test_ranks_come_from_torchrun(trained, monkeypatch):
 
 def test_going_on_with_another_number_of_ranks_is_refused(trained, monkeypatch):
     set_ranks(monkeypatch)
-    with pytest.raises(ElpError, match="was trained by 1 process, not by 2; go on with elp run"):
+    with pytest.raises(ElpError, match="was trained by 1 process, not by 2; resume with elp run"):
         plan("-m train -e {exp}", **trained)
     assert plan("-m evaluate -e {exp}", **trained).args.mode == "evaluate"
 
@@ -400,14 +400,14 @@ def test_a_failed_download_is_one_sentence():
 
 
 def test_a_full_disk_is_one_sentence():
-    """Checkpoints say more; log lines and pictures can meet it too."""
-    with pytest.raises(ElpError, match="make room, then go on from the last checkpoint"), start._one_sentence():
+    """Checkpoints have a longer message, but log lines and plots can meet a full disk too."""
+    with pytest.raises(ElpError, match="free some space, then resume from the last checkpoint"), start._one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_config_that_no_checkpoint_could_hold_is_told_before_the_first_step(tmp_path):
     config = stock_config("fluent_commands", tmp_path, total_steps=2, save_step=2)
-    config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML makes a date of it
+    config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML reads this as a date
     words = (
         f"-m train -u wavlm_local -k {tiny_backbone()} -d fluent_commands -c {config} -p {tmp_path}/exp --device cpu"
     )
@@ -494,7 +494,7 @@ def test_s3prl_has_the_flags_that_we_read():
 
 @pytest.mark.parametrize("cycle", ["its own cause", "a circle of contexts"])
 def test_an_error_that_leads_back_to_itself_ends_the_run(cycle):
-    """Letting go of what the frames of a failed run hold must come to an end."""
+    """Releasing the frames of a failed run must end."""
     error, other = ElpError("first"), RuntimeError("second")
     error.__cause__ = error if cycle == "its own cause" else other
     other.__context__ = error

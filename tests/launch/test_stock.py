@@ -1,4 +1,4 @@
-"""S3PRL's own tasks on today's stack: train, evaluate, resume."""
+"""S3PRL's own tasks with current packages: train, evaluate, resume."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def test_trains_evaluates_and_resumes(task, trainable, tmp_path, capsys):
 
 
 class Watch:
-    """Takes hold of S3PRL's runner and digests every tensor of its upstream before and after training."""
+    """Catch S3PRL's runner, and hash every tensor of its upstream before and after training."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import upstream_elp
@@ -74,12 +74,12 @@ class Watch:
 
     @property
     def declared(self) -> set[str]:
-        """The names that may change, as the upstream itself calls its tensors."""
+        """The names of the tensors that may change, according to the upstream itself."""
         return {item.path for item in self.upstream.injection.declared.values()}
 
 
 def digests(module: torch.nn.Module) -> dict[str, str]:
-    """A digest of every parameter and buffer, those outside of ``state_dict`` included."""
+    """A hash of every parameter and buffer, including those outside ``state_dict``."""
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in named}
 

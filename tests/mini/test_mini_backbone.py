@@ -139,7 +139,9 @@ def test_what_is_there_is_kept_and_may_be_made_again(tmp_path, family):
     assert run(flags, catch_exceptions=False).exit_code == 0
     for other in ([*flags, "--seed", "1"], [*flags, "--family", "hubert"], [*flags, "--family", "hf_hubert"]):
         refused = run(other).exception
-        assert isinstance(refused, ElpError) and f"{out} exists and is not what these options give" in str(refused)
+        assert isinstance(refused, ElpError) and f"{out} exists and is not the backbone of these options" in str(
+            refused
+        )
     assert _bytes(out) == made and [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
@@ -148,7 +150,7 @@ def test_what_is_there_is_kept_and_may_be_made_again(tmp_path, family):
     ("family", "size", "count"),
     [
         ("wavlm", "base", 94_381_936),  # WavLM Base+ (PAPER_FACTS; the released file)
-        # the rest: as built on the first day; they guard against an unnoticed change of shape
+        # the rest: as first built; they guard against an unnoticed change of shape
         ("hubert", "base", 94_697_600),
         ("wav2vec2", "base", 95_044_608),
         ("wavlm", "large", 315_453_120),

@@ -253,7 +253,7 @@ def test_missing_package_says_how_to_install(tmp_path, monkeypatch):
         write_mini_superb(tmp_path / "x", size="tiny")
 
 
-def test_worker_failure_is_told(tmp_path, monkeypatch):
+def test_worker_failure_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("upstream_elp.mini.voices.ACCENTS", ("xx-nowhere",))
     with pytest.raises(ElpError, match=r"does not know the voice 'xx-nowhere\+"):
         write_mini_superb(tmp_path / "x", size="tiny")

@@ -1,4 +1,4 @@
-"""The comparison: what is planned, what is kept, what the report says; and the whole of it in small."""
+"""The quickstart: its plan, what it keeps, its report, and a small run of everything."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def plan(out: Path, **changes):
 
 
 def finish(job, value=50.0, *, tested=True):
-    """Write what a finished run leaves."""
+    """Write the files of a finished run."""
     folder = Path(job.folder)
     folder.mkdir(parents=True)
     task = TASKS[job.task]
@@ -109,14 +109,14 @@ def test_another_backbone_or_another_corpus_is_another_run(tmp_path):
 
 
 def test_an_interrupted_run_of_other_settings_is_not_gone_on_with(tmp_path):
-    """It would be trained partly on one corpus and named after another."""
+    """It would be trained partly on one corpus but named after another."""
     job = plan(tmp_path)[0]
     Path(job.folder).mkdir(parents=True)
     job.description.write_text(json.dumps(asdict(job)))
     (tmp_path / "data" / "manifest.json").write_text("another seed")
     assert not finished(plan(tmp_path)[0]), "nothing has been trained there yet"
     (Path(job.folder) / "states-80.ckpt").write_bytes(b"")
-    with pytest.raises(ElpError, match=r"holds a run with data_id .* choose another --out"):
+    with pytest.raises(ElpError, match=r"contains a run with data_id .* choose another --out"):
         finished(plan(tmp_path)[0])
     (tmp_path / "data" / "manifest.json").unlink()
     assert not finished(plan(tmp_path)[0]), "the same run goes on"
@@ -128,8 +128,8 @@ def test_an_interrupted_run_of_other_settings_is_not_gone_on_with(tmp_path):
         ({"methods": ["le", "d/le.yaml"]}, "--methods: le and d/le.yaml would share the folder le"),
         ({"methods": ["le", "le"]}, "--methods: le and le would share"),
         ({"tasks": ["elp_er", "elp_ic", "elp_er"]}, "--tasks: elp_er and elp_er would share"),
-        ({"methods": []}, "--methods names nothing to run; give some of .*weighted_sum"),
-        ({"tasks": []}, "--tasks names nothing to run; give some of elp_asr"),
+        ({"methods": []}, "--methods is empty; choose from .*weighted_sum"),
+        ({"tasks": []}, "--tasks is empty; choose from elp_asr"),
     ],
 )
 def test_two_runs_in_one_folder_and_none_at_all_are_refused(names, told, tmp_path):
@@ -182,7 +182,9 @@ def test_the_report_says_what_came_out(tmp_path):
 def test_a_task_without_a_synthetic_corpus_needs_real_data(tmp_path):
     told = CliRunner().invoke(quickstart, ["--tasks", "ks,ic", "--out", str(tmp_path / "out")]).exception
     assert isinstance(told, ElpError) and not (tmp_path / "out").exists()
-    assert str(told).startswith("--tasks elp_ks: mini-SUPERB has no such corpus; give real corpora with --data")
+    assert str(told).startswith(
+        "--tasks elp_ks: mini-SUPERB does not include the corpus; pass real corpora with --data"
+    )
     (job,) = plan(tmp_path, tasks=["ks"], methods=["le"])
     assert job.task == "elp_ks" and Path(job.config).name == "ks_quick.yaml" and job.steps == 240
 

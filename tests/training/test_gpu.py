@@ -33,7 +33,7 @@ from upstream_elp.adapters.config import load_config
 from upstream_elp.run import run
 from upstream_elp.upstream.expert import ElpExpert
 
-# cuBLAS is deterministic only with a workspace that it is told of before its first call
+# cuBLAS is deterministic only with a workspace that is set before its first call
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 pytestmark = [
     pytest.mark.gpu,
@@ -48,7 +48,7 @@ GIGABYTE = 10**9
 
 @pytest.fixture
 def deterministic():
-    """Kernels that give the same bits every time."""
+    """Kernels that return the same bits every time."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -144,7 +144,7 @@ def test_off_is_the_plain_backbone_and_the_self_check_runs_there(config, determi
     plain = states_of(backbone, wavs)
     expert = ElpExpert(backbone, load_config(config), check=True).cuda().eval()
     add_noise(expert)
-    expert.requires_grad_(False)  # torch takes another attention kernel where a weight requires a gradient
+    expert.requires_grad_(False)  # torch uses another attention kernel if a weight requires a gradient
     assert not equal(states_of(expert, wavs, "backbone_hidden_states"), plain)
     expert.enabled = False
     assert equal(states_of(expert, wavs, "backbone_hidden_states"), plain)
@@ -174,7 +174,7 @@ def test_stock_tasks_train_evaluate_and_resume(task, upstream, tmp_path, capsys)
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize("task", STOCK)
 def test_stock_tasks_in_the_stock_loop(task, half, tmp_path):
-    steps = 20 if half else 4  # torch's first scale is too large for SV's loss, and a scale halves per step left out
+    steps = 20 if half else 4  # torch's first scale is too large for SV's loss, and it halves at each skipped step
     config = stock_config(task, tmp_path, fp16=half, total_steps=steps, save_step=steps // 2, eval_step=steps)
     exp = tmp_path / "exp"
     words = ["-u", "elp_local", "-k", str(tiny_backbone()), "-d", task, "-c", str(config), "-p", str(exp)]
@@ -255,7 +255,7 @@ def _everything(expdir):
 
 @pytest.mark.parametrize("task", ["elp_ic"])
 def test_a_batch_that_does_not_fit_is_left_out(task, tmp_path, capfd):
-    """A real shortage: one file of a minute among short ones, and memory for the short ones alone."""
+    """A real shortage: a one-minute file among short ones, and memory for the short ones only."""
     toy_corpora.fluent_speech_commands(tmp_path)
     path = tmp_path / "fluent_speech_commands_dataset" / "wavs" / "speakers" / "trainspk" / "train-003.wav"
     toy_corpora.write_wav(path, toy_corpora.tone(seconds=60))
@@ -288,7 +288,7 @@ def test_gradient_checkpointing_needs_less_memory(data, tmp_path):
 
 
 def test_the_report_is_of_this_run_and_names_the_gpu(data, tmp_path):
-    torch.empty(GIGABYTE, dtype=torch.uint8, device="cuda")  # what came before counts for nothing
+    torch.empty(GIGABYTE, dtype=torch.uint8, device="cuda")  # earlier memory does not count
     run(flags("elp_er", data, tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["device"] == torch.cuda.get_device_name()
@@ -318,7 +318,7 @@ def test_inference_is_the_cpus(task, data, tmp_path):
 
 @pytest.mark.parametrize("backend", ["nccl", "gloo"])
 def test_ranks_train_evaluate_and_go_on(backend, data, tmp_path):
-    """NCCL takes one rank per GPU, so on a machine with one GPU its group has one member; gloo's two share it."""
+    """NCCL accepts one rank per GPU, so with one GPU its group has one member; gloo's two ranks share the GPU."""
     ranks = torch.cuda.device_count() if backend == "nccl" else 2
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     start += ["-m", "upstream_elp.run"]

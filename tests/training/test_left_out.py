@@ -1,4 +1,4 @@
-"""Steps that are left out leave nothing behind, and are counted; what is counted is counted right."""
+"""Skipped steps have no side effects, and all counters are correct."""
 
 import json
 import math
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.fixture
 def poison(monkeypatch):
-    """Features of the given training batches (from 1) are not finite."""
+    """Make the features of the given training batches (from 1) not finite."""
     chosen, seen, original = set(), [], Steps.backward
 
     def backward(self, batch):
@@ -40,7 +40,7 @@ def poison(monkeypatch):
 
 
 def test_batch_norm_keeps_its_means(poison, data, tmp_path):
-    """They are changed by the forward pass, before anybody knows that the step cannot be made."""
+    """The forward pass changes them before it is known that the step will be skipped."""
     sizes = "downstream_expert.modelrc.superb={input_dim: 8, agg_dim: 8, batch_norm: true}"
     poison |= {3}
     run(with_settings(flags_of("elp_sv", data, tmp_path), "downstream_expert.modelrc.head=superb", sizes))
@@ -53,7 +53,7 @@ def test_batch_norm_keeps_its_means(poison, data, tmp_path):
 
 
 def test_overflows_of_fp16_are_counted_and_told(data, tmp_path, monkeypatch, capfd):
-    """Each halves the scale of the loss; no weight has moved then."""
+    """Each one halves the loss scale without moving any weight."""
     prepare = loop.prepare
 
     def with_overflows(runner):
@@ -120,7 +120,7 @@ def test_a_schedule_that_is_new_on_resume_is_at_the_runs_step(before, data, tmp_
 
 
 def test_weights_of_a_best_checkpoint_are_taken_up_at_its_step(data, tmp_path):
-    """The rates go on there, and the first evaluation leaves a best checkpoint: the old score was another run's."""
+    """The rates continue from there, and the first evaluation writes a best checkpoint, whatever the old score was."""
     first, then = tmp_path / "first", tmp_path / "then"
     quick = "optimizer={name: ELPAdam, lr: 0.001}"
     run(with_settings(flags_of("elp_ic", data, first, log_step=1), SCHEDULE, quick))

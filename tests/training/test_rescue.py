@@ -1,4 +1,4 @@
-"""What ends a training in the middle takes none of its steps: they are saved, and -a goes on as if nothing had been."""
+"""An error in the middle of a training loses no steps: they are saved, and -a resumes as if nothing had happened."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from upstream_elp.training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("cache")
 RARELY = {"save_step": 50, "eval_step": 4}
-"""So that nothing but the error's own checkpoint keeps the steps before it."""
+"""So that only the checkpoint written for the error keeps the steps before it."""
 AUDIO = {
     "elp_asr": "LibriSpeech/train-clean-100/**/*.flac",
     "elp_sv": "VoxCeleb1/dev/**/*.wav",
@@ -37,7 +37,7 @@ AUDIO = {
 
 @pytest.fixture(scope="module")
 def straight(data, tmp_path_factory):
-    """A run of elp_ic that nothing has ended."""
+    """An uninterrupted run of elp_ic."""
     folder = tmp_path_factory.mktemp("straight") / "exp"
     run(flags_of("elp_ic", data, folder, **RARELY))
     return folder
@@ -48,14 +48,14 @@ def _steps(folder):
 
 
 def _ended_by(error, flags, folder, match):
-    """Run until it ends with the error; the step that the sentence says is saved, or None."""
+    """Run until the error ends it; return the step that the sentence reports as saved, or None."""
     with pytest.raises(error, match=match) as caught:
         run(flags)
     steps = _steps(folder)
     if not steps:
         return None
     if error is ElpError:
-        said = f"; states-{steps[-1]}.ckpt is saved, from which `elp run -m train -a -p {folder}` goes on"
+        said = f"; states-{steps[-1]}.ckpt is saved; resume with `elp run -m train -a -p {folder}`"
         assert str(caught.value).endswith(said) and "\n" not in str(caught.value)
     return steps[-1]
 
@@ -79,7 +79,7 @@ def test_a_bad_file_ends_a_run_after_its_steps_are_saved(number, accumulate, wor
 
 
 def _same_but_for_places(expected, found):
-    """Equal runs whose corpora lie in different folders, or which read with workers or not."""
+    """Equal runs with corpora in different folders, or with and without workers."""
     one, other = (load_states(path / f"states-{STEPS}.ckpt") for path in (expected, found))
     for key in ("Upstream", "Featurizer", "Downstream", "Optimizer", "Random", "Records", "Step", "Epoch"):
         assert_same(one[key], other[key], key)
@@ -100,7 +100,7 @@ def test_every_task_goes_on_exactly_after_a_bad_file(task, data, tmp_path, monke
 
 
 def _fail_at(patch, cls, name, error, *, batch):
-    """Let the batches of a training end with an error after so many of them."""
+    """Let the batches of a training end with an error after a number of them."""
     read, original = [0], getattr(cls, name)
 
     def batches(self):
@@ -124,7 +124,7 @@ ERRORS = {
 
 @pytest.mark.parametrize(("where", "batches"), [*(("reading", number) for number in ERRORS), ("forward", 7)])
 def test_any_error_before_the_update_loses_no_step(where, batches, data, straight, tmp_path, monkeypatch, capfd):
-    """Where batches are read, or in the forward pass after it has drawn random numbers and changed the records."""
+    """While batches are read, or in the forward pass after it has drawn random numbers and changed the records."""
     folder, error, saved = tmp_path / "exp", ERRORS[batches], batches // 2
     with monkeypatch.context() as patch:
         if where == "reading":
@@ -133,7 +133,7 @@ def test_any_error_before_the_update_loses_no_step(where, batches, data, straigh
             patch.setattr(Steps, "backward", _fails_after(Steps.backward, error, calls=batches + 1))
         assert _ended_by(type(error), flags_of("elp_ic", data, folder, **RARELY), folder, "") == saved
     told = capfd.readouterr().err
-    assert f"elp: states-{saved}.ckpt is saved, from which `elp run -m train -a -p {folder}` goes on" in told
+    assert f"elp: states-{saved}.ckpt is saved; resume with `elp run -m train -a -p {folder}`" in told
     run(resuming(folder, data))
     assert_same_run(straight, folder)
 
@@ -153,7 +153,7 @@ def _fails_after(function, error, *, calls):
 
 
 def test_an_error_in_the_middle_of_an_update_saves_nothing(data, tmp_path, monkeypatch):
-    """What is trained may be changed in part."""
+    """The trained tensors may have been partly changed."""
     monkeypatch.setattr(Precision, "step", _fails_after(Precision.step, RuntimeError("in the middle"), calls=3))
     with pytest.raises(RuntimeError, match="in the middle"):
         run(flags_of("elp_ic", data, tmp_path, **RARELY))
@@ -161,7 +161,7 @@ def test_an_error_in_the_middle_of_an_update_saves_nothing(data, tmp_path, monke
 
 
 def test_a_log_that_cannot_be_written_loses_no_step_and_no_evaluation(data, straight, tmp_path, monkeypatch):
-    """The disk of the logs may be full where checkpoints still find room; one line is missing, nothing else."""
+    """The disk with the logs may be full while checkpoints still fit; only one line is missing."""
 
     def full(*args, **kwargs):
         raise ElpError("cannot write train.jsonl: No space left on device")
@@ -191,10 +191,8 @@ def test_what_cannot_be_saved_is_told_with_what_ended_the_run(data, tmp_path, mo
             save(states, file, *args, **kwargs)
 
         patch.setattr(torch, "save", full)
-        told = (
-            r"^a\.wav is cut off; replace the file; what was trained is not saved: .*states-3\.ckpt cannot be written"
-        )
-        with pytest.raises(ElpError, match=told):
+        said = r"^a\.wav is cut off; replace the file; the steps since .* not saved: .*states-3\.ckpt cannot be written"
+        with pytest.raises(ElpError, match=said):
             run(flags_of("elp_ic", data, tmp_path, **RARELY))
     assert not list(tmp_path.glob("*.ckpt")) and not list(tmp_path.glob(".*"))
 

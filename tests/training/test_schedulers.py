@@ -145,7 +145,7 @@ def test_the_state_is_plain_numbers(tmp_path):
 
 def test_a_state_of_other_groups_is_refused():
     _, scheduler = make(SV, 6)
-    with pytest.raises(ElpError, match="has 1 groups of learning rates, this run's optimizer 4"):
+    with pytest.raises(ElpError, match="has 1 groups of learning rates, but this run's optimizer has 4"):
         scheduler.load_state_dict({"last_epoch": 1, "base_lrs": [0.1], "_step_count": 2})
 
 
@@ -175,24 +175,36 @@ def task_config(scheduler, **optimizer):
     [
         ({"name": "ELPWarmUp"}, r"scheduler\.name is 'ELPWarmUp'.*did you mean ELPWarmup"),
         ({"name": "ELPWarmup", "warm": 3}, r"unknown scheduler\.warm \(did you mean warmup\?"),
-        ({"name": "ELPWarmup", "decay": "sine"}, "decay is 'sine'; choose one of: constant, linear, cosine"),
-        ({"name": "ELPWarmup", "warmup": 10}, "warmup has 10 steps, more than the 9 of runner.total_steps"),
-        ({"name": "ELPWarmup", "warmup": 2.5}, "warmup is 2.5; give whole steps"),
+        ({"name": "ELPWarmup", "decay": "sine"}, "decay must be one of constant, linear, cosine, but is 'sine'"),
+        ({"name": "ELPWarmup", "warmup": 10}, r"warmup must be at most runner\.total_steps \(9\), but is 10"),
+        (
+            {"name": "ELPWarmup", "warmup": 2.5},
+            "warmup must be a whole number of steps, or a share of all steps below 1, but is 2.5",
+        ),
         (
             {"name": "ELPWarmup", "warmup": "2"},
-            r"scheduler\.warmup is '2', but must be a number; write 2, without quotes",
+            r"scheduler\.warmup must be a number, but is '2'; write 2 without quotes",
         ),
-        ({"name": "ELPWarmup", "final": 2}, "final is 2; it must be a number of at least 0, at most 1"),
-        ({**REFERENCE_ASR, "epochs": 23}, r"make 23, which must be less than epochs \(23\)"),
-        ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs is 1; it must be a whole number of at least 2"),
+        ({"name": "ELPWarmup", "final": 2}, "final must be a number of at least 0 and at most 1, but is 2"),
+        ({**REFERENCE_ASR, "epochs": 23}, r"must be less than epochs \(23\), but is 23"),
+        ({**REFERENCE_ASR, "warmup_epochs": 1}, "warmup_epochs must be a whole number of at least 2, but is 1"),
         ({"name": "ELPMultipliers", "multipliers": []}, r"multipliers is \[\]; it must be a list of numbers"),
         ({"name": "ELPMultipliers"}, r"scheduler\.multipliers is missing"),
-        ({**SV, "multipliers": [1, "x"]}, "multipliers is 'x'; it must be a number"),
+        ({**SV, "multipliers": [1, "x"]}, "multipliers must be a number of at least 0, but is 'x'"),
         ({**SV, "groups": {"encodr": [1]}}, "unknown group 'encodr'; the groups are: head, featurizer"),
-        ({**SV, "groups": {"head": [1]}}, r"groups\.head has 1 epochs, but scheduler\.multipliers 6"),
+        (
+            {**SV, "groups": {"head": [1]}},
+            r"groups\.head must have as many epochs as scheduler\.multipliers \(6\), but has 1",
+        ),
         ({**SV, "groups": [1]}, r"groups is \[1\]; it must be a block of lists"),
-        ({"name": "ELPStepDecay", "epochs": 2, "every": 0, "factor": 0.1}, "every is 0; it must be a whole number"),
-        ({"name": "ELPStepDecay", "epochs": 2, "every": 1, "factor": -1}, "factor is -1; it must be a number"),
+        (
+            {"name": "ELPStepDecay", "epochs": 2, "every": 0, "factor": 0.1},
+            "every must be a whole number of at least 1, but is 0",
+        ),
+        (
+            {"name": "ELPStepDecay", "epochs": 2, "every": 1, "factor": -1},
+            "factor must be a number of at least 0 and at most 1, but is -1",
+        ),
     ],
 )
 def test_wrong_keys_are_one_sentence_before_training(change, message):
@@ -213,7 +225,7 @@ def test_any_torch_optimizer_takes_the_groups(name):
     from s3prl import optimizers
 
     trained = models()
-    if name == "Muon":  # for matrices alone
+    if name == "Muon":  # only for matrices
         trained[1:] = [nn.Linear(2, 2, bias=False)]
     made = optimizers.get_optimizer(
         trained, 10, {"name": "ELPOptim", "torch_optim_name": name, "lr": 1e-3, "groups": {"e_adapter": 1e-4}}
@@ -232,7 +244,7 @@ def test_any_torch_optimizer_takes_the_groups(name):
     ("change", "message"),
     [
         ({"torch_optim_name": "Adm"}, "torch_optim_name is 'Adm'.*did you mean Adam"),
-        ({"torch_optim_name": "LBFGS"}, "torch_optim_name is 'LBFGS', but there is no such name"),
+        ({"torch_optim_name": "LBFGS"}, "torch_optim_name is 'LBFGS', which is not a usable class"),
         ({"torch_optim_name": "SGD", "momentm": 0.9}, r"unknown optimizer\.momentm \(did you mean momentum\?"),
         ({}, "torch_optim_name is missing"),
         ({"torch_optim_name": "SGD", "groups": {"p": 1}}, "unknown group 'p'"),
@@ -255,7 +267,7 @@ def test_options_of_an_unknown_name_are_refused_in_python_too():
 
 
 def test_they_drive_s3prls_own_runner(tmp_path, monkeypatch):
-    """Stock loop, stock checkpoint: what it saved goes on with the rates of the step it stopped at."""
+    """A stock checkpoint from the stock loop resumes with the rates of the step where it stopped."""
     from s3prl.downstream.runner import Runner
 
     from tests.host_toys import stock_words

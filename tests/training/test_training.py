@@ -1,4 +1,4 @@
-"""Our training loop: a run that was stopped, by whatever and whenever, ends as if it had never been stopped."""
+"""Our training loop: a run that is interrupted, by anything and at any time, ends like an uninterrupted one."""
 
 import json
 import math
@@ -64,7 +64,7 @@ SCHEDULES = ["null", "{name: linear_schedule_with_warmup, num_warmup_steps: 2}",
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_changed_on_resume_counts(schedule, data, tmp_path):
-    """Learning rates and the number of steps: the rates are then those of a run that had them from the start."""
+    """After changing learning rates and steps, the rates are those of a run that had them from the start."""
     first = "optimizer={name: ELPAdam, lr: 0.001, groups: {l_adapter: 0.002}}"
     then = ("optimizer.lr=0.0005", "optimizer.groups.l_adapter=0.004", "runner.total_steps=8")
     flags = with_settings(flags_of("elp_ic", data, tmp_path / "exp", log_step=1), first, f"scheduler={schedule}")
@@ -99,16 +99,18 @@ def test_an_optimizer_whose_settings_hold_objects_can_be_taken_up(data, tmp_path
 
 
 def test_checkpoints_to_go_on_from(data, tmp_path, capfd):
-    """Not the best one, which holds no optimizer; not one that later ones would outlive; a finished run is told."""
+    """Not the best one, which has no optimizer, nor one with later ones next to it; a finished run is reported."""
     expdir = tmp_path / "exp"
     flags = flags_of("elp_ic", data, expdir)
     run(flags)
     flags[flags.index("-p") + 1] = str(tmp_path / "new")
-    with pytest.raises(ElpError, match=r"states-8\.ckpt is of step 8, and runner.total_steps is 8: nothing is left"):
+    with pytest.raises(
+        ElpError, match=r"states-8\.ckpt is from step 8, and runner.total_steps is 8, so nothing is left"
+    ):
         run([*flags, "-i", str(expdir / "states-8.ckpt")])
     for name, message in (
-        ("dev-best.ckpt", r"dev-best\.ckpt holds no optimizer.*-i"),
-        ("states-4.ckpt", r"exp holds later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
+        ("dev-best.ckpt", r"dev-best\.ckpt has no optimizer state.*-i"),
+        ("states-4.ckpt", r"exp contains later checkpoints \(states-6\.ckpt, states-8\.ckpt\).*-o args\.expdir="),
     ):
         with pytest.raises(ElpError, match=message):
             run(["-m", "train", "-e", str(expdir / name), "--data", str(data), "--device", "cpu"])
@@ -158,7 +160,7 @@ def test_a_run_that_is_shorter_than_a_log_step_has_taken_time(data, tmp_path):
 def test_random_states_come_back():
     before = randomness.capture()
     drawn = random.random(), np.random.rand(), torch.rand(1)
-    np.random.standard_normal()  # leaves a second number behind
+    np.random.standard_normal()  # also caches a second number
     kept = randomness.capture()
     after = random.random(), np.random.standard_normal(), torch.rand(1)
     randomness.restore(kept)
@@ -240,7 +242,7 @@ def test_a_signal_breaks_an_evaluation_off_and_the_resumed_run_makes_it(in_evalu
 
 
 def test_an_evaluation_that_fails_loses_no_step(in_evaluation, data, tmp_path):
-    """The steps before are saved, also where none was to be saved; the resumed run makes the evaluation."""
+    """The steps before are saved, even if no save was due; the resumed run makes the evaluation."""
 
     def fail():
         raise ElpError("valid-000.wav holds samples that are not finite")
@@ -272,7 +274,7 @@ def test_signals_to_the_whole_group_spare_the_workers(in_evaluation, data, tmp_p
 
 
 class Masks:
-    """Items are the signals that are held back where the item is read."""
+    """The items are the signals that are blocked where the item is read."""
 
     def __len__(self):
         return 1
@@ -354,7 +356,7 @@ time.sleep(1000)
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="asks Linux which processes there are")
 def test_workers_end_with_a_killed_run():
-    """Also those whose last batches nobody takes any more: they would keep their memory for ever."""
+    """This includes workers whose last batches are never read, which would keep their memory forever."""
     process = subprocess.Popen([sys.executable, "-c", LOADING], stdout=subprocess.PIPE, text=True)
     workers = process.stdout.readline().split()
     assert len(workers) == 2
@@ -389,7 +391,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*go on from states-1\.ckpt"):
+    with pytest.raises(ElpError, match=r"states-2\.ckpt cannot be written \(No space left.*resume from states-1\.ckpt"):
         saving.write(Checkpoint(step=2), tmp_path, ["states-2.ckpt"], max_keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["states-1.ckpt"]
     with pytest.raises(ElpError, match="two checkpoints of this run need"):
@@ -406,7 +408,7 @@ def test_a_damaged_checkpoint_names_the_one_before(data, tmp_path):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Losses of the given steps are not finite."""
+    """Make the losses of the given steps not finite."""
     from downstream_heads.elp_ic import task
 
     steps = set()
@@ -438,14 +440,14 @@ def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_pa
 
     original = task.DownstreamExpert.forward
     monkeypatch.setattr(task.DownstreamExpert, "forward", lambda *args, **kwargs: original(*args, **kwargs) + math.inf)
-    with pytest.raises(ElpError, match="2 steps in a row could not be made, the last one since the loss is not finite"):
+    with pytest.raises(ElpError, match="2 steps in a row were skipped, the last one because the loss is not finite"):
         run(flags_of("elp_ic", data, tmp_path, max_failed_steps=2))
     assert not load_states(tmp_path / "states-2.ckpt")["Optimizer"]["state"]
 
 
 def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_path):
     poisoned |= {3, 4, 5}
-    with pytest.raises(ElpError, match=r"3 steps in a row could not be made, .*states-5\.ckpt is what there is"):
+    with pytest.raises(ElpError, match=r"3 steps in a row were skipped, .*resume from .*states-5\.ckpt"):
         run(flags_of("elp_ic", data, tmp_path, max_failed_steps=3))
     states = load_states(tmp_path / "states-5.ckpt")
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())

@@ -1,4 +1,4 @@
-"""Adapter folders: they come back equal, appear whole or not at all, and no content of theirs is run or trusted."""
+"""Adapter folders: they are read back unchanged, appear whole or not at all, and are never run or trusted."""
 
 import os
 import pickle
@@ -101,7 +101,7 @@ DAMAGES = {
         lambda f: (f / CONFIG_FILE).write_text("!!python/object/apply:os.mkdir ['bomb-went-off']"),
         "not a readable YAML",
     ),
-    "yaml list": (lambda f: (f / CONFIG_FILE).write_text("- 1"), "must hold a mapping"),
+    "yaml list": (lambda f: (f / CONFIG_FILE).write_text("- 1"), "must contain a mapping"),
     "binary": (lambda f: (f / CONFIG_FILE).write_bytes(b"\xff\xfe\x00"), "not a readable YAML"),
 }
 
@@ -124,14 +124,14 @@ def _edit(folder, change):
 
 EDITS = {
     "key": (lambda r: r.update(extra=1), "unknown key 'extra'; the valid keys are"),
-    "version": (lambda r: r.update(format_version=2), "format_version is 2, this version reads 1"),
+    "version": (lambda r: r.update(format_version=2), "format_version must be 1, but is 2"),
     "no version": (lambda r: r.pop("format_version"), "format_version is None"),
     "adapter key": (lambda r: r["adapter"].update(l_adaptor={}), "unknown key 'l_adaptor'"),
     "adapter value": (lambda r: r["adapter"]["l_adapter"].update(activation="tanh"), "must be one of gelu, relu"),
     "number": (lambda r: r.update({1: 1}), "unknown key 1; the valid keys are"),
     "no sum": (
         lambda r: r.pop("tensors_sha256"),
-        "the key 'tensors_sha256' must hold the sha256 of",
+        "the key 'tensors_sha256' must be the sha256 of",
     ),
     "huge sketch": (lambda r: r["backbone"]["fingerprint"].update(sketch=[10**400]), "must be a list of numbers"),
     "base that climbs": (lambda r: r["adapter"].update(base="../../elp"), r"unknown base '\.\./\.\./elp'"),
@@ -156,28 +156,31 @@ def test_one_changed_bit_is_found(folder):
     content = bytearray(_tensors(folder).read_bytes())
     content[-7] ^= 1
     _tensors(folder).write_bytes(content)
-    load_file(_tensors(folder))  # the format itself does not see it
+    load_file(_tensors(folder))  # the format itself does not detect it
     with pytest.raises(ElpError, match=r"adapter\.safetensors is damaged or was changed: its sha256"):
         read_adapter_folder(folder)
 
 
 TAMPERED = {
     "shape": ({"p_adapter.vectors": torch.zeros(3, 3)}, r"p_adapter\.vectors has the shape \(3, 3\)"),
-    "kind": ({"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.int64)}, r"p_adapter\.vectors holds no floating-"),
+    "kind": (
+        {"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.int64)},
+        r"p_adapter\.vectors does not contain floating-",
+    ),
     "complex": (
         {"p_adapter.vectors": torch.zeros(10, 32, dtype=torch.complex64)},
         r"vectors holds no float",
     ),
-    "unknown": ({"p_adapter.more": torch.zeros(3)}, r"holds the unknown tensors p_adapter\.more"),
-    "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors \.\./\.\./backbone"),
-    "frozen": ({"backbone.model.mask_emb": torch.zeros(32)}, r"holds the unknown tensors backbone\.model\.mask_emb"),
+    "unknown": ({"p_adapter.more": torch.zeros(3)}, r"contains the unknown tensors p_adapter\.more"),
+    "path": ({"../../backbone.model.mask_emb": torch.zeros(32)}, r"contains the unknown tensors \.\./\.\./backbone"),
+    "frozen": ({"backbone.model.mask_emb": torch.zeros(32)}, r"contains the unknown tensors backbone\.model\.mask_emb"),
     "missing": ({"p_adapter.vectors": None}, r"lacks tensors p_adapter\.vectors"),
 }
 
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_tampered_tensors_are_refused_and_nothing_is_loaded(how, folder):
-    """Also where the sum in the configuration was made to fit."""
+    """Also if the checksum in the configuration was adapted."""
     change, message = TAMPERED[how]
     tensors = {name: tensor for name, tensor in {**load_file(_tensors(folder)), **change}.items() if tensor is not None}
     save_file(tensors, _tensors(folder))
@@ -216,7 +219,7 @@ def test_a_half_precision_copy_is_recognised(dtype, folder, caplog):
         tensor.data = tensor.data.to(dtype).float()
     expert = ElpExpert(stock, read_adapter_folder(folder).config, check=False)
     load_adapter(expert, read_adapter_folder(folder), where="here")
-    assert "another precision of this backbone" in caplog.text and expert.trained
+    assert "this backbone in another precision" in caplog.text and expert.trained
 
 
 def test_fingerprints_are_of_tensors_not_of_files():

@@ -1,4 +1,4 @@
-"""The expert under S3PRL's contract: its keys, what it refuses, and when it warns."""
+"""The expert under S3PRL's contract: its keys, its refusals, and its warnings."""
 
 import logging
 
@@ -49,19 +49,22 @@ def test_frame_lengths_are_the_convolutions(backbone):
 
 
 BAD_WAVES = {
-    "two-dimensional": ([torch.zeros(1, 4000)], r"wave 0 of the batch has the shape \(1, 4000\)"),
-    "short": ([torch.zeros(399)], "wave 0 of the batch has 399 samples; the backbone needs at least 400"),
-    "short in a batch": ([torch.zeros(4000), torch.zeros(10)], "wave 1 of the batch has 10 samples"),
-    "empty": ([torch.zeros(4000), torch.zeros(0)], "wave 1 of the batch has 0 samples"),
-    "nan": ([torch.zeros(900), torch.full((900,), float("nan"))], "wave 1 of the batch holds samples that are not fin"),
+    "two-dimensional": (
+        [torch.zeros(1, 4000)],
+        r"wave 0 of the batch must have the shape \(samples,\), but has \(1, 4000\)",
+    ),
+    "short": ([torch.zeros(399)], "wave 0 of the batch must have at least 400 samples, but has 399"),
+    "short in a batch": ([torch.zeros(4000), torch.zeros(10)], "wave 1 of the batch must .* samples, but has 10"),
+    "empty": ([torch.zeros(4000), torch.zeros(0)], "wave 1 of the batch must .* samples, but has 0"),
+    "nan": ([torch.zeros(900), torch.full((900,), float("nan"))], "wave 1 of the batch contains samples that are not"),
     "infinite": ([torch.full((900,), float("inf"))], "not finite"),
-    "none": ([], "the batch holds no waves"),
-    "one": (torch.zeros(4000), r"expected a list of waves, each a tensor .*, got one of the shape \(4000,\)"),
-    "a path": ("a.wav", "expected a list of waves, each a tensor .*, got a str"),
-    "float64": ([torch.zeros(900).double()], "wave 0 of the batch has the type torch.float64; expected torch.float32"),
-    "float16": ([torch.zeros(900).half()], "wave 0 of the batch has the type torch.float16; expected torch.float32"),
-    "integers": ([torch.zeros(900).short()], "wave 0 of the batch has the type torch.int16; expected torch.float32"),
-    "paths": (["a.wav"], "wave 0 of the batch is a str; expected a tensor of shape"),
+    "none": ([], "the batch does not contain any waves"),
+    "one": (torch.zeros(4000), r"must be a list of waves, .*, but is a tensor of shape \(4000,\)"),
+    "a path": ("a.wav", "must be a list of waves, .*, but is a str"),
+    "float64": ([torch.zeros(900).double()], "wave 0 of the batch must be of type torch.float32, .* torch.float64"),
+    "float16": ([torch.zeros(900).half()], "wave 0 of the batch must be of type torch.float32, .* torch.float16"),
+    "integers": ([torch.zeros(900).short()], "wave 0 of the batch must be of type torch.float32, .* torch.int16"),
+    "paths": (["a.wav"], "wave 0 of the batch must be a tensor .*, but is a str"),
 }
 
 
@@ -105,7 +108,7 @@ def test_untrained_adapters_used_frozen_warn_once(caplog):
 
     expert = make_expert("wavlm-base", "elp", check=True)
     Featurizer(expert, upstream_device="cpu")
-    assert not _warnings(caplog)  # the self-check and the featurizer's probe are no use
+    assert not _warnings(caplog)  # the self-check and the featurizer's probe do not count as use
     for _ in range(3):
         states_of(expert, WAVS)
     assert len(_warnings(caplog)) == 1

@@ -10,7 +10,7 @@ from upstream_elp.adapters.primitives import OutputSite
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 PRESETS = ["le", "le-relu", "le-some-layers", "e_only", "conventional", "l_only", "weighted_sum"]
-PRESETS += ["houlsby32", "adapterbias", "bottlenecks-beside-each-other"]
+PRESETS += ["houlsby32", "adapterbias", "bottlenecks-together"]
 TOLERANCE = 1e-10
 WAVS = waves(6400, 4877, dtype=torch.float64)
 
@@ -41,7 +41,7 @@ def _valid(expert, wavs, key):
 
 
 def _cut(expert, wavs, states):
-    """Only what the host calls valid counts: behind it every implementation may leave what it likes."""
+    """Only the host's valid frames count; after them, every implementation may leave anything."""
     frames = expert.injection.frame_len(torch.tensor([len(wav) for wav in wavs])).tolist()
     return [torch.cat([row[:length] for row, length in zip(state, frames, strict=True)]) for state in states]
 
@@ -70,7 +70,7 @@ def test_featurizer_gives_the_references_weighted_sum(backbone):
 
 
 class _CastsTo64(torch.nn.Module):
-    """S3PRL's Featurizer probes with float32 noise."""
+    """Casts waves to float64, since S3PRL's Featurizer probes with float32 noise."""
 
     def __init__(self, expert):
         super().__init__()
@@ -95,7 +95,7 @@ def test_reference_init_is_the_papers():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_adapters_see_what_the_dropout_leaves(backbone):
-    """An output site's adapters map the block's output after its dropout; what is added is computed without it."""
+    """The adapters of an output site see the block's output after its dropout; additions are computed without it."""
     methods = {"e_adapter": {"sites": ["attention", "ffn"]}, "houlsby": {"sites": ["attention", "ffn"]}}
     expert = make_expert(backbone, {"features": "last", "backbone_dropout": True, **methods}).train()
     sites = [module for module in expert.modules() if isinstance(module, OutputSite)]

@@ -32,9 +32,9 @@ WAVS = waves(2900, 4000)
 
 
 def test_identity_at_init(config, backbone, law):
-    """What a method says it moves is bitwise nothing, or a bound that each of its cases keeps; see its reason there."""
+    """A method promises a bitwise identity, or a bound that each of its cases keeps; its docstring gives the reason."""
     expert = make_expert(backbone, config)
-    # torch takes another attention kernel where the attention's own weights require a gradient
+    # torch uses another attention kernel if the attention's own weights require a gradient
     expert.requires_grad_(False)
     wavs = waves(12000, 9500)
     plain = states_of(stock_expert(backbone), wavs)
@@ -113,7 +113,7 @@ def test_deep_copy_is_independent(config, backbone, law):
     clone = copy.deepcopy(clone)
     before, reference = snapshot(expert), states_of(expert, WAVS)
     assert equal(states_of(clone, WAVS), reference)
-    assert collected(expert.backbone) == []  # the clone's states did not end up in the original
+    assert collected(expert.backbone) == []  # the states of the clone were not added to the original
     own = {id(tensor) for tensor in [*expert.parameters(), *expert.buffers()]}
     assert not own & {id(tensor) for tensor in [*clone.parameters(), *clone.buffers()]}
     assert not {id(module) for module in expert.modules()} & {id(module) for module in clone.modules()}

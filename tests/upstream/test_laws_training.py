@@ -1,4 +1,4 @@
-"""Laws over all configurations and backbones: what training reaches, what it leaves alone, and padding."""
+"""Laws over all configurations and backbones: what training reaches, what it does not touch, and padding."""
 
 import zlib
 
@@ -35,7 +35,7 @@ INVARIANT = 1e-6
 
 
 def _groups(expert):
-    """Declared parameters by site: an adapter, a replaced tensor, or a fine-tuned layer; none that acts on nothing."""
+    """Declared parameters by site: an adapter, a replaced tensor, or a fine-tuned layer; only those with an effect."""
     groups = {}
     parameters = expert.injection.parameters(expert)
     for name, item in expert.injection.declared.items():
@@ -105,7 +105,7 @@ def test_key_biases_have_no_gradient(config, backbone, law):
 
 
 def _drawn_lengths(case, *, pairs=3):
-    """Pairs of lengths in samples, others for every case; one of the two is padded."""
+    """Pairs of lengths in samples, different for every case; one of the two is padded."""
     generator = torch.Generator().manual_seed(zlib.crc32(case.encode()))
     return torch.randint(2500, 9000, (pairs, 2), generator=generator).tolist()
 
@@ -113,7 +113,7 @@ def _drawn_lengths(case, *, pairs=3):
 @pytest.mark.parametrize("backbone", LAW_BACKBONES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_padding_matters_only_where_it_does_for_the_plain_backbone(config, backbone, law):
-    """Where it does, no factor bounds the adapted one's difference: recipes/bench/padding.py measures it."""
+    """Elsewhere, no factor bounds the adapted one's difference: recipes/bench/padding.py measures it."""
     expert, plain = in_float64(make_expert(backbone, config)), in_float64(stock_expert(backbone))
     for lengths in _drawn_lengths(f"{config} {backbone}"):
         ours, theirs = _both_differences(expert, plain, lengths)
@@ -125,8 +125,8 @@ def test_padding_matters_only_where_it_does_for_the_plain_backbone(config, backb
 @pytest.mark.parametrize("backbone", LAW_BACKBONES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_adapters_let_no_padding_in(config, backbone, law):
-    """With what sees padding taken out of the backbone, and its mask made exact, padding matters to no adapter."""
-    law("padded batch == alone, what sees padding taken out")
+    """If the backbone itself does not see padding and its mask is exact, padding does not matter to any adapter."""
+    law("padded batch == alone, without what sees padding")
     expert = in_float64(make_expert(backbone, config, noise=0.05))
     plain = in_float64(stock_expert(backbone))
     for module in (expert, plain):
@@ -138,7 +138,7 @@ def test_adapters_let_no_padding_in(config, backbone, law):
 
 
 def _blind_to_padding(module, backbone):
-    """Take group norms over time and data2vec's positional convolutions out; S3PRL's masks count by the CNN's rule."""
+    """Remove group norms over time and data2vec's positional convolutions; make S3PRL's masks exact."""
     seeing = [
         (owner, name)
         for owner in module.modules()
@@ -169,7 +169,7 @@ def _both_differences(expert, plain, lengths):
 
 
 def _padding_differences(expert, wavs, frames, key):
-    """Per utterance the largest relative difference of a state alone and in the batch."""
+    """Largest relative difference per utterance between a state computed separately and one computed in the batch."""
     together = states_of(expert, wavs, key)
     differences = []
     for index, (wav, length) in enumerate(zip(wavs, frames, strict=True)):

@@ -1,4 +1,4 @@
-"""Merged checkpoints: plain S3PRL loads them and gives what the adapted backbone gives."""
+"""Merged checkpoints: plain S3PRL loads them and computes the same as the adapted backbone."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def test_plain_s3prl_gives_the_adapted_states(backbone, config, tmp_path, law):
     expert = _trained(backbone, CONFIGS[config])
     out = write_merged(expert, backbone_path(backbone), tmp_path / "merged.pt")
     plain = getattr(hub, expert.injection.family.hub_local)(ckpt=str(out)).eval().requires_grad_(False)
-    expert.requires_grad_(False)  # torch takes another attention kernel where a weight requires a gradient
+    expert.requires_grad_(False)  # torch uses another attention kernel if a weight requires a gradient
     assert equal(states_of(plain, WAVS), states_of(expert, WAVS, "backbone_hidden_states"))
     again = write_merged(expert, backbone_path(backbone), tmp_path / "again.pt")
     first, second = (torch.load(path, weights_only=True) for path in (out, again))
@@ -109,9 +109,9 @@ def test_methods_that_change_only_the_backbones_tensors_can_be_merged():
 
 @pytest.mark.parametrize("name", [preset for preset, methods in OF_THEIR_OWN.items() if methods])
 def test_what_computes_something_of_its_own_is_refused(name, tmp_path, law):
-    own = "the method computes something of its own, so that no plain backbone can hold it"
+    own = "the method does more than change weights, so that a plain backbone cannot contain it"
     law("merged == unmerged, in plain S3PRL", refused=own)
-    words = f"{name}' cannot be merged .*: {', '.join(OF_THEIR_OWN[name])} computes .*of our methods lora, layer_norm"
+    words = f"{name}' cannot be merged .*: {', '.join(OF_THEIR_OWN[name])} cannot .*of our methods, lora, layer_norm"
     with pytest.raises(ElpError, match=words):
         write_merged(_trained("hubert-base", name), backbone_path("hubert-base"), tmp_path / "out.pt")
     assert not list(tmp_path.iterdir())
@@ -127,7 +127,7 @@ def test_wrong_places_are_refused(tmp_path):
     expert = _trained("hubert-base", "lora_qk8")
     with pytest.raises(ElpError, match="is a wavlm checkpoint, but the adapter's backbone is a hubert"):
         write_merged(expert, backbone_path("wavlm-base"), tmp_path / "out.pt")
-    with pytest.raises(ElpError, match=r"has no tensor encoder\.layers\.0\.self_attn\.[qk]_proj\.weight of the shape"):
+    with pytest.raises(ElpError, match=r"has no tensor encoder\.layers\.0\.self_attn\.[qk]_proj\.weight of shape"):
         write_merged(expert, tiny_backbone(None, "hubert", dim=64), tmp_path / "out.pt")
     with pytest.raises(ElpError, match="exists; name another place"):
         write_merged(expert, backbone_path("hubert-base"), tmp_path)
@@ -140,7 +140,7 @@ def test_the_command_merges_folders_and_training_checkpoints(tmp_path, monkeypat
     expert = _trained("wavlm-base", "full_finetune")
     folder = str(write_adapter_folder(tmp_path / "folder", adapter_folder_of(expert)))
     result = CliRunner().invoke(group, ["merge", folder, str(out)])
-    assert isinstance(result.exception, ElpError) and "name the checkpoint with --backbone" in str(result.exception)
+    assert isinstance(result.exception, ElpError) and "pass its checkpoint with --backbone" in str(result.exception)
     result = CliRunner().invoke(group, ["merge", folder, plain, "--backbone", plain])
     assert isinstance(result.exception, ElpError) and "plain backbone itself" in str(result.exception)
     result = CliRunner().invoke(group, ["merge", folder, str(out), "--backbone", plain])

@@ -1,7 +1,7 @@
-"""Mutants die: planted mistakes, each with tests of this suite that fail under it, and what the self-check says.
+"""Mutants die: planted mistakes, the tests of this suite that fail under each, and what the self-check reports.
 
-The tests are called as functions, with arguments that they are parametrized with; they must hold without the mutant
-and fail by their own assertions with it. A user has no test suite, but the self-check, which sees a part of them.
+The tests are called as functions with arguments of their own parametrization; they must pass without the mutant
+and fail by their own assertions with it. A user only has the self-check, which detects some of the mutants.
 """
 
 import inspect
@@ -50,7 +50,7 @@ Test = tuple[Callable, dict[str, Any]]
 
 
 class Case(NamedTuple):
-    """What happens under one mutant."""
+    """The expected effects of one mutant."""
 
     mutant: Callable[[pytest.MonkeyPatch], None]
     config: str
@@ -70,7 +70,7 @@ _LORA = {"targets": ["q", "k"], "rank": 8, "alpha": 1, **_BACKBONE}
 _MISSING = {"problem": "missing", "strict": True, "inside": False}
 
 CASES = [
-    # what is put in, and what is trained
+    # the injection, and what is trained
     Case(
         mutants.wrap_q_proj, "lora_qk8", r"q_proj\.update is never entered",
         _on("lora_qk8", _entered, _sensitive, _trained),
@@ -85,9 +85,9 @@ CASES = [
     Case(mutants.freeze_a_declared_tensor, "elp", r"e_adapter\.0\.ffn\.down\.weight is frozen", _on("elp", _trained)),
     Case(mutants.train_a_frozen_tensor, "elp", "post_extract_proj.weight is trainable, but no", _on("elp", _trained)),
     Case(
-        mutants.leave_the_front_end_without_gradients, "parallel-zero-beside-others",
+        mutants.leave_the_front_end_without_gradients, "parallel-zero-with-others",
         r"cnn\.0\.copy\.0\.weight receives no gradient",
-        [*_on("parallel-zero-beside-others", _trained), (_cnn, _BACKBONE)],
+        [*_on("parallel-zero-with-others", _trained), (_cnn, _BACKBONE)],
     ),
     # what is computed
     Case(mutants.scale_lora_by_alpha, "lora_qk8", None, [(_lora, _LORA), (_lora_start, {})]),
@@ -132,7 +132,7 @@ def _parametrizations(test):
 
 
 def _assert_is_a_case(test, arguments):
-    """The suite itself calls the test with these arguments."""
+    """Assert that the suite itself calls the test with these arguments."""
     chosen = dict(arguments)
     for names, values in _parametrizations(test):
         names = [names] if isinstance(names, str) else list(names)
@@ -160,7 +160,7 @@ def test_existing_tests_fail_under_a_mutant(case, tmp_path):
                     _call(test, arguments, folder)
                     continue
                 case.mutant(patch)
-                # a failed assertion, or a refusal that did not come: nothing that merely breaks
+                # a failed assertion or a missing refusal, but not just any exception
                 with pytest.raises((AssertionError, pytest.fail.Exception)):
                     _call(test, arguments, folder)
 

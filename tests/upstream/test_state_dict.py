@@ -15,7 +15,7 @@ WAVS = waves(2900, 4000)
 
 
 class Parent(nn.Module):
-    """As S3PRLUpstream or a user's model holds it, with a neighbour of its own."""
+    """A module that contains the expert, like S3PRLUpstream or a user's model, next to another module."""
 
     def __init__(self, expert):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Several adapters on one backbone: whatever is switched in which order, the outputs are a fresh load's, bit by bit."""
+"""Several adapters on one backbone: in any order of switching, the outputs are bit-equal to those of a fresh load."""
 
 import copy
 from functools import cache
@@ -66,7 +66,7 @@ def _load(backbone: str, config: str) -> ElpExpert:
 
 @cache
 def _fresh(backbone: str, config: str | None) -> tuple[dict[str, list[torch.Tensor]], list]:
-    """What a fresh load gives, for None the stock expert, and the skeleton of its backbone."""
+    """The states of a fresh load (for None, of the stock expert), and the skeleton of its backbone."""
     if config is None:
         stock = stock_expert(backbone)
         states = states_of(stock, WAVS)
@@ -111,7 +111,7 @@ def switch(folders):
 
 @cache
 def _switch(backbone: str, *configs: str) -> AdapterSwitch:
-    """A switch with these adapters, named like their configurations; the tests that share it leave it as it was."""
+    """A switch with these adapters, named like their configurations; tests that share it must not change it."""
     switch = AdapterSwitch(stock_expert(backbone), check=False)
     for config in configs:
         switch._add(config, _content(backbone, config), where=config)
@@ -161,7 +161,7 @@ EXAMPLE = """
 import upstream_elp
 
 model = upstream_elp.load_adapters({"asr": "adapters/asr", "er": "adapters/er"}, backbone="wavlm_base_plus.pt")
-transcribe = model(wavs)["hidden_states"]             # the first one is in place
+transcribe = model(wavs)["hidden_states"]             # the first one is active
 feel = model.use("er")(wavs)["hidden_states"]
 plain = model.use(None)(wavs)["hidden_states"]        # all states of the plain backbone
 print(model.memory())                                 # bytes: {"backbone": ..., "asr": ..., "er": ...}
@@ -266,15 +266,15 @@ def test_s3prls_featurizer_takes_it(switch):
 WRONG = {
     "unknown": (lambda s, f: s.use("sv"), r"there is no adapter 'sv'; the adapters are: asr, er \(and None"),
     "unknown, removed": (lambda s, f: s.remove("sv"), "there is no adapter 'sv'; the adapters are: asr, er"),
-    "in use": (lambda s, f: s.remove("asr"), "the adapter 'asr' is in use"),
-    "taken": (lambda s, f: s.add("er", f), "there is an adapter 'er' already"),
-    "empty name": (lambda s, f: s.add("", f), "must be a text that is not empty, got ''"),
-    "no name": (lambda s, f: s.add(None, f), "must be a text that is not empty, got None"),
+    "in use": (lambda s, f: s.remove("asr"), "the adapter 'asr' is active"),
+    "taken": (lambda s, f: s.add("er", f), "there already is an adapter 'er'"),
+    "empty name": (lambda s, f: s.add("", f), "must be a string that is not empty, but is ''"),
+    "no name": (lambda s, f: s.add(None, f), "must be a string that is not empty, but is None"),
     "no folder": (lambda s, f: s.add("sv", f / "nothing"), "there is no adapter folder at .*nothing"),
-    "one wave": (lambda s, f: s(torch.zeros(4000)), r"expected a list of waves.*, got one of the shape \(4000,\)"),
-    "a path": (lambda s, f: s("a.wav"), "expected a list of waves.*, got a str"),
+    "one wave": (lambda s, f: s(torch.zeros(4000)), r"must be a list of waves.*, but is a tensor of shape \(4000,\)"),
+    "a path": (lambda s, f: s("a.wav"), "must be a list of waves.*, but is a str"),
     "training": (lambda s, f: s.requires_grad_(), "are for inference"),
-    "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "holds x"),
+    "a checkpoint of others": (lambda s, f: s.load_state_dict({"x": torch.ones(1)}), "contains x"),
 }
 
 
@@ -292,7 +292,7 @@ def _another_backbone(folder, monkeypatch):
 
 
 def _deeper_backbone(folder, monkeypatch):
-    """Its fingerprint speaks, not its layers."""
+    """It is refused by its fingerprint and not by its layers."""
     deep = make_expert("wavlm-base", {"features": "last", "e_adapter": {"layers": [4]}}, layers=5)
     write_adapter_folder(folder, adapter_folder_of(deep))
 
@@ -352,9 +352,9 @@ def test_nothing_is_half_loaded(fail, active, switch, tmp_path, monkeypatch):
 def test_the_backbone_has_to_be_named(folders, tmp_path, monkeypatch):
     monkeypatch.delenv(build.BACKBONE_VARIABLE, raising=False)
     for given_folders in (folders, {}):
-        with pytest.raises(ElpError, match="do not say which backbone they belong to"):
+        with pytest.raises(ElpError, match="do not record which backbone they belong to"):
             upstream_elp.load_adapters(given_folders)
-    with pytest.raises(ElpError, match="is an adapter folder; give the checkpoint"):
+    with pytest.raises(ElpError, match="is an adapter folder; pass the checkpoint"):
         upstream_elp.load_adapters(folders, backbone=folders["asr"])
     with pytest.raises(ElpError, match="there is no backbone checkpoint"):
         upstream_elp.load_adapters(folders, backbone=tmp_path / "nothing.pt")
@@ -421,18 +421,18 @@ def test_a_deep_copy_is_independent(switch):
 
 
 def test_a_backbone_that_was_trained_before_can_be_copied():
-    """Its positional convolution then keeps a computed weight with a graph."""
+    """Its positional convolution then has a computed weight with a graph."""
     stock = stock_expert().requires_grad_(True)
     stock(WAVS)
     assert _same(copy.deepcopy(AdapterSwitch(stock, check=False)), "wavlm-base", None)
 
 
-def test_another_precision_is_told_once(tmp_path, caplog):
+def test_another_precision_is_reported_once(tmp_path, caplog):
     stock = stock_expert()
     for tensor in stock.parameters():
         tensor.data = tensor.data.half().float()
     AdapterSwitch(stock).add("asr", _folder(tmp_path, "le"))
-    assert caplog.text.count("another precision of this backbone") == 1
+    assert caplog.text.count("this backbone in another precision") == 1
 
 
 @pytest.mark.large
@@ -453,7 +453,7 @@ def test_base_size(tasks, tmp_path):
 
 @pytest.mark.parametrize("config", ["le", "lora_qv8", "full_finetune_all", "chapter"])
 def test_converted_is_the_fresh_load_converted(config, tmp_path):
-    """Also what is not in place: other adapters, and tensors behind a fine-tuned copy."""
+    """This includes inactive adapters, and tensors that a fine-tuned copy replaces."""
     names = {"tuned": "topk_finetune", config: config}
     switch = AdapterSwitch(stock_expert())
     for name, which in names.items():
@@ -465,7 +465,7 @@ def test_converted_is_the_fresh_load_converted(config, tmp_path):
         assert equal(states_of(switch.use(name), wavs), states_of(_load("wavlm-base", which).double(), wavs))
     assert equal(states_of(switch.use(None), wavs), states_of(stock_expert().double(), wavs))
     assert {tensor.dtype for tensor in switch.backbone.parameters()} == {torch.float64}
-    with pytest.raises(ElpError, match="add adapters before, while it is"):
+    with pytest.raises(ElpError, match="add adapters before that, while it is"):
         switch.add("late", tmp_path / config)
 
 

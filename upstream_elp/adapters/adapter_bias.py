@@ -1,4 +1,4 @@
-"""AdapterBias: one learned vector per layer, shifted onto each frame by one number (arXiv 2210.06175)."""
+"""AdapterBias: one learned vector per layer, added to each frame with its own factor (arXiv 2210.06175)."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from upstream_elp.backbones.architecture import Architecture
 
 @dataclass(frozen=True)
 class AdapterBias(PerLayer):
-    """AdapterBias: ``v * alpha`` added to the FFN's output, one learned vector and one number per frame."""
+    """AdapterBias: ``v * alpha`` is added to the FFN's output, with one learned vector v and one factor per frame."""
 
     layers: Layers = "all"
     input: Literal["hidden", "output"] = "hidden"
     """What ``alpha`` is a linear function of: ``hidden``, the FFN's activations (as coded for arXiv 2210.06175), or
-    ``output``, the FFN's output (as in AdapterBias's own paper)."""
+    ``output``, the FFN's output (as in the AdapterBias paper)."""
     init: Init = "reference"
     """``reference``: v = 1, alpha's weights N(0, 0.02), its bias 0 (our reading). ``zero``: v = 0, an exact identity.
-    After a LayerNorm v = 1 is one as well, to rounding: the norm takes the mean away, so alpha has no gradient yet."""
+    Before a LayerNorm, v = 1 is an identity too, up to rounding: the norm removes the mean, so alpha has no gradient at
+    first."""
 
     @property
     def moves_at_init(self) -> float:
-        """It adds one number, about 0.02 times the norm of the activations, to every value of a frame."""
+        """One number, about 0.02 times the norm of the activations, is added to every value of a frame."""
         return 0.0 if self.init == "zero" else 0.25
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         width = model.ffn if self.input == "hidden" else model.dim
         return len(resolve_layers(self.layers, model.layers)) * (model.dim + width + 1)
 
     def inject(self, target: Target) -> None:
-        """Put a shift next to each selected FFN output's dropout."""
+        """Put a shift next to the dropout of each selected FFN output."""
         for index in target.select(self.layers):
             second = target.layer(index).get_submodule(target.family.fc2)
             tap = InputTap() if self.input == "hidden" else None
@@ -51,13 +52,13 @@ class AdapterBias(PerLayer):
 
 
 class FrameShift(nn.Module):
-    """AdapterBias: ``v * alpha(h)``, with h the tapped input of the FFN's second matrix, or the FFN's output.
+    """AdapterBias: ``v * alpha(h)``, where h is the tapped input of the FFN's second matrix or the FFN's output.
 
     Args:
         dim: width of the block's output.
-        width: width of what alpha sees.
-        tap: where h comes from; None: the output itself.
-        init: ``reference`` (v = 1) or ``zero`` (v = 0: adds nothing).
+        width: width of alpha's input.
+        tap: source of h; None for the output itself.
+        init: ``reference`` (v = 1) or ``zero`` (v = 0, which adds nothing).
 
     Shape:
         (..., dim) to (..., dim).

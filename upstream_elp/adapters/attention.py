@@ -1,12 +1,11 @@
-"""Attention with further keys and values: classes that are mixed into the backbones' own self-attention modules.
+"""Attention with additional keys and values: classes that are mixed into the backbones' own self-attention modules.
 
-Without a prefix that is switched on, the original forward runs. With one, the same attention is computed over the
-prefix and the frames, with WavLM's gated relative position bias where the module has it.
+If no prefix is switched on, the original forward runs. Otherwise the same attention is computed over the prefixes and
+the frames, with WavLM's gated relative position bias where the module has one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -19,31 +18,28 @@ from upstream_elp.adapters.primitives import Mixin, mix_in
 
 
 class Prefix(Switch):
-    """Something that gives an attention further keys and values; a child of the attention module.
+    """A source of additional keys and values for an attention module, whose child it is.
 
     Called with the attention module, it returns keys and values, each (length, dim).
     """
 
     def bias(self, frames: int) -> Tensor | None:
-        """Position bias of ``frames`` queries towards the prefix, (heads, frames, length); None for none."""
+        """Position bias of ``frames`` queries towards the prefix, (heads, frames, length), or None."""
         return None
 
 
 class PrefixAttention(Mixin):
-    """What the kinds of attention share; names of the projections are the same in all of them."""
+    """Base of the kinds of attention; the projections have the same names in all of them."""
 
     position_table: str | None = None
-    """Embedding of relative positions, which layer 0's attention has where the model knows positions."""
+    """Embedding of relative positions; only layer 0 of models with relative positions has it."""
     gate_linear: str | None = None
-    """Linear that WavLM's gate is computed with, and the constant beside it."""
+    """Linear layer of WavLM's gate."""
     gate_constant: str | None = None
-
-    def _prefixes(self) -> list[Prefix]:
-        """The prefixes that are switched on."""
-        return list(enabled_prefixes(self))
+    """Constant of WavLM's gate, one per head."""
 
     def position_bias(self, distances: Tensor) -> Tensor:
-        """Bias by signed distance, (steps, steps) to (heads, steps, steps); only layer 0's attention can."""
+        """Bias by signed distance, (steps, steps) to (heads, steps, steps); for the attention of layer 0 only."""
         table = getattr(self, self.position_table)
         return table(self._buckets(distances.to(table.weight.device))).permute(2, 0, 1)
 
@@ -53,8 +49,8 @@ class PrefixAttention(Mixin):
     def _gate(self, x: Tensor) -> Tensor | None:
         """WavLM's gate per query and head (arXiv 2110.13900, section 3): (batch, heads, frames, 1), from x by heads.
 
-        With the eight outputs of the linear in two groups of four, g the logistic function of the groups' sums and c
-        one constant per head, the gate is g1 (c g2 - 1) + 2.
+        The linear layer has eight outputs, in two groups of four. With g1 and g2 the logistic function of the sum of
+        each group, and c one constant per head, the gate is g1 (c g2 - 1) + 2.
         """
         linear = getattr(self, self.gate_linear or "", None)
         if linear is None:
@@ -66,7 +62,7 @@ class PrefixAttention(Mixin):
 
 
 class FairseqAttention(PrefixAttention):
-    """S3PRL's attention, of wav2vec 2.0, HuBERT, data2vec, WavLM and UniSpeech-SAT alike."""
+    """S3PRL's attention in wav2vec 2.0, HuBERT, data2vec, WavLM and UniSpeech-SAT."""
 
     position_table = "relative_attention_bias"
     gate_linear, gate_constant = "grep_linear", "grep_a"
@@ -88,28 +84,28 @@ class FairseqAttention(PrefixAttention):
         need_head_weights: bool = False,
         **position: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        """Self-attention.
+        """Compute self-attention.
 
         Args:
             query: (frames, batch, dim); key and value are the same tensor.
-            key: as query.
-            value: as query.
+            key: the same as query.
+            value: the same as query.
             key_padding_mask: (batch, frames), true on padding.
-            incremental_state: not supported.
-            need_weights: must be false.
-            static_kv: not supported.
-            attn_mask: not supported.
-            before_softmax: not supported.
-            need_head_weights: must be false.
-            position: WavLM's ``position_bias``, (batch * heads, frames, frames), made by layer 0.
+            incremental_state: must be None if there is a prefix.
+            need_weights: must be false if there is a prefix.
+            static_kv: must be false if there is a prefix.
+            attn_mask: must be None if there is a prefix.
+            before_softmax: must be false if there is a prefix.
+            need_head_weights: must be false if there is a prefix.
+            position: WavLM's ``position_bias``, (batch * heads, frames, frames), computed by layer 0.
 
         Returns:
             The output (frames, batch, dim), None in place of weights, and for WavLM the position bias.
 
         Raises:
-            ValueError: for what S3PRL's encoders never ask for.
+            ValueError: an option that S3PRL's encoders never use.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(
                 query,
@@ -126,54 +122,58 @@ class FairseqAttention(PrefixAttention):
             )
         unusual = need_weights or need_head_weights or before_softmax or static_kv
         if unusual or attn_mask is not None or incremental_state is not None:
-            raise ValueError("attention with a prefix knows neither weights, nor masks of pairs, nor increments")
+            raise ValueError("attention with a prefix supports neither weights, nor attn_mask, nor incremental_state")
         bias = position.get("position_bias")
         if bias is None and getattr(self, "has_relative_attention_bias", False):
             frames, batch = query.shape[:2]
             bias = self.compute_bias(frames, frames).repeat(batch, 1, 1)  # (batch * heads, frames, frames)
-        x = query.transpose(0, 1)  # (batch, frames, dim)
-        blocked = None if key_padding_mask is None else key_padding_mask.bool()[:, None, None]
-        dropout = self.dropout_module.p if self.training else 0.0
-        output = attend(self, prefixes, x, blocked=blocked, bias=bias, gate=self._gate(x), dropout=dropout)
-        output = output.transpose(0, 1)  # (frames, batch, dim)
+        output = self._attend(query, prefixes, padding=key_padding_mask, bias=bias)
         return (output, None, bias) if hasattr(self, "gru_rel_pos") else (output, None)
 
+    def _attend(self, query: Tensor, prefixes: list[Prefix], *, padding: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Compute the output with prefixes, (frames, batch, dim) like the query."""
+        x = query.transpose(0, 1)  # (batch, frames, dim)
+        blocked = None if padding is None else padding.bool()[:, None, None]
+        dropout = self.dropout_module.p if self.training else 0.0
+        output = attend(self, prefixes, x, blocked=blocked, bias=bias, gate=self._gate(x), dropout=dropout)
+        return output.transpose(0, 1)  # (frames, batch, dim)
 
-#: what Hugging Face's attention returns beside the output: weights, and in transformers 4 an unused cache
-_BESIDE_OUTPUT = (None,) * (1 if int(version("transformers").split(".")[0]) >= 5 else 2)
+
+#: what Hugging Face's attention returns after the output: weights, and in transformers 4 an unused cache
+_AFTER_OUTPUT = (None,) * (1 if int(version("transformers").split(".")[0]) >= 5 else 2)
 
 
 class HuggingFaceAttention(PrefixAttention):
-    """Hugging Face's attention of wav2vec 2.0 and HuBERT."""
+    """Hugging Face's attention in wav2vec 2.0 and HuBERT."""
 
     def forward(self, hidden_states: Tensor, *unused: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        """Self-attention.
+        """Compute self-attention.
 
         Args:
             hidden_states: (batch, frames, dim).
             unused: must be empty if there is a prefix.
-            kwargs: ``attention_mask``: (batch, 1, frames, frames), boolean and true where a query may look, or added to
-                the scores; the rest is handed on to the original.
+            kwargs: ``attention_mask``, (batch, 1, frames, frames): boolean and true where a query may look, or added to
+                the scores. Everything else is passed to the original.
 
         Raises:
-            ValueError: for what the encoders never ask for.
+            ValueError: an option that the encoders never use.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(hidden_states, *unused, **kwargs)
         mask = kwargs.get("attention_mask")
         wanted = [kwargs.get(name) for name in ("output_attentions", "layer_head_mask", "key_value_states")]
         if unused or any(value is not None and value is not False for value in wanted):
-            raise ValueError("attention with a prefix knows neither weights, nor head masks, nor another's keys")
+            raise ValueError("attention with a prefix supports neither weights, nor head masks, nor cross-attention")
         if mask is not None and mask.dim() != 4:
-            raise ValueError("attention with a prefix needs the implementation sdpa or eager")
+            raise ValueError("attention with a prefix needs attn_implementation sdpa or eager")
         blocked = ~mask if mask is not None and mask.dtype == torch.bool else mask
         dropout = self.dropout if self.training else 0.0
-        return (attend(self, prefixes, hidden_states, blocked=blocked, dropout=dropout), *_BESIDE_OUTPUT)
+        return (attend(self, prefixes, hidden_states, blocked=blocked, dropout=dropout), *_AFTER_OUTPUT)
 
 
 class HuggingFaceWavLMAttention(PrefixAttention):
-    """Hugging Face's attention of WavLM."""
+    """Hugging Face's attention in WavLM."""
 
     position_table = "rel_attn_embed"
     gate_linear, gate_constant = "gru_rel_pos_linear", "gru_rel_pos_const"
@@ -185,21 +185,21 @@ class HuggingFaceWavLMAttention(PrefixAttention):
         position_bias: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor | None, ...]:
-        """Self-attention.
+        """Compute self-attention.
 
         Args:
             hidden_states: (batch, frames, dim).
             attention_mask: (batch, frames), true on the utterance.
-            position_bias: (batch * heads, frames, frames), made by layer 0.
-            kwargs: handed on to the original.
+            position_bias: (batch * heads, frames, frames), computed by layer 0.
+            kwargs: passed to the original.
 
         Returns:
             The output (batch, frames, dim), None in place of weights, and the position bias.
 
         Raises:
-            ValueError: if attention weights are asked for beside a prefix.
+            ValueError: attention weights are requested while there is a prefix.
         """
-        prefixes = self._prefixes()
+        prefixes = enabled_prefixes(self)
         if not prefixes:
             return super().forward(hidden_states, attention_mask, position_bias, **kwargs)
         if kwargs.get("output_attentions"):
@@ -219,11 +219,11 @@ KINDS: dict[str, type[PrefixAttention]] = {
     "hugging_face": HuggingFaceAttention,
     "hugging_face_wavlm": HuggingFaceWavLMAttention,
 }
-"""What is mixed in, by :attr:`upstream_elp.backbones.families.Family.attention_kind`."""
+"""Classes to mix in, by :attr:`upstream_elp.backbones.family.Family.attention_kind`."""
 
 
 def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> None:
-    """Give the attention of layer ``index`` a prefix, and declare it."""
+    """Add a prefix to the attention of layer ``index``, and declare it."""
     attention = target.layer(index).get_submodule(target.family.attention)
     mix_in(attention, KINDS[target.family.attention_kind])
     attention.add_module(component, prefix)
@@ -231,9 +231,9 @@ def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> N
     target.declare_module(component, str(index), path)
 
 
-def enabled_prefixes(attention: nn.Module) -> Iterator[Prefix]:
-    """The prefixes of an attention module that are switched on."""
-    return (child for child in attention.children() if isinstance(child, Prefix) and child.enabled)
+def enabled_prefixes(attention: nn.Module) -> list[Prefix]:
+    """Return the prefixes of an attention module that are switched on."""
+    return [child for child in attention.children() if isinstance(child, Prefix) and child.enabled]
 
 
 def attend(
@@ -246,13 +246,13 @@ def attend(
     gate: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attention of x over the prefixes and x.
+    """Compute the attention of x over the prefixes and x.
 
     Args:
         attention: module with the projections ``q_proj``, ``k_proj``, ``v_proj``, ``out_proj`` and ``num_heads``.
         prefixes: its prefixes.
         x: (batch, frames, dim).
-        blocked: broadcasts to (batch, heads, frames, frames); true where a query may not look, or added to the scores.
+        blocked: broadcasts to (batch, heads, frames, frames): true where a query may not look, or added to the scores.
         bias: position bias, (batch * heads, frames, frames).
         gate: factor of the bias, (batch, heads, frames, 1).
         dropout: of the attention weights.
@@ -269,7 +269,7 @@ def attend(
         return steps.unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def before(learned: list[Tensor], steps: Tensor) -> Tensor:
-        """Put the learned steps, each (length, dim), before the frames; result (batch, length + frames, dim)."""
+        """Put learned steps, each (length, dim), before the frames: (batch, length + frames, dim)."""
         return torch.cat([*(one.to(steps.dtype).expand(batch, -1, -1) for one in learned), steps], dim=1)
 
     query = by_heads(attention.q_proj(x))
@@ -291,7 +291,7 @@ def attend(
 
 
 def _columns(prefix: Prefix, length: int, bias: Tensor) -> Tensor:
-    """Position bias towards a prefix, zero where it has no position: (batch, heads, frames, length)."""
+    """Return the position bias towards a prefix, zero if it has no position: (batch, heads, frames, length)."""
     batch, heads, frames, _ = bias.shape
     columns = prefix.bias(frames)
     shape = (batch, heads, frames, length)

@@ -1,4 +1,4 @@
-"""BitFit: trained biases of encoder layers, as copies that can be switched off."""
+"""BitFit: train the biases of encoder layers, as copies that can be switched off."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from upstream_elp.backbones.family import Family
 
 @dataclass(frozen=True)
 class Biases(PerLayer):
-    """BitFit: trained copies of all biases of encoder layers, those of the layer norms included.
+    """BitFit: trained copies of all biases of encoder layers, including those of the layer norms.
 
-    WavLM's layers have one more than HuBERT's, that of the gate of the relative positions.
+    WavLM's layers have one bias more than HuBERT's, in the gate of the relative positions.
     """
 
     conflicts: ClassVar[Mapping[str, str]] = {"layer_norm": "both train the layer norms' biases"}
@@ -27,15 +27,15 @@ class Biases(PerLayer):
     layers: Layers = "all"
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return len(resolve_layers(self.layers, model.layers)) * model.layer_biases
 
     def zero_gradients(self, family: Family) -> tuple[str, ...]:
-        """The keys' bias shifts all scores of a query equally."""
+        """The bias of the keys shifts all scores of a query equally."""
         return family.zero_gradient
 
     def inject(self, target: Target) -> None:
-        """Put trained copies in place of all biases of the selected layers, but not of other methods' tensors."""
+        """Replace all biases of the selected layers by trained copies, except those in other methods' tensors."""
         declared = target.declared_paths()
         for index in target.select(self.layers):
             for key, _ in list(target.layer(index).named_parameters()):

@@ -1,8 +1,9 @@
-"""What to inject: one strict, typed configuration, read from YAML.
+"""Adapter configurations: what to inject, strict and typed, read from YAML.
 
 A configuration is a preset name (``recipes/adapters/NAME.yaml``) or the path of a YAML file. A file may start from a
-preset with ``base: NAME`` and then states only what differs; ``METHOD: null`` removes a method of the base.
-This module knows neither torch nor S3PRL. A method's module knows torch; it is imported when a configuration names it.
+preset with ``base: NAME`` and then only states the differences; ``METHOD: null`` removes a method of the base.
+This module imports neither torch nor S3PRL. A method's module, which imports torch, is imported once a configuration
+names the method.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ Features = Literal["l", "layers", "last"]
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """A whole adapter: which methods, and what of the result the head sees."""
+    """A complete adapter: its methods, and the features that the head sees."""
 
     name: str
     """Preset name or file stem, for reports."""
     features: Features
-    """``l``: the L-adapters' outputs; ``layers``: all N+1 hidden states; ``last``: the last one alone."""
+    """``l``: the outputs of the L-adapters; ``layers``: all N+1 hidden states; ``last``: only the last one."""
     methods: dict[str, Method] = field(default_factory=dict)
-    """By name, in the order of :func:`upstream_elp.adapters.registry.method_names`."""
+    """Methods by name, in the order of :func:`upstream_elp.adapters.registry.method_names`."""
     backbone_dropout: bool = False
-    """Whether the frozen backbone runs its dropout while adapters train; the same default for every method."""
+    """Whether the frozen backbone applies its dropout while adapters train; all methods have the same default."""
     spec_augment: bool = False
-    """Whether a Hugging Face backbone masks its CNN features while adapters train, as its configuration says."""
+    """Whether a Hugging Face backbone masks its CNN features, as its configuration says, while adapters train."""
     description: str = ""
     source: str = ""
 
     @property
     def trains_backbone(self) -> bool:
-        """Whether anything inside the upstream is to be trained (S3PRL's ``-f``)."""
+        """Whether anything inside the upstream is trained (S3PRL's ``-f``)."""
         return bool(self.methods)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain mapping that :func:`parse_config` reads back to an equal configuration."""
+        """Return a plain mapping, from which :func:`parse_config` builds an equal configuration."""
         plain: dict[str, Any] = {
             "name": self.name,
             "features": self.features,
@@ -66,7 +67,7 @@ class AdapterConfig:
         """Check layer ranges and sizes against a model of ``layers`` encoder layers of width ``dim``.
 
         Raises:
-            ElpError: naming the key that does not fit.
+            ElpError: an option does not fit; the message names its key.
         """
         for name, options in self.methods.items():
             options.check(layers, dim, where=name)
@@ -77,7 +78,7 @@ GENERAL = tuple(spec.name for spec in dataclasses.fields(AdapterConfig) if spec.
 
 
 def preset_names() -> list[str]:
-    """Names of the shipped adapter presets."""
+    """Return the names of the shipped adapter presets."""
     return sorted(path.stem for path in (recipes_dir() / "adapters").glob("*.yaml"))
 
 
@@ -85,10 +86,10 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None) -> Adapter
     """Read an adapter configuration.
 
     Args:
-        source: preset name, path of a YAML file, mapping, or None for the default preset.
+        source: a preset name, the path of a YAML file, a mapping, or None for the default preset.
 
     Raises:
-        ElpError: unknown preset, unreadable file, unknown key or invalid value.
+        ElpError: an unknown preset, an unreadable file, an unknown key or an invalid value.
     """
     if isinstance(source, Mapping):
         return parse_config(source, where="adapter configuration")
@@ -96,17 +97,17 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None) -> Adapter
 
 
 def _named(source: str | Path | None) -> str:
-    """An empty name, as of a shell variable that is not set, is none of ours."""
+    # an empty name, such as that of an unset shell variable, is an error and does not mean the default
     return DEFAULT_PRESET if source is None else str(source)
 
 
 def stated(source: str) -> dict[str, Any]:
-    """What the files of a configuration say, with everything they inherit; no method is imported.
+    """Return what the files of a configuration state, including what they inherit, without importing any method.
 
     Options that no file mentions are missing, and values are not checked.
 
     Raises:
-        ElpError: unknown preset, unreadable file, or a key that is not one of a configuration's.
+        ElpError: an unknown preset, an unreadable file or an unknown key.
     """
     path = _find(source)
     merged = _merge_base(_read(path), str(path), seen=())
@@ -116,10 +117,10 @@ def stated(source: str) -> dict[str, Any]:
 
 
 def load_named(source: str | Path | None = None) -> tuple[AdapterConfig, list[str]]:
-    """Read an adapter configuration, and its names: for a user's file also that of the preset it starts from.
+    """Read an adapter configuration and its names: its own and, for a user's file, that of its base preset.
 
     Raises:
-        ElpError: as :func:`load_config`.
+        ElpError: as for :func:`load_config`.
     """
     path = _find(_named(source))
     raw = _read(path)
@@ -133,16 +134,16 @@ def parse_config(raw: Mapping[str, Any], *, where: str, name: str = "custom") ->
 
     Args:
         raw: keys of :class:`AdapterConfig`, one key per method, and optionally ``base``.
-        where: what to call the source in error messages.
-        name: name if the mapping states none.
+        where: name of the source in error messages.
+        name: name of the configuration if the mapping does not state one.
 
     Raises:
-        ElpError: unknown key or invalid value.
+        ElpError: an unknown key or an invalid value.
     """
     merged = _merge_base(dict(raw), where, seen=())
     _reject_unknown_keys(merged, where)
     if "features" not in merged:
-        raise ElpError(f"{where}: the key 'features' is missing; choose one of l, layers, last")
+        raise ElpError(f"{where}: the key 'features' is missing; set it to one of l, layers, last")
     methods = {
         method: _build(method_class(method), merged[method], f"{where}: {method}")
         for method in method_names()
@@ -164,7 +165,7 @@ def _find(source: str) -> Path:
     preset = recipes_dir() / "adapters" / f"{source}.yaml"
     if source in preset_names():
         return preset
-    with contextlib.suppress(OSError):  # of a name that is too long for a file
+    with contextlib.suppress(OSError):  # raised for a name that is too long for a file
         if Path(source).is_file():
             return Path(source)
     hint = _hint(source, preset_names())
@@ -179,7 +180,7 @@ def _hint(name: Any, valid: list[str]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise ElpError(f"{path} must hold a mapping of keys, for example 'base: elp'")
+        raise ElpError(f"{path} must contain a mapping of keys; for example 'base: elp'")
     return raw
 
 
@@ -210,27 +211,27 @@ def _reject_unknown(raw: Mapping[str, Any], valid: list[str], where: str) -> Non
 
 def _build(cls: type[Method], raw: Any, where: str) -> Method:
     if not isinstance(raw, dict):
-        raise ElpError(f"{where}: expected a mapping of options (or null to leave the method out), got {shown(raw)}")
+        raise ElpError(f"{where} must be a mapping of options, or null to remove the method, but is {shown(raw)}")
     hints = typing.get_type_hints(cls)
     _reject_unknown(raw, [spec.name for spec in dataclasses.fields(cls)], where)
     for spec in dataclasses.fields(cls):
         if ONE_SIZE in spec.metadata and isinstance(raw.get(spec.name), dict):
-            raise ElpError(f"{where}.{spec.name} must be one size, not one per layer: {spec.metadata[ONE_SIZE]}")
+            raise ElpError(f"{where}.{spec.name} must be one size and not one per layer: {spec.metadata[ONE_SIZE]}")
     options = cls(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
     options.validate(where=where)
     return options
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """Check one value against its annotation; integers are accepted where floats are expected."""
+    """Check one value against its annotation; an integer is accepted where a float is expected."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
-            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
+            raise ElpError(f"{where} must be one of {', '.join(map(str, arguments))}, but is {shown(value)}")
         return value
     if origin is list:
         if not isinstance(value, list) or not value:
-            raise ElpError(f"{where} must be a list that is not empty, got {shown(value)}")
+            raise ElpError(f"{where} must be a list that is not empty, but is {shown(value)}")
         items = [_convert(item, arguments[0], where) for item in value]
         if repeated := [item for item in items if items.count(item) > 1]:
             raise ElpError(f"{where} names {repeated[0]} twice")
@@ -242,35 +243,33 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         fitting = [option for option, kind in kinds.items() if isinstance(value, kind) and not isinstance(value, bool)]
         if not fitting:
             names = " or ".join("mapping" if kind is dict else kind.__name__ for kind in kinds.values())
-            raise ElpError(f"{where} must be of type {names}, got {shown(value)}")
+            raise ElpError(f"{where} must be of type {names}, but is {shown(value)}")
         return _convert(value, fitting[0], where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ElpError(f"{where} must be of type {hint.__name__}, got {shown(value)}")
+        raise ElpError(f"{where} must be of type {hint.__name__}, but is {shown(value)}")
     return value
 
 
 def _convert_sizes(value: dict[Any, Any], size: Any, where: str) -> dict[str, Any]:
-    """Sizes by layer selection; the selections become texts, so that JSON and YAML can both hold them."""
+    """Check sizes by layer selection; the selections become strings, so that JSON and YAML can both hold them."""
     sizes: dict[str, Any] = {}
     for key, item in value.items():
         if not isinstance(key, str | int) or isinstance(key, bool):
-            raise ElpError(f"{where}: a layer selection must be of type str or int, got {shown(key)}")
+            raise ElpError(f"{where}: a layer selection must be of type str or int, but is {shown(key)}")
         if str(key) in sizes:
             raise ElpError(f"{where} names {key} twice")
         sizes[str(key)] = _convert(item, size, f"{where}[{key}]")
     if not sizes:
-        raise ElpError(f"{where} must name a size for at least one layer, got {{}}")
+        raise ElpError(f"{where} must name a size for at least one layer, but is {{}}")
     return sizes
 
 
 def _check_combination(config: AdapterConfig, where: str) -> None:
     methods = config.methods
     if (config.features == "l") != ("l_adapter" in methods):
-        raise ElpError(
-            f"{where}: 'features: l' and the method l_adapter go together: without the one the other has no effect"
-        )
+        raise ElpError(f"{where}: 'features: l' and the method l_adapter need each other: set both, or neither of them")
     for first, method in methods.items():
         for second, reason in method.conflicts.items():
             if second in methods:

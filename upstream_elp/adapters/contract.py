@@ -1,8 +1,8 @@
-"""What an adapter method is: one frozen dataclass, ours and other packages' alike.
+"""The contract of an adapter method: one frozen dataclass, in this package and in others.
 
 The fields are the YAML options, each with a default and a sentence below it. The class says which models it fits, how
-many values it trains and how it gets into a backbone; everything else follows: freezing, the self-check, saving,
-counting, learning rates, and the laws of the test suite. ``docs/adding-a-method.md`` walks through an example.
+many values it trains and how it is put into a backbone. Everything else follows from that: freezing, the self-check,
+saving, counting, learning rates, and the laws of the test suite. ``docs/adding-a-method.md`` walks through an example.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Method(ABC):
-    """One adapter method. A class that defines ``check``, ``count`` and ``inject`` need not inherit from this one."""
+    """An adapter method. A class that defines ``check``, ``count`` and ``inject`` need not inherit from this one."""
 
     conflicts: ClassVar[Mapping[str, str]] = {}
-    """Names of methods that this one cannot be combined with, and why. One of the two methods has to say so."""
+    """Methods that this one cannot be combined with, and the reason. It is enough if one of the two names the other."""
     mergeable: ClassVar[bool] = False
     """Whether it only changes the backbone's own tensors, so that ``elp merge`` can fold it into a plain backbone."""
     in_place: ClassVar[bool] = False
-    """Whether it trains the backbone's own tensors in place, so that it cannot be switched off or taken out."""
+    """Whether it trains the backbone's own tensors in place, so that it can be neither switched off nor removed."""
 
     @abstractmethod
     def check(self, layers: int, dim: int, *, where: str) -> None:
@@ -39,26 +39,26 @@ class Method(ABC):
 
     @abstractmethod
     def count(self, model: Architecture) -> int:
-        """Number of values that the method trains on ``model``, from its shapes alone."""
+        """Return the number of values that the method trains on ``model``, computed from shapes only."""
 
     @abstractmethod
     def inject(self, target: Target) -> None:
-        """Put the method into a frozen backbone, and declare every tensor that it trains."""
+        """Put the method into a frozen backbone and declare every tensor that it trains."""
 
-    def validate(self, *, where: str) -> None:  # noqa: B027 (most methods need no more than the other checks)
-        """Raise an :class:`ElpError` for an option that fits no model; types and choices are checked before."""
+    def validate(self, *, where: str) -> None:  # noqa: B027 (the other checks are enough for most methods)
+        """Raise an :class:`ElpError` for an option that cannot fit any model; types and choices are already checked."""
 
     @property
     def moves_at_init(self) -> float:
-        """How far the initial tensors move the backbone's hidden states at most, relative to their norm.
+        """Largest change of the backbone's hidden states at initialisation, relative to their norm.
 
-        0 promises that they do not move at all, bit by bit. A method that overrides this states its reason.
+        0 promises that they stay bit-equal. A method that overrides this gives its reason in the docstring.
         """
         return 0.0
 
     def zero_gradients(self, family: Family) -> tuple[str, ...]:
-        """Endings of the names of declared tensors whose gradient is zero by nature in a ``family``.
+        """Return name endings of the declared tensors whose gradient is always zero in a ``family``.
 
-        Of the backbone's own tensors these are :attr:`Family.zero_gradient`, such as the bias of the keys.
+        For the backbone's own tensors these are :attr:`Family.zero_gradient`, such as the bias of the keys.
         """
         return ()

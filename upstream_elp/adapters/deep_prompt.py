@@ -1,8 +1,8 @@
 """Deep prompts: learned frames before the input of encoder layers.
 
-Everything in an encoder layer but the attention works frame by frame. So frames that are put before a layer's input and
-stripped from its output act on the others only as keys and values, and that is how deep prompts are computed here: the
-same numbers, no frame too many anywhere, and hidden states, masks and lengths as the host knows them.
+Everything in an encoder layer except the attention works frame by frame. Frames that are put before a layer's input and
+stripped from its output therefore affect the others only as keys and values, and this is how deep prompts are computed
+here. The numbers are the same, and hidden states, masks and lengths stay as the host expects them.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class DeepPrompt(VectorsPerLayer):
     """
 
     length: Counts = 5
-    """Number of frames per layer, the same everywhere or by layer, such as ``{":6": 2, "top:6": 5}``."""
+    """Number of frames per layer: the same for all layers, or one per selection, such as ``{":6": 2, "top:6": 5}``."""
     layers: Layers = "all"
     init: Literal["xavier", "normal"] = "xavier"
-    """``xavier``: uniform, of a tensor (1, length, width), as coded."""
+    """``xavier``: uniform, as for a tensor of shape (1, length, width), as coded. ``normal``: normally distributed."""
     init_std: float = 0.02
     """Standard deviation of init ``normal``."""
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(self.lengths(model.layers).values()) * model.dim
 
     def inject(self, target: Target) -> None:
-        """Give each selected layer's attention learned frames."""
+        """Add learned frames to the attention of each selected layer."""
         family = target.family
         kind = KINDS[family.attention_kind]
         first = target.layer(0).get_submodule(family.attention)
         positions = first if hasattr(first, kind.position_table or "") else None
         if positions is not None:
-            mix_in(positions, kind)  # for what it knows of positions, also where layer 0 itself has no prompt
+            mix_in(positions, kind)  # for its position bias, even if layer 0 itself has no prompt
         for index, length in self.lengths(target.injection.layers).items():
             norm = target.layer(index).get_submodule(family.attention_norm) if target.pre_norm else None
             prompt = LearnedFrames(
@@ -57,15 +57,15 @@ class DeepPrompt(VectorsPerLayer):
 
 
 class LearnedFrames(Prefix):
-    """Learned frames before a layer's input, as the attention sees them: through its projections, with positions.
+    """Learned frames before a layer's input as the attention sees them: projected, and with positions.
 
     Args:
         length: number of frames.
         dim: width of the encoder.
         init: ``xavier`` (uniform) or ``normal``.
-        std: standard deviation of normal ones.
-        norm: the layer norm that a pre-norm layer's input passes before the attention; None in a post-norm layer.
-        positions: attention that holds the table of position biases; None where the model has none.
+        std: standard deviation of init ``normal``.
+        norm: layer norm between the input of a pre-norm layer and the attention; None in a post-norm layer.
+        positions: attention module with the table of position biases; None if the model does not have one.
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class LearnedFrames(Prefix):
         self.vectors = nn.Parameter(torch.randn(length, dim) * std)
         if init == "xavier":
             nn.init.xavier_uniform_(self.vectors.data.unsqueeze(0))  # the published tensor is (1, length, dim)
-        # in tuples, so that the backbone's modules do not appear here a second time
+        # in tuples, so that the backbone's modules are not registered here a second time
         self._norm, self._positions = (norm,), (positions,)
 
     def forward(self, attention: nn.Module) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (length, dim)."""
+        """Return keys and values, each (length, dim)."""
         (norm,) = self._norm
         x = self.vectors
-        if norm is not None:  # not called: hooks on it are for the layer's own input
+        if norm is not None:  # not called, since its hooks are for the layer's own input
             x = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return attention.k_proj(x), attention.v_proj(x)
 
     def bias(self, frames: int) -> Tensor | None:
-        """Bias by distance, the learned frames standing at -length to -1; (heads, frames, length)."""
+        """Return the bias by distance, (heads, frames, length); the learned frames are at positions -length to -1."""
         (positions,) = self._positions
         if positions is None:
             return None

@@ -1,4 +1,4 @@
-"""E-adapters: bottlenecks with a LayerNorm on block outputs inside the encoder layers (arXiv 2212.02780)."""
+"""E-adapters: bottlenecks with a LayerNorm at block outputs inside the encoder layers (arXiv 2212.02780)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ class EAdapter(Bottlenecked):
 
     layers: Layers = "all"
     sites: list[Block] = field(default_factory=lambda: ["ffn"])
-    """Outputs that are adapted, each before its residual addition."""
+    """Blocks whose output is adapted, before its residual addition."""
     bottleneck: Sizes = "1/3"
-    """Inner width (1/3 of 768 is 256), the same everywhere or by layer, such as ``{0-5: 64, 6-11: 1/3}``."""
+    """Inner width (1/3 of 768 is 256): one size for all layers, or one per selection, such as
+    ``{0-5: 64, 6-11: 1/3}``."""
     activation: Activation = "gelu"
-    """``gelu``, or ``relu``, which the reference has for SV and ER."""
+    """``gelu``, or ``relu`` as in the reference for SV and ER."""
     init: Init = "reference"
     """``reference``: weights N(0, 1e-3), LayerNorm weight 1. ``zero``: LayerNorm weight 0, an exact identity."""
 
     @property
     def moves_at_init(self) -> float:
-        """An E-adapter adds at most 2 % of what it sees, which the layers above amplify."""
+        """An E-adapter adds at most 2 % of its input, which the layers above amplify."""
         return 0.0 if self.init == "zero" else 0.05
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         sizes = self.sizes(model.layers, model.dim).values()
         return len(self.sites) * sum(2 * model.dim * size + size + model.dim + 2 * model.dim for size in sizes)
 
@@ -58,7 +59,7 @@ class Bottleneck(nn.Module):
         bottleneck: inner width.
         activation: ``gelu`` or ``relu``.
         init: ``reference`` (weights N(0, 1e-3), norm weight 1) or ``zero`` (norm weight 0: an exact identity).
-        eps: the norm's epsilon; the reference takes its backbone's, 1e-5.
+        eps: epsilon of the norm; the reference uses its backbone's, 1e-5.
 
     Shape:
         (..., dim) to (..., dim).

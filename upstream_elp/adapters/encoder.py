@@ -18,7 +18,7 @@ Scope = Literal["layers", "no_cnn", "all"]
 
 @dataclass(frozen=True)
 class Encoder(PerLayer):
-    """Fine-tuning in place: of encoder layers only, or with what stands around them."""
+    """Fine-tuning in place: the encoder layers, and optionally the modules around them."""
 
     conflicts: ClassVar[Mapping[str, str]] = {
         "layer_norm": "encoder already trains the layer norms",
@@ -31,22 +31,22 @@ class Encoder(PerLayer):
     layers: Layers = "all"
     scope: Scope = "layers"
     """``layers``: CNN, projection, positional convolution and the encoder's own norm stay frozen. ``no_cnn``: only the
-    CNN (and the layers that are not selected) stay frozen. ``all``: the CNN is trained as well."""
+    CNN and the layers that are not selected stay frozen. ``all``: the CNN is trained as well."""
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         around = 0 if self.scope == "layers" else model.front_parameters
         cnn = model.cnn_parameters if self.scope == "all" else 0
         return model.encoder_parameters(resolve_layers(self.layers, model.layers)) + around + cnn
 
     def zero_gradients(self, family: Family) -> tuple[str, ...]:
-        """The keys' bias shifts all scores of a query equally."""
+        """The bias of the keys shifts all scores of a query equally."""
         return family.zero_gradient
 
     def inject(self, target: Target) -> None:
-        """Declare the model's own tensors in the scope as trained, without those that other methods have declared.
+        """Declare the model's own tensors in the scope as trained, except those that other methods have declared.
 
-        Not in any scope is what gets no gradient by nature: the mask vector and the heads of pre-training.
+        The mask vector and the pre-training heads never get a gradient, so they are not part of any scope.
         """
         declared = target.declared_paths()
         for name, path in self._tensors(target):
@@ -56,7 +56,7 @@ class Encoder(PerLayer):
             target.let_gradients_through_cnn()
 
     def _tensors(self, target: Target) -> Iterator[tuple[str, str]]:
-        """Canonical name and path of every tensor in the scope."""
+        """Yield the canonical name and path of every tensor in the scope."""
         family, model_path = target.family, target.injection.model_path
         for index in target.select(self.layers):
             for key, _ in target.layer(index).named_parameters():

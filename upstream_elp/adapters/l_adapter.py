@@ -21,7 +21,7 @@ class LAdapter(PerLayer):
     dim: Size = field(default="2/3", metadata={ONE_SIZE: "the head sees a weighted sum of all layers' outputs"})
     """Output width (2/3 of 768 is 512)."""
     activation: Activation = "gelu"
-    """``gelu``, or ``relu``, which the reference has for SV and ER."""
+    """``gelu``, or ``relu`` as in the reference for SV and ER."""
 
     def check(self, layers: int, dim: int, *, where: str) -> None:
         """Raise an :class:`ElpError` if a selection or size does not fit ``layers`` layers of width ``dim``."""
@@ -29,12 +29,12 @@ class LAdapter(PerLayer):
         resolve_size(self.dim, dim, where=f"{where}.dim")
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         size = resolve_size(self.dim, model.dim)
         return len(resolve_layers(self.layers, model.layers)) * (model.dim * size + size + 2 * size)
 
     def inject(self, target: Target) -> None:
-        """Give the expert one L-adapter per selected layer; the expert applies them to the hidden states."""
+        """Add one L-adapter per selected layer to the expert, which applies them to the hidden states."""
         size = resolve_size(self.dim, target.dim)
         layers = target.select(self.layers)
         target.injection.l_layers = layers
@@ -55,7 +55,7 @@ class LayerAdapter(nn.Module):
         dim: width of the encoder.
         out_dim: width that the head sees.
         activation: ``gelu`` or ``relu``.
-        eps: the norm's epsilon.
+        eps: epsilon of the norm.
 
     Shape:
         (batch, frames, dim) to (batch, frames, out_dim).

@@ -1,4 +1,4 @@
-"""Trained layer norms of encoder layers, as copies that can be switched off."""
+"""Train the layer norms of encoder layers, as copies that can be switched off."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from upstream_elp.backbones.architecture import Architecture
 
 @dataclass(frozen=True)
 class LayerNorms(PerLayer):
-    """Trained copies of encoder layers' LayerNorms, put in place of the frozen ones."""
+    """Trained copies of the encoder layers' LayerNorms, which replace the frozen ones."""
 
     mergeable: ClassVar[bool] = True
 
     layers: Layers = "all"
     norms: list[Block] = field(default_factory=lambda: ["attention", "ffn"])
-    """Blocks whose norm is trained."""
+    """Blocks whose LayerNorm is trained."""
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return len(resolve_layers(self.layers, model.layers)) * len(self.norms) * 2 * model.dim
 
     def inject(self, target: Target) -> None:
-        """Put trained copies in place of the selected LayerNorms' weights and biases."""
+        """Replace the weights and biases of the selected LayerNorms by trained copies."""
         for index in target.select(self.layers):
             for block in self.norms:
                 attribute = getattr(target.family, f"{block}_norm")

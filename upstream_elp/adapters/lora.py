@@ -1,7 +1,7 @@
 """LoRA: low-rank updates of frozen weights, as parametrizations.
 
-A weight is parametrized and its layer is not wrapped, because S3PRL's attention reads ``q_proj.weight`` and never calls
-``q_proj``: a wrapper's forward would not run.
+The weight is parametrized instead of wrapping its layer, because S3PRL's attention reads ``q_proj.weight`` and never
+calls ``q_proj``: the forward of a wrapper would not run.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ Linear = Literal["q", "k", "v", "out", "fc1", "fc2"]
 
 @dataclass(frozen=True)
 class LoRA(Method):
-    """LoRA: ``W + (alpha / rank) B A`` in place of the frozen weights W; B starts at zero, an exact identity."""
+    """LoRA: ``W + (alpha / rank) B A`` replaces the frozen weight W; B starts at zero, an exact identity."""
 
     mergeable: ClassVar[bool] = True
 
     layers: Layers = "all"
     targets: list[Linear] = field(default_factory=lambda: ["q", "v"])
-    """Weights that are changed: the attention's four projections and the FFN's two matrices."""
+    """Weights to change, out of the attention's four projections and the FFN's two matrices."""
     rank: Counts = 8
-    """The same everywhere, or by layer, such as ``{":6": 4, "top:6": 8}``."""
+    """Rank of the update: the same for all layers, or one per selection, such as ``{":6": 4, "top:6": 8}``."""
     alpha: float = 1.0
-    """The update is scaled by alpha / rank, with the layer's own rank; 1 is loralib's default."""
+    """The update is scaled by alpha / rank, where rank is that of the layer; 1 is loralib's default."""
 
     def ranks(self, layers: int, *, where: str = "method") -> dict[int, int]:
-        """Selected layer to rank, in a model of ``layers`` layers.
+        """Return the rank by selected layer, for a model of ``layers`` layers.
 
         Raises:
-            ElpError: naming the option of the method ``where`` that does not fit.
+            ElpError: an option of the method ``where`` does not fit; the message names it.
         """
         return resolve_sizes(self.rank, self.layers, layers, where=where, key="rank")
 
     def validate(self, *, where: str) -> None:
-        """Raise an :class:`ElpError` for a value that fits no model."""
+        """Raise an :class:`ElpError` for a value that cannot fit any model."""
         check_counts(self.rank, f"{where}.rank")
         if not 0 < self.alpha < math.inf:
-            raise ElpError(f"{where}.alpha must be a finite number and positive, got {self.alpha}")
+            raise ElpError(f"{where}.alpha must be finite and positive, but is {self.alpha}")
 
     def check(self, layers: int, dim: int, *, where: str) -> None:
         """Raise an :class:`ElpError` if a selection or the rank does not fit ``layers`` layers of width ``dim``."""
         largest = max(self.ranks(layers, where=where).values())
         if largest > dim:
-            raise ElpError(f"{where}.rank is {largest}, more than the model's width of {dim}")
+            raise ElpError(f"{where}.rank must be at most {dim}, the model's width, but is {largest}")
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         widths = {"fc1": model.dim + model.ffn, "fc2": model.dim + model.ffn}
         each = sum(widths.get(target, 2 * model.dim) for target in self.targets)
         return sum(self.ranks(model.layers).values()) * each
 
     def inject(self, target: Target) -> None:
-        """Parametrize the selected layers' target weights."""
+        """Parametrize the target weights of the selected layers."""
         for index, rank in self.ranks(target.injection.layers).items():
             for name in self.targets:
                 attribute = getattr(target.family, name)
@@ -77,14 +77,14 @@ class LoRA(Method):
 
 
 class LowRankUpdate(Switch):
-    """Parametrization ``W + scale * B A``, switched off ``W`` itself.
+    """Parametrization ``W + scale * B A``, or ``W`` itself when switched off.
 
-    A is drawn like loralib's and torch's linear layers, uniform within 1 / sqrt(fan-in) (Kaiming with a = sqrt 5), and
-    B is zero.
+    A is initialised as in loralib and in torch's linear layers, uniform within 1 / sqrt(fan-in) (Kaiming with
+    a = sqrt 5), and B is zero.
 
     Args:
         weight: the frozen weight, (out_dim, in_dim).
-        rank: of the update.
+        rank: rank of the update.
         scale: factor of the update, alpha / rank.
     """
 

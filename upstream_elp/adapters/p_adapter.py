@@ -1,7 +1,7 @@
-"""P-adapter: learned pseudo features among the CNN features.
+"""P-adapter: learned pseudo features next to the CNN features.
 
-Our reading. arXiv 2407.21066 says only that one adapter appends pseudo features to the CNN features; number, position,
-side of the projection and initialisation are our choices, and all are configurable.
+Our reading: arXiv 2407.21066 only says that one adapter appends pseudo features to the CNN features. Their number,
+position, site and initialisation are our choices, and all of them are configurable.
 """
 
 from __future__ import annotations
@@ -22,41 +22,42 @@ from upstream_elp.backbones.architecture import Architecture
 
 @dataclass(frozen=True)
 class PAdapter(Method):
-    """P-adapter: learned pseudo features among the CNN features.
+    """P-adapter: learned pseudo features next to the CNN features.
 
-    Our reading: arXiv 2407.21066 says only that it appends pseudo features to the CNN features.
+    Our reading: arXiv 2407.21066 only says that it appends pseudo features to the CNN features.
     """
 
     length: int = 10
-    """Number of pseudo frames (the prompts of arXiv 2210.06175 have 10)."""
+    """Number of pseudo frames (10 as in the prompts of arXiv 2210.06175)."""
     position: Literal["end", "start"] = "end"
-    """``end``: right after each utterance's own last frame; ``start``: before its first."""
+    """``end``: right after the last frame of each utterance; ``start``: before its first frame."""
     site: Literal["projected", "cnn"] = "projected"
-    """``projected``: vectors of the model's width; ``cnn``: of the CNN's, sent through its norm and projection."""
+    """``projected``: vectors of the model's width; ``cnn``: vectors of the CNN's width, which pass its norm and
+    projection."""
     init: Literal["normal", "ones"] = "normal"
-    """``ones`` is the start of arXiv 2210.06175's prompts."""
+    """``normal``: drawn from a normal distribution; ``ones``: all ones, as in the prompts of arXiv 2210.06175."""
     init_std: float = 0.02
     """Standard deviation of init ``normal``."""
 
     @property
     def moves_at_init(self) -> float:
-        """Ten further keys among a few dozen frames, and a random backbone attends evenly, to them as to any."""
+        """The frames see ten additional keys, and a random backbone attends to all keys about equally."""
         return UNRELATED
 
     def validate(self, *, where: str) -> None:
-        """Raise an :class:`ElpError` for a value that fits no model."""
+        """Raise an :class:`ElpError` for a value that cannot fit any model."""
         check_counts(self.length, f"{where}.length")
         check_std(self.init_std, where)
 
     def check(self, layers: int, dim: int, *, where: str) -> None:
-        """Every model has a place for pseudo features."""
+        """Accept every model."""
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return self.length * (model.cnn_dim if self.site == "cnn" else model.dim)
 
     def inject(self, target: Target) -> None:
-        """Register pseudo features as a pre-hook of the encoder."""
+        """Register the pseudo features as a pre-hook of the encoder."""
         family, model = target.family, target.model
         encoder = model.get_submodule(family.encoder)
         norm, projection = (attrgetter(path)(model) for path in (family.cnn_norm, family.projection))
@@ -77,22 +78,22 @@ class PAdapter(Method):
 
 
 class PseudoFeatures(Switch):
-    """Puts ``length`` learned frames into each utterance before the encoder, and takes them out of hidden states.
+    """Inserts ``length`` learned frames into each utterance before the encoder and removes them from hidden states.
 
-    It is registered as a forward pre-hook (with keyword arguments) of the encoder. At position ``end`` the frames
-    stand right after each utterance's own last frame, so that an utterance in a padded batch sees what it sees alone.
-    An utterance's frames are counted by the CNN's length formula, which the expert tells with :meth:`set_lengths`:
-    S3PRL's own padding mask counts up to one frame too many in a batch, and frames beyond the formula are masked here.
+    It is registered as a forward pre-hook of the encoder, with keyword arguments. At position ``end`` the frames come
+    right after the last frame of each utterance, so that an utterance sees the same in a padded batch as by itself.
+    The expert sets the number of frames of each utterance with :meth:`set_lengths`, from the CNN's length formula.
+    S3PRL's own padding mask may count one frame too many in a batch; frames beyond the formula are masked here.
 
     Args:
         length: number of pseudo frames.
-        width: width of one vector, the encoder's or the CNN's.
+        width: width of a vector, the encoder's or the CNN's.
         position: ``end`` or ``start``.
         mask_argument: name of the encoder's mask argument.
-        mask_marks_padding: whether that mask is true on padding; else it is true on the utterance.
-        through: modules that CNN-side vectors pass before they meet the projected features, empty for projected ones.
+        mask_marks_padding: whether that mask is true on padding; otherwise it is true on the utterance.
+        through: modules that vectors of the CNN's width pass before they join the projected features; otherwise empty.
         init: initial vectors, ``normal`` or ``ones``.
-        std: standard deviation of normal ones.
+        std: standard deviation of init ``normal``.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class PseudoFeatures(Switch):
         self.position = position
         self.mask_argument = mask_argument
         self.mask_marks_padding = mask_marks_padding
-        self._through = tuple(through)  # a tuple, so that the backbone's modules do not appear here a second time
+        self._through = tuple(through)  # a tuple, so that the backbone's modules are not registered here a second time
         self._frame_len: Tensor | None = None
 
     @property
@@ -121,22 +122,22 @@ class PseudoFeatures(Switch):
         return self.vectors.shape[0]
 
     def set_lengths(self, frame_len: Tensor | None) -> None:
-        """Tell the number of frames of each utterance of the next batch, shape (batch,); None after the batch.
+        """Set the number of frames of each utterance in the next batch, shape (batch,); None after the batch.
 
-        The tensor stays on the CPU, so that looking at it does not wait for a GPU.
+        The tensor stays on the CPU, so that reading it does not wait for a GPU.
         """
         self._frame_len = frame_len
 
     def forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """The pre-hook: extends the features and rebuilds the padding mask.
+        """Run as the pre-hook: extend the features and rebuild the padding mask.
 
         Raises:
-            RuntimeError: if the batch's lengths were not set.
+            RuntimeError: the lengths of the batch were not set.
         """
         if not self.enabled:
             return None
         if self._frame_len is None:
-            raise RuntimeError("pseudo features need the utterances' lengths: call the expert, not its backbone")
+            raise RuntimeError("pseudo features need the lengths of the utterances; call the expert, not its backbone")
         x, *rest = args
         frames = x.shape[1]
         frame_len = self._frame_len.clamp(max=frames)
@@ -166,14 +167,14 @@ class PseudoFeatures(Switch):
         return _take_frames(both, index.to(x.device))
 
     def strip(self, states: Sequence[Tensor], frame_len: Tensor) -> list[Tensor]:
-        """Take the pseudo frames out of hidden states.
+        """Remove the pseudo frames from hidden states.
 
         Args:
-            states: tensors of one shape, (batch, frames + length, dim).
-            frame_len: (batch,) numbers of real frames.
+            states: tensors of the same shape, (batch, frames + length, dim).
+            frame_len: (batch,), the number of real frames of each utterance.
 
         Returns:
-            As many tensors (batch, frames, dim): real frames first, then what the encoder computed for the padding.
+            One tensor (batch, frames, dim) per state: the real frames, then what the encoder computed for the padding.
         """
         if not self.enabled:
             return list(states)

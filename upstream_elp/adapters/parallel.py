@@ -16,32 +16,32 @@ from upstream_elp.backbones.architecture import Architecture
 
 @dataclass(frozen=True)
 class Parallel(Bottlenecked):
-    """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the layer's end.
+    """A bottleneck ``W_up act(W_down x)`` of the layer's input x, added to the residual sum at the end of the layer.
 
-    As coded for arXiv 2401.02122: in post-norm layers the sum before the final norm, in pre-norm layers the layer's
-    output, x being the input before its first norm.
+    As coded for arXiv 2401.02122. In post-norm layers it is added before the final norm. In pre-norm layers it is added
+    to the layer's output, and x is the input before the first norm.
     """
 
     layers: Layers = "all"
     bottleneck: Sizes = 32
-    """Inner width, the same everywhere or by layer."""
+    """Inner width: one size for all layers, or one per selection."""
     activation: Activation = "gelu"
     init: Init = "reference"
-    """``reference``: PyTorch's default, uniform up to one over the root of the fan-in, as coded. ``zero``: weights
-    N(0, 0.02), but W_up and the biases 0, an exact identity."""
+    """``reference``: PyTorch's default, uniform within 1 / sqrt(fan-in), as coded. ``zero``: W_down N(0, 0.02), W_up
+    and the biases 0, an exact identity."""
 
     @property
     def moves_at_init(self) -> float:
-        """At PyTorch's default each of the two maps about halves a root mean square."""
+        """With PyTorch's default, each of the two maps roughly halves the root mean square."""
         return 0.0 if self.init == "zero" else 0.5
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         sizes = self.sizes(model.layers, model.dim).values()
         return sum(2 * model.dim * size + size + model.dim for size in sizes)
 
     def inject(self, target: Target) -> None:
-        """Put a bottleneck of the layer's input next to each selected layer's FFN output."""
+        """Put a bottleneck of the layer's input next to the FFN output of each selected layer."""
         family = target.family
         for index, size in self.sizes(target.injection.layers, target.dim).items():
             layer = target.layer(index)
@@ -57,22 +57,22 @@ class LayerInputTap(InputTap):
     """Keeps the input of the first module inside a layer, which is the layer's input.
 
     That module is the attention (post-norm) or its norm (pre-norm). A hook on the layer itself would see the same
-    tensor, but not run again where gradient checkpointing repeats the layer's forward.
+    tensor, but it would not run again when gradient checkpointing repeats the layer's forward.
     """
 
     def forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The pre-hook, with keyword arguments."""
+        """Run as the pre-hook, with keyword arguments."""
         super().forward(module, args or (kwargs["query"],))
 
 
 class ParallelBottleneck(PlainBottleneck):
-    """``A(x)`` of the layer's input x, whatever the site shows it.
+    """``A(x)`` of the layer's input x; the tensor that the site passes is ignored.
 
     Args:
         dim: width of the encoder.
         bottleneck: inner width.
         activation: ``gelu`` or ``relu``.
-        init: ``reference`` (PyTorch's default) or ``zero`` (W_up and its bias zero: adds nothing).
+        init: ``reference`` (PyTorch's default) or ``zero`` (W_up and its bias are zero, which adds nothing).
 
     Shape:
         (..., dim) to (..., dim).

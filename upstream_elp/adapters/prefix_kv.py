@@ -15,31 +15,31 @@ from upstream_elp.backbones.architecture import Architecture
 
 @dataclass(frozen=True)
 class PrefixKV(VectorsPerLayer):
-    """Prefix tuning: learned keys and values in each layer's attention, without a position."""
+    """Prefix tuning: learned keys and values without positions in the attention of each layer."""
 
     length: Counts = 10
-    """Number of keys, and of values, per layer, the same everywhere or by layer."""
+    """Number of keys and of values per layer: the same for all layers, or one per selection."""
     layers: Layers = "all"
     init_std: float = 0.02
-    """Standard deviation of the initial ones (our reading)."""
+    """Standard deviation of the initial keys and values (our reading)."""
 
     def count(self, model: Architecture) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return 2 * sum(self.lengths(model.layers).values()) * model.dim
 
     def inject(self, target: Target) -> None:
-        """Give each selected layer's attention learned keys and values."""
+        """Add learned keys and values to the attention of each selected layer."""
         for index, length in self.lengths(target.injection.layers).items():
             give_prefix(target, "prefix_kv", index, LearnedKeysValues(length, target.dim, std=self.init_std))
 
 
 class LearnedKeysValues(Prefix):
-    """Learned keys and values, in the space that the attention's projections lead to, without a position.
+    """Learned keys and values without positions, in the space of the attention's projected keys and values.
 
     Args:
-        length: number of keys and values.
+        length: number of keys and of values.
         dim: width of the encoder.
-        std: standard deviation of the initial ones.
+        std: standard deviation of the initial keys and values.
     """
 
     def __init__(self, length: int, dim: int, *, std: float = 0.02) -> None:
@@ -48,5 +48,5 @@ class LearnedKeysValues(Prefix):
         self.values = nn.Parameter(torch.randn(length, dim) * std)
 
     def forward(self, attention: nn.Module) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (length, dim)."""
+        """Return keys and values, each (length, dim)."""
         return self.keys, self.values

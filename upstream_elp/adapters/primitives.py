@@ -1,4 +1,4 @@
-"""Primitives that put an adapter into a backbone: output sites, taps on inputs, and replaced tensors."""
+"""Primitives for putting an adapter into a backbone: output sites, taps on inputs, and replaced tensors."""
 
 from functools import cache
 from typing import Any
@@ -13,10 +13,10 @@ from upstream_elp.base.errors import ElpError
 
 
 class OutputSite(Switch):
-    """Stands where a parameter-free dropout stood: applies it, then the site's adapters in order, then adds.
+    """Replaces a parameter-free dropout: applies the dropout, then the site's adapters in order, then the additions.
 
-    ``adapters`` map the block's output after its dropout; ``additions`` see the output before the dropout, and what
-    they return is added. The dropout has no tensors, so the backbone's state-dict keys do not change.
+    ``adapters`` map the block's output after its dropout. ``additions`` see the output before the dropout, and their
+    result is added. The dropout has no tensors, so the keys of the backbone's state dict do not change.
     """
 
     def __init__(self, dropout: nn.Module) -> None:
@@ -36,9 +36,9 @@ class OutputSite(Switch):
 
 
 class InputTap(Switch):
-    """Keeps the first argument of the module it is a forward pre-hook of, until it is taken.
+    """A forward pre-hook that keeps the first argument of its module until it is taken.
 
-    A module and not a closure, so that a deep copy of the backbone feeds the copy's adapters.
+    It is a module and not a closure, so that a deep copy of the backbone feeds the copy's adapters.
     """
 
     def __init__(self) -> None:
@@ -46,27 +46,27 @@ class InputTap(Switch):
         self._seen: Tensor | None = None
 
     def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """The pre-hook."""
+        """Run as the pre-hook."""
         if self.enabled:
             self._seen = args[0]
 
     def take(self) -> Tensor:
-        """Hand the input over and forget it, so that its graph is not kept alive.
+        """Return the input and forget it, so that its graph is not kept alive.
 
         Raises:
-            RuntimeError: if the module has not run since the last call.
+            RuntimeError: the module has not run since the last call.
         """
         if self._seen is None:
-            raise RuntimeError("the tapped module has not run before its input was asked for")
+            raise RuntimeError("the input of a tapped module was requested before the module had run")
         seen, self._seen = self._seen, None
         return seen
 
 
 class ReplacedTensor(Switch):
-    """Parametrization that puts a trainable copy in place of a frozen tensor, and steps aside when switched off.
+    """Parametrization that replaces a frozen tensor by a trained copy, unless it is switched off.
 
     Args:
-        original: the frozen tensor, which is copied.
+        original: the frozen tensor to copy.
     """
 
     def __init__(self, original: Tensor) -> None:
@@ -78,16 +78,16 @@ class ReplacedTensor(Switch):
 
 
 def output_site(layer: nn.Module, attribute: str) -> OutputSite:
-    """The output site at the path ``attribute`` in ``layer``, made of the dropout there by the first who asks.
+    """Return the output site at the path ``attribute`` in ``layer``; the first call makes it from the dropout there.
 
     Raises:
-        ElpError: if that module holds parameters, so that replacing it would change the backbone's keys.
+        ElpError: the module there has parameters, so that replacing it would change the backbone's keys.
     """
     module = layer.get_submodule(attribute)
     if isinstance(module, OutputSite):
         return module
     if next(module.parameters(), None) is not None:
-        raise ElpError(f"the site {attribute} of {type(layer).__name__} holds parameters, so it cannot be replaced")
+        raise ElpError(f"the site {attribute} of {type(layer).__name__} has parameters, so it cannot be replaced")
     site = OutputSite(module)
     owner, _, name = attribute.rpartition(".")
     setattr(layer.get_submodule(owner), name, site)
@@ -95,14 +95,14 @@ def output_site(layer: nn.Module, attribute: str) -> OutputSite:
 
 
 def train_copy(target: Target, component: str, name: str, index: int, key: str) -> None:
-    """Put a trained copy in place of one of the backbone's own tensors, and declare it.
+    """Replace one of the backbone's own tensors by a trained copy, and declare the copy.
 
     Args:
         target: the backbone.
         component: method name.
         name: canonical name after the component.
         index: encoder layer.
-        key: the tensor's name in that layer, such as ``fc1.bias``.
+        key: name of the tensor in that layer, such as ``fc1.bias``.
     """
     owner, _, tensor = key.rpartition(".")
     module = target.layer(index).get_submodule(owner)
@@ -113,21 +113,21 @@ def train_copy(target: Target, component: str, name: str, index: int, key: str) 
 
 
 class Mixin:
-    """Base of what :func:`mix_in` puts before a module's class."""
+    """Base of the classes that :func:`mix_in` puts before a module's class."""
 
 
 class CheckpointedLayer(Mixin):
-    """Mixed into a layer: where gradients are computed, its activations are computed twice and not kept."""
+    """Lets a layer recompute its activations in the backward pass instead of keeping them."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The layer's own forward."""
+        """Run the layer's own forward."""
         if not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)
         return checkpoint(super().forward, *args, use_reentrant=False, **kwargs)
 
 
 def mix_in(module: nn.Module, mixin: type[Mixin]) -> None:
-    """Let ``mixin`` go before the class of one module, whose tensors, children and hooks stay as they are."""
+    """Put ``mixin`` before the class of one module; its tensors, children and hooks stay as they are."""
     if not isinstance(module, mixin):
         module.__class__ = _mixed(mixin, type(module))
 
@@ -138,6 +138,6 @@ def _mixed(mixin: type[Mixin], cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def take_out_mixin(module: nn.Module) -> None:
-    """Undo :func:`mix_in`, if anything was mixed in."""
+    """Undo :func:`mix_in` if anything was mixed in."""
     if isinstance(module, Mixin):
         module.__class__ = type(module).__bases__[1]

@@ -1,7 +1,7 @@
-"""The methods by name, ours and those of other packages, which the entry points ``upstream_elp.adapters`` offer.
+"""Methods by name: ours, and those that other packages offer as entry points of the group ``upstream_elp.adapters``.
 
 The name is the method's YAML key and the name of its component. A method's module is imported only when a configuration
-names it, so this module knows no torch.
+names it, so this module does not import torch.
 """
 
 from __future__ import annotations
@@ -30,45 +30,49 @@ OURS = {
     "layer_norm": "upstream_elp.adapters.layer_norm:LayerNorms",
     "bias": "upstream_elp.adapters.bias:Biases",
 }
-"""Our methods in the order of injection."""
+"""Our methods, in the order of injection."""
 LAST = {"encoder": "upstream_elp.adapters.encoder:Encoder"}
-"""Injected after all others, other packages' included: it declares whatever tensors they have not."""
+"""Injected after all others, including those of other packages: it declares the tensors that they have not declared."""
 REQUIRED = ("check", "count", "inject")
 
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    """Every method's name and place, in the order of injection."""
+    """Return the entry point of every method by name, in the order of injection."""
     ours, last = ({name: EntryPoint(name, place, GROUP) for name, place in table.items()} for table in (OURS, LAST))
     others: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in ours or entry.name in last or entry.name in others:
             raise ElpError(
-                f"the package that offers the adapter method {entry.name!r} ({entry.value}) takes a taken name"
+                f"the adapter method {entry.name!r} of {entry.value} has a name that is taken; rename it, or uninstall "
+                "the package that offers it"
             )
         others[entry.name] = entry
     return {**ours, **dict(sorted(others.items())), **last}
 
 
 def method_names() -> list[str]:
-    """All methods' names in the order of injection."""
+    """Return the names of all methods in the order of injection."""
     return list(_entries())
 
 
 @cache
 def method_class(name: str) -> type[Method]:
-    """The class of a method in :func:`method_names`.
+    """Return the class of a method in :func:`method_names`.
 
     Raises:
-        ElpError: if it cannot be imported, is not a dataclass, or lacks part of the contract.
+        ElpError: it cannot be imported, is not a dataclass, or lacks a part of the contract.
     """
     entry = _entries()[name]
     try:
         found = entry.load()
     except FAILURES as error:
-        raise ElpError(f"the adapter method {name!r} cannot be imported from {entry.value}: {error}") from error
+        raise ElpError(
+            f"the adapter method {name!r} cannot be imported from {entry.value}: {error}; correct or uninstall the "
+            "package that offers it"
+        ) from error
     if lacking := [part for part in REQUIRED if not _defines(found, part)]:
-        raise ElpError(f"the adapter method {name!r} ({entry.value}) has no {', '.join(lacking)}")
+        raise ElpError(f"the adapter method {name!r} ({entry.value}) does not define {', '.join(lacking)}")
     if not isinstance(found, type) or not dataclasses.is_dataclass(found):
         raise ElpError(f"the adapter method {name!r} ({entry.value}) is not a dataclass")
     return found if issubclass(found, Method) else _with_defaults(found)
@@ -80,6 +84,6 @@ def _defines(found: object, part: str) -> bool:
 
 
 def _with_defaults(cls: type) -> type[Method]:
-    """The same class with the contract's defaults for what it does not say."""
+    """Return the same class with the contract's defaults for what it does not define."""
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     return types.new_class(cls.__name__, (cls, Method), exec_body=lambda namespace: namespace.update(names))

@@ -1,4 +1,4 @@
-"""Layer selections and sizes as users write them, resolved for one model."""
+"""Layer selections and sizes as users write them, resolved for a model."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from fractions import Fraction
 from upstream_elp.base.errors import ElpError, shown
 
 SIZE_MULTIPLE = 8
-"""Relative sizes are rounded to a multiple of this."""
+"""Relative sizes are rounded to a multiple of this number."""
 YAML_BASE = 60
-"""YAML 1.1 reads an unquoted ``1:3`` as a number to this base, 63."""
+"""YAML 1.1 reads an unquoted ``1:3`` as a number in this base, 63."""
 
 
 def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "layers") -> tuple[int, ...]:
     """Turn a layer selection into indices, counted from 0 at the input side.
 
     Args:
-        spec: ``all``; a slice such as ``:-1`` (all but the last) or ``2:``; an inclusive range ``0-10``; ``top:4`` (the
-            four nearest the output) or ``top:1/3`` (that share of the layers, rounded, at least one); one index; or a
-            list of indices.
+        spec: ``all``; a slice such as ``:-1`` (all but the last) or ``2:``; an inclusive range such as ``0-10``;
+            ``top:4`` (the four nearest the output) or ``top:1/3`` (that share of the layers, rounded, at least one);
+            one index; or a list of indices.
         layers: number of encoder layers.
         where: key to name in errors.
 
     Raises:
-        ElpError: unreadable selection, empty selection, or an index outside the model.
+        ElpError: an unreadable or empty selection, or an index outside the model.
     """
     chosen = _parse(spec, layers, where)
     outside = next((index for index in chosen if not 0 <= index < layers), None)
@@ -35,12 +35,12 @@ def resolve_layers(spec: str | int | list[int], layers: int, *, where: str = "la
         hint = "; in YAML a slice needs quotes: '1:3'" if sexagesimal else ""
         raise ElpError(f"{where}: {shown(spec)} selects {found}, but the model has the layers 0-{layers - 1}{hint}")
     if len(set(chosen)) != len(chosen):
-        raise ElpError(f"{where}: {shown(spec)} names a layer twice")
+        raise ElpError(f"{where}: {shown(spec)} names a layer twice; name it once")
     return tuple(sorted(chosen))
 
 
 def _parse(spec: str | int | list[int], layers: int, where: str) -> Sequence[int]:
-    """Indices as written; ranges stay ranges, as they may reach far beyond the model."""
+    """Return the indices as written; ranges stay ranges, since they may reach far beyond the model."""
     if isinstance(spec, list):
         return spec
     text = str(spec).strip()
@@ -68,12 +68,12 @@ def resolve_size(spec: str | int, width: int, *, where: str = "size") -> int:
     """Turn an absolute or relative size into a number of units.
 
     Args:
-        spec: an integer, or a fraction of ``width`` such as ``1/3``, rounded to a multiple of 8 and at least 8.
+        spec: an integer, or a fraction of ``width`` such as ``1/3``, which is rounded to a multiple of 8, at least 8.
         width: the model's width.
         where: key to name in errors.
 
     Raises:
-        ElpError: if it is not a positive size.
+        ElpError: not a positive size.
     """
     text = str(spec).strip()
     if re.fullmatch(r"\d+/0*[1-9]\d*", text):
@@ -86,7 +86,7 @@ def resolve_size(spec: str | int, width: int, *, where: str = "size") -> int:
             f"{where}: cannot read the size {shown(spec)}; write an integer or a fraction of the width like 1/3"
         )
     if size <= 0:
-        raise ElpError(f"{where}: the size must be positive, got {shown(spec)}")
+        raise ElpError(f"{where}: the size must be positive, but is {shown(spec)}")
     return size
 
 
@@ -99,23 +99,23 @@ def resolve_sizes(
     where: str = "method",
     key: str = "size",
 ) -> dict[int, int]:
-    """Give each selected layer its size.
+    """Return the size of each selected layer.
 
     Args:
-        sizes: one size for all, or a mapping from layer selections to sizes, each as in :func:`resolve_layers` and
-            :func:`resolve_size`. A mapping must name every selected layer once and no other layer; beside the selection
-            ``all`` it is the selection itself, so that layers without a size get no adapter.
+        sizes: one size for all layers, or a mapping from layer selections to sizes, as in :func:`resolve_layers` and
+            :func:`resolve_size`. A mapping must name every selected layer once and no other layer. If the selection is
+            ``all``, the mapping itself is the selection: layers without a size get no adapter.
         selection: the method's ``layers``.
         layers: number of encoder layers.
-        width: the model's width, where sizes may be relative to it.
+        width: the model's width, for sizes that are relative to it.
         where: method to name in errors.
-        key: option of the method that holds the sizes, to name in errors.
+        key: option of the method to name in errors.
 
     Returns:
-        Layer index to size, in the order of the layers.
+        Sizes by layer index, in the order of the layers.
 
     Raises:
-        ElpError: an unreadable selection or size, or a layer with two sizes, with none, or outside the selection.
+        ElpError: an unreadable selection or size, or a layer that has two sizes, has none, or is not selected.
     """
     place = f"{where}.{key}"
     if not isinstance(sizes, Mapping):
@@ -125,14 +125,13 @@ def resolve_sizes(
     chosen = given if selection == "all" else resolve_layers(selection, layers, where=f"{where}.layers")
     for index in range(layers):
         if (index in given) != (index in chosen):
-            fault = "gives no size to" if index in chosen else "gives a size to"
-            lies = "is among" if index in chosen else "is not among"
-            raise ElpError(f"{place} {fault} layer {index}, which {lies} the layers that {where}.layers selects")
+            fault, selects = ("has no size", "selects") if index in chosen else ("has a size", "does not select")
+            raise ElpError(f"{place} {fault} for layer {index}, which {where}.layers {selects}; correct one of them")
     return {index: given[index] for index in sorted(given)}
 
 
 def _sizes_given(sizes: Mapping[str | int, str | int], layers: int, width: int, where: str) -> dict[int, int]:
-    """Size of every layer that a mapping names."""
+    """Return the size of every layer that a mapping names."""
     given: dict[int, int] = {}
     origin: dict[int, str | int] = {}
     for part, size in sizes.items():
@@ -140,13 +139,13 @@ def _sizes_given(sizes: Mapping[str | int, str | int], layers: int, width: int, 
         for index in resolve_layers(part, layers, where=where):
             if index in given:
                 both = f"in {shown(origin[index])} and in {shown(part)}"
-                raise ElpError(f"{where} gives layer {index} two sizes, {both}")
+                raise ElpError(f"{where} has two sizes for layer {index}, {both}; keep one of them")
             given[index], origin[index] = number, part
     return given
 
 
 def each_size(sizes: str | int | Mapping[str | int, str | int], where: str) -> Iterator[tuple[str, str | int]]:
-    """The sizes of one option, one for all or one per selection, each with the words that name it in errors."""
+    """Yield each size of an option with its name in errors; there is one for all layers or one per selection."""
     if not isinstance(sizes, Mapping):
         yield where, sizes
         return

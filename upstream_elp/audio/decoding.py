@@ -1,7 +1,7 @@
-"""Decodes audio files from front to end, and says what is wrong with one that cannot be decoded.
+"""Decoding audio files from start to end, with an explanation for files that cannot be decoded.
 
-All reading of audio goes through here: what `elp check` accepts, a training, `elp infer` and S3PRL's own tasks read,
-sample for sample. Nothing seeks in a codec that cannot, and a length is counted where a header cannot be trusted.
+All audio is read through here, so training, `elp infer` and S3PRL's own tasks read every file that `elp check` accepts,
+sample for sample. Nothing seeks in a codec that cannot, and samples are counted if a header cannot be trusted.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from upstream_elp.audio.wav_sizes import is_cut, true_sizes
 from upstream_elp.base.foreign import recognised
 
 RULES = 2
-"""Version of the rules of reading: caches of lengths and faults that were found under other rules are not used."""
+"""Version of the rules for reading; cached lengths and faults from other versions are not used."""
 BLOCK = 1 << 18
-"""Values decoded at a time; everywhere the same, as some codecs of libsndfile lose samples at the end of a block."""
+"""Values decoded at a time; the same everywhere, as some codecs of libsndfile lose samples at the end of a block."""
 UNKNOWN = 1 << 48
-"""More samples than any file has; libsndfile announces 2**63 - 1 where the header does not say (a FLAC of a pipe)."""
+"""More samples than any file has; libsndfile reports 2**63 - 1 if the header has no length (FLAC from a pipe)."""
 SYSTEM_ERROR = 2
 """libsndfile's SF_ERR_SYSTEM."""
 UNKNOWN_FORMAT = (1, 4, 18)
 """libsndfile's SF_ERR_UNRECOGNISED_FORMAT, SF_ERR_UNSUPPORTED_ENCODING and SFE_UNIMPLEMENTED."""
-CUT = "it is cut off: its header announces more samples than it holds"
+CUT = "it is cut off: its header announces more samples than it contains"
 CONVERT = "convert it to wav or flac"
 FLOATS = ("FLOAT", "DOUBLE")
-"""Codings that can hold any number, and not only what lies between -1 and 1."""
+"""Encodings that can store any number, not only those between -1 and 1."""
 _COUNTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
 _COUNTED_CODINGS = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW", *FLOATS)
 
@@ -42,12 +42,12 @@ Dtype = Literal["int16", "int32", "float32", "float64"]
 
 
 class Undecodable(Exception):
-    """A file that cannot be decoded; its text is the reason, without the file's name.
+    """A file that cannot be decoded; the message is the reason, without the file's name.
 
     Args:
         reason: what is wrong with the file.
-        advice: what to do, where that is more than to replace the file.
-        passing: whether that is the file system's fault, which may pass, and not the file's.
+        advice: what to do, if not simply replacing the file.
+        passing: whether it is a (possibly temporary) fault of the file system, not of the file.
     """
 
     def __init__(self, reason: str, *, advice: str = "", passing: bool = False) -> None:
@@ -55,35 +55,35 @@ class Undecodable(Exception):
         self.advice, self.passing = advice, passing
 
     def with_advice(self, otherwise: str) -> str:
-        """The reason and what to do."""
+        """Return the reason and what to do."""
         return f"{self}; {self.advice or otherwise}"
 
 
 class Decoder(soundfile.SoundFile):
-    """An open file, read from where it stands to its end."""
+    """An open file, read from its current position to its end."""
 
     def seekable(self) -> bool:
-        """False: soundfile then asks for no position while it reads, which some codecs cannot tell."""
+        """Return False, so that soundfile does not ask for positions while reading, which some codecs do not know."""
         return False
 
     @property
     def counted(self) -> bool:
-        """Whether the header's number of samples is the true one, and seeking is exact."""
+        """Whether the number of samples in the header is correct, and seeking is exact."""
         return self.format in _COUNTED_FORMATS and self.subtype in _COUNTED_CODINGS and self.frames < UNKNOWN
 
     def ends_early(self, total: int) -> bool:
-        """Whether ``total`` decoded samples are fewer than the header announces; in MPEG that is an estimate."""
+        """Return whether ``total`` samples are fewer than the header announces; for MPEG that is only an estimate."""
         return total < self.frames < UNKNOWN and not self.subtype.startswith("MPEG")
 
     def blocks(self, dtype: Dtype = "float32", limit: int | None = None) -> Iterator[np.ndarray]:
         """Decode block by block.
 
         Args:
-            dtype: of the samples.
-            limit: how many samples at most; None reads to the end.
+            dtype: type of the samples.
+            limit: maximum number of samples; None reads to the end.
 
         Yields:
-            Arrays of the shape (samples, channels).
+            Arrays of shape (samples, channels).
         """
         size, total = max(1, BLOCK // self.channels), 0
         while limit is None or total < limit:
@@ -95,17 +95,17 @@ class Decoder(soundfile.SoundFile):
                 break
 
     def samples(self, dtype: Dtype = "float32", *, start: int = 0, count: int | None = None) -> np.ndarray:
-        """Decode everything, or a part of it, shape (samples, channels).
+        """Decode all samples or a part of them, shape (samples, channels).
 
-        For a part everything is decoded too where seeking is not exact.
+        If seeking is not exact, everything is decoded in both cases.
 
         Args:
-            dtype: of the samples.
-            start: the first one.
-            count: how many at most; None for all that follow.
+            dtype: type of the samples.
+            start: index of the first sample.
+            count: maximum number of samples; None for all others.
 
         Raises:
-            Undecodable: the file ends before its header says.
+            Undecodable: the file ends earlier than its header says.
         """
         end = None if count is None else start + count
         if start and self.counted:
@@ -118,10 +118,10 @@ class Decoder(soundfile.SoundFile):
         return wav if self.counted else wav[start:end]
 
     def length(self) -> int:
-        """Samples per channel; a file whose header cannot be trusted is decoded.
+        """Return the samples per channel; a file is decoded if its header cannot be trusted.
 
         Raises:
-            Undecodable: the file ends before its header says.
+            Undecodable: the file ends earlier than its header says.
         """
         if self.counted:
             return int(self.frames)
@@ -136,14 +136,14 @@ def decoding(source: Any) -> Iterator[Decoder]:
     """Open a file for reading.
 
     Args:
-        source: path, or binary file object, which is read to its end.
+        source: path, or a binary file object, which is read to its end.
 
     Raises:
-        Undecodable: it cannot be opened, is cut off or damaged, or is of no known format; also while it is decoded.
+        Undecodable: it cannot be opened, is cut off or damaged, or has an unknown format; also while it is decoded.
     """
     with contextlib.ExitStack() as stack:
         try:
-            # from file objects libsndfile does not read every mp3
+            # libsndfile cannot read every mp3 from a file object
             place = _copied(source, stack) if hasattr(source, "read") else source
             yield _open(place, stack)
         except (soundfile.SoundFileError, OSError) as error:
@@ -159,9 +159,9 @@ def _open(place: Any, stack: contextlib.ExitStack) -> Decoder:
     try:
         decoder = stack.enter_context(Decoder(_name(place)))
     except TypeError as error:  # a name that ends in .raw: soundfile asks for the format
-        raise Undecodable("its format is not known, as a .raw file does not say what it holds") from error
+        raise Undecodable("its format is unknown, as a .raw file has no header") from error
     if (decoder.format, decoder.subtype) == ("PAF", "PCM_24"):
-        raise Undecodable("libsndfile loses samples of a PAF of 24 bits", advice=CONVERT)
+        raise Undecodable("libsndfile loses samples of 24-bit PAF files", advice=CONVERT)
     if decoder.format == "MP3":
         _check_mp3(place, decoder.frames)
     return decoder
@@ -171,12 +171,12 @@ def _check_mp3(place: Any, announced: int) -> None:
     with open(_name(place), "rb") as file:  # noqa: PTH123 - takes bytes
         held = samples_of_frames(file)
     if held > announced + SLACK:
-        reason = f"its header does not say how long it is: only {announced:,} of about {held:,} samples can be decoded"
+        reason = f"its header does not state its length: only {announced:,} of about {held:,} samples can be decoded"
         raise Undecodable(reason, advice=CONVERT)
 
 
 def _copied(file: IO[bytes], stack: contextlib.ExitStack, changes: Mapping[int, bytes] | None = None) -> Path:
-    """A temporary copy of a file, with other bytes at some places."""
+    """Make a temporary copy of a file, with other bytes in some places."""
     folder = tempfile.TemporaryDirectory(prefix="elp-audio-")
     copy = Path(stack.enter_context(folder)) / "audio"
     with copy.open("wb") as out:
@@ -189,12 +189,12 @@ def _copied(file: IO[bytes], stack: contextlib.ExitStack, changes: Mapping[int, 
 
 
 def _name(path: Any) -> str | bytes:
-    """What soundfile opens; by itself it encodes a name strictly, and refuses one that is not valid UTF-8."""
+    """Return the name for soundfile, which itself refuses names that are not valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
 def _undecodable(path: Any, error: Exception) -> Undecodable:
-    """What is wrong with a file that libsndfile does not read, with the library's own reason in brackets."""
+    """Explain why libsndfile cannot read a file, with its own reason in brackets."""
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
     reason = " ".join(str(reason).split()).removeprefix("Error : ").rstrip(".")
     code = getattr(error, "code", None)
@@ -203,5 +203,5 @@ def _undecodable(path: Any, error: Exception) -> Undecodable:
     if found := recognised(path):
         return Undecodable(found.what, advice=found.advice)
     if code in UNKNOWN_FORMAT:
-        return Undecodable(f"it is damaged or of no format that is known here ({reason})")
+        return Undecodable(f"it is damaged or has an unknown format ({reason})")
     return Undecodable(f"it is cut off or damaged ({reason})")

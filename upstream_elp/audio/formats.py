@@ -1,4 +1,4 @@
-"""Audio in formats that the corpora do not have: which there are, and what to do about them."""
+"""Audio in other formats than those of the corpora, and what to do about it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +11,31 @@ OTHERS = (".m4a", ".mp4", ".aac", ".mp3", ".ogg", ".opus", ".wma", ".aif", ".aif
 
 
 def command(source: str, target: str) -> str:
-    """The command that makes of any audio file what the tasks read."""
+    """Return the command that converts any audio file for the tasks."""
     return f"ffmpeg -i {source} -ar {SAMPLE_RATE} -ac 1 {target}"
 
 
 def format_problem(file: str, *, wanted: str) -> Problem:
-    """What to say of audio in a format that is not read.
+    """Describe audio in a format that is not read.
 
     Args:
         file: the file.
-        wanted: the ending of what is read in its place.
+        wanted: the ending of the files that are read.
     """
     ending = "." + file.rpartition(".")[2]
     how = command(f"IN{ending}", f"OUT{wanted}")
-    sentence = f"{file} is not read, as it is {ending} and not {wanted}; convert it ({how})."
-    cause = f"{ending} files are there, none of which can be read here; convert them ({how})"
+    sentence = f"{file} is not read, as it is {ending} instead of {wanted}; convert it ({how})."
+    cause = f"{ending} files cannot be read here; convert them ({how})"
     return Problem("format", file, sentence, False, cause)
 
 
 def absent_problems(root: Path, absent: Mapping[str, Problem]) -> list[Problem]:
-    """Tell why audio is missing: where the same name in another format is in its place, that is the problem.
+    """Explain why audio is missing: a file of the same name in another format is the problem, if there is one.
 
     Args:
         root: the corpus.
-        absent: files that are missing, and the problem that each is. Those in folders that cannot be listed are passed
-            over, as that is a problem of its own.
+        absent: missing files, and the problem that each one is. Files in folders that cannot be listed are ignored, as
+            that is a separate problem.
     """
     others = {file: [_stem(file) + ending for ending in OTHERS] for file in absent}
     closed: dict[str, str] = {}
@@ -50,12 +50,12 @@ def absent_problems(root: Path, absent: Mapping[str, Problem]) -> list[Problem]:
 
 
 def only_other_formats(files: list[str], others: list[str], *, wanted: str) -> list[Problem]:
-    """The problems of audio in other formats, without originals whose converted file is in the same folder.
+    """Report audio in other formats, except for originals with a converted file in the same folder.
 
     Args:
         files: audio that is read.
         others: audio in other formats.
-        wanted: the ending of what is read.
+        wanted: the ending of the files that are read.
     """
     converted = {_stem(file) for file in files}
     return [format_problem(file, wanted=wanted) for file in others if _stem(file) not in converted]

@@ -1,4 +1,4 @@
-"""The waveform CNN of a backbone in numbers: how many samples become how many frames. No torch, no weights."""
+"""The waveform CNN of a backbone in numbers: from samples to frames, without torch or weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE_RATE = 16_000
-"""Rate in Hz that every backbone of S3PRL expects."""
+"""The sample rate in Hz that all backbones of S3PRL expect."""
 MOST_LAYERS = 64
-"""More convolutions than any front end has: a short text such as ``[...] * 10**9`` must not fill the memory."""
+"""More convolutions than any front end has, so that a text such as ``[...] * 10**9`` does not fill the memory."""
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Kernel and stride of every convolution, none of which pads."""
+    """Kernel and stride of every convolution; none of them pads."""
 
     conv: tuple[tuple[int, int], ...]
 
@@ -32,50 +32,50 @@ class FrontEnd:
 
     @property
     def min_samples(self) -> int:
-        """Shortest wave that gives one frame, in samples: the receptive field."""
+        """Samples of the shortest wave that yields one frame: the receptive field."""
         samples = 1
         for kernel, stride in reversed(self.conv):
             samples = (samples - 1) * stride + kernel
         return samples
 
     def samples(self, frames: int) -> int:
-        """Shortest wave that gives ``frames`` frames."""
+        """Return the samples of the shortest wave that yields ``frames`` frames."""
         return self.min_samples + (frames - 1) * self.stride
 
     def frame_len(self, samples: Tensor) -> Tensor:
-        """Number of frames for wave lengths in samples; layer by layer it is floor((n - kernel) / stride) + 1."""
+        """Return the frames of waves of these lengths; in each layer, they are floor((n - kernel) / stride) + 1."""
         return ((samples - self.min_samples) // self.stride + 1).clamp(min=0)
 
 
 STANDARD = FrontEnd(((10, 5), *((3, 2),) * 4, *((2, 2),) * 2))
-"""What wav2vec 2.0 introduced and all named backbones have: 400 samples, every 320."""
+"""The front end of wav2vec 2.0 and all named backbones: a frame of 400 samples every 320 samples."""
 
 
 def fairseq_layers(text: Any) -> tuple[tuple[int, int, int], ...]:
     """Read fairseq's ``conv_feature_layers``, such as ``[(512, 10, 5)] + [(512, 3, 2)] * 4``.
 
-    S3PRL's models evaluate this text as Python, so a checkpoint with anything else in it must not get there.
+    S3PRL's models evaluate this text as Python, so nothing else must ever reach them.
 
     Returns:
         (channels, kernel, stride) of each layer.
 
     Raises:
-        ElpError: the text holds anything but such lists, ``+`` and ``*``.
+        ElpError: the text contains anything but such lists, ``+`` and ``*``.
     """
     try:
         given = _value(ast.parse(text.strip(), mode="eval").body)
         layers = [(int(channels), int(kernel), int(stride)) for channels, kernel, stride in given]
     except (AttributeError, SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise ElpError(
-            f"conv_feature_layers is {shown(text)}; it must be a list of (channels, kernel, stride)"
+            f"conv_feature_layers must be a list of (channels, kernel, stride), but is {shown(text)}"
         ) from error
     if not layers or min(min(layer) for layer in layers) < 1:
-        raise ElpError(f"conv_feature_layers is {shown(text)}; it must name at least one layer, in positive numbers")
+        raise ElpError(f"conv_feature_layers must be at least one layer of positive numbers, but is {shown(text)}")
     return tuple(layers)
 
 
 def _value(node: ast.expr) -> Any:
-    """The value of lists, tuples, whole numbers, and their sums and multiples."""
+    """Evaluate lists, tuples, whole numbers, and their sums and multiples."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
     if isinstance(node, ast.List | ast.Tuple):

@@ -1,4 +1,4 @@
-"""Audio headers of a whole corpus, read in parallel, remembered on disk and continued after an interruption."""
+"""Audio headers of a whole corpus, read in parallel and cached, so that an interrupted run can continue."""
 
 import contextlib
 import hashlib
@@ -19,8 +19,8 @@ from upstream_elp.audio.decoding import CUT, FLOATS, RULES, Decoder, Undecodable
 from upstream_elp.audio.levels import excess
 from upstream_elp.base.files import cache_dir
 
-CHUNK = 32  # files between two writes to the cache: what a kill can lose
-STAT_CHUNK = 2048  # files of which one thread asks size and time
+CHUNK = 32  # files between two writes to the cache, which a kill may lose
+STAT_CHUNK = 2048  # files whose size and time one thread looks up
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Header:
         samples: samples per channel.
         rate: sample rate in Hz.
         channels: number of channels.
-        decoded: whether every sample was decoded, not the header alone.
-        error: why the file cannot be used; empty where it can.
-        peak: the largest magnitude where that is far beyond full scale, as far as the file was decoded; 0 elsewhere.
-        passing: whether that is the file system's fault, which may pass, and not the file's.
+        decoded: whether every sample was decoded, not only the header.
+        error: why the file cannot be used; empty if it can.
+        peak: largest magnitude of the decoded samples if it is far beyond full scale, otherwise 0.
+        passing: whether the error is a (possibly temporary) fault of the file system, not of the file.
     """
 
     samples: int = 0
@@ -56,8 +56,8 @@ class Options:
     """How to read a corpus.
 
     Attributes:
-        jobs: threads that read.
-        decode: decode every sample instead of reading headers alone.
+        jobs: number of threads.
+        decode: decode every sample instead of reading only headers.
         skip_broken: write tables without the files that have problems.
         progress: show a progress bar (on a terminal).
     """
@@ -70,7 +70,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Record:
-    """One line of the cache: a file as it was, and its header."""
+    """One line of the cache: a file's state and header."""
 
     path: str
     size: int
@@ -86,16 +86,16 @@ class _Record:
     def parse(cls, row: list) -> "_Record":
         rules, path, size, mtime, samples, rate, channels, decoded, *rest = row
         if rules != RULES:
-            raise ValueError(f"what rules {rules} found is not used")
+            raise ValueError(f"records of rules {rules} are not used")
         return cls(path, size, mtime, Header(samples, rate, channels, decoded, *rest))
 
 
-@lru_cache(maxsize=4)  # one start asks for every split of a corpus
+@lru_cache(maxsize=4)  # a run asks once for every split of a corpus
 def _read_records(path: Path, size: int, mtime: int) -> Mapping[str, _Record]:
-    """All lines of a cache of this size and time of change."""
+    """Return all lines of a cache of this size and modification time."""
     lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line[-1:] == "]"]
     try:
-        rows = json.loads(f"[{','.join(lines)}]")  # many times as fast as line by line
+        rows = json.loads(f"[{','.join(lines)}]")  # many times faster than line by line
     except ValueError:
         rows = [row for line in lines if (row := _loads(line)) is not None]
     records = {}
@@ -114,10 +114,10 @@ def _loads(line: str) -> list | None:
 
 
 class HeaderCache:
-    """Headers on disk, one JSON line each, appended while reading; a line cut off by a kill is ignored.
+    """Headers on disk, one JSON line each, appended while reading; a line that a kill cut off is ignored.
 
-    A file counts as known while its path, size and modification time are the same; so does what is wrong with its
-    content. Faults of the file system are not kept.
+    A cached header or fault is valid while the file's path, size and modification time are the same. Faults of the file
+    system are not cached.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,7 +138,7 @@ class HeaderCache:
         """Append records in one write; the leading line break closes a line that an earlier kill cut off."""
         text = "".join(record.dump() for record in records)
         if text:
-            # where it cannot be written the next start takes longer, no more
+            # if it cannot be written, the next start just takes longer
             with contextlib.suppress(OSError):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("a", encoding="utf-8") as stream:
@@ -146,22 +146,22 @@ class HeaderCache:
 
 
 def index_path(root: Path) -> Path:
-    """The file that remembers the headers of all files below a corpus' root, for every command and task."""
+    """Return the file that caches the headers of a corpus, for all commands and tasks."""
     key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     return cache_dir() / "index" / f"{key}.jsonl"
 
 
 def read_header(path: Path, *, decode: bool = False) -> Header:
-    """Read one file's header, or every sample of it, as also where the header cannot be trusted.
+    """Read one file's header, or all its samples, which is also done if the header cannot be trusted.
 
-    A wav file that is cut off is found in both cases.
+    A wav file that is cut off is detected in both cases.
 
     Args:
-        path: audio file of a format that libsndfile knows.
-        decode: decode all samples too: finds cut-off or damaged data and values that are not finite.
+        path: audio file in a format that libsndfile knows.
+        decode: also decode all samples, to detect cut-off or damaged data and values that are not finite.
 
     Returns:
-        The header; for an unreadable file one with ``error`` set.
+        The header; for an unreadable file, it has an ``error``.
     """
     try:
         if not path.stat().st_size:
@@ -176,7 +176,7 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
 
 
 def _announced(file: Decoder) -> Header:
-    """What the header says; of floating-point audio the first second is looked at, which costs little."""
+    """Return the header; the first second of floating-point audio is decoded too, which is cheap."""
     header = Header(int(file.frames), file.samplerate, file.channels)
     if file.subtype not in FLOATS:
         return header
@@ -188,21 +188,21 @@ def _decoded(file: Decoder) -> Header:
     for block in file.blocks():
         total, peak = total + len(block), max(peak, excess(block))
         finite = finite and bool(np.isfinite(block).all())
-    error = "" if finite else "it holds samples that are not finite"
+    error = "" if finite else "it contains samples that are not finite"
     return Header(total, file.samplerate, file.channels, True, CUT if file.ends_early(total) else error, peak)
 
 
 def read_headers(
     root: Path, files: Iterable[str], *, cache: Path, options: Options, description: str = "headers"
 ) -> dict[str, Header]:
-    """Read the headers of many files, what is known already from the cache.
+    """Read the headers of many files, using the cache for known ones.
 
     Args:
         root: folder that ``files`` are relative to.
         files: audio files.
-        cache: file of the cache, created where missing.
+        cache: file of the cache; created if missing.
         options: threads, decoding, progress.
-        description: words beside the progress bar.
+        description: label of the progress bar.
 
     Returns:
         The header of every file, in the order of ``files``.
@@ -226,7 +226,7 @@ def read_headers(
 
 
 def _look_up(root: Path, files: list[str], known: HeaderCache, options: Options) -> Iterator[tuple[str, Header]]:
-    """Yield what is known of each file that has not changed: an empty header where that is nothing."""
+    """Yield the cached header of each unchanged file, and an empty header for other files."""
 
     def look(chunk: list[str]) -> list[tuple[str, Header]]:
         found = []

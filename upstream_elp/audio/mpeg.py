@@ -1,7 +1,7 @@
-"""How long an mp3 is, from the headers of its frames.
+"""The length of an mp3, from the headers of its frames.
 
-libsndfile decodes as many samples as the first frame announces, or as it estimates from the first bit rate where no
-frame says it; what comes after is lost. Of a stream that was cut out of another or joined that can be most of it.
+libsndfile decodes as many samples as the first frame announces, or an estimate from the first bit rate if that frame
+states no length; the rest is lost. For streams that were cut or joined, that can be most of them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _BITS = {  # in kbit/s, by version 1 or 2 and layer
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 SLACK = 8 * 1152
-"""Samples that frames hold beyond those that were encoded: delay and filling, and the frame that only announces."""
+"""Samples in frames beyond the encoded ones: encoder delay, padding, and the frame that only states the length."""
 
 
 def samples_of_frames(file: IO[bytes]) -> int:
-    """Samples per channel of the frames at the start of a file, after its tags."""
+    """Return the samples per channel in the frames at the start of a file, after its tags."""
     file.seek(0)
     content = file.read()
     place, total = _after_tag(content), 0
@@ -33,7 +33,7 @@ def samples_of_frames(file: IO[bytes]) -> int:
 
 
 def _after_tag(content: bytes) -> int:
-    """Where an ID3 tag at the start ends."""
+    """Return where an ID3 tag at the start ends."""
     if content[:3] != b"ID3" or len(content) < 10:
         return 0
     size = 0
@@ -43,7 +43,7 @@ def _after_tag(content: bytes) -> int:
 
 
 def _frame(head: bytes) -> tuple[int, int] | None:
-    """Bytes and samples of the frame that begins with these four bytes; None if none does."""
+    """Return the bytes and samples of the frame that begins with these four bytes; None if they are not a frame."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)

@@ -1,8 +1,8 @@
-"""Reads one audio file into a tensor, and says in one sentence what is wrong with it when that fails.
+"""Reading an audio file into a tensor, with one sentence on what is wrong if that fails.
 
-Decoding is libsndfile's (see :mod:`upstream_elp.audio.decoding`), resampling is soxr's. A frozen backbone needs at
-least one frame of its convolutional front end, hence the smallest length of 400 samples (25 ms at 16 kHz): a shorter
-utterance passes silently inside a batch, with a wrong padding mask, so it is refused here.
+Files are decoded by libsndfile (see :mod:`upstream_elp.audio.decoding`) and resampled by soxr. A frozen backbone needs
+at least one frame of its convolutional front end, so the minimum length is 400 samples (25 ms at 16 kHz). A shorter
+utterance is refused here, because inside a batch it would pass silently, with a wrong padding mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from upstream_elp.audio.levels import LEVELS
 from upstream_elp.base.errors import AudioError, ElpError, counted
 
 MIN_SAMPLES = STANDARD.min_samples
-"""400: receptive field, in samples, of one frame of the wav2vec 2.0 front end that all named backbones share."""
+"""400: the receptive field, in samples, of the wav2vec 2.0 front end that all named backbones share."""
 CHANNEL_RULES = ("error", "mean", "first")
 
 PathLike = str | os.PathLike[str]
@@ -37,24 +37,24 @@ def load_audio(
     channels: Literal["error", "mean", "first"] = "error",
     min_samples: int = MIN_SAMPLES,
 ) -> torch.Tensor:
-    """Loads one utterance.
+    """Load one utterance.
 
     Args:
         path: audio file (wav, flac or another format of libsndfile).
-        sample_rate: rate in Hz of the result.
-        resample: whether a file of another rate is resampled (soxr, high quality) or refused.
+        sample_rate: sample rate of the result in Hz.
+        resample: whether to resample files with another rate (soxr, high quality); otherwise they are refused.
         channels: what to do with several channels: refuse them, average them, or keep the first.
-        min_samples: smallest length in samples that is accepted, after resampling.
+        min_samples: minimum length in samples, after resampling.
 
     Returns:
         float32 tensor in [-1, 1]. Shape: `(samples,)`.
 
     Raises:
-        ElpError: the file is missing, unreadable, cut off, empty, too short, of another rate, of several channels, or
-            holds samples that are no numbers.
+        ElpError: the file is missing, unreadable, cut off, empty or too short, has another rate or several channels, or
+            contains samples that are not finite.
     """
     if channels not in CHANNEL_RULES:
-        raise ElpError(f"channels={channels!r} is unknown; choose one of {', '.join(CHANNEL_RULES)}")
+        raise ElpError(f"channels must be one of {', '.join(CHANNEL_RULES)}, but is {channels!r}")
     wav, rate = read_samples(path)
     mono = _to_mono(wav, channels, path)  # (samples, channels) -> (samples,)
     if rate != sample_rate:
@@ -70,17 +70,17 @@ def load_audio(
 
 
 def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarray, int]:
-    """Decodes a whole file without any conversion.
+    """Decode a whole file without any conversion.
 
     Args:
         path: audio file.
-        dtype: `float32` or `float64` in [-1, 1], or `int32` with the file's bits in the upper places.
+        dtype: `float32` or `float64` in [-1, 1], or `int32` with the file's bits in the most significant positions.
 
     Returns:
         The samples, shape `(samples, channels)`, and the rate in Hz.
 
     Raises:
-        ElpError: the file is missing, cannot be decoded, or ends before its header says.
+        ElpError: the file is missing, cannot be decoded, or ends earlier than its header says.
     """
     with _opened(path) as file:
         wav, rate = file.samples(dtype), file.samplerate
@@ -89,17 +89,17 @@ def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarra
 
 
 def audio_length(path: PathLike) -> int:
-    """Number of samples per channel that `read_samples` gives: from the header where it can be trusted, else counted.
+    """Return the samples per channel that `read_samples` returns, from the header or, if need be, counted.
 
     Raises:
-        ElpError: the file is missing or is no audio file.
+        ElpError: the file is missing or is not an audio file.
     """
     with _opened(path) as file:
         return file.length()
 
 
 def audio_subtype(path: PathLike) -> str:
-    """How the samples are coded, in libsndfile's words (`PCM_16`, `FLOAT`, …), from the header alone."""
+    """Return the encoding of the samples as libsndfile names it (`PCM_16`, `FLOAT`, …), from the header."""
     with _opened(path) as file:
         return file.subtype
 
@@ -117,7 +117,7 @@ def _opened(path: PathLike) -> Iterator[Decoder]:
 
 
 def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
-    """`(samples, channels)` -> `(samples,)`."""
+    """Convert `(samples, channels)` to `(samples,)`."""
     count = wav.shape[1]
     if count == 1 or rule == "first":
         return wav[:, 0]
@@ -128,12 +128,12 @@ def _to_mono(wav: np.ndarray, rule: str, path: PathLike) -> np.ndarray:
 
 
 def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLES) -> None:
-    """Refuse a wave that is empty, too short, or holds samples that are no numbers.
+    """Refuse a wave that is empty, too short, or contains samples that are not finite.
 
     Args:
         wav: shape `(samples,)`.
         path: what to call it in errors.
-        min_samples: smallest length in samples that is accepted.
+        min_samples: minimum length in samples.
 
     Raises:
         ElpError: names the wave.
@@ -149,4 +149,4 @@ def check_samples(wav: np.ndarray, path: PathLike, min_samples: int = MIN_SAMPLE
     if not np.isfinite(wav).all():
         bad = int(wav.size - np.isfinite(wav).sum())
         count = counted(bad, "sample that is", "samples that are")
-        raise AudioError(f"{path} holds {count} NaN or infinite; replace the file", path)
+        raise AudioError(f"{path} contains {count} NaN or infinite; replace the file", path)

@@ -1,8 +1,8 @@
-"""``--skip-bad-files``: audio that cannot be used is left out, counted and listed, in workers and several processes.
+"""``--skip-bad-files``: unusable audio is skipped, counted and listed, also in worker and parallel processes.
 
-In training the place of an unusable item is taken by the next usable one, so that every epoch has as many batches as
-without the fault, on every rank, and the order of the other items stays what the seed makes it. In evaluation nothing
-may count twice: unusable items are dropped, and their number stands in the metrics line.
+In training, an unusable item is replaced by the next usable one, so that every epoch has the same number of batches on
+every rank, and the seed still determines the order of the other items. In evaluation no item may count twice, so
+unusable items are dropped, and their number is in the metrics line.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from upstream_elp.base.errors import AudioError, ElpError
 
 try:
     import fcntl
-except ImportError:  # not on Windows: there two processes may list the same file twice
+except ImportError:  # on Windows: two processes may list the same file twice
     fcntl = None
 
 FILE = "skipped_files.txt"
 
 
 class Skips:
-    """The list of what was left out: lines ``split <tab> file <tab> sentence``, each file once per split.
+    """The list of skipped files: lines ``split <tab> file <tab> sentence``, each file once per split.
 
     Args:
         folder: the experiment's folder.
@@ -35,30 +35,30 @@ class Skips:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        self._told: set[tuple[str, str]] = set()
+        self._noted: set[tuple[str, str]] = set()
         self._lasting: dict[tuple[str, str], str] = {}
 
     def add(self, split: str, error: AudioError, *, lasting: bool = False) -> None:
-        """Note a file.
+        """Add a file to the list.
 
         Args:
-            split: the split that it belongs to.
+            split: its split.
             error: what is wrong with it.
-            lasting: whether it is out for the whole run, as nothing will try to read it again.
+            lasting: whether it is skipped for the whole run, as nothing will try to read it again.
         """
         key = (split, error.path)
         if lasting:
             self._lasting[key] = str(error)
-        if key in self._told:
+        if key in self._noted:
             return
-        self._told.add(key)
+        self._noted.add(key)
         with self._open() as file:
             if key not in _parse(file.read()):
                 file.write(_line(key, str(error)))
 
     def restart(self, split: str) -> None:
-        """Forget a split's files that will be tried again."""
-        self._told = {key for key in self._told if key[0] != split or key in self._lasting}
+        """Remove a split's files that will be tried again."""
+        self._noted = {key for key in self._noted if key[0] != split or key in self._lasting}
         if not self.path.is_file():
             return
         with self._open() as file:
@@ -68,16 +68,16 @@ class Skips:
             file.writelines(_line(key, text) for key, text in rows.items() if key[0] != split or key in self._lasting)
 
     def of(self, split: str) -> SplitSkips:
-        """The list as one split sees it."""
+        """Return the part of the list for one split."""
         return SplitSkips(self, split)
 
     def count(self, split: str) -> int:
-        """How many files of a split were left out."""
+        """Return how many files of a split were skipped."""
         return sum(key[0] == split for key in read_skips(self.path))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[IO[str]]:
-        """The list, for this process alone."""
+        """Open the list with a lock, so that only this process uses it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a+", encoding="utf-8")
@@ -93,27 +93,27 @@ class Skips:
 
 @dataclass(frozen=True)
 class SplitSkips:
-    """One split's part of the list; goes to worker processes with the data set."""
+    """One split's part of the list, which worker processes receive with the data set."""
 
     skips: Skips
     split: str
 
     def note(self, error: AudioError, *, lasting: bool = False) -> None:
-        """Note a file (see :meth:`Skips.add`)."""
+        """Add a file to the list (see :meth:`Skips.add`)."""
         self.skips.add(self.split, error, lasting=lasting)
 
     def restart(self) -> None:
-        """Forget what will be tried again."""
+        """Remove files that will be tried again."""
         self.skips.restart(self.split)
 
 
 def wanted() -> bool:
-    """Whether ``elp run`` was told to skip bad files."""
+    """Return whether ``elp run`` skips bad files."""
     return settings.current().skip_bad_files
 
 
 def read_skips(path: Path) -> dict[tuple[str, str], str]:
-    """What the list holds: (split, file) -> sentence; nothing where there is no list."""
+    """Read the list: (split, file) -> sentence; empty if there is no list."""
     return _parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -127,11 +127,11 @@ def _parse(text: str) -> dict[tuple[str, str], str]:
 
 
 class Replacing(Dataset):
-    """A training set in which the next usable item stands in for one that cannot be used.
+    """A training set that replaces an unusable item by the next usable one.
 
     Args:
         dataset: its items may raise :class:`AudioError`.
-        skip: takes such errors.
+        skip: list of skipped files, which records these errors.
     """
 
     def __init__(self, dataset: Dataset, skip: SplitSkips) -> None:
@@ -147,11 +147,11 @@ class Replacing(Dataset):
             except AudioError as error:
                 self.skip.note(error)
                 last = error
-        raise ElpError(f"not one of the {len(self)} items of training can be used; the last fault: {last}")
+        raise ElpError(f"none of the {len(self)} training items can be used; the last error: {last}")
 
 
 class Dropping(Dataset):
-    """An evaluation set whose item is None where it cannot be used."""
+    """An evaluation set whose unusable items are None."""
 
     def __init__(self, dataset: Dataset, skip: SplitSkips) -> None:
         self.dataset, self.skip = dataset, skip
@@ -168,7 +168,7 @@ class Dropping(Dataset):
 
 
 class Present:
-    """Collates the items that are there; a batch of none is None.
+    """Collates the usable items of a batch; the result is None if there are none.
 
     Args:
         collate: the collate function of the items.
@@ -183,11 +183,11 @@ class Present:
 
 
 class DroppingLoader(DataLoader):
-    """A loader that passes over batches of which nothing is left.
+    """A loader that drops batches without usable items.
 
     Args:
-        skip: the list; what it says of this split is forgotten before each pass.
-        options: DataLoader's.
+        skip: list of skipped files; this split's part is cleared before each pass.
+        options: options of DataLoader.
     """
 
     def __init__(self, *args: Any, skip: SplitSkips, **options: Any) -> None:
@@ -196,7 +196,7 @@ class DroppingLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:
         self.skip.restart()
-        return self._present(super().__iter__())  # which starts the workers, here and not at the first batch
+        return self._present(super().__iter__())  # starts the workers here, not at the first batch
 
     def _present(self, batches: Iterator[Any]) -> Iterator[Any]:
         yielded = False
@@ -205,4 +205,4 @@ class DroppingLoader(DataLoader):
                 yielded = True
                 yield batch
         if not yielded:
-            raise ElpError("not one of the items to evaluate can be used; check the corpus")
+            raise ElpError("none of the items to evaluate can be used; check the corpus")

@@ -1,4 +1,4 @@
-"""SoX's effects on 32-bit integers, bit for bit, with the exception that :mod:`upstream_elp.audio.sox` states."""
+"""SoX's effects on 32-bit integers, bit for bit, with the exception stated in :mod:`upstream_elp.audio.sox`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from upstream_elp.audio.sox_samples import FULL, Audio, clipped, rounded
 from upstream_elp.base.errors import ElpError
 
 _FIRST_HORIZON = 4.0
-"""Seconds looked at first when searching the next cut; doubled while there is none, so that cost stays linear."""
+"""Seconds in which the next cut is searched first; doubled until one is found, so that the cost stays linear."""
 
 
 def channels(wav: np.ndarray, rate: int, count: str) -> Audio:
-    """Mixes down to one channel (mean), or copies one channel to several."""
+    """Mix down to one channel (mean), or copy one channel to several."""
     have, want = wav.shape[0], int(count)
     if have == want:
         return wav, rate
@@ -26,11 +26,11 @@ def channels(wav: np.ndarray, rate: int, count: str) -> Audio:
         return rounded(total)[None], rate
     if have == 1:
         return np.repeat(wav, want, axis=0), rate
-    raise ElpError(f"SoX effect channels from {have} to {want} is not supported; supported are 1 and from 1 to several")
+    raise ElpError(f"SoX effect channels from {have} to {want} is not supported; only to 1 or from 1 is")
 
 
 def resample(wav: np.ndarray, rate: int, target: str) -> Audio:
-    """Changes the rate. Not SoX's own filter: see the module's docstring."""
+    """Change the rate, with another filter than SoX's (see :mod:`upstream_elp.audio.sox`)."""
     new_rate = int(target)
     if new_rate == rate:
         return wav, rate
@@ -39,12 +39,12 @@ def resample(wav: np.ndarray, rate: int, target: str) -> Audio:
 
 
 def gain(wav: np.ndarray, rate: int, decibel: str) -> Audio:
-    """Multiplies by `10^(dB/20)`, rounds half away from zero, clips."""
+    """Multiply by `10^(dB/20)`, round half away from zero, and clip."""
     return rounded(wav * 10.0 ** (float(decibel) / 20)), rate
 
 
 def norm(wav: np.ndarray, rate: int, decibel: str = "0") -> Audio:
-    """Brings the largest peak to full scale, or to `decibel` below it."""
+    """Scale the largest peak to full scale, or to `decibel` relative to it."""
     peak = max(int(wav.max(initial=0)) / (FULL - 1), int(wav.min(initial=0)) / -FULL)
     if peak == 0:
         return wav, rate
@@ -52,35 +52,37 @@ def norm(wav: np.ndarray, rate: int, decibel: str = "0") -> Audio:
 
 
 def volume(wav: np.ndarray, rate: int, factor: str) -> Audio:
-    """Multiplies by a factor; unlike `gain`, truncates."""
+    """Multiply by a factor and, unlike `gain`, truncate."""
     return clipped(wav * float(factor)), rate
 
 
 def reverse(wav: np.ndarray, rate: int) -> Audio:
-    """Plays backwards."""
+    """Reverse the samples."""
     return np.ascontiguousarray(wav[:, ::-1]), rate
 
 
 def pad(wav: np.ndarray, rate: int, before: str, after: str = "0") -> Audio:
-    """Adds silence, in seconds."""
+    """Add silence, in seconds."""
     samples = [int(float(seconds) * rate + 0.5) for seconds in (before, after)]
     return np.pad(wav, ((0, 0), samples)), rate
 
 
 def silence(wav: np.ndarray, rate: int, *arguments: str) -> Audio:
-    """Trims leading silence and cuts pauses; supports `1 DURATION THRESHOLD% -1 DURATION THRESHOLD%`, mono.
+    """Trim leading silence and cut pauses; supports `1 DURATION THRESHOLD% -1 DURATION THRESHOLD%`, mono.
 
-    With the level of a sample being the RMS of the last 20 ms up to it: sound begins with the first of `duration`
-    samples in a row above the threshold. From there everything is kept until `duration` samples in a row are not above
-    it: these are dropped, the RMS window is emptied, and sound has to begin anew. Shorter pauses stay. What has not
-    become sound when the audio ends is dropped; an unfinished pause there stays.
+    The level of a sample is the RMS of the last 20 ms up to it. Sound begins with the first of `duration` consecutive
+    samples above the threshold. From there everything is kept until `duration` consecutive samples are not above it:
+    these are dropped, the RMS window is cleared, and sound has to begin again. Shorter pauses are kept. At the end of
+    the audio, samples that have not become sound are dropped, and an unfinished pause is kept.
     """
     start_count, start_time, start_level, stop_count, stop_time, stop_level = arguments
     supported = (start_count, stop_count) == ("1", "-1") and all("." in t for t in (start_time, stop_time))
     if not supported or not all(level.endswith("%") for level in (start_level, stop_level)):
         raise unsupported("silence", arguments)
     if wav.shape[0] != 1:
-        raise ElpError(f"SoX effect silence supports 1 channel, not {wav.shape[0]}; put 'channels 1' before it")
+        raise ElpError(
+            f"SoX effect silence only supports 1 channel, but there are {wav.shape[0]}; put 'channels 1' before it"
+        )
     kept = _kept_spans(
         wav[0].astype(np.float64),
         window=int(rate / 50),
@@ -106,7 +108,7 @@ EFFECTS: dict[str, Callable[..., Audio]] = {
 def _kept_spans(
     wav: np.ndarray, *, window: int, start: tuple[int, float], stop: tuple[int, float]
 ) -> list[tuple[int, int]]:
-    """Half-open spans of samples that `silence` keeps, in order."""
+    """Return the half-open spans of samples that `silence` keeps, in order."""
     spans, position, total = [], 0, len(wav)
     first = int(_FIRST_HORIZON * 50 * window)
     while position < total:
@@ -125,7 +127,7 @@ def _kept_spans(
 
 
 def _first_span(rms: np.ndarray, start: tuple[int, float], stop: tuple[int, float]) -> tuple[int, int, bool]:
-    """Begin and end of the first kept span, and whether a finished pause ends it."""
+    """Return the begin and end of the first kept span, and whether a finished pause ends it."""
     begin = _first_run(rms > start[1], start[0])
     if begin == len(rms):
         return begin, begin, False
@@ -135,7 +137,7 @@ def _first_span(rms: np.ndarray, start: tuple[int, float], stop: tuple[int, floa
 
 
 def _first_run(flags: np.ndarray, length: int) -> int:
-    """Index of the first of `length` true values in a row, or the number of values if there are none."""
+    """Return the index of the first of `length` consecutive true values, or the number of values if there are none."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).view(np.int8)))
     begins, ends = edges[::2], edges[1::2]
     long = np.flatnonzero(ends - begins >= length)
@@ -143,11 +145,11 @@ def _first_run(flags: np.ndarray, length: int) -> int:
 
 
 def _rms(wav: np.ndarray, window: int) -> np.ndarray:
-    """Running RMS over the last `window` samples, zeros before the first, rounded down.
+    """Return the running RMS over the last `window` samples (zeros before the first), rounded down.
 
-    The sum of squares is updated as SoX does, the oldest subtracted and the newest added in floating point: NumPy's
-    cumulative sum is sequential, so on the interleaved differences it makes the same roundings. These can leave a sum
-    slightly below zero in silence, whose root is NaN and compares as not above.
+    Like SoX, this updates the sum of squares in floating point, subtracting the oldest and adding the newest: NumPy's
+    cumulative sum is sequential, so it rounds in the same way on the interleaved differences. In silence, the sum can
+    thus be slightly below zero; its root is NaN, which compares as not above.
     """
     squares = wav * wav
     changes = np.zeros(2 * len(wav))
@@ -162,5 +164,6 @@ def _level(percent: str) -> float:
 
 
 def unsupported(name: str, arguments: Sequence[str]) -> ElpError:
+    """Return the error for an effect with arguments that are not supported."""
     known = "silence 1 SECONDS.0 PERCENT% -1 SECONDS.0 PERCENT%" if name == "silence" else f"{name} with plain numbers"
-    return ElpError(f"SoX effect '{name} {' '.join(map(str, arguments))}' is not supported; supported is '{known}'")
+    return ElpError(f"SoX effect '{name} {' '.join(map(str, arguments))}' is not supported; only '{known}' is")

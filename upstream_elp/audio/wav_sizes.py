@@ -1,4 +1,4 @@
-"""The sizes in the header of a wav or aiff, which libsndfile does not insist on: it reads what there is."""
+"""The sizes in the header of a wav or aiff, which libsndfile does not check: it reads whatever there is."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 STREAMED = 0x7FFF_0000
-"""Sizes from here on mean "unknown": a program that writes to a pipe cannot fill them in later."""
+"""Sizes from this one on mean "unknown": a program that writes to a pipe cannot fill them in later."""
 _KINDS = {
     (b"RIFF", b"WAVE"): ("little", b"data"),
     (b"RIFX", b"WAVE"): ("big", b"data"),
     (b"FORM", b"AIFF"): ("big", b"SSND"),
     (b"FORM", b"AIFC"): ("big", b"SSND"),
 }
-"""First four bytes and kind of file -> byte order of its numbers, and the name of the chunk that holds the samples."""
+"""First four bytes and kind of a file -> byte order of its numbers, and name of the chunk with the samples."""
 
 
 class _Chunk(NamedTuple):
-    """A part of a file: its name, where its content begins and how long it is said to be, in bytes."""
+    """A part of a file: its name, where its content begins, and its stated size in bytes."""
 
     name: bytes
     start: int
@@ -26,32 +26,32 @@ class _Chunk(NamedTuple):
 
 
 def is_cut(file: IO[bytes]) -> bool:
-    """Whether the file holds less audio than its header announces."""
+    """Return whether the file contains less audio than its header announces."""
     length, found = _length(file), _audio(file)
     return found is not None and length < found.start + found.size < found.start + STREAMED
 
 
 def true_sizes(file: IO[bytes]) -> dict[int, bytes]:
-    """The sizes that should stand in a wav whose header says that it holds no samples, although it does.
+    """Return the correct sizes for a wav whose header says that it contains no samples although it does.
 
-    A program that ends before its time, or that writes to a pipe, may leave the zeros there that it began with. Whether
-    libsndfile then reads everything or nothing depends on the other size in the header.
+    A program that ends early, or that writes to a pipe, may leave the initial zeros in the header. Whether libsndfile
+    then reads everything or nothing depends on the other size in the header.
 
     Returns:
-        Places in the file and the bytes that belong there; empty for any other file.
+        Positions in the file and the bytes that belong there; empty for any other file.
     """
     length, found = _length(file), _audio(file)
     if found is None or found.name != b"data" or found.size or found.start == length:
         return {}
     order = _KINDS[_kind(file)][0]
     if _are_chunks(file, found.start, length, order):
-        return {}  # what follows are other chunks: the wav is empty indeed
+        return {}  # other chunks follow: the wav is really empty
     sizes = {4: length - 8, found.start - 4: length - found.start}
     return {place: min(size, 0xFFFF_FFFF).to_bytes(4, order) for place, size in sizes.items()}
 
 
 def _audio(file: IO[bytes]) -> _Chunk | None:
-    """The chunk of the samples; None where there is none, or the file is of another kind."""
+    """Return the chunk of the samples; None if there is none, or the file is of another kind."""
     kind = _kind(file)
     if kind not in _KINDS:
         return None
@@ -66,7 +66,7 @@ def _kind(file: IO[bytes]) -> tuple[bytes, bytes]:
 
 
 def _chunks(file: IO[bytes], place: int, order: str) -> Iterator[_Chunk]:
-    """The chunks from a place on, whether or not their names mean anything."""
+    """Yield the chunks from a position on, whether or not their names make sense."""
     file.seek(place)
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[4:], order)
@@ -76,7 +76,7 @@ def _chunks(file: IO[bytes], place: int, order: str) -> Iterator[_Chunk]:
 
 
 def _are_chunks(file: IO[bytes], place: int, length: int, order: str) -> bool:
-    """Whether from a place on there are chunks of readable names, up to the end."""
+    """Return whether chunks with readable names follow a position up to the end of the file."""
     end = place
     for chunk in _chunks(file, place, order):
         if not all(32 <= letter < 127 for letter in chunk.name):

@@ -17,7 +17,7 @@ CONV = ((512, 10), *[(512, 3)] * 4, *[(512, 2)] * 2)
 """Channels and kernel of each convolution of the waveform front end."""
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
 DATA2VEC_POSITIONS = (95, 5)
-"""data2vec's kernel, and the number of convolutions that share it (fairseq's configuration of data2vec)."""
+"""data2vec's kernel and the number of convolutions that share it (fairseq's configuration of data2vec)."""
 WAVLM_BUCKETS, WAVLM_GATES = 320, 8
 
 
@@ -32,7 +32,7 @@ class Architecture:
     ffn: int
     heads: int
     front_norm: str
-    """``group``: one GroupNorm in the first convolution; ``layer``: a LayerNorm in each."""
+    """``group``: one GroupNorm in the first convolution; ``layer``: a LayerNorm in each convolution."""
     conv_bias: bool
     pre_norm: bool
 
@@ -56,17 +56,17 @@ class Architecture:
 
     @property
     def _gate_parameters(self) -> int:
-        """WavLM's gated relative position bias: a linear from the head's width to 8, and one constant per head."""
+        """Parameters of WavLM's gate: a linear layer from the head's width to 8, and one constant per head."""
         return self.dim // self.heads * WAVLM_GATES + WAVLM_GATES + self.heads
 
     def encoder_parameters(self, layers: tuple[int, ...]) -> int:
-        """Parameters of the given encoder layers; WavLM's table of position biases belongs to layer 0."""
+        """Return the parameters of some encoder layers; WavLM's table of position biases belongs to layer 0."""
         shared = WAVLM_BUCKETS * self.heads if self.gated and 0 in layers else 0
         return len(layers) * self.layer_parameters + shared
 
     @property
     def layer_biases(self) -> int:
-        """Values in the biases of one encoder layer, layer norms included."""
+        """Values in the biases of one encoder layer, including the layer norms."""
         gate = WAVLM_GATES if self.gated else 0
         return 4 * self.dim + self.ffn + self.dim + 2 * self.dim + gate
 
@@ -87,13 +87,13 @@ class Architecture:
 
     @property
     def front_parameters(self) -> int:
-        """Parameters between the CNN and the encoder layers, and of the encoder's own norm."""
+        """Parameters between the CNN and the encoder layers, plus the encoder's own norm."""
         projection = 2 * self.cnn_dim + self.cnn_dim * self.dim + self.dim
         return projection + self._position_parameters + 2 * self.dim
 
     @property
     def _position_parameters(self) -> int:
-        """Parameters of the positional convolution: with weight norm, or data2vec's stack without."""
+        """Parameters of the positional convolution with weight norm, or of data2vec's stack without it."""
         each = self.dim * self.dim // POSITION_GROUPS
         if families()[self.family].stacked_positions:
             kernel, depth = DATA2VEC_POSITIONS
@@ -102,7 +102,7 @@ class Architecture:
 
     @property
     def total(self) -> int:
-        """Parameters of the whole backbone, the mask vector of pre-training included."""
+        """Parameters of the whole backbone, including the mask vector of pre-training."""
         layers = self.encoder_parameters(tuple(range(self.layers)))
         return self.cnn_parameters + self.front_parameters + self.dim + layers
 
@@ -113,22 +113,22 @@ def _table() -> dict[str, Any]:
 
 
 def backbone_names() -> list[str]:
-    """S3PRL hub names of the backbones that have an ``elp_`` upstream."""
+    """Return the S3PRL hub names of the backbones that have an ``elp_`` upstream."""
     return list(_table()["names"])
 
 
 def backbone_family(name: str) -> str:
-    """Family of a named backbone."""
+    """Return the family of a named backbone."""
     return architecture(name).family
 
 
 def other_entries() -> list[dict[str, Any]]:
-    """S3PRL's other entries: ``names`` (patterns as of files), ``why``, and ``through`` where ours take them."""
+    """Return S3PRL's other entries: ``names`` (file patterns), ``why``, and ``through`` if one of ours takes them."""
     return _table()["others"]
 
 
 def other_entry(name: str) -> dict[str, Any] | None:
-    """What the table says of an entry of S3PRL's that is not a named backbone; None where it names none like it."""
+    """Return the table's row for an S3PRL entry that is not a named backbone; None if only the last pattern fits."""
     name = name.removeprefix("elp_")
     fitting = (entry for entry in other_entries() if any(fnmatchcase(name, pattern) for pattern in entry["names"]))
     found = next(fitting)  # the last pattern fits everything
@@ -136,10 +136,10 @@ def other_entry(name: str) -> dict[str, Any] | None:
 
 
 def architecture(name: str) -> Architecture:
-    """Architecture of a named backbone; ``elp_`` before the name is ignored.
+    """Return the architecture of a named backbone; the prefix ``elp_`` is ignored.
 
     Raises:
-        ElpError: unknown name.
+        ElpError: an unknown name.
     """
     entry = _table()["names"].get(name.removeprefix("elp_"))
     if entry is None:

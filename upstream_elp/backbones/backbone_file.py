@@ -1,4 +1,4 @@
-"""Recognise the family of a backbone's checkpoint, and bring a file into the layout that S3PRL's loader takes."""
+"""Recognise the family of a backbone's checkpoint, and convert a file to the layout that S3PRL's loader expects."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.safe_load import load_inert
 
 ANCHOR = "feature_extractor.conv_layers.0.0.weight"
-"""A tensor that every backbone has; what stands before it is a prefix that all have."""
+"""A tensor that every backbone has; any prefix of its name is the prefix of all tensors."""
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile and others put into names, at any depth."""
+"""Parts that torch.compile and other wrappers insert into names, at any depth."""
 
 
 def read_folder(place: str, *, refresh: bool = False) -> BackboneFile:
@@ -25,26 +25,26 @@ def read_folder(place: str, *, refresh: bool = False) -> BackboneFile:
 
     Args:
         place: a folder, or a name on Hugging Face's hub.
-        refresh: download again what is cached.
+        refresh: whether to download cached files again.
 
     Raises:
-        ElpError: nothing readable there, or no known family.
+        ElpError: the configuration cannot be read, or the family is unknown.
     """
     config = read_json(place, CONFIG_FILE, refresh)
     known = families()
-    kind = recognised(config, among=known) or known[hugging_face_family(place)]  # which says what is wrong
+    kind = recognised(config, among=known) or known[hugging_face_family(place)]  # which reports what is wrong
     return BackboneFile(place, kind, config, refresh=refresh)
 
 
 def read_backbone(path: Path) -> BackboneFile:
-    """Recognise a backbone's checkpoint from its keys and bring it into S3PRL's layout, without running code from it.
+    """Recognise a backbone's checkpoint by its keys and convert it to S3PRL's layout, without running code from it.
 
     Raises:
-        ElpError: unreadable file, keys of no supported family, or a configuration that would run code.
+        ElpError: an unreadable file, keys of an unsupported family, or a configuration that would run code.
     """
-    # mapped, since mostly only the keys are read here: S3PRL loads the file itself
+    # memory-mapped, since usually only the keys are read here: S3PRL loads the file itself
     state, stand_ins = load_inert(
-        path, mmap=True, hint="give a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
+        path, mmap=True, hint="pass a backbone in S3PRL's or fairseq's format, or a trained adapter folder"
     )
     state = state if isinstance(state, Mapping) else {}
     if (other := recognised(state, among=other_families())) is not None:
@@ -67,7 +67,7 @@ def _in_s3prls_layout(path: Path, family: Family, state: dict[str, Any], stand_i
     key = next(key for key in WEIGHT_KEYS if key in state)
     weights, remarks = _backbone_in(state[key])
     if stand_ins:
-        remarks = [*remarks, "objects of other packages in it are passed over"]
+        remarks = [*remarks, "objects of other packages in it are ignored"]
         state = {name: fairseq.plain(value) if name != key else value for name, value in state.items()}
     return BackboneFile(str(path), family, {**state, key: weights}, tuple(remarks))
 
@@ -79,47 +79,47 @@ def _from_fairseq(path: Path, state: Mapping[str, Any]) -> BackboneFile:
     whole = fairseq.completed(family, parts, weights, state.get("task_state"))
     gone = fairseq.only_for_pretraining([name for name in weights if name not in whole["model_weight"]])
     zeros = fairseq.only_for_pretraining([name for name in whole["model_weight"] if name not in weights])
-    remarks = [f"a {family} checkpoint of fairseq's, converted in memory", *remarks]
-    remarks += [f"not loaded, as only pre-training uses it: {', '.join(gone)}"] if gone else []
-    remarks += [f"not in the file, as only pre-training uses it: {', '.join(zeros)}"] if zeros else []
+    remarks = [f"a {family} checkpoint in fairseq's format, converted in memory", *remarks]
+    remarks += [f"not loaded, since only pre-training uses it: {', '.join(gone)}"] if gone else []
+    remarks += [f"not in the file, since only pre-training uses it: {', '.join(zeros)}"] if zeros else []
     return BackboneFile(str(path), FAMILIES[family], whole, tuple(remarks))
 
 
 def _unknown(path: Path, state: Mapping[str, Any]) -> ElpError:
-    """What is wrong with a checkpoint that no family recognises."""
+    """Return an error that says what is wrong with a checkpoint that no family recognises."""
     keys = set(state)
     if any(str(key).endswith("feature_projection.projection.weight") for key in keys):
         return ElpError(
-            f"{path} holds the weights of a Hugging Face model without its configuration; give the folder that holds "
-            "them together with config.json"
+            f"{path} contains the weights of a Hugging Face model without its configuration; pass the folder that "
+            "contains both the weights and config.json"
         )
     if any(str(key).endswith(ANCHOR) for key in keys):
         return ElpError(
-            f"{path} holds the tensors of a model without its configuration; give the checkpoint that its training "
+            f"{path} contains the tensors of a model without its configuration; pass the checkpoint that its training "
             "wrote"
         )
     return ElpError(
-        f"{path} holds the keys {', '.join(sorted(map(str, keys))[:6]) or 'of no checkpoint'}, which is no backbone of "
-        f"the families {', '.join(families())} in S3PRL's or fairseq's format"
+        f"{path} is not a backbone of the families {', '.join(families())} in S3PRL's or fairseq's format: "
+        + (f"its keys are {', '.join(sorted(map(str, keys))[:6])}" if keys else "it does not contain any keys")
     )
 
 
 def _backbone_in(weights: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The tensors of the backbone under its own names, and what had to be changed."""
+    """Return the tensors of the backbone under its own names, and remarks on what had to be changed."""
     named = {_unwrapped(name): tensor for name, tensor in weights.items()}
     prefixes = [name.removesuffix(ANCHOR) for name in named if name == ANCHOR or name.endswith(f".{ANCHOR}")]
     if len(prefixes) > 1:
         raise ElpError(
-            f"it holds {len(prefixes)} backbones, whose names begin with {', '.join(map(repr, sorted(prefixes)))}; "
-            "write the one that you mean into a file of its own"
+            f"it contains {len(prefixes)} backbones, with the prefixes {', '.join(map(repr, sorted(prefixes)))}; "
+            "write the one that you want to a separate file"
         )
     prefix = prefixes[0] if prefixes else ""
     inside = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
     outside = [name for name in named if not name.startswith(prefix)]
-    remarks = [] if list(named) == list(weights) else ["what wraps its modules is taken out of their names"]
+    remarks = [] if list(named) == list(weights) else ["the wrappers of its modules are removed from their names"]
     remarks += [f"its tensors are taken from {prefix.rstrip('.')}"] if prefix else []
     if outside:
-        remarks.append(f"the head behind it ({counted(len(outside), 'tensor')}, such as {outside[0]}) is not loaded")
+        remarks.append(f"its head ({counted(len(outside), 'tensor')}, such as {outside[0]}) is not loaded")
     return inside, remarks
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints as fairseq writes them, brought into the layout that S3PRL's loaders take; fairseq itself is not needed.
+"""Convert fairseq's checkpoints to the layout that S3PRL's loaders expect; fairseq itself is not needed.
 
-Three layouts: ``cfg`` with the blocks ``model`` and ``task`` (a mapping, or OmegaConf's objects), before 2021 ``args``
-with everything in one ``Namespace``, and models that were fine-tuned, which hold the pretraining's configuration as
+There are three layouts: ``cfg`` with the blocks ``model`` and ``task`` (a mapping or OmegaConf's objects); before 2021,
+``args`` with everything in one ``Namespace``; and fine-tuned models, with the configuration of the pre-training in
 ``w2v_args`` and the backbone among other modules. Objects arrive as :class:`~upstream_elp.base.safe_load.Inert`.
 """
 
@@ -19,26 +19,26 @@ from upstream_elp.base.errors import ElpError, counted, shown
 from upstream_elp.base.safe_load import Inert
 
 NAMES = {"wav2vec2": "wav2vec2", "hubert": "hubert", "data2vec_audio": "data2vec"}
-"""fairseq's names of the models to our families."""
+"""Our families by fairseq's name of the model."""
 PRETRAINING = ("quantizer.", "project_q.", "final_proj.", "target_glu.", "label_embs_concat", "_ema")
-"""Tensors that only pre-training uses, by how their names begin."""
+"""Prefixes of the tensors that only pre-training uses."""
 DEEPEST = 4
-"""How often a fine-tuned model may have been fine-tuned before."""
+"""How many times a model may have been fine-tuned in a row."""
 
 
 def is_fairseq(state: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has fairseq's layout; WavLM and UniSpeech-SAT have a flat ``cfg``."""
+    """Return whether a checkpoint has fairseq's layout; WavLM and UniSpeech-SAT have a flat ``cfg``."""
     return isinstance(state.get("model"), Mapping) and _blocks(state) is not None
 
 
 def described(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Family and configuration of the backbone in a checkpoint of fairseq's.
+    """Return the family and the configuration of the backbone in one of fairseq's checkpoints.
 
     Returns:
-        The family, and S3PRL's keys ``task_cfg`` and ``model_cfg``.
+        The family, and a mapping with S3PRL's keys ``task_cfg`` and ``model_cfg``.
 
     Raises:
-        ElpError: another model, or a fine-tuned one that does not say what it was fine-tuned from.
+        ElpError: an unsupported model, or a fine-tuned model without the configuration of its pre-training.
     """
     model, task = _blocks(state)
     for _ in range(DEEPEST):
@@ -47,7 +47,7 @@ def described(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         inner = model["w2v_args"]
         blocks = _blocks({"cfg": inner}) or _blocks({"args": inner})
         if blocks is None:
-            raise ElpError(f"w2v_args is {shown(inner)}; it must hold the configuration of the pretraining")
+            raise ElpError(f"w2v_args must contain the configuration of the pre-training, but is {shown(inner)}")
         model, task = blocks
     name = model.get("_name") or model.get("arch")
     if name in NAMES:
@@ -55,24 +55,24 @@ def described(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if model.get("w2v_path"):
         raise ElpError(
             f"it is fairseq's model {shown(name)}, fine-tuned from {shown(model['w2v_path'])}, without the "
-            "configuration of that model (w2v_args); give that file itself"
+            "configuration of that model (w2v_args); pass that file instead"
         )
-    raise ElpError(f"it is fairseq's model {shown(name)}; supported are {', '.join(NAMES)}")
+    raise ElpError(f"fairseq's model {shown(name)} is not supported; the supported models are: {', '.join(NAMES)}")
 
 
 def completed(family: str, parts: dict[str, Any], weights: dict[str, Any], task_state: Any) -> dict[str, Any]:
-    """The whole checkpoint in S3PRL's layout.
+    """Return the complete checkpoint in S3PRL's layout.
 
-    A fine-tuned model lacks tensors of its pre-training, and S3PRL's strict loading wants them: they become zeros.
+    A fine-tuned model lacks the tensors of its pre-training, which S3PRL's strict loading requires; they become zeros.
 
     Args:
-        family: as :func:`described` says.
-        parts: the same.
+        family: the family as returned by :func:`described`.
+        parts: the mapping as returned by :func:`described`.
         weights: the backbone's tensors under their own names.
-        task_state: the checkpoint's entry of that name, which holds HuBERT's dictionaries.
+        task_state: the checkpoint's entry of that name, with HuBERT's dictionaries.
 
     Raises:
-        ElpError: a configuration that S3PRL's model refuses, or other tensors than it has.
+        ElpError: S3PRL's model refuses the configuration or has other tensors.
     """
     if family == "hubert":
         parts = {**parts, "dictionaries_symbols": _symbols(weights, task_state)}
@@ -81,21 +81,21 @@ def completed(family: str, parts: dict[str, Any], weights: dict[str, Any], task_
     unknown = [name for name in weights if name not in expected and not name.startswith(PRETRAINING)]
     missing = [name for name in expected if name not in weights and not name.startswith(PRETRAINING)]
     other = [name for name, tensor in kept.items() if tensor.shape != expected[name].shape]
-    for names, problem in ((missing, "lacks"), (unknown, "holds the unknown"), (other, "has another shape of")):
+    for names, problem in ((missing, "lacks"), (unknown, "contains the unknown"), (other, "has another shape of")):
         if names:
             raise ElpError(f"its {family} model {problem} {counted(len(names), 'tensor')}, such as {names[0]}")
     zeros = {name: torch.zeros(tensor.shape) for name, tensor in expected.items() if name not in kept}
-    ema = {"_ema": {}} if family == "data2vec" else {}  # the loader deletes it, but wants it there
+    ema = {"_ema": {}} if family == "data2vec" else {}  # the loader deletes it, but expects it to be there
     return {**parts, "model_weight": {**kept, **zeros, **ema}}
 
 
 def only_for_pretraining(names: list[str]) -> list[str]:
-    """Modules of pre-training among the names of tensors."""
+    """Return the modules of pre-training that occur in names of tensors."""
     return sorted({name.split(".")[0] for name in names if name.startswith(PRETRAINING)})
 
 
 def _blocks(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The blocks ``model`` and ``task`` of a configuration; both are everything where it is flat."""
+    """Return the blocks ``model`` and ``task`` of a configuration; both are the whole mapping if it is flat."""
     try:
         whole = plain(state.get("cfg"))
         if isinstance(whole, dict) and isinstance(whole.get("model"), dict):
@@ -104,21 +104,21 @@ def _blocks(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] |
             return resolved["model"], task if isinstance(task, dict) else {}
         flat = plain(state.get("args"))
     except RecursionError as error:
-        raise ElpError("its configuration holds itself") from error
+        raise ElpError("its configuration contains itself") from error
     return (flat, flat) if isinstance(flat, dict) and flat else None
 
 
 def plain(value: Any) -> Any:
-    """Nested mappings, lists and values without the objects around them: OmegaConf's, Namespaces, enumerations."""
+    """Return nested mappings, lists and values without the objects around them: OmegaConf, Namespace, enumerations."""
     if isinstance(value, Inert):
         state = value.state
-        if state is None:  # an enumeration's member is made from its value
+        if state is None:  # a member of an enumeration is built from its value
             return plain(value.args[0]) if len(value.args) == 1 else None
         if not isinstance(state, Mapping):
             return None
         inner = next((state[key] for key in ("_content", "_val") if key in state), state)
         return plain(inner)
-    if isinstance(value, Namespace):  # which S3PRL's checkpoints hold too, so it may be loaded
+    if isinstance(value, Namespace):  # may be loaded, since S3PRL's checkpoints contain it too
         value = vars(value)
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items() if isinstance(key, str)}
@@ -140,7 +140,7 @@ def _resolved(value: Any, whole: Mapping[str, Any], depth: int = 0) -> Any:
 
 
 def _symbols(weights: Mapping[str, Any], task_state: Any) -> list[list[str] | None]:
-    """HuBERT's dictionaries; only how many entries they have counts. None for a model without its targets."""
+    """Return HuBERT's dictionaries, of which only the number of entries matters; None for a model without targets."""
     embeddings = weights.get("label_embs_concat")
     if embeddings is None:
         return [None]
@@ -153,9 +153,9 @@ def _symbols(weights: Mapping[str, Any], task_state: Any) -> list[list[str] | No
 
 
 def _expected(family: str, parts: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of S3PRL's model, without memory."""
+    """Return the tensors of S3PRL's model on the meta device, without memory."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # the adapters' initial values are drawn later
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # the adapters are initialised later
             return _model(family, parts).state_dict()
     except (AssertionError, TypeError, ValueError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -163,7 +163,7 @@ def _expected(family: str, parts: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _model(family: str, parts: Mapping[str, Any]) -> nn.Module:
-    """As S3PRL's ``load_converted_model`` builds it."""
+    """Build the model as S3PRL's ``load_converted_model`` does."""
     from s3prl.upstream.data2vec.data2vec_model import Data2VecAudioConfig, Data2VecAudioModel
     from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
     from s3prl.upstream.utils import merge_with_parent

@@ -1,8 +1,8 @@
 """All backbone families: ours, and those of other packages.
 
-A package offers one through an entry point of the group ``upstream_elp.backbones``, whose name is the family's name and
-whose object is a :class:`~upstream_elp.backbones.family.Family`. Such packages are imported when families are listed or
-a checkpoint is recognised, so their module should import torch inside its functions only.
+A package offers a family through an entry point of the group ``upstream_elp.backbones``. The entry point has the name
+of the family, and its object is a :class:`~upstream_elp.backbones.family.Family`. Such packages are imported when
+families are listed or a checkpoint is recognised, so their module should only import torch inside functions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from upstream_elp.base.installed import FAILURES
 
 GROUP = "upstream_elp.backbones"
 FAMILIES: dict[str, Family] = {family.name: family for family in (*S3PRL_FAMILIES, *HUGGING_FACE_FAMILIES)}
-"""Ours."""
+"""Our families by name."""
 
 
 def families() -> dict[str, Family]:
-    """All families by name: ours, then those of other packages.
+    """Return all families by name: ours, then those of other packages.
 
     Raises:
-        ElpError: another package's family cannot be imported, is not one, or takes a name that is taken.
+        ElpError: a family of another package cannot be imported, is not a family, or has a name that is taken.
     """
     return {**FAMILIES, **other_families()}
 
 
 @cache
 def other_families() -> dict[str, Family]:
-    """The families of other packages by name."""
+    """Return the families of other packages by name."""
     found: dict[str, Family] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
@@ -46,7 +46,7 @@ def other_families() -> dict[str, Family]:
             ) from error
         if not isinstance(family, Family) or family.name != entry.name:
             raise ElpError(
-                f"the entry point {entry.name!r} ({entry.value}) must be a Family named {entry.name!r}: found "
+                f"the entry point {entry.name!r} ({entry.value}) must be a Family named {entry.name!r}, but is "
                 f"{getattr(family, 'name', type(family).__name__)!r}; correct the package that offers it"
             )
         if family.name in FAMILIES or family.name in found:
@@ -59,14 +59,14 @@ def other_families() -> dict[str, Family]:
 
 
 def recognised(content: Mapping[str, Any], *, among: Mapping[str, Family]) -> Family | None:
-    """The first family that recognises a checkpoint.
+    """Return the first family that recognises a checkpoint.
 
     Args:
-        content: a file's outermost mapping, or the content of ``config.json``.
+        content: the outermost mapping of a file, or the content of ``config.json``.
         among: families by name.
 
     Raises:
-        ElpError: another package's function fails.
+        ElpError: the function of another package fails.
     """
     for family in among.values():
         try:
@@ -74,7 +74,7 @@ def recognised(content: Mapping[str, Any], *, among: Mapping[str, Family]) -> Fa
                 return family
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ElpError(
-                f"the family {family.name!r} cannot say whether a checkpoint is its own: "
-                f"{type(error).__name__}: {error}; its recognise must accept any mapping"
+                f"the family {family.name!r} failed to recognise a checkpoint: "
+                f"{type(error).__name__}: {error}; its function recognise must accept any mapping"
             ) from error
     return None

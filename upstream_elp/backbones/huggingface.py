@@ -1,8 +1,9 @@
-"""Backbones in Hugging Face's format, under S3PRL's upstream contract.
+"""An expert for backbones in Hugging Face's format that follows S3PRL's upstream contract.
 
-S3PRL has ``hf_wav2vec2_custom`` and ``hf_hubert_custom``, but none for WavLM. Their last hidden state is normalised
-with transformers 4 and not with 5, LayerDrop and SpecAugment run in training, gradients are computed through the frozen
-CNN, and without ``preprocessor_config.json`` another model's is fetched silently. This one expert serves all three.
+S3PRL has ``hf_wav2vec2_custom`` and ``hf_hubert_custom``, but nothing for WavLM. In these, the last hidden state is
+normalised with transformers 4 but not with 5, LayerDrop and SpecAugment run in training, gradients are computed through
+the frozen CNN, and if ``preprocessor_config.json`` is missing, that of another model is downloaded silently. The expert
+here works for all three models.
 """
 
 from __future__ import annotations
@@ -37,44 +38,44 @@ from upstream_elp.base.foreign import recognised_in
 from upstream_elp.base.safe_load import why_refused
 
 ANCHOR = "feature_extractor.conv_layers.0.conv.weight"
-"""A tensor that every model has; what stands before it in a file is a prefix."""
+"""A tensor that every model has; anything before it in a file is a prefix."""
 VARIANCE_FLOOR = 1e-7
-"""Added to a wave's variance, as Hugging Face's feature extractor does."""
+"""Added to the variance of a wave, as in Hugging Face's feature extractor."""
 
 
 class StateTap(nn.Module):
-    """Forward pre-hook that keeps what goes into an encoder layer; a module, so that copies feed the copy's."""
+    """Forward pre-hook that keeps the input of an encoder layer; a module, so that copies feed the copy's tap."""
 
     def __init__(self) -> None:
         super().__init__()
         self.state: Tensor | None = None
         self.open = False
-        """Whether it is the expert that calls the model; a state of another's call is not kept alive."""
+        """Whether the expert calls the model; states of other calls are not kept alive."""
 
     def forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """The pre-hook."""
+        """Run as the pre-hook."""
         if self.open:
             self.state = args[0]
 
     def take(self) -> Tensor:
-        """Hand the state over, so that its graph is not kept alive."""
+        """Return the state and forget it, so that its graph is not kept alive."""
         state, self.state = self.state, None
         return state
 
 
 class HuggingFaceExpert(nn.Module):
-    """A wav2vec 2.0, HuBERT or WavLM of Hugging Face: waves in, N+1 hidden states out.
+    """A wav2vec 2.0, HuBERT or WavLM model of Hugging Face: waves in, N+1 hidden states out.
 
-    The last state is what the encoder returns, in pre-norm models after its final norm, whatever the version of
-    transformers makes of ``hidden_states[-1]``. LayerDrop and SpecAugment are off.
+    The last state is the output of the encoder, which in pre-norm models comes after its final norm, whatever
+    ``hidden_states[-1]`` is in the installed version of transformers. LayerDrop and SpecAugment are off.
 
     Args:
-        ckpt: folder with ``config.json``, ``preprocessor_config.json`` or ``processor_config.json``, and weights, or a
-            name on Hugging Face's hub.
-        refresh: download again what is cached.
+        ckpt: a folder with ``config.json``, ``preprocessor_config.json`` or ``processor_config.json``, and weights; or
+            a name on Hugging Face's hub.
+        refresh: whether to download cached files again.
 
     Raises:
-        ElpError: nothing there, another kind of model, missing files or missing tensors.
+        ElpError: the model does not exist, is of another kind, or lacks files or tensors.
     """
 
     def __init__(self, ckpt: str | os.PathLike, *, refresh: bool = False) -> None:
@@ -85,7 +86,7 @@ class HuggingFaceExpert(nn.Module):
 
     @classmethod
     def around(cls, model: nn.Module) -> HuggingFaceExpert:
-        """The expert of a model in memory, whose waves come prepared; the model is used as it is, not copied."""
+        """Return the expert of a model in memory, which expects prepared waves; the model is used and not copied."""
         expert = cls.__new__(cls)
         expert._hold(model, family=f"hf_{model.config.model_type}", normalize=False)
         return expert
@@ -95,7 +96,7 @@ class HuggingFaceExpert(nn.Module):
         self.family = family
         self.normalize = normalize
         self.model = model
-        self.model.feature_extractor._freeze_parameters()  # else its input asks for gradients in training
+        self.model.feature_extractor._freeze_parameters()  # otherwise its input requires gradients in training
         self.model.config.layerdrop = 0.0
         self.model.config.apply_spec_augment = False
         self.taps = nn.ModuleList(StateTap() for _ in self.model.encoder.layers)
@@ -103,12 +104,12 @@ class HuggingFaceExpert(nn.Module):
             layer.register_forward_pre_hook(tap)
 
     def set_spec_augment(self, on: bool) -> None:
-        """Mask features in the next forward passes as the model's configuration says, whatever the modes are."""
+        """Set whether forward passes mask features as the model's configuration says, independent of the mode."""
         self.model.config.apply_spec_augment = on
         self.model.training = on or self.training
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples per frame."""
+        """Return the samples per frame."""
         return prod(self.model.config.conv_stride)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
@@ -131,7 +132,7 @@ class HuggingFaceExpert(nn.Module):
 
     @contextmanager
     def _tapped(self) -> Iterator[None]:
-        """Keep the layers' inputs of the calls within."""
+        """Keep the layers' inputs of calls within this context."""
         for tap in self.taps:
             tap.open = True
         try:
@@ -142,7 +143,7 @@ class HuggingFaceExpert(nn.Module):
 
 
 def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> None:
-    """Write a model and what prepares its waves into a folder, as :class:`HuggingFaceExpert` reads them."""
+    """Write a model and its preprocessor into a folder, as :class:`HuggingFaceExpert` reads them."""
     import transformers
 
     with _quiet(transformers.utils.logging):
@@ -160,12 +161,12 @@ def write_hugging_face(model: nn.Module, folder: Path, *, normalize: bool) -> No
 
 
 def load_model(place: str, *, refresh: bool = False) -> nn.Module:
-    """Load the plain model in float32, without the head or the strided adapter that the file may have.
+    """Load the plain model in float32, without any head or strided adapter in the file.
 
-    The adapter (``add_adapter``) makes one frame of several *after* the encoder, whose states are what S3PRL sees.
+    The strided adapter (``add_adapter``) merges frames *after* the encoder, but S3PRL sees the states of the encoder.
 
     Raises:
-        ElpError: nothing readable there, or weights that lack tensors.
+        ElpError: the model cannot be read, or its weights lack tensors.
     """
     import transformers
 
@@ -178,11 +179,11 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
         **({"add_adapter": False} if config.get("add_adapter") else {}),
     )
     try:
-        with _quiet(transformers.utils.logging):  # what it has to say of missing tensors is said below
+        with _quiet(transformers.utils.logging):  # missing tensors are reported below
             model, report = load()
-            if prefix := _prefix(report):  # beyond wav2vec2. and the like, which transformers strips itself
+            if prefix := _prefix(report):  # other than wav2vec2. and the like, which transformers strips itself
                 model, report = load(key_mapping={f"^{re.escape(prefix)}": ""})
-    except Exception as error:  # over a wrong value or file, transformers and torch raise nearly anything
+    except Exception as error:  # for a wrong value or file, transformers and torch raise almost any exception
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         for link in chain(error):  # transformers 4 wraps it
             if isinstance(link, pickle.UnpicklingError):
@@ -191,34 +192,37 @@ def load_model(place: str, *, refresh: bool = False) -> nn.Module:
         raise ElpError(f"the model {place} cannot be loaded: {reason}") from error
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
         count, other = counted(len(missing), "tensor"), sorted(report["unexpected_keys"])
-        instead = f"; they hold {counted(len(other), 'tensor')} that it has not, such as {other[0]}" if other else ""
-        raise ElpError(f"the weights of {place} lack {count} of the model, such as {missing[0]}{instead}")
+        extra = (
+            f"; {counted(len(other), 'tensor')} in them {'is' if len(other) == 1 else 'are'} unknown" if other else ""
+        )
+        instead = f"{extra}, such as {other[0]}" if other else ""
+        raise ElpError(f"the weights of {place} lack {count}, such as {missing[0]}{instead}")
     model.float()
     for tensor in [*model.parameters(), *model.buffers()]:
-        # from the mapped file to memory of its own: there the file may change, and products of single rows are rounded
-        # by how a weight is aligned, so that a copy of the model would differ from it in the last bit
+        # copied from the mapped file, which may change; besides, products of single rows are rounded depending on the
+        # alignment of a weight, so that a copy of the model would differ from the model in the last bit
         tensor.data = tensor.data.clone()
     return model
 
 
 def _prefix(report: Mapping[str, Any]) -> str:
-    """What stands before the names of all tensors that the model lacks, such as ``module.``; mostly nothing."""
+    """Return the prefix of the names of all tensors, such as ``module.``; usually empty."""
     found = [key.removesuffix(ANCHOR) for key in report["unexpected_keys"] if key.endswith(f".{ANCHOR}")]
     return found[0] if ANCHOR in report["missing_keys"] and len(found) == 1 else ""
 
 
 def _check_shards(folder: Path) -> None:
-    """Refuse an index of weights that names files elsewhere; there is none where ``folder`` is a hub name."""
+    """Refuse an index of weights that names files outside the folder; for a hub name there is nothing to check."""
     for index in folder.glob("*.index.json"):
         names = read_json(str(folder), index.name, refresh=False).get("weight_map")
         for name in names.values() if isinstance(names, dict) else [names]:
             if not isinstance(name, str) or Path(name).name != name:
-                raise ElpError(f"{index} names the file {shown(name)}, which is none of this folder")
+                raise ElpError(f"{index} names the file {shown(name)}, which is not in the folder")
 
 
 @contextmanager
 def _quiet(log: Any) -> Iterator[None]:
-    """Switch transformers' messages and progress bars off for a while."""
+    """Switch off transformers' messages and progress bars for a while."""
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The families in Hugging Face's format: wav2vec 2.0, HuBERT and WavLM have the same names inside."""
+"""The families in Hugging Face's format: wav2vec 2.0, HuBERT and WavLM, whose modules have the same names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _write(path: Path, shape: BackboneShape, seed: int) -> None:
 
 
 def _family(prefix: str, title: str, *, attention_kind: str = "hugging_face") -> Family:
-    """The entry of one family; ``prefix`` is that of the classes in transformers."""
+    """Return one family; ``prefix`` is the prefix of the classes in transformers."""
     kind = prefix.lower()
     module = f"transformers.models.{kind}.modeling_{kind}"
     pre_norm = f"{module}.{prefix}EncoderLayerStableLayerNorm"

@@ -1,4 +1,4 @@
-"""Random models of S3PRL's classes, and the same weights under Hugging Face's names."""
+"""Random models with S3PRL's classes, and with the same weights under Hugging Face's names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ REFERENCE_DIM = 768  # width for which fairseq's standard deviation of 0.02 was 
 
 
 def build_checkpoint(shape: BackboneShape, *, seed: int = 0) -> dict[str, Any]:
-    """Return the checkpoint as S3PRL's loader expects it: plain containers, numbers, strings and tensors.
+    """Return a checkpoint as S3PRL's loader expects it: plain containers, numbers, strings and tensors.
 
-    Keys per family: `{cfg, model}` for WavLM and UniSpeech-SAT; `{task_cfg, model_cfg, model_weight}` for wav2vec 2.0,
-    data2vec (with `_ema` among the weights) and, with `dictionaries_symbols`, HuBERT (S3PRL `upstream/*/expert.py`,
-    `convert.py`). The global random state is untouched.
+    The keys are `{cfg, model}` for WavLM and UniSpeech-SAT, `{task_cfg, model_cfg, model_weight}` for wav2vec 2.0 and
+    data2vec (with `_ema` among the weights), and these with `dictionaries_symbols` for HuBERT (S3PRL
+    `upstream/*/expert.py`, `convert.py`). The global random state does not change.
     """
     if shape.conv_pos_depth > 1 and shape.family != "data2vec":
-        raise ElpError(f"backbone conv_pos_depth is {shape.conv_pos_depth}, but only data2vec has more than 1")
+        raise ElpError(f"backbone conv_pos_depth must be 1, except for data2vec, but is {shape.conv_pos_depth}")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # the classes use the old weight_norm, and so do real checkpoints
         warnings.simplefilter("ignore", FutureWarning)
@@ -36,7 +36,7 @@ def build_checkpoint(shape: BackboneShape, *, seed: int = 0) -> dict[str, Any]:
     if "model_cfg" not in config:
         return {"cfg": config, "model": weights}
     if shape.family == "data2vec":
-        weights["_ema"] = {}  # of the teacher; the loader deletes it, but wants it there
+        weights["_ema"] = {}  # the teacher; the loader deletes it, but expects it to be there
     return {**config, "model_weight": weights}
 
 
@@ -119,9 +119,9 @@ _BUILDERS: dict[str, Callable[[BackboneShape], tuple[dict[str, Any], nn.Module]]
 
 
 def _widen_init(model: nn.Module, dim: int) -> None:
-    """Scale the layers' linear weights so that a narrow model mixes its inputs as strongly as a 768-wide one.
+    """Scale the layers' linear weights so that a narrow model mixes its inputs as strongly as one of width 768.
 
-    fairseq draws them with a fixed standard deviation of 0.02. At width 32 a feed-forward block would then add about
+    fairseq draws them with a fixed standard deviation of 0.02. At width 32, a feed-forward block would then add about
     one thousandth of its input, all layers would be copies of the first, and no test of a deep site could fail.
     """
     if dim >= REFERENCE_DIM:
@@ -132,7 +132,7 @@ def _widen_init(model: nn.Module, dim: int) -> None:
                 module.weight.data.mul_((REFERENCE_DIM / dim) ** 0.5)
 
 
-#: patterns over S3PRL's names to Hugging Face's; what none matches, such as heads of pre-training, is left out
+#: patterns of S3PRL's names, and Hugging Face's names; other tensors, such as pre-training heads, are omitted
 _NAMES = (
     (r"mask_emb", "masked_spec_embed"),
     (r"(feature_extractor\.conv_layers\.\d+)\.0\.(\w+)", r"\1.conv.\2"),
@@ -155,7 +155,7 @@ _NAMES = (
 
 
 def hugging_face_name(name: str) -> str | None:
-    """Hugging Face's name of a tensor of S3PRL's WavLM, HuBERT or wav2vec 2.0; None for what only pre-training has."""
+    """Return Hugging Face's name of a tensor in S3PRL's WavLM, HuBERT or wav2vec 2.0; None for pre-training tensors."""
     for pattern, replacement in _NAMES:
         if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
@@ -163,7 +163,7 @@ def hugging_face_name(name: str) -> str | None:
 
 
 def build_hugging_face(shape: BackboneShape, *, seed: int = 0) -> nn.Module:
-    """Return Hugging Face's model with the weights that :func:`build_checkpoint` draws for the same shape and seed."""
+    """Return Hugging Face's model with the same weights as :func:`build_checkpoint` for the same shape and seed."""
     from dataclasses import replace
 
     import transformers
@@ -195,7 +195,7 @@ def build_hugging_face(shape: BackboneShape, *, seed: int = 0) -> nn.Module:
     weights: dict[str, Tensor] = checkpoint["model" if "model" in checkpoint else "model_weight"]
     named = {hugging_face_name(name): tensor for name, tensor in weights.items()}
     named.pop(None, None)
-    if shape.conv[-1][0] == shape.dim:  # S3PRL's models have no projection then
+    if shape.conv[-1][0] == shape.dim:  # S3PRL's models then have no projection
         named["feature_projection.projection.weight"] = torch.eye(shape.dim)
         named["feature_projection.projection.bias"] = torch.zeros(shape.dim)
     model.load_state_dict(named)

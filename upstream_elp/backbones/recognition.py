@@ -14,7 +14,7 @@ from upstream_elp.base.errors import ElpError
 
 
 def qualified_name(module: nn.Module) -> str:
-    """Module and class name, seen through parametrization's dynamic subclasses."""
+    """Return the module and class name, ignoring the dynamic subclasses of parametrizations."""
     cls = type(module)
     if parametrize.is_parametrized(module):
         cls = cls.__mro__[1]
@@ -22,7 +22,7 @@ def qualified_name(module: nn.Module) -> str:
 
 
 def _is_of(module: nn.Module, family: Family) -> bool:
-    """Whether a module is a model of a family; its layers are looked at later."""
+    """Return whether a module is a model of a family; its layers are checked later."""
     if qualified_name(module) != family.model_type:
         return False
     return family.told_apart is None or attrgetter(family.told_apart[0])(module) == family.told_apart[1]
@@ -32,10 +32,10 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
     """Recognise the model inside an expert.
 
     Returns:
-        The family and the model's path relative to ``expert``.
+        The family, and the model's path relative to ``expert``.
 
     Raises:
-        ElpError: no known model, or a known model with encoder layers of another type or without one of the sites.
+        ElpError: there is no known model, or its encoder layers have another type or lack one of the sites.
     """
     known = families()
     for path, module in expert.named_modules():
@@ -46,19 +46,19 @@ def find_family(expert: nn.Module) -> tuple[Family, str]:
         if len(found) != 1 or found[0] not in family.layer_types:
             raise ElpError(
                 f"the encoder layers of this {family.name} model are of type {', '.join(found) or 'none'}, "
-                f"but adapters are known for {' or '.join(family.layer_types)} only"
+                f"but adapters only support {' or '.join(family.layer_types)}"
             )
         _check_sites(module.get_submodule(family.layers)[0], family)
         return family, path
     kinds = sorted({qualified_name(module) for module in expert.modules() if next(module.children(), None) is not None})
     raise ElpError(
-        f"no supported backbone was found; the families are {', '.join(known)}, and this backbone is made of: "
+        f"no supported backbone was found; the families are {', '.join(known)}, and this backbone consists of: "
         f"{', '.join(kinds)}"
     )
 
 
 def _check_sites(layer: nn.Module, family: Family) -> None:
-    """Refuse an encoder layer that lacks a site, as another version of the package that defines it may."""
+    """Refuse an encoder layer that lacks a site, as may happen with another version of the package that defines it."""
     for site in LAYER_SITES:
         try:
             layer.get_submodule(getattr(family, site))
@@ -70,6 +70,6 @@ def _check_sites(layer: nn.Module, family: Family) -> None:
 
 
 def front_end(model: nn.Module, family: Family) -> FrontEnd:
-    """The waveform CNN of a family's model; its own convolutions count, whatever a configuration says."""
+    """Return the waveform CNN of a family's model, as measured from its convolutions and not from a configuration."""
     convolutions = (m for m in model.get_submodule(family.cnn).modules() if isinstance(m, nn.Conv1d))
     return FrontEnd(tuple((m.kernel_size[0], m.stride[0]) for m in convolutions))

@@ -1,4 +1,4 @@
-"""The families in S3PRL's own checkpoint formats, which S3PRL's own experts load."""
+"""The families in S3PRL's checkpoint formats, which S3PRL's own experts load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _is_unispeech_sat(content: Mapping[str, Any]) -> bool:
 
 
 def _is_microsofts(content: Mapping[str, Any]) -> bool:
-    """WavLM's layout, which UniSpeech-SAT shares."""
+    """Return whether a checkpoint has WavLM's layout, which UniSpeech-SAT shares."""
     return isinstance(content.get("cfg"), Mapping) and isinstance(content.get("model"), Mapping)
 
 
@@ -51,7 +51,7 @@ def _is_wav2vec2(content: Mapping[str, Any]) -> bool:
 
 
 def _is_converted(content: Mapping[str, Any]) -> bool:
-    """The layout that S3PRL converts fairseq's checkpoints into."""
+    """Return whether a checkpoint has the layout that S3PRL converts fairseq's checkpoints to."""
     return {"task_cfg", "model_cfg", "model_weight"} <= set(content) and isinstance(content["model_weight"], Mapping)
 
 
@@ -60,7 +60,7 @@ def _has_teacher(content: Mapping[str, Any]) -> bool:
 
 
 def front_layers(state: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...] | None:
-    """The convolutions that the configuration names, read before S3PRL evaluates them as Python; None for none."""
+    """Return the convolutions in the configuration, read before S3PRL evaluates them as Python; None without any."""
     config = next((state[key] for key in ("model_cfg", "cfg") if isinstance(state.get(key), Mapping)), {})
     text = config.get("conv_feature_layers")
     return None if text is None else fairseq_layers(text)
@@ -72,7 +72,7 @@ def _front(found: BackboneFile) -> FrontEnd:
 
 
 def _load(found: BackboneFile) -> nn.Module:
-    """S3PRL's stock expert, of the file itself, or of what it became in memory.
+    """Return S3PRL's stock expert for the file itself, or for its converted content in memory.
 
     Raises:
         ElpError: S3PRL cannot load it.
@@ -96,7 +96,7 @@ def _load(found: BackboneFile) -> nn.Module:
 
 
 def _reason(error: Exception) -> str:
-    """Why S3PRL cannot load a checkpoint; of tensors that do not fit, how many and the first."""
+    """Return why S3PRL cannot load a checkpoint; of the tensors that do not fit, their number and the first one."""
     text = " ".join(str(error).split())
     if not text:  # an assertion
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -112,8 +112,8 @@ def _reason(error: Exception) -> str:
         f"{what} {counted(len(names), 'tensor')}, such as {names[0]}"
         for what, names in (
             ("it lacks", missing),
-            ("it holds the unknown", unknown),
-            ("of another shape it has", shapes),
+            ("it contains the unknown", unknown),
+            ("it has another shape of", shapes),
         )
         if names
     ]
@@ -125,7 +125,7 @@ def _write(path: Path, shape: BackboneShape, seed: int) -> None:
 
     from upstream_elp.backbones.random_models import build_checkpoint
 
-    with path.open("wb") as stream:  # a stream, not a name: the file's name would be part of its bytes
+    with path.open("wb") as stream:  # torch writes the name of a file into it, but not that of a stream
         torch.save(build_checkpoint(shape, seed=seed), stream)
 
 

@@ -1,9 +1,9 @@
-"""How the modules of a backbone hang together, and what an injection changes in it.
+"""The structure of a backbone's modules, and the changes that an injection makes to it.
 
-An injection adds modules, hooks and attributes, moves tensors into parametrizations and changes classes. All of that
-lies in the modules' dictionaries, so it can be taken out and put back by setting those items: no tensor is copied, no
-module is built, and what stands there afterwards are the very objects that stood there before.
-Nothing here knows the adapters, so it holds for methods of other packages too.
+An injection adds modules, hooks and attributes, moves tensors into parametrizations and changes classes. All of that is
+stored in the modules' dictionaries, so it can be undone and redone by setting their items: no tensor is copied, no
+module is built, and the backbone has exactly the same objects as before.
+Nothing here depends on the adapters, so it works for methods of other packages too.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any
 from torch import nn
 
 CONTAINERS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
-"""The dictionaries of every module: parameters, buffers, children and the kinds of hooks."""
+"""The dictionaries of every module: parameters, buffers, children and all kinds of hooks."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where torch's DistributedDataParallel may stand around it."""
+    """Return the model without torch's DistributedDataParallel around it, if there is one."""
     return getattr(model, "module", model)
 
 
 class Absent:
-    """Stands for an item that is not there; a class, so that a deep copy leaves it what it is."""
+    """Marks an item that does not exist; a class, so that a deep copy does not change it."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a module that an injection added, took away or replaced."""
+    """One item of a module that an injection added, removed or replaced."""
 
     owner: nn.Module
     container: str | None
     """One of :data:`CONTAINERS`, or None for a plain attribute."""
     key: Any
     plain: Any
-    """Its value without the adapter, :class:`Absent` if there is none."""
+    """Its value without the adapter; :class:`Absent` if there is none."""
     adapted: Any
 
     def set(self, adapted: bool) -> None:
@@ -51,7 +51,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Order:
-    """The keys of one container without and with the adapter: a key that goes and comes back would be the last."""
+    """The order of keys in a container, without and with the adapter; a removed key would come back as the last."""
 
     owner: nn.Module
     container: str
@@ -67,24 +67,24 @@ class Order:
 
 @dataclass(frozen=True)
 class Changes:
-    """What one injection changed; :meth:`undo` and :meth:`redo` may be called in any order and number."""
+    """The changes of one injection; :meth:`undo` and :meth:`redo` may be called any number of times in any order."""
 
     items: tuple[Item, ...]
     orders: tuple[Order, ...]
     classes: tuple[tuple[nn.Module, type, type], ...]
-    """Module, its class without and with the adapter."""
+    """Module, its class without the adapter, and its class with the adapter."""
 
     def undo(self) -> None:
-        """Give the backbone the structure that it had before the injection."""
+        """Restore the structure that the backbone had before the injection."""
         self._set(adapted=False)
 
     def redo(self) -> None:
-        """Give the backbone the structure that it had after the injection."""
+        """Restore the structure that the backbone had after the injection."""
         self._set(adapted=True)
 
     @property
     def added(self) -> list[nn.Module]:
-        """Modules that the injection put among the backbone's."""
+        """Modules that the injection added to the backbone."""
         placed = [item.adapted for item in self.items if item.container == "_modules"]
         return [module for module in placed if isinstance(module, nn.Module)]
 
@@ -96,13 +96,13 @@ class Changes:
 
 
 class Structure:
-    """A picture of the modules under ``root``: their classes, attributes, tensors, children and hooks."""
+    """A snapshot of the modules under ``root``: their classes, attributes, tensors, children and hooks."""
 
     def __init__(self, root: nn.Module) -> None:
         self._seen = [(module, type(module), _items(module)) for module in root.modules()]
 
     def changes(self) -> Changes:
-        """What has changed since, in the modules of the picture."""
+        """Return the changes to these modules since the snapshot."""
         items: list[Item] = []
         orders: list[Order] = []
         for module, _, before in self._seen:
@@ -120,7 +120,7 @@ class Structure:
 
 
 def _items(module: nn.Module) -> dict[tuple[str | None, Any], Any]:
-    """(container, key) to value, in order."""
+    """Return the values by (container, key), in order."""
     found: dict[tuple[str | None, Any], Any] = {}
     for name, value in vars(module).items():
         if name in CONTAINERS:

@@ -1,4 +1,4 @@
-"""A program's last words: a user's mistake is one line and exit status 2."""
+"""How a program ends on a user's mistake: with one line on stderr and exit status 2."""
 
 import contextlib
 import errno
@@ -11,12 +11,12 @@ from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.installed import imported
 
 _HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What newer versions of click raise, with the help as its message, where a command is missing."""
+"""What newer versions of click raise for a missing command; its message is the help text."""
 
 
 @contextlib.contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Print a user's mistake as one line of plain characters, whatever a file made of it, and exit with status 2."""
+def errors_in_one_line() -> Iterator[None]:
+    """Print a user's mistake as one line of printable characters and exit with status 2."""
     try:
         with imported():
             yield
@@ -27,14 +27,16 @@ def told_in_one_line() -> Iterator[None]:
             error.show()
             sys.exit(error.exit_code)
         context = getattr(error, "ctx", None)
-        hint = f"; `{context.command_path} --help` lists what it takes" if context else ""
+        hint = f"; `{context.command_path} --help` lists its arguments and options" if context else ""
         sentence = f"{error.format_message().rstrip('.')}{hint}"
     except PermissionError as error:
-        sentence = f"{error.filename} cannot be opened ({error.strerror}); check its permissions and its folders'"
+        sentence = (
+            f"{error.filename} cannot be opened ({error.strerror}); check its permissions and those of its folders"
+        )
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        sentence = f"{shown(error.filename)} is too long for the name of a file"
+        sentence = f"{shown(error.filename)} is too long for a file name"
     else:
         return
     plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(sentence.split()))

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that are meant for users, and helpers for their sentences."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 
 class ElpError(ValueError):
-    """A wrong input, told in one sentence that names the file or key and what to do.
+    """A wrong input, described in one sentence that names the file or key and says what to do.
 
     The command line prints the sentence without a traceback and exits with status 2.
     """
 
 
 class AudioError(ElpError):
-    """An audio file that cannot be used; ``--skip-bad-files`` leaves such files out.
+    """An audio file that cannot be used; ``--skip-bad-files`` skips such files.
 
     Args:
         sentence: what is wrong, naming the file.
-        path: the file; empty where the exception came from another process, which keeps the sentence alone.
-        option: the option of reading that would accept the file (``resample``, ``channels``, ``too_short``); then the
-            sentence ends in ``; `` and what to do, as a training would be told it.
+        path: the file; empty if the exception comes from another process, since only the sentence is passed on.
+        option: the reading option that would accept the file (``resample``, ``channels``, ``too_short``); the sentence
+            then ends in ``; `` and the advice for a training run.
     """
 
     def __init__(self, sentence: str, path: Any = "", *, option: str = "") -> None:
@@ -30,7 +30,7 @@ class AudioError(ElpError):
         self.option = option
 
     def advising(self, advice: Mapping[str, str]) -> AudioError:
-        """The same error with the advice for its option where there is one: how it is set differs by caller."""
+        """Return the same error with the caller's advice for its option, as each caller sets options differently."""
         if self.option not in advice:
             return self
         fault = str(self).rpartition("; ")[0]
@@ -38,7 +38,7 @@ class AudioError(ElpError):
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what led to it, each once: what a library raises from itself is its own cause."""
+    """Yield an exception and its causes, each once: an exception that is raised from itself is its own cause."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -48,7 +48,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def sentence_of(error: ElpError) -> str:
-    """Its sentence, without the traceback that torch puts before it where it comes from a data-loading process."""
+    """Return the sentence without the traceback that torch prepends to errors of data-loading processes."""
     return str(error).split(f"{type(error).__name__}: ")[-1].strip()
 
 
@@ -58,10 +58,10 @@ _SHORT.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """What a user wrote, for a sentence; cut short, as an aliased YAML value can be endless."""
+    """Format a value from a user for a sentence; it is cut short, as an aliased YAML value can be endless."""
     return _SHORT.repr(value)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A number with its noun, ``1 file`` or ``2 files``; ``many`` where an s alone does not make the plural."""
+    """Format a number with its noun, ``1 file`` or ``2 files``; ``many`` is an irregular plural."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"

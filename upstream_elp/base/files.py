@@ -1,4 +1,4 @@
-"""Files that are either absent or complete, and the place for caches."""
+"""Files that are either absent or complete, and the location of caches."""
 
 import contextlib
 import hashlib
@@ -16,12 +16,12 @@ from upstream_elp.base.errors import ElpError
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iterator[IO]:
-    """Open a temporary file that takes the place of ``path`` in one step, or vanishes if the block fails.
+    """Open a temporary file that replaces ``path`` in one step, or is removed if the block fails.
 
     Args:
-        path: the file; its folder exists.
+        path: the file; its folder must exist.
         mode: how to open it, ``w`` or ``wb``.
-        **options: such as ``encoding``, for ``open``.
+        **options: options of ``open``, such as ``encoding``.
     """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,10 +37,10 @@ def whole_file(path: str | os.PathLike, mode: str = "w", **options: Any) -> Iter
 
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of ``path`` in one step, or vanishes if the block fails.
+    """Yield a temporary folder that replaces ``path`` in one step, or is removed if the block fails.
 
     Args:
-        path: a folder that does not exist or is empty, in one that exists.
+        path: a folder that does not exist or is empty; its parent must exist.
     """
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -56,7 +56,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write a text file in one step: a reader sees the old file or the new one, never a part.
+    """Write a text file in one step: a reader sees either the old file or the new one.
 
     Raises:
         ElpError: the folder cannot be written to.
@@ -78,17 +78,17 @@ def write_json(path: str | os.PathLike, value: object) -> Path:
 
 
 def check_writable(path: Path, *, flag: str) -> None:
-    """Refuse before anything is computed what could not be written after it.
+    """Check, before anything is computed, that the result can be written.
 
     Raises:
-        ElpError: naming the flag, and what is in the way.
+        ElpError: names the flag and the reason.
     """
     if path.is_dir():
-        raise ElpError(f"{flag} {path}: is a folder; name a file in it")
+        raise ElpError(f"{flag} {path} is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise ElpError(f"{flag} {path}: cannot be written (there is no folder {path.parent}); make it first")
+        raise ElpError(f"{flag} {path} cannot be written: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ElpError(f"{flag} {path}: cannot be written (the folder {path.parent} is not writable)")
+        raise ElpError(f"{flag} {path} cannot be written: the folder {path.parent} is not writable; choose another one")
 
 
 def append_line(path: Path | str, line: str) -> None:
@@ -104,13 +104,13 @@ def append_line(path: Path | str, line: str) -> None:
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """sha256 of a file's bytes, as 64 hexadecimal digits."""
+    """Return the sha256 of a file's bytes as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return sha256_of_rest(file)
 
 
 def sha256_of_rest(file: IO[bytes]) -> str:
-    """sha256 of what an open file holds from where it stands."""
+    """Return the sha256 of the rest of an open file, from its current position."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -125,7 +125,7 @@ def cache_dir() -> Path:
 
 
 def umask() -> int:
-    """The user's file mode creation mask, which temporary files and folders do not follow."""
+    """Return the user's file mode creation mask, which temporary files and folders ignore."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Looks into folders of audio and tables: sorted, each folder once, and none that cannot be listed passes unseen."""
+"""Listing folders of audio and tables: sorted, each folder once, and unreadable folders are always reported."""
 
 import fnmatch
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from upstream_elp.base.errors import ElpError
 
-ADVICE = "make it readable, as the files in it would be missing from the data"
+ADVICE = "make it readable, or its files would be missing from the data"
 _DANGLING = "it is a link to a place that does not exist"
 
 
 @dataclass
 class Tree:
-    """What lies below a folder; all names are relative to the root, with forward slashes.
+    """The contents of a folder; all names are relative to the root, with forward slashes.
 
     Attributes:
-        files: the files that were asked for, sorted.
+        files: the requested files, sorted.
         folders: the folders directly below the top, sorted.
         closed: folders that cannot be listed, and why.
-        again: further names of folders that are listed under another name, as links make them.
+        again: further names of folders already listed under another name, which links create.
     """
 
     files: list[str] = field(default_factory=list)
@@ -31,15 +31,15 @@ class Tree:
 
 
 def look(folder: Path, *, root: Path, suffix: str | tuple[str, ...]) -> Tree:
-    """List the files below ``folder`` that end in ``suffix`` (or in one of several), in upper or lower case.
+    """List the files below ``folder`` that end in ``suffix`` (or in one of several), whatever its case.
 
-    Links are followed, but no folder is listed twice: real folders go before links, and a link to a folder above leads
-    nowhere. Hidden files and folders are passed over. A folder that does not exist is empty.
+    Links are followed, but no folder is listed twice: real folders come before links, and a link to a parent folder is
+    not followed. Hidden files and folders are ignored. A folder that does not exist counts as empty.
 
     Args:
         folder: ``root`` or a folder below it.
         root: the corpus.
-        suffix: ending of the files, in lower case.
+        suffix: the file ending, in lower case.
     """
     walk, tree = _Walk(folder), Tree()
     top = folder.relative_to(root).as_posix()
@@ -55,7 +55,7 @@ def look(folder: Path, *, root: Path, suffix: str | tuple[str, ...]) -> Tree:
 
 
 def list_files(folder: Path, *, root: Path, suffix: str | tuple[str, ...]) -> list[str]:
-    """The files that :func:`look` finds.
+    """Return the files that :func:`look` finds.
 
     Raises:
         ElpError: folders cannot be listed.
@@ -66,7 +66,7 @@ def list_files(folder: Path, *, root: Path, suffix: str | tuple[str, ...]) -> li
 
 
 def refuse_closed(closed: Mapping[str, str], root: Path) -> None:
-    """Raise an error that names the folders that cannot be listed, the first five, where there are any."""
+    """Raise an error that names the first five folders that cannot be listed, if there are any."""
     if closed:
         named = "; ".join(f"{root / folder} cannot be listed ({why})" for folder, why in list(closed.items())[:5])
         more = f"; and {len(closed) - 5} more" if len(closed) > 5 else ""
@@ -74,7 +74,7 @@ def refuse_closed(closed: Mapping[str, str], root: Path) -> None:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders in a folder, sorted; none where it does not exist.
+    """Return the sorted names of the visible folders in a folder; none if it does not exist.
 
     Raises:
         ElpError: the folder cannot be listed.
@@ -88,7 +88,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def matches(root: Path, pattern: str, *, closed: dict[str, str]) -> bool:
-    """Whether something below a folder matches a glob pattern, whose depth bounds the search.
+    """Return whether anything below a folder matches a glob pattern; the pattern's depth limits the search.
 
     Args:
         root: the folder.
@@ -116,16 +116,16 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def locate(root: Path, names: Iterable[str], *, closed: dict[str, str] | None = None) -> dict[str, str | None]:
-    """Find files by name, each folder listed once, which is faster than a look at every file.
+    """Find files by name; each folder is listed once, which is faster than checking every file.
 
     Args:
-        root: what the names are relative to.
+        root: the folder that the names are relative to.
         names: the files.
-        closed: receives the folders that cannot be listed, and why; their files count as being there. None makes such
-            folders an error.
+        closed: receives the folders that cannot be listed, and why; their files count as present. If None, such folders
+            are an error.
 
     Returns:
-        Each name as it is on disk: the same, or with an ending in other case; None where there is no such file.
+        Each name as it is on disk (the case of its ending may differ), or None if there is no such file.
 
     Raises:
         ElpError: folders cannot be listed.
@@ -146,7 +146,7 @@ def locate(root: Path, names: Iterable[str], *, closed: dict[str, str] | None = 
 
 
 def _files_in(root: Path, folder: str, closed: dict[str, str]) -> dict[str, str] | None:
-    """The names in a folder, and each again with its ending in lower case; None where they cannot be known."""
+    """Map the names in a folder, as they are and with a lower-case ending, to themselves; None if it is unreadable."""
     try:
         with os.scandir(root / folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]
@@ -164,12 +164,12 @@ def _folded(name: str) -> str:
 
 
 class _Walk:
-    """One walk below a folder; places are relative to it.
+    """A walk below a folder; places are relative to it.
 
     Attributes:
         children: the folders directly in it.
         closed: places that cannot be listed, and why.
-        again: places that are folders listed already.
+        again: places whose folders are already listed.
     """
 
     def __init__(self, top: Path) -> None:
@@ -214,7 +214,7 @@ class _Walk:
         try:
             if entry.is_dir():
                 return True
-            # a link without an ending was meant for a folder; one to a file is noticed where the file is read
+            # a link without an ending was meant for a folder; a broken link to a file is noticed when the file is read
             if entry.is_symlink() and "." not in entry.name and not Path(entry.path).exists():
                 self.closed[place] = _DANGLING
         except OSError as error:
@@ -223,7 +223,7 @@ class _Walk:
 
 
 def _above(top: Path) -> set[tuple[int, int]]:
-    """Which folders lie above one: a link to them leads round in circles."""
+    """Return the parents of a folder: following a link to one of them would never end."""
     seen = set()
     for folder in {*top.absolute().parents, *Path(os.path.realpath(top)).parents}:
         try:
@@ -236,7 +236,7 @@ def _above(top: Path) -> set[tuple[int, int]]:
 
 
 def _entries(folder: str) -> list[os.DirEntry]:
-    """The visible entries of a folder, sorted by name."""
+    """Return the visible entries of a folder, sorted by name."""
     with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 

@@ -1,4 +1,4 @@
-"""The installed packages: their versions, and one sentence for a set of them that does not work together."""
+"""The versions of the installed packages, and one error for packages that do not work together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.base.packaged import recipes_dir
 
 PACKAGES = ("s3prl-elp", "s3prl", "torch", "torchaudio", "transformers", "huggingface_hub", "numpy")
-"""Those that decide over results."""
+"""The packages that affect results."""
 FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
-"""What an import ends with where a library is missing, or was built for another one."""
+"""What an import raises if a library is missing or was built against another one."""
 
 
 def versions(packages: tuple[str, ...] | None = None) -> dict[str, str | None]:
-    """Python's version and those of packages by name (default :data:`PACKAGES`); None for what is not installed."""
-    from importlib.metadata import PackageNotFoundError, version  # takes as long as all of `elp --help`
+    """Return the versions of Python and of packages (default :data:`PACKAGES`); None if one is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # importing it takes as long as all of `elp --help`
 
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in packages or PACKAGES:
@@ -30,16 +30,16 @@ def versions(packages: tuple[str, ...] | None = None) -> dict[str, str | None]:
 
 
 def in_words() -> str:
-    """All versions in one line, such as ``python 3.11.7, s3prl 0.4.18, torch 2.13.0``."""
+    """Format all versions as one line, such as ``python 3.11.7, s3prl 0.4.18, torch 2.13.0``."""
     return ", ".join(f"{name} {found or 'missing'}" for name, found in versions().items())
 
 
 @contextlib.contextmanager
 def imported() -> Iterator[None]:
-    """Turn the failed import of a package, within this context, into one sentence.
+    """Raise a failed import of a package within this context as an :class:`ElpError`.
 
     Raises:
-        ElpError: names the failure, the versions, and the command that installs tested ones.
+        ElpError: names the failure, the versions, and the command that installs the tested ones.
     """
     try:
         yield
@@ -47,11 +47,11 @@ def imported() -> Iterator[None]:
         if not _while_importing(error):
             raise
         failure = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
-        raise ElpError(f"the installed packages do not import: {failure} ({in_words()}); {_advice()}") from error
+        raise ElpError(f"the installed packages cannot be imported: {failure} ({in_words()}); {_advice()}") from error
 
 
 def _while_importing(error: Exception) -> bool:
-    """Whether a module's own code was running; Python leaves the frames of its import system out of tracebacks."""
+    """Return whether a module's own code was running; tracebacks omit the frames of Python's import system."""
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, ImportError) or any(frame.name == "<module>" for frame in frames)
 

@@ -4,6 +4,6 @@ from pathlib import Path
 
 
 def recipes_dir() -> Path:
-    """Folder of the shipped recipes, in the wheel and in a checkout alike."""
+    """Return the folder of the shipped recipes, in a wheel as well as in a checkout."""
     here = Path(__file__).resolve().parents[1]
     return next(path for path in (here / "recipes", here.parent / "recipes") if path.is_dir())

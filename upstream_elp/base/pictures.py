@@ -15,29 +15,29 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of every axis of names
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs a line for every axis with names
 
 
 def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of ``rows`` x ``columns`` panels; sizes in inches per panel."""
+    """Make a figure of ``rows`` x ``columns`` panels; sizes are in inches per panel."""
     size = (width * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, constrained_layout=True)
     return figure, [list(row) for row in axes]
 
 
 def as_written(name: str) -> str:
-    """A name for a title or legend; matplotlib takes what stands between two dollar signs for a formula."""
+    """Escape a name for a title or legend; matplotlib reads text between two dollar signs as a formula."""
     return name.replace("$", r"\$")
 
 
 def legend_below(figure: Figure, axis: Axes) -> None:
-    """One legend for all panels, from the lines of one of them."""
+    """Add one legend for all panels, from the lines of one of them."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write the figure as PNG, whole or not at all, and let its memory go."""
+    """Write the figure as PNG in one step, and free its memory."""
     try:
         with whole_file(Path(path), "wb") as file:
             figure.savefig(file, dpi=150, format="png")

@@ -1,4 +1,4 @@
-"""What can be wrong with a corpus, and how a long list of it is shown: the common cause first, then the details."""
+"""Problems of a corpus, and how a long list of them is shown: common causes first, then the details."""
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ MANY = 3
 SHOWN_PER_KIND = 20
 SHOWN_IN_ERROR = 10
 AUDIO_KINDS = frozenset({"unreadable", "empty", "short", "rate", "channels", "missing-audio", "format", "head"})
-"""Kinds of problems that concern single audio files: what ``--skip-bad-files`` passes over."""
+"""Kinds of problems with single audio files, which ``--skip-bad-files`` skips."""
 HARMLESS = frozenset({"misplaced"})
-"""Kinds of problems that keep no task from running."""
+"""Kinds of problems that do not stop any task from running."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Problem:
     """One thing that is wrong, in one sentence.
 
     Attributes:
-        kind: short name of the sort of problem, for grouping (``rate``, ``missing-audio``, ...).
+        kind: short name of this kind of problem, for grouping (``rate``, ``missing-audio``, ...).
         path: the file or folder it is about, relative to the corpus root.
         text: the sentence, which names ``path``.
-        skippable: whether leaving that one file out cures it (then ``--skip-broken`` may).
-        cause: what all problems of this sort have in common, to be put behind their number; begins with ``audio files``
-            where it is about these.
+        skippable: whether skipping this one file solves it (then ``--skip-broken`` may do so).
+        cause: what all problems of this kind have in common, worded to follow their number; begins with ``audio files``
+            if it is about these.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Problem:
 
 
 def by_cause(problems: Iterable[Problem]) -> list[list[Problem]]:
-    """Put problems of the same kind and cause together, in the order of the first of each."""
+    """Group problems of the same kind and cause, in the order in which each first occurs."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for number, problem in enumerate(problems):
         groups.setdefault((problem.kind, problem.cause or str(number)), []).append(problem)
@@ -45,11 +45,11 @@ def by_cause(problems: Iterable[Problem]) -> list[list[Problem]]:
 
 
 def common_cause(group: list[Problem], *, audio: int) -> str:
-    """What a group of problems has in common, such as ``all 24 audio files have ...``; empty for fewer than three.
+    """Say what a group of problems has in common, such as ``all 24 audio files have ...``; empty for fewer than three.
 
     Args:
         group: problems of the same kind and cause.
-        audio: how many audio files were looked at.
+        audio: how many audio files were checked.
     """
     count, cause = len(group), group[0].cause
     if count < MANY or not cause:
@@ -60,14 +60,14 @@ def common_cause(group: list[Problem], *, audio: int) -> str:
 
 
 def cause_lines(problems: Iterable[Problem], *, audio: int) -> list[str]:
-    """The common causes, the most frequent first, and a blank line; nothing where every problem stands for itself."""
+    """List the common causes, the most frequent first, and a blank line; nothing if there are none."""
     groups = sorted(by_cause(problems), key=len, reverse=True)
     causes = [cause for group in groups if (cause := common_cause(group, audio=audio))]
     return [*(f"{cause}." for cause in causes), ""] if causes else []
 
 
 def problem_lines(problems: Iterable[Problem], *, shown: int = SHOWN_PER_KIND, rest: str = "") -> Iterable[str]:
-    """Yield the problems for a reader, by kind, the first ``shown`` of each; ``rest`` says where the others are."""
+    """Yield the first ``shown`` problems of each kind as lines; ``rest`` says where the others are."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.kind, []).append(problem)
@@ -79,7 +79,7 @@ def problem_lines(problems: Iterable[Problem], *, shown: int = SHOWN_PER_KIND, r
 
 
 def in_one_line(problems: list[Problem], *, audio: int, shown: int) -> str:
-    """The first problems for one sentence: those of a common cause once, with an example."""
+    """Join the first problems to one sentence; those with a common cause appear once, with an example."""
     parts = []
     groups = by_cause(problems)
     for group in groups[:shown]:
@@ -90,21 +90,21 @@ def in_one_line(problems: list[Problem], *, audio: int, shown: int) -> str:
 
 
 def blocking(problems: Iterable[Problem], *, passed: Container[str] = HARMLESS) -> list[Problem]:
-    """The problems that forbid a run: those whose kind is not passed over."""
+    """Return the problems that prevent a run: those whose kind is not in ``passed``."""
     return [problem for problem in problems if problem.kind not in passed]
 
 
 def refuse(problems: Iterable[Problem], root: Path, *, passed: Container[str] = HARMLESS, audio: int = 0) -> None:
-    """Raise one error that names the problems of a corpus, unless all are of kinds that are passed over.
+    """Raise one error that names the problems of a corpus, unless all their kinds are in ``passed``.
 
     Args:
         problems: what a reader found.
         root: the corpus.
-        passed: kinds that do not matter here.
-        audio: how many audio files were looked at.
+        passed: kinds of problems to ignore.
+        audio: how many audio files were checked.
 
     Raises:
-        ElpError: names the first ten problems, or causes that many have in common, and the number of all.
+        ElpError: names the first ten problems or common causes, and the total number.
     """
     found = blocking(problems, passed=passed)
     if found:

@@ -1,4 +1,4 @@
-"""The random states of a process: kept, restored, and seeded for a while without a trace."""
+"""The random states of a process: captured, restored, and seeded temporarily."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 
 def capture(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Python's, numpy's and torch's random states, as tensors and plain values that load under ``weights_only``.
+    """Return the random states of Python, numpy and torch as values that load under ``weights_only``.
 
     Args:
-        device: if it is a CUDA device, its generator's state is kept as well.
+        device: if it is a CUDA device, the state of its generator is included.
     """
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     states = {
@@ -30,7 +30,7 @@ def capture(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any], device: torch.device | str = "cpu") -> None:
-    """Put back what :func:`capture` kept."""
+    """Restore the states that :func:`capture` returned."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     kind, numbers, *rest = states["numpy"]
@@ -42,7 +42,7 @@ def restore(states: dict[str, Any], device: torch.device | str = "cpu") -> None:
 
 @contextlib.contextmanager
 def preserved(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Leave the random states as they were, whatever the block draws or seeds."""
+    """Restore the random states after the block, whatever it draws or seeds."""
     states = capture(device)
     try:
         yield
@@ -51,7 +51,7 @@ def preserved(device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 def seed_host(*parts: Any) -> None:
-    """Seed python, numpy and torch's CPU generator from the values, the same on every machine and in every process."""
+    """Seed Python, numpy and torch's CPU generator from the values, equally on every machine and in every process."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     number = int.from_bytes(digest[:8], "little") >> 1
     random.seed(number)

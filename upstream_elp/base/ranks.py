@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun describes them to each: the one place that reads these variables."""
+"""The processes that train together, as torchrun describes them; only this module reads its variables."""
 
 import os
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _OTHERWISE = "start with `torchrun --nproc_per_node N -m upstream_elp.run`, whic
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together."""
+    """The place of this process among those that train together."""
 
     rank: int = 0
-    """Its number; 0 evaluates, saves and prints."""
+    """Number of this process; process 0 evaluates, saves and prints."""
     world: int = 1
-    """How many there are."""
+    """Number of processes."""
     local: int | None = None
-    """Its number on this machine; None where it trains by itself."""
+    """Number of this process on its machine; None if it is the only one."""
 
     @property
     def leads(self) -> bool:
@@ -30,11 +30,11 @@ def ranks(local: int | None = None) -> Ranks:
     """Read ``WORLD_SIZE``, ``RANK``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``.
 
     Args:
-        local: what ``--local_rank`` says, for which a process group is made whatever the variables say.
+        local: value of ``--local_rank``; if given, a process group is made even for a single process.
 
     Raises:
-        ElpError: one of them is missing, no number or too large; without it torch would end in a traceback, or wait for
-            a partner that never comes.
+        ElpError: a variable is missing, not a number or too large; torch would fail with a traceback, or wait
+            forever for the other processes.
     """
     world, rank = _number("WORLD_SIZE", least=1), _number("RANK")
     if world is None and rank is None and local is None:
@@ -69,7 +69,7 @@ def _number(name: str, *, least: int = 0, most: int | None = None) -> int | None
     value = int(text) if text.isascii() and text.isdigit() else -1
     if value < least or (most is not None and value > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ElpError(f"{name} is {text!r}, but must be a whole number {limits}; {_OTHERWISE}")
+        raise ElpError(f"{name} must be a whole number {limits}, but is {text!r}; {_OTHERWISE}")
     return value
 
 
@@ -78,5 +78,5 @@ def _missing(name: str, local: int | None) -> ElpError:
     found = [f"{other} is {value}" for other, value in known.items() if value is not None]
     found += [] if local is None else [f"--local_rank is {local}"]
     single = " or ".join([*(other for other, value in known.items() if value is not None)])
-    alone = f"; for a single process, unset {single}" if single else "; for a single process, leave --local_rank out"
-    return ElpError(f"{' and '.join(found)}, but {name} is not set; {_OTHERWISE}{alone}")
+    otherwise = f"; for a single process, {f'unset {single}' if single else 'do not pass --local_rank'}"
+    return ElpError(f"{' and '.join(found)}, but {name} is not set; {_OTHERWISE}{otherwise}")

@@ -1,4 +1,4 @@
-"""Load what ``torch.save`` wrote without running anything in it; whatever else a file holds is one sentence."""
+"""Loading ``torch.save`` files without running anything in them; any other file is an error in one sentence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.foreign import recognised
 
 FOREIGN = ("argparse.", "fairseq.", "hydra.", "numpy.", "omegaconf.", "typing.")
-"""Packages whose classes a training program leaves in its checkpoints, beside the tensors."""
+"""Packages whose classes training programs store in their checkpoints next to the tensors."""
 PLAIN_TYPES = ("bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "str", "tuple")
 MOST_CLASSES = 100
 
 
 class Inert:
-    """Stands for an object of a class that is not loaded: it keeps what the file says of it, and does nothing."""
+    """A stand-in for an object whose class is not loaded: it keeps the object's data and does nothing."""
 
     def __new__(cls, *args: Any) -> Inert:
         made = super().__new__(cls)
@@ -40,20 +40,20 @@ def load_safely(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") 
 
     Args:
         path: the file.
-        mmap: leave the tensors' values on disk until they are used, where the file's format allows it.
-        hint: what the user can do about a file that is refused.
+        mmap: leave the values of tensors on disk until they are used, if the file's format allows it.
+        hint: what the user can do if the file is refused.
 
     Raises:
-        ElpError: not such a file, cut off, or it asks for a Python object.
+        ElpError: not such a file, truncated, or with a Python object in it.
     """
     return _load(path, mmap, hint, [])
 
 
 def load_inert(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") -> tuple[Any, bool]:
-    """As :func:`load_safely`, with an :class:`Inert` in place of every object of the packages in :data:`FOREIGN`.
+    """Like :func:`load_safely`, with an :class:`Inert` for every object of the packages in :data:`FOREIGN`.
 
     Returns:
-        What the file holds, and whether anything in it is such a stand-in.
+        The content of the file, and whether it contains stand-ins.
     """
     stand_ins: list[tuple[Callable, str]] = []
     while True:
@@ -67,15 +67,15 @@ def load_inert(path: str | os.PathLike, *, mmap: bool = False, hint: str = "") -
 
 
 def why_refused(error: Exception) -> str:
-    """What is wrong with a file that ``torch.load`` raised ``error`` over; torch's own words are about its options."""
+    """Explain why ``torch.load`` raised ``error``; torch's own message is about its options."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return error.strerror or text
     if name := _refused(error):
-        return f"it asks for the Python object {shown(name)}, and no code of a file is run"
-    if "PytorchStreamReader" in text or isinstance(error, OSError):  # it seeks beyond the end
+        return f"it contains the Python object {shown(name)}, and code from a file is never run"
+    if "PytorchStreamReader" in text or isinstance(error, OSError):  # of a seek beyond the end
         return "it is cut off or damaged"
-    return "it is no file that torch.save wrote"
+    return "it was not written by torch.save"
 
 
 def _load(path: str | os.PathLike, mmap: bool, hint: str, stand_ins: list[tuple[Callable, str]]) -> Any:
@@ -84,7 +84,7 @@ def _load(path: str | os.PathLike, mmap: bool, hint: str, stand_ins: list[tuple[
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
-    except Exception as error:  # read as a pickle, a text file raises IndexError, KeyError, struct.error and others
+    except Exception as error:  # a text file, read as a pickle, raises IndexError, KeyError, struct.error and others
         found = recognised(path)
         reason, hint = found or (why_refused(error), hint)
         problem = f"{path} is not a checkpoint that can be loaded safely: {reason}"
@@ -92,13 +92,13 @@ def _load(path: str | os.PathLike, mmap: bool, hint: str, stand_ins: list[tuple[
 
 
 def _refused(error: BaseException | None) -> str | None:
-    """Name of the class that torch's unpickler refused."""
+    """Return the name of the class that torch's unpickler refused."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     return found[1] if found else None
 
 
 def _foreign(error: BaseException | None) -> str | None:
-    """The same where an :class:`Inert` may take its place: torch names built-in types without their module."""
+    """Return that name if an :class:`Inert` may replace the class; torch omits the module of built-in types."""
     name = _refused(error)
     if name in PLAIN_TYPES:
         return f"builtins.{name}"
@@ -106,5 +106,5 @@ def _foreign(error: BaseException | None) -> str | None:
 
 
 def _mapping(*_: Any) -> dict[Any, Any]:
-    """In place of ``collections.defaultdict``, which the unpickler would not fill."""
+    """Replace ``collections.defaultdict``, which the unpickler would not fill."""
     return {}

@@ -1,8 +1,8 @@
-"""The settings of a run that are not S3PRL's flags: one object, read from the environment and handed on here only.
+"""The settings of a run beyond S3PRL's flags: one object, read from and exported to the environment only here.
 
-A user sets a variable, or a flag of ``elp run``, which counts more. ``elp run`` puts what it decided in force for its
-process (:func:`in_force`); that also writes it into the environment, from where every process that is started inside,
-such as a spawned data-loading process, reads it by itself. Ranks are started by torchrun with the user's own words.
+A user sets a variable or a flag of ``elp run``; the flag takes precedence. ``elp run`` applies its settings to its own
+process (:func:`in_force`) and exports them to the environment, from which the processes that it starts, such as spawned
+data-loading processes, read them. Ranks are started by torchrun with the user's own arguments.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ VARIABLES = {
 }
 """Setting -> environment variable."""
 MOST_HOURS = 1_000_000
-"""What torch can still count in milliseconds."""
+"""About the most that torch can count in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set for a run beside S3PRL's flags.
+    """What a user may set for a run in addition to S3PRL's flags.
 
     Args:
-        data: folder that holds the corpora.
-        backbone: where the backbone of an adapter folder is, or one that has moved.
+        data: folder of the corpora.
+        backbone: path of the backbone that an adapter folder was trained on, if it has moved.
         cache: folder for derived tables.
-        self_check: whether adapters are checked when they are put into a backbone.
-        stock_loop: whether S3PRL's own loop trains.
-        skip_bad_files: whether audio that cannot be used is skipped.
+        self_check: whether adapters are checked when they are inserted into a backbone.
+        stock_loop: whether to train with S3PRL's own loop.
+        skip_bad_files: whether unusable audio files are skipped.
         ddp_hours: how long ranks wait for each other.
     """
 
@@ -56,19 +56,19 @@ _in_force: list[Settings] = []
 
 
 def current() -> Settings:
-    """The settings in force: those of the run that this process makes, else what the environment says.
+    """Return the settings of the current run, or of the environment outside a run.
 
     Raises:
-        ElpError: a variable with a value that means nothing.
+        ElpError: a variable has an invalid value.
     """
     return _in_force[-1] if _in_force else from_environment()
 
 
 def from_environment() -> Settings:
-    """What the user's variables say; an empty one counts as not set.
+    """Read the user's variables; an empty one counts as not set.
 
     Raises:
-        ElpError: a variable with a value that means nothing.
+        ElpError: a variable has an invalid value.
     """
     texts = {name: text or None for name, text in in_words().items()}
     return Settings(
@@ -83,13 +83,13 @@ def from_environment() -> Settings:
 
 
 def in_words() -> dict[str, str | None]:
-    """Each setting as the environment has it, None where the variable is not set."""
+    """Return the text of each variable in the environment, None if it is not set."""
     return {name: os.environ.get(variable) for name, variable in VARIABLES.items()}
 
 
 @contextlib.contextmanager
 def in_force(settings: Settings) -> Iterator[None]:
-    """Let the settings count within this context, for this process and for those that it starts."""
+    """Apply the settings within this context, to this process and those that it starts."""
     known = from_environment()
     changed = [name for name in VARIABLES if getattr(settings, name) != getattr(known, name)]
     texts = {VARIABLES[name]: _text(settings, name) for name in changed}
@@ -112,7 +112,7 @@ def _export(texts: dict[str, str | None]) -> None:
 
 
 def _text(settings: Settings, name: str) -> str | None:
-    """How a variable says it; None for what a variable that is not set means."""
+    """Format a setting for its variable; None if it equals the default."""
     value = getattr(settings, name)
     if value == getattr(Settings, name):
         return None
@@ -127,5 +127,5 @@ def _hours(text: str | None) -> float:
     except ValueError:
         hours = math.nan
     if not 0 < hours <= MOST_HOURS:
-        raise ElpError(f"ELP_DDP_HOURS is {shown(text)}, but must be a number of hours above 0; unset it for 12")
+        raise ElpError(f"ELP_DDP_HOURS must be a number of hours above 0, but is {shown(text)}; unset it to use 12")
     return hours

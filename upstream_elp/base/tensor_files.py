@@ -1,4 +1,4 @@
-"""Safetensors files with a known sha256: written whole, read without running anything in them."""
+"""Safetensors files with a known sha256, read without running anything in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:  # its word for a full disk
+    except SafetensorError as error:  # raised if the disk is full
         raise OSError(" ".join(str(error).split())) from error
     return sha256_of(path)
 
@@ -34,11 +34,11 @@ def read_tensors(path: Path, sha256: str, *, said_in: str) -> dict[str, Tensor]:
 
     Args:
         path: the file.
-        sha256: what its bytes must sum to.
-        said_in: the file that states this sum.
+        sha256: the expected sha256 of its bytes.
+        said_in: the file that states this sha256.
 
     Raises:
-        ElpError: missing, truncated, unreadable, or other bytes than were written.
+        ElpError: the file is missing, truncated, unreadable, or not the one that was written.
     """
     _check_there(path)
     try:
@@ -53,10 +53,10 @@ def read_tensors(path: Path, sha256: str, *, said_in: str) -> dict[str, Tensor]:
 
 
 def check_sha256(path: Path, sha256: str, *, said_in: str) -> None:
-    """Compare a file's bytes with the sum that ``said_in`` states.
+    """Compare a file with the sha256 that ``said_in`` states.
 
     Raises:
-        ElpError: missing, or other bytes than were written.
+        ElpError: the file is missing, or not the one that was written.
     """
     _check_there(path)
     if sha256_of(path) != sha256:

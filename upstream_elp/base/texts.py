@@ -1,4 +1,4 @@
-"""Text files that users write or save again: UTF-8, with or without the byte order mark of Windows' editors."""
+"""Text files that users write or edit: UTF-8, with or without the byte order mark of Windows editors."""
 
 import codecs
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from upstream_elp.base.errors import ElpError
 
-_OTHERS = {  # the longer marks first: UTF-32's begins like UTF-16's
+_OTHERS = {  # longer marks first: that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -16,18 +16,18 @@ _OTHERS = {  # the longer marks first: UTF-32's begins like UTF-16's
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """Read bytes as UTF-8; a byte order mark at their start is passed over.
+    """Read bytes as UTF-8; a byte order mark at their start is ignored.
 
     Returns:
-        The text, with a replacement character for every byte that cannot be read; and what is wrong with the coding,
-        to be put behind the file's name, empty where nothing is.
+        The text, with a replacement character for every byte that cannot be decoded; and what is wrong with the
+        encoding, worded to follow the file's name, or an empty string.
     """
     for mark, coding in _OTHERS.items():
         if content.startswith(mark):
             return content.decode(coding, errors="replace"), f"is {coding.upper()} text; save the file as UTF-8"
     text = content.decode("utf-8-sig", errors="replace")
     if "\0" in text:
-        return text.replace("\0", ""), "holds zero bytes, so it is not UTF-8 text; save the file as UTF-8"
+        return text.replace("\0", ""), "contains zero bytes, so it is not UTF-8 text; save the file as UTF-8"
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -37,7 +37,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read(path: str | os.PathLike) -> tuple[str, str]:
-    """Read a text file as :func:`decode` does; a file that cannot be read is empty, and the fault says why."""
+    """Read a text file as :func:`decode` does; for an unreadable file, the text is empty and the fault says why."""
     try:
         return decode(Path(path).read_bytes())
     except OSError as error:
@@ -49,10 +49,10 @@ def read_text(path: str | os.PathLike, *, name: str | None = None) -> str:
 
     Args:
         path: the file.
-        name: what to call it in errors, if not by its path.
+        name: what to call it in errors; its path by default.
 
     Raises:
-        ElpError: it cannot be read, or is not UTF-8.
+        ElpError: the file cannot be read, or is not UTF-8.
     """
     text, fault = read(path)
     if fault:
@@ -61,6 +61,6 @@ def read_text(path: str | os.PathLike, *, name: str | None = None) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text, whichever system wrote it; only line breaks end a line, not every separator of Unicode."""
+    """Split a text at the line breaks of any system, but not at the other line separators of Unicode."""
     split = re.split(r"\r\n|\n|\r", text)
     return split[:-1] if split[-1] == "" else split

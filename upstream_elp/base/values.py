@@ -1,4 +1,7 @@
-"""Strict reading of values and blocks: a key that means nothing is an error, not a surprise after a week."""
+"""Strict reading of config values and blocks: an unknown key or a wrong value is an error.
+
+Every message has the form ``config key X must be ..., but is ...`` (:func:`wrong_value`).
+"""
 
 import math
 import os
@@ -10,22 +13,33 @@ from upstream_elp.base.errors import ElpError
 
 
 def is_whole(value: Any, *, least: int = 1) -> bool:
-    """Whether a value is a whole number of at least ``least``; true and false are not."""
+    """Return whether a value is a whole number of at least ``least``; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; true and false are not."""
+    """Return whether a value is a finite number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def wrong_value(value: Any, must: str, *, key: str) -> ElpError:
+    """Return the error for a config value.
+
+    Args:
+        value: the value.
+        must: what it must be, such as ``true or false``.
+        key: its dotted key.
+    """
+    return ElpError(f"config key {key} must be {must}, but is {value!r}")
+
+
 def did_you_mean(name: Any, valid: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
-    """The question "did you mean ...?" for a name that is not valid; empty if no valid name is close.
+    """Return the question "did you mean ...?" for an invalid name; empty if no valid name is similar.
 
     Args:
         name: what a user wrote.
         valid: the valid names.
-        most: how many names to propose.
+        most: how many names to suggest.
         cutoff: how similar they must be, from 0 to 1.
     """
     close = get_close_matches(str(name), list(valid), n=most, cutoff=cutoff)
@@ -42,13 +56,13 @@ def read_options(
     """Fill ``defaults`` with the values of a config block.
 
     Args:
-        block: what the config file holds; None counts as empty.
-        defaults: every key the task knows, with its default.
+        block: the content of the config file; None counts as empty.
+        defaults: every valid key, with its default.
         where: the block's name in messages, such as ``downstream_expert.datarc``.
-        ignored: keys of S3PRL's stock config that have no meaning here and are passed over.
+        ignored: keys of S3PRL's stock config that have no meaning here.
 
     Raises:
-        ElpError: the block is no mapping or holds an unknown key.
+        ElpError: the block is not a mapping, or it contains an unknown key.
     """
     block = mapping(block, key=where)
     unknown = [key for key in block if key not in defaults and key not in set(ignored)]
@@ -59,61 +73,68 @@ def read_options(
 
 
 def choose(value: Any, choices: Iterable[str], *, key: str) -> str:
-    """Return ``value`` if it is one of ``choices``; otherwise an ElpError lists them."""
+    """Return ``value`` if it is one of ``choices``; otherwise raise an error that lists them."""
     choices = list(choices)
     if value not in choices:
-        raise ElpError(f"config key {key} is {value!r}; choose one of: {', '.join(choices)}")
+        raise wrong_value(value, f"{'one of ' if len(choices) > 1 else ''}{', '.join(choices)}", key=key)
     return value
 
 
 def positive_int(value: Any, *, key: str, least: int = 1) -> int:
-    """Return ``value`` as an int of at least ``least``."""
+    """Return ``value`` if it is a whole number of at least ``least``."""
     if not is_whole(value, least=least):
-        raise ElpError(f"config key {key} is {value!r}; it must be a whole number of at least {least}")
+        raise wrong_value(value, f"a whole number of at least {least}", key=key)
     return value
 
 
 def boolean(value: Any, *, key: str) -> bool:
-    """Return ``value`` if it is true or false; the word ``"false"`` would count as true."""
+    """Return ``value`` if it is true or false; the text ``"false"`` would count as true."""
     if not isinstance(value, bool):
-        raise ElpError(f"config key {key} is {value!r}; it must be true or false")
+        raise wrong_value(value, "true or false", key=key)
     return value
 
 
-def number(value: Any, *, key: str, least: float = -math.inf, below: float = math.inf, most: float = math.inf) -> float:
-    """Return ``value`` if it is a finite number, at least ``least``, less than ``below`` and at most ``most``."""
-    if not is_number(value) or not least <= value < below or value > most:
-        limits = f" of at least {least}" if math.isfinite(least) else ""
-        limits += f"{' and' if limits else ''} below {below}" if math.isfinite(below) else ""
-        limits += f", at most {most}" if math.isfinite(most) else ""
-        raise ElpError(f"config key {key} is {value!r}; it must be a number{limits}")
+def number(
+    value: Any,
+    *,
+    key: str,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> float:
+    """Return ``value`` if it is a finite number within the limits; ``above`` and ``below`` are exclusive."""
+    if not is_number(value) or not (least <= value <= most and above < value < below):
+        limits = {"at least": least, "above": above, "below": below, "at most": most}
+        named = " and ".join(f"{name} {limit}" for name, limit in limits.items() if math.isfinite(limit))
+        raise wrong_value(value, f"a number {'of ' if named.startswith('at') else ''}{named}".rstrip(), key=key)
     return value
 
 
 def mapping(value: Any, *, key: str) -> dict[str, Any]:
-    """Return a block as a dict; None counts as empty."""
+    """Return a block as a dict; None counts as an empty block."""
     if value is not None and not isinstance(value, Mapping):
-        raise ElpError(f"config key {key} is {value!r}; it must be a mapping (a block of keys and values)")
+        raise wrong_value(value, "a mapping (a block of keys and values)", key=key)
     return dict(value or {})
 
 
 def check_paths(options: Mapping[str, Any], keys: Iterable[str], *, where: str) -> None:
-    """Refuse paths that are neither text nor null."""
+    """Raise an error for a path that is neither text nor null."""
     for key in keys:
         if options[key] is not None and not isinstance(options[key], str | os.PathLike):
-            raise ElpError(f"config key {where}.{key} is {options[key]!r}; it must be a path or null")
+            raise wrong_value(options[key], "a path or null", key=f"{where}.{key}")
 
 
 def check_list(value: Any, check: Callable[..., Any], *, key: str, **limits: Any) -> list:
-    """Return ``value`` if it is a list whose members pass ``check`` (one of the functions above)."""
+    """Return ``value`` if it is a list whose items pass ``check`` (one of the functions above)."""
     if not isinstance(value, list | tuple):
-        raise ElpError(f"config key {key} is {value!r}; it must be a list, such as [{value}]")
-    for place, member in enumerate(value):
-        check(member, key=f"{key}[{place}]", **limits)
+        raise wrong_value(value, f"a list, such as [{value}]", key=key)
+    for index, item in enumerate(value):
+        check(item, key=f"{key}[{index}]", **limits)
     return list(value)
 
 
 def problem_list(problems: list[str], *, shown: int = 10) -> str:
-    """The first problems and how many more there are, for one error that tells everything at once."""
+    """Join the first problems and the number of the others, for a single error message."""
     more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
     return "; ".join(problems[:shown]) + more

@@ -1,6 +1,6 @@
-"""YAML files of users, read as plain values: no tag makes an object, no key may stand twice, and numbers are numbers.
+"""YAML files of users, read as plain values: tags create no objects, no key may appear twice, numbers are numbers.
 
-PyYAML reads YAML 1.1, for which ``1e-2`` is a text, ``010`` is 8 and ``1:30`` is 90; nobody who writes them means that.
+PyYAML reads YAML 1.1, in which ``1e-2`` is text, ``010`` is 8 and ``1:30`` is 90, which is hardly ever intended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OCTAL = re.compile(r"[-+]?0\d+")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which alone would let the last of two equal keys win."""
+    """PyYAML's safe loader, but a key that appears twice is an error; by default the last one wins."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} appears twice", key.start_mark
                 )
             seen.add((key.tag, key.value))
         return node
@@ -42,14 +42,14 @@ def read_yaml(path: str | os.PathLike, *, name: str | None = None, by_hand: bool
 
     Args:
         path: the file.
-        name: what to call it in errors, if not by its path.
-        by_hand: whether a person has written it; a program writes texts that look like numbers without quotes.
+        name: what to call it in errors; its path by default.
+        by_hand: whether a person wrote it; programs write text that looks like a number without quotes.
 
     Raises:
-        ElpError: a file that cannot be read, is no YAML, asks for a Python object, states a key twice, or holds a
-            number that YAML takes for something else.
+        ElpError: the file cannot be read, is not YAML, asks for a Python object, contains a key twice, or contains
+            a number that YAML reads as something else.
     """
-    if found := recognised(path):  # a Git LFS pointer is a text, and YAML
+    if found := recognised(path):  # a Git LFS pointer is valid YAML
         raise ElpError(f"{name or path} is not a readable YAML file: {found}")
     text, fault = texts.read(path)
     if fault:
@@ -65,11 +65,11 @@ def read_yaml(path: str | os.PathLike, *, name: str | None = None, by_hand: bool
 
 
 def parse_yaml(text: str, *, where: str = "") -> tuple[Any, list[str]]:
-    """The content of a YAML text, and one sentence for each number in it that YAML takes for something else.
+    """Return the content of a YAML text, and a sentence for each number that YAML reads as something else.
 
     Args:
         text: one document.
-        where: dotted key of the whole, for the sentences.
+        where: dotted key of the document, for the sentences.
     """
     loader = _Loader(text)
     try:
@@ -82,7 +82,7 @@ def parse_yaml(text: str, *, where: str = "") -> tuple[Any, list[str]]:
 
 
 def number_of(text: str) -> str | None:
-    """How YAML wants a number to be written, if the text is one to everybody else; None for any other text."""
+    """Return how to write a number in YAML if the text looks like one to a person; None for any other text."""
     if not text.isascii() or not _NUMBER.fullmatch(text):
         return None
     sign, (mantissa, _, exponent) = text[: text[0] in "+-"], text.lstrip("+-").lower().partition("e")
@@ -94,13 +94,13 @@ def number_of(text: str) -> str | None:
 
 
 def _misread(node: yaml.Node, where: str, seen: set[int]) -> Iterator[str]:
-    """Walk through a document; an alias may lead back into what holds it."""
+    """Walk through a document; an alias may lead back to a parent."""
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
-        if node.style is None and (told := _told(node.value, node.tag)):
-            yield f"{where or 'the value'} is {node.value}, {told}"
+        if node.style is None and (fault := _fault(node.value, node.tag)):
+            yield f"{where or 'the value'} is {node.value}, {fault}"
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _misread(item, f"{where}[{index}]", seen)
@@ -111,14 +111,14 @@ def _misread(node: yaml.Node, where: str, seen: set[int]) -> Iterator[str]:
             yield from _misread(value, name, seen)
 
 
-def _told(text: str, tag: str) -> str | None:
-    """What YAML makes of a number, and how to write it."""
+def _fault(text: str, tag: str) -> str | None:
+    """Say how YAML reads a number, and how to write it."""
     if tag.endswith(":str") and (number := number_of(text)):
-        return f"which YAML takes for a text; write {number}, or put it in quotes if it is one"
+        return f"which YAML reads as text; write {number}, or put it in quotes if you mean text"
     if tag.endswith(":int") and _OCTAL.fullmatch(text):
-        return f"which YAML takes for {yaml.safe_load(text)} (base 8); write {number_of(text)}, or put it in quotes"
+        return f"which YAML reads as {yaml.safe_load(text)} (base 8); write {number_of(text)}, or put it in quotes"
     if tag.endswith((":int", ":float")) and ":" in text:
-        return f"which YAML takes for {yaml.safe_load(text)} (base 60); put it in quotes"
+        return f"which YAML reads as {yaml.safe_load(text)} (base 60); put it in quotes"
     return None
 
 

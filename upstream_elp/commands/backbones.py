@@ -1,4 +1,4 @@
-"""``elp backbones``: which backbones there are, what each family supports, and which of S3PRL's are refused."""
+"""``elp backbones``: the supported backbones by family, and why other entries of S3PRL are refused."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ MERGED_INTO = {HUGGING_FACE: "folder of transformers", S3PRL: "checkpoint of S3P
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def backbones(as_json: bool) -> None:
-    """List the families of backbones with their upstreams, and what is said of S3PRL's other entries.
+    """List the supported backbones by family, and why S3PRL's other entries are not supported.
 
-    Every method works on every family. Methods that only change the backbone's own tensors can be merged into a plain
-    copy of it with `elp merge`; of ours these are lora, layer_norm, bias and encoder.
+    Every method works with every family. Methods that only change the backbone's own tensors (lora, layer_norm, bias
+    and encoder) can be merged into a plain checkpoint with `elp merge`.
+
+    Example: elp backbones --json
     """
     rows = [_row(family) for family in families().values()]
     if as_json:
@@ -32,10 +34,10 @@ def backbones(as_json: bool) -> None:
     options = {"tablefmt": "simple", "maxcolwidths": [None, 60, 40]}
     rows = [(row["title"], ", ".join(row["upstreams"]), f"{row['entry']} -k PLACE") for row in rows]
     click.echo(tabulate(rows, headers=["family", "upstreams", "or"], **options))
-    click.echo(f"\nmethods, on every family: {', '.join(method_names())}\n")
+    click.echo(f"\nmethods (for every family): {', '.join(method_names())}\n")
     rows = [(", ".join(entry["names"]), entry.get("through", "refused"), entry["why"]) for entry in other_entries()]
     options["maxcolwidths"] = [34, 30, 50]
-    click.echo(tabulate(rows, headers=["S3PRL's other entries", "with us", "because"], **options))
+    click.echo(tabulate(rows, headers=["S3PRL's other entries", "here", "why"], **options))
 
 
 def _row(family: Family) -> dict[str, Any]:

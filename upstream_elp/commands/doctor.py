@@ -1,4 +1,4 @@
-"""``elp doctor``: versions, what was mended and why, devices, registered names, and where everything comes from."""
+"""``elp doctor``: show versions, locations, devices, patches of S3PRL and registered names."""
 
 import contextlib
 import io
@@ -15,12 +15,14 @@ from upstream_elp.base.errors import ElpError
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--names", is_flag=True, help="List all of S3PRL's upstreams and tasks too.")
-@click.option("--check", is_flag=True, help="Print nothing but what is wrong, with exit status 2.")
-@click.option("--versions", is_flag=True, help="Print only the versions, in one line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--names", is_flag=True, help="List S3PRL's own upstreams and tasks too.")
+@click.option("--check", is_flag=True, help="Only check that S3PRL is usable; exit with status 2 if it is not.")
+@click.option("--versions", is_flag=True, help="Print only the versions, on one line.")
 def doctor(as_json: bool, names: bool, check: bool, versions: bool) -> None:
-    """Print versions, patches, devices and registered names.
+    """Print versions, locations, devices, patches and registered names.
+
+    Attach the output to a bug report.
 
     Example: elp doctor --json > doctor.json
     """
@@ -39,7 +41,7 @@ def doctor(as_json: bool, names: bool, check: bool, versions: bool) -> None:
 
 
 def examine() -> dict:
-    """Collect everything as plain data; ``problem`` holds the sentence why S3PRL cannot be used, or null."""
+    """Collect everything as plain data; ``problem`` says why S3PRL cannot be used, or is None."""
     problem, registered = _register()
     return {
         "versions": installed.versions((*installed.PACKAGES, "soundfile", "safetensors")),
@@ -55,7 +57,7 @@ def examine() -> dict:
 def _register_quietly() -> None:
     from upstream_elp.launch.registry import register
 
-    with contextlib.redirect_stdout(io.StringIO()):  # S3PRL prints while it is imported
+    with contextlib.redirect_stdout(io.StringIO()):  # importing S3PRL prints
         register()
 
 
@@ -106,10 +108,10 @@ def _lines(facts: dict, *, names: bool) -> list[str]:
     lines += ["", "places"] + [f"  {name:18} {value}" for name, value in facts["places"].items()]
     lines += ["", "environment"] + [f"  {name:18} {value or '-'}" for name, value in facts["environment"].items()]
     lines += ["", "devices"] + [f"  {name:18} {_text(value)}" for name, value in facts["devices"].items()]
-    lines += ["", "patches (in memory, while S3PRL is imported)"]
+    lines += ["", "patches (applied in memory when S3PRL is imported)"]
     for patch in facts["patches"]:
         found = f" (here: {patch['found']})" if patch["found"] else ""
-        lines += [f"  {patch['state']:11} {patch['name']}: {patch['why']}{found}; unnecessary with {patch['until']}"]
+        lines += [f"  {patch['state']:11} {patch['name']}: {patch['why']}{found}; not needed with {patch['until']}"]
     shown = {key: value for key, value in facts["names"].items() if names or not key.startswith("stock")}
     lines += ["", "names"] + [f"  {name:18} {_text(value)}" for name, value in shown.items()]
     lines += ["", f"problem: {facts['problem']}" if facts["problem"] else "S3PRL is usable."]

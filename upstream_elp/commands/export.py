@@ -1,4 +1,4 @@
-"""``elp export``: turn a training checkpoint into an adapter folder."""
+"""``elp export``: write the adapters and head of a training checkpoint as an adapter folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("expdir", type=click.Path())
 @click.argument("out", type=click.Path())
-@click.option("--backbone", help="Where the backbone's checkpoint is now, if it moved since training.")
-@click.option("--no-head", is_flag=True, help="Write the adapters alone.")
+@click.option("--backbone", help="The backbone's checkpoint, if it has moved since training.")
+@click.option("--no-head", is_flag=True, help="Write the adapters only.")
 def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
-    """Write the adapters of EXPDIR (an experiment directory or one checkpoint) as the folder OUT, with the head beside.
+    """Export the adapters and the head of EXPDIR, an experiment folder or a checkpoint, to the folder OUT.
 
-    The folder (adapter.safetensors, adapter_config.yaml) can be given to any task with -u elp_local -k OUT, and with
-    its head (head.safetensors, head_config.yaml) to `elp infer`. Heads of S3PRL's own tasks are left out.
+    Use the adapters (adapter.safetensors, adapter_config.yaml) in any task with `elp run -u elp_local -k OUT`. With
+    the head (head.safetensors, head_config.yaml), `elp infer OUT` works too. Heads of S3PRL's own tasks are not
+    exported.
+
+    Example: elp export result/asr_le adapters/asr_le
     """
     from upstream_elp.base.errors import ElpError
     from upstream_elp.experiment.checkpoint import find_checkpoint, load_checkpoint
@@ -31,8 +34,8 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
 
     if is_adapter_folder(expdir):
         raise ElpError(
-            f"{expdir} is an exported adapter folder already: use or copy it as it is, or name an experiment directory "
-            "or a checkpoint"
+            f"{expdir} is already an exported adapter folder; use or copy it as it is, or name an experiment folder or "
+            "a checkpoint"
         )
     path = find_checkpoint(expdir)
     checkpoint = load_checkpoint(path)
@@ -40,16 +43,16 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     expert = rebuild(checkpoint, str(path), backbone)
     if reason and not expert.injection.declared:
         raise ElpError(
-            f"{path}: {expert.config.name} trains nothing in the backbone and there is no head ({reason}), so there is "
-            "nothing to export"
+            f"{path} contains nothing to export: {expert.config.name} trains nothing in the backbone, and there is no "
+            f"head ({reason})"
         )
     head = None if reason else _head(expert, checkpoint, str(path))
     folder = write_adapter_folder(out, adapter_folder_of(expert), head)
     total = sum(expert.injection.counts(expert).values())
-    beside = f"without head: {reason}"
+    what = f"without a head ({reason})"
     if head is not None:
-        beside = f"with the head of {head.task}, {sum(tensor.numel() for tensor in head.tensors.values()):,} parameters"
-    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {beside}")
+        what = f"with the {head.task} head ({sum(tensor.numel() for tensor in head.tensors.values()):,} parameters)"
+    click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {what}")
 
 
 def _head(expert: ElpExpert, checkpoint: Checkpoint, where: str) -> TrainedHead:
@@ -57,5 +60,5 @@ def _head(expert: ElpExpert, checkpoint: Checkpoint, where: str) -> TrainedHead:
     from upstream_elp.inference.rebuild import selection
 
     head = head_behind(build_featurizer(expert, selection(checkpoint), where=where), checkpoint, where)
-    build_predictor(head, where=where)  # what could not be loaded again is not written
+    build_predictor(head, where=where)  # never write a head that cannot be loaded again
     return head

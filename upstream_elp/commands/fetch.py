@@ -1,4 +1,4 @@
-"""``elp fetch``: bring a named backbone into the cache, for nodes without a network."""
+"""``elp fetch``: download a named backbone into the cache, for machines without network access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from upstream_elp.backbones.family import HUB_PREFIX
 def fetch(name: str, refresh: bool) -> None:
     """Download the backbone NAME, load it once, and print its fingerprint.
 
-    NAME is one of S3PRL's, which go to S3PRL's cache, or hf:ORGANISATION/NAME on Hugging Face's hub.
+    NAME is one of the backbones below, which go into S3PRL's cache, or hf:ORGANISATION/NAME on the Hugging Face Hub.
+
+    Example: elp fetch wavlm_base_plus
     """
     from upstream_elp.backbones.fingerprint import fingerprint
     from upstream_elp.base.errors import ElpError
@@ -32,13 +34,13 @@ def fetch(name: str, refresh: bool) -> None:
 
     try:
         expert = getattr(hub, model.name)(refresh=refresh)
-    except OSError as error:  # urllib and requests errors are OSErrors
+    except OSError as error:  # urllib's and requests' errors are OSErrors
         address = getattr(getattr(error, "request", None), "url", None)
         reason = " ".join(str(error).split())
-        if address and type(error).__name__ == "ConnectionError":  # requests wraps the reason in three others
+        if address and type(error).__name__ == "ConnectionError":  # requests wraps the reason in three exceptions
             reason = (
-                f"no connection to {address}; run this on a machine with a network and copy what it downloads into "
-                f"{get_dir()}, or get the checkpoint in another way and use it with `elp run -u elp_local -k FILE`"
+                f"no connection to {address}; run this on a machine with network access and copy the download into "
+                f"{get_dir()}, or get the checkpoint another way and use it with `elp run -u elp_local -k FILE`"
             )
         raise ElpError(f"cannot download {model.name}: {reason}") from error
     click.echo(f"{model.name}: sha256 {fingerprint(expert).sha256}")

@@ -1,4 +1,4 @@
-"""``elp mini-backbone``: a random backbone that S3PRL's local loaders read."""
+"""``elp mini-backbone``: write a small random backbone that S3PRL can load."""
 
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,23 @@ from upstream_elp.mini.sizes import FAMILIES, SIZES
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--family", type=click.Choice(FAMILIES), default="wavlm", show_default=True)
 @click.option(
-    "--size", type=click.Choice(list(SIZES)), default="mini", show_default=True, help="The options below override it."
+    "--size", type=click.Choice(list(SIZES)), default="mini", show_default=True, help="Defaults of the options below."
 )
-@click.option("--layers", type=int, help="Transformer layers.")
+@click.option("--layers", type=int, help="Number of Transformer layers.")
 @click.option("--dim", type=int, help="Width of the hidden states.")
-@click.option("--ffn", type=int, help="Inner width of the feed-forward blocks (4 x dim).")
-@click.option("--heads", type=int, help="Attention heads; must divide dim.")
+@click.option("--ffn", type=int, help="Inner width of the feed-forward blocks. [default: 4 x dim]")
+@click.option("--heads", type=int, help="Number of attention heads; must divide dim.")
 @click.option(
-    "--norm", type=click.Choice(["post", "pre"]), help="Layer norms after (Base) or before (Large) each block."
+    "--norm",
+    type=click.Choice(["post", "pre"]),
+    help="Layer norm after (post, as in Base) or before (pre, as in Large) each block.",
 )
-@click.option("--front", type=click.Choice(["group", "layer"]), help="Norm of the waveform layers: Base or Large.")
-@click.option("--normalize/--no-normalize", default=None, help="Normalise each waveform (Large).")
+@click.option(
+    "--front",
+    type=click.Choice(["group", "layer"]),
+    help="Norm in the waveform layers: group (as in Base) or layer (as in Large).",
+)
+@click.option("--normalize/--no-normalize", default=None, help="Normalise each waveform, as in Large.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def mini_backbone(
     out: Path,
@@ -35,18 +41,20 @@ def mini_backbone(
     seed: int,
     **given: Any,
 ) -> None:
-    """Write a backbone with random weights to OUT, a file in S3PRL's own checkpoint format.
+    """Write a backbone with random weights to OUT, a checkpoint in S3PRL's format.
 
-    For the families hf_* OUT is a folder in Hugging Face's format. Use it with `elp run -u elp_local -k OUT`, or with
-    S3PRL's own `-u wavlm_local -k OUT` (`hubert_local`, `hf_hubert_custom`, ...). The same options and seed give the
-    same file; an OUT that holds something else is left as it is.
+    For the families hf_*, OUT is a folder in Hugging Face's format. Use the backbone with `elp run -u elp_local -k
+    OUT`, or without this plugin as S3PRL's wavlm_local, hubert_local, hf_hubert_custom and so on. The same options and
+    seed always give the same file. An OUT with other contents is not overwritten.
+
+    Example: elp mini-backbone mini.pt --family hubert --layers 4
     """
     from upstream_elp.launch.registry import register
     from upstream_elp.mini.backbone import count_parameters, write_backbone
     from upstream_elp.mini.sizes import size_options
 
     if families()[family].format == HUGGING_FACE:
-        register()  # transformers imports torchaudio, which may need mending first
+        register()  # transformers imports torchaudio, which may need a patch first
     options = size_options(size, family)
     if given.get("dim") and not given.get("ffn"):
         options.pop("ffn", None)

@@ -1,4 +1,4 @@
-"""``elp mini-superb``: four small speech corpora without a network."""
+"""``elp mini-superb``: synthesise small speech corpora offline."""
 
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,19 @@ from upstream_elp.mini.utterances import SIZES
     show_default=True,
     help="About 50, 1000 or 4000 utterances per task.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
-@click.option("--voices", type=int, help="How many synthetic voices take part (all by default).")
-@click.option("--jobs", type=int, help="Processes at a time (all CPUs by default); does not change the result.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--voices", type=int, help="Number of synthetic voices. [default: all]")
+@click.option("--jobs", type=int, help="Processes at a time; does not change the result. [default: all CPUs]")
 @click.option("--snr", type=float, nargs=2, default=(10.0, 30.0), show_default=True, help="Noise range in decibels.")
 def mini_superb(
     out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float]
 ) -> None:
     """Synthesise mini-SUPERB into the folder OUT: LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
 
-    The corpora are small and synthetic, in the layouts of the real ones. Use them with `elp run --data OUT` or
-    ELP_DATA=OUT. Running the command again continues where it stopped.
+    The corpora are small and synthetic but use the layouts of the real ones. Use them with `elp run --data OUT` or
+    ELP_DATA=OUT. If interrupted, run the command again to continue.
+
+    Example: elp mini-superb data --size tiny
     """
     from upstream_elp.mini.superb import write_mini_superb
 

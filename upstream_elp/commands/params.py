@@ -1,4 +1,4 @@
-"""``elp params``: count trained and frozen parameters, from shapes alone or on a checkpoint."""
+"""``elp params``: count trained and frozen parameters, from shapes only or on a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ DEFAULT = "wavlm_base_plus"
 
 
 @click.command()
-@click.option("-g", "--adapter", help="Preset name or YAML file; without it, every preset.")
-@click.option("-u", "--backbone", help=f"Named backbone.  [default: {DEFAULT}]")
-@click.option("-k", "--checkpoint", help="Checkpoint of a backbone instead of a name, such as `elp run -k` takes.")
+@click.option("-g", "--adapter", help="Preset name or YAML file. [default: every preset]")
+@click.option("-u", "--backbone", help=f"Name of a backbone. [default: {DEFAULT}]")
+@click.option("-k", "--checkpoint", help="Checkpoint of a backbone, as for `elp run -k`, instead of a name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as_json: bool) -> None:
-    """Count the parameters that a preset trains on a backbone; a named one needs no weights.
+    """Count the parameters that a preset trains on a backbone.
 
-    The featurizer's layer weights and the head are not counted. "share" is trained parameters in per cent of the
-    backbone's, of which 90.1 are the encoder layers that full fine-tuning trains on WavLM Base+.
+    Named backbones are counted without downloading their weights. The featurizer's layer weights and the head are not
+    counted. "share" is the trained percentage of the backbone's parameters; on WavLM Base+, full fine-tuning of the
+    encoder layers trains 90.1 %.
+
+    Example: elp params -g lora_qv8 -u hubert_base
     """
     if backbone is not None and checkpoint is not None:
-        raise ElpError("-u names a backbone and -k is another one's checkpoint: leave one of them out")
+        raise ElpError("-u and -k both choose a backbone; remove one of them")
     names = preset_names() if adapter is None else [adapter]
     unfit: dict[str, str] = {}
     if checkpoint is not None:
@@ -39,7 +42,7 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
     else:
         model = architecture(DEFAULT if backbone is None else backbone)
         total, counts = model.total, {name: count_parameters(load_config(name), model) for name in names}
-        title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones, see -u)"
+        title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones; choose one with -u)"
     for name, reason in unfit.items():
         click.echo(f"elp: {name} does not fit: {reason}", err=True)
     if as_json:
@@ -50,18 +53,18 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
 
 
 def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
-    """The backbone's parameters, each fitting configuration's counts, and why others do not fit."""
+    """The backbone's total, the counts of each adapter that fits it, and why the others do not fit."""
     from upstream_elp.launch.registry import register
     from upstream_elp.upstream.adapter_folder import is_adapter_folder
     from upstream_elp.upstream.build import load_backbone
     from upstream_elp.upstream.expert import ElpExpert
 
     if is_adapter_folder(place):
-        raise ElpError(f"-k {place} is a trained adapter folder; give the checkpoint of a backbone")
+        raise ElpError(f"-k {place} is an adapter folder, not a backbone; pass the checkpoint of a backbone")
     register()
     stock, _ = load_backbone(None, place, False, None)
     total = sum(parameter.numel() for parameter in stock.parameters())
-    plain = ElpExpert(stock, load_config("weighted_sum"), check=False)  # which can be copied, as S3PRL's cannot
+    plain = ElpExpert(stock, load_config("weighted_sum"), check=False)  # unlike S3PRL's, it can be copied
     counts, unfit = {}, {}
     for name in names:
         config = load_config(name)

@@ -16,7 +16,7 @@ Folder = click.Path(file_okay=False, path_type=Path)
 
 
 class CorpusGroup(click.Group):
-    """A group that answers an unknown corpus with the list of the known ones."""
+    """A group that lists the known corpora if the corpus is unknown."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
         if args and args[0] not in self.commands:
@@ -31,13 +31,15 @@ class CorpusGroup(click.Group):
 def prepare() -> None:
     """Check a corpus in its official layout and write the tables that the tasks read.
 
-    Every problem of the corpus is reported in one run, each in one sentence; then no table is written and the exit
-    status is 2. Headers already read are remembered: a run that was stopped continues where it was.
+    One run reports every problem of the corpus. If there are any, no table is written and the exit status is 2.
+    Headers are cached, so an interrupted run continues where it stopped.
+
+    Example: elp prepare librispeech /corpora/LibriSpeech
     """
 
 
 def _command(module: ModuleType) -> click.Command:
-    """The command of a corpus whose module says how ``elp prepare`` offers it."""
+    """The command of a corpus, as its module describes it."""
     offer = module.CORPUS.command
 
     def run(root: Path, out: Path | None, **options: object) -> None:
@@ -46,22 +48,27 @@ def _command(module: ModuleType) -> click.Command:
     params: list[click.Parameter] = []
     if offer.splits:
         choice = click.Choice(offer.splits)
-        params.append(click.Option(["--split", "splits"], multiple=True, type=choice, help="One split; repeatable."))
+        params.append(
+            click.Option(["--split", "splits"], multiple=True, type=choice, help="Split to prepare; repeatable.")
+        )
     if offer.trials:
         path = click.Path(path_type=Path)
-        params.append(click.Option(["--trials"], multiple=True, type=path, help="A trial list; repeatable."))
-    deep = "Decode every sample too: finds damaged and cut-off files; slow."
+        params.append(click.Option(["--trials"], multiple=True, type=path, help="Trial list to prepare; repeatable."))
+    deep = "Decode all audio to find damaged and truncated files (slow)."
     params += [
         click.Argument(["root"], type=Folder),
         click.Argument(["out"], type=Folder, required=False),
         click.Option(["--jobs"], type=click.IntRange(min=1), default=8, show_default=True, help="Reading threads."),
         click.Option(["--decode"], is_flag=True, help=deep),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the whole report as JSON on standard output."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the full report as JSON."),
     ]
     if offer.skips:
-        text = "Write the tables without the files that have problems."
+        text = "Skip files with problems and write the tables without them."
         params.append(click.Option(["--skip-broken"], is_flag=True, help=text))
-    return click.Command(offer.name, callback=run, params=params, help=offer.text, short_help=offer.summary)
+    example = f"Example: elp prepare {offer.name} ROOT --json > report.json"
+    return click.Command(
+        offer.name, callback=run, params=params, help=offer.text, short_help=offer.summary, epilog=example
+    )
 
 
 def _run(
@@ -75,7 +82,7 @@ def _run(
     skip_broken: bool = False,
     **chosen: object,
 ) -> None:
-    """Prepare one corpus, print and keep the report, and end with status 2 where problems forbid the tables."""
+    """Prepare one corpus, print and save the report, and exit with status 2 if problems prevent the tables."""
     offer = module.CORPUS.command
     out = default_out(offer.name, root) if out is None else out
     report = module.prepare(root, out, options=Options(jobs=jobs, decode=decode, skip_broken=skip_broken), **chosen)
@@ -84,11 +91,11 @@ def _run(
     click.echo(json.dumps(values, indent=1, ensure_ascii=False) if as_json else report.to_text())
     if report.blocked(skip_broken=skip_broken):
         helps = offer.skips and any(problem.skippable for problem in report.problems)
-        more = "; --skip-broken leaves out single files" if helps else ""
+        more = "; --skip-broken skips single files" if helps else ""
         count = counted(len(report.problems), "problem")
-        raise ElpError(f"{root}: {count}, no table was written; the whole list is in {kept}{more}")
+        raise ElpError(f"{root}: {count}, no table was written; the full list is in {kept}{more}")
     if not as_json and report.problems:
-        click.echo(f"left out {counted(len(report.broken()), 'file')} with problems")
+        click.echo(f"skipped {counted(len(report.broken()), 'file')} with problems")
 
 
 for _module in modules().values():

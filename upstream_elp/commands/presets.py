@@ -1,4 +1,4 @@
-"""``elp presets``: what adapter presets there are, and what one says."""
+"""``elp presets``: list the adapter presets, or print one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from upstream_elp.adapters.config import load_config, preset_names, stated
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--full", is_flag=True, help="With NAME: also the options that keep their methods' defaults.")
+@click.option("--full", is_flag=True, help="With NAME: print options with default values too.")
 def presets(name: str | None, full: bool) -> None:
-    """List the adapter presets, or print the preset (or YAML file) NAME with everything it inherits.
+    """List the adapter presets, or print the preset or YAML file NAME with everything it inherits.
 
     Example: elp presets lora_qv8 --full
     """
     if full and name is None:
-        raise click.UsageError("--full needs the NAME of a preset or a YAML file")
+        raise click.UsageError("--full needs the NAME of a preset or YAML file")
     if name is not None and full:
         click.echo(yaml.safe_dump(load_config(name).to_dict(), sort_keys=False, width=100), nl=False)
         return

@@ -1,4 +1,4 @@
-"""``elp quickstart``: tasks with several methods, a table and plots."""
+"""``elp quickstart``: train several methods on several tasks and compare them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS
 
 SHORT = ", ".join(task.short for task in TASKS.values())
 WIDTH = 192
-"""Of the random backbone: cheap on a CPU, and a third of it is a multiple of 8."""
+"""Width of the random backbone: cheap on a CPU, and a third of it is a multiple of 8."""
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("result/quickstart"), show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: OUT/data, synthesised]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: synthesise OUT/data]")
 @click.option(
     "--size", type=click.Choice(SIZES), default="small", show_default=True, help="Size of the synthesised corpora."
 )
 @click.option(
     "--backbone",
     type=click.Path(path_type=Path),
-    help="Checkpoint, or folder in Hugging Face's format. [default: a small random one in OUT]",
+    help="Checkpoint, or folder in Hugging Face's format. [default: write a small random one to OUT]",
 )
 @click.option(
     "--family",
@@ -35,12 +35,14 @@ WIDTH = 192
     show_default=True,
     help="Family of the random backbone.",
 )
-@click.option("--tasks", default=",".join(SYNTHESISED), show_default=True, help=f"Also as {SHORT}.")
+@click.option(
+    "--tasks", default=",".join(SYNTHESISED), show_default=True, help=f"Any of {SHORT}, with or without elp_."
+)
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
-@click.option("--seed", default=0, show_default=True, help="Of training, corpora and backbone.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of training, corpora and backbone.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: number of CPU cores, at most 4]")
-@click.option("--device", help="cpu or cuda. [default: what the machine has]")
+@click.option("--device", help="cpu or cuda. [default: cuda if available]")
 def quickstart(
     out: Path,
     data: Path | None,
@@ -54,10 +56,12 @@ def quickstart(
     jobs: int | None,
     device: str | None,
 ) -> None:
-    """Train tasks with several methods, evaluate on test, and write a table and plots into OUT.
+    """Train several methods on several tasks, evaluate them on test, and write a table and plots to OUT.
 
-    Without --data and --backbone everything is made here, offline: small synthetic corpora and a small backbone with
-    random weights. Running the command again continues where it stopped.
+    Without --data and --backbone, it runs offline on small synthetic corpora with a small backbone with random weights.
+    If interrupted, run the command again to continue.
+
+    Example: elp quickstart --tasks asr,sv --methods elp,lora_qv8
     """
     from upstream_elp.launch.registry import register
     from upstream_elp.quickstart.jobs import check_names, check_places, check_synthesised, make_jobs
@@ -67,7 +71,7 @@ def quickstart(
     names = check_names(_split(tasks), _split(methods))
     if data is None:
         check_synthesised(names)
-    register()  # packages that do not import are reported here, once, and not by every run
+    register()  # reports packages that cannot be imported once, instead of in every run
     check_places(data, backbone)  # before anything is made
     note = _describe(data, backbone, family, size)
     _make_folder(out)
@@ -86,7 +90,7 @@ def quickstart(
         click.echo("\n" + write_report(plan, out, note=note))
         click.echo(f"tables and plots: {out}/results.md, .csv, .json, curves.png, layer_weights.png")
     if problems:
-        raise ElpError(f"{len(problems)} of {len(plan)} runs failed, the others are kept: {'; '.join(problems)}")
+        raise ElpError(f"{len(problems)} of {len(plan)} runs failed (the others are kept): {'; '.join(problems)}")
 
 
 def _split(names: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``elp report``: write the report of experiments again, and compare several."""
+"""``elp report``: write the reports of experiments again, and compare several experiments."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ FORMATS = ("markdown", "csv")
 @click.command()
 @click.argument("expdirs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the comparison. [default: the terminal]")
+@click.option("--out", type=click.Path(path_type=Path), help="File for the comparison. [default: standard output]")
 def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
-    """Write results.json, curves.png and layer_weights.{png,csv} again from what each EXPDIR holds.
+    """Write results.json, curves.png and layer_weights.{png,csv} of each EXPDIR again, and compare several.
 
-    One folder: its table is printed. Several: a table per task that compares them, metrics being those of the best
-    checkpoint, with the mean over the folds of emotion recognition; as Markdown or CSV.
+    For one experiment, print its table. For several, print one table per task with the metrics of the best
+    checkpoints, and the mean over the folds of emotion recognition.
+
+    Example: elp report result/asr_le result/asr_elp --format csv --out asr.csv
     """
     from upstream_elp.base.errors import counted
     from upstream_elp.experiment.comparison import compare, to_markdown
@@ -38,7 +40,7 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
 
 
 def _names(expdirs: list[Path]) -> list[str]:
-    """Each folder as far as it differs from the others: without what all begin with."""
+    """The folders' paths without their common beginning."""
     paths = [expdir.resolve() for expdir in expdirs]
     shared = Path(os.path.commonpath([path.parent for path in paths]))
     return [path.relative_to(shared).as_posix() for path in paths]
@@ -52,4 +54,4 @@ def _write(out: Path, text: str) -> None:
         with whole_file(out, encoding="utf-8", newline="") as file:
             file.write(text)
     except OSError as error:
-        raise ElpError(f"cannot write {out}: {error.strerror or error}") from error
+        raise ElpError(f"--out {out} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""``elp run``: hand every argument to :func:`upstream_elp.launch.start.run`, untouched by click."""
+"""``elp run``: pass every argument to :func:`upstream_elp.launch.start.run`, untouched by click."""
 
 import click
 
@@ -6,7 +6,7 @@ from upstream_elp.launch import start
 
 
 class Untouched(click.Command):
-    """A command whose arguments click neither reads nor reorders."""
+    """A command whose arguments click neither parses nor reorders."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.params["arguments"] = tuple(args)
@@ -15,6 +15,6 @@ class Untouched(click.Command):
 
 @click.command(cls=Untouched, add_help_option=False)
 def run(arguments: tuple[str, ...]) -> None:
-    """Train or evaluate with S3PRL's run_downstream flags."""
+    """Train, evaluate or infer with S3PRL's run_downstream flags."""
     start.adopt_main()
     start.run(arguments)

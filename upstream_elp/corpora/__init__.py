@@ -1,6 +1,6 @@
-"""The real corpora: what each is called, how it is read, and the tables that ``elp prepare`` writes.
+"""The real corpora: their descriptions, their readers, and the tables that ``elp prepare`` writes.
 
-A corpus is one module: ``CORPUS`` describes it, one reader returns rows and problems (:mod:`.reading`), which
-``elp prepare``, ``elp check`` and the data set of a task all use, and ``prepare`` writes the tables of S3PRL's stock
-tasks. :mod:`.registry` finds such modules. Nothing here knows S3PRL or torch, and nothing writes into a corpus.
+A corpus is one module. Its ``CORPUS`` describes it; its reader returns rows and problems (:mod:`.reading`) for
+``elp prepare``, ``elp check`` and the data sets of tasks; its ``prepare`` writes the tables of S3PRL's stock tasks.
+:mod:`.registry` finds these modules. Nothing here needs S3PRL or torch, and nothing writes into a corpus.
 """

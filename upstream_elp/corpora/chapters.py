@@ -1,4 +1,4 @@
-"""Chapters of LibriSpeech and its kin: folders of audio with one file of transcripts each."""
+"""Chapters of LibriSpeech and similar corpora: folders of audio, each with one file of transcripts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ SUFFIX = ".flac"
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance: its path below the corpus and its words; None where it has no transcript."""
+    """One utterance: its path below the corpus root and its words, None if it has no transcript."""
 
     path: str
     text: str | None
@@ -28,7 +28,7 @@ class Utterance:
 
     @property
     def speaker(self) -> str:
-        """Who reads."""
+        """The reader."""
         return speaker_of(self.path)
 
 
@@ -37,10 +37,10 @@ class Table:
     """One ``.trans.txt`` file.
 
     Attributes:
-        path: where it is or should be, relative to the corpus root.
+        path: its actual or expected path, relative to the corpus root.
         texts: the words of each utterance.
-        repeated: the utterances that have more than one line; the first one counts.
-        fault: what is wrong with the file's coding, empty where nothing is.
+        repeated: the utterances with more than one line; the first one counts.
+        fault: what is wrong with the file's encoding, or an empty string.
         there: whether the file exists.
     """
 
@@ -53,13 +53,13 @@ class Table:
 
 @dataclass
 class Chapters:
-    """What lies below one split's folder.
+    """The contents of a split's folder.
 
     Attributes:
-        files: audio files that are where they should be, relative to the corpus root, sorted.
+        files: audio files in the right place, relative to the corpus root, sorted.
         tables: the transcripts of each folder with audio or transcripts.
-        problems: what is wrong with folders, names, places and transcripts.
-        silent: utterances that have a transcript and no audio, and their transcript files.
+        problems: problems with folders, names, places and transcripts.
+        silent: utterances with a transcript but no audio, and their transcript files.
         remarks: what is worth knowing.
         closed: folders that cannot be listed, and why.
     """
@@ -78,11 +78,11 @@ def speaker_of(file: str) -> str:
 
 
 def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
-    """Read a ``.trans.txt`` file: one utterance a line, its name, blanks or a tab, its words.
+    """Read a ``.trans.txt`` file, in which each line is the name of an utterance, spaces or a tab, and its words.
 
     Returns:
-        The words of each utterance, a single space between them; the utterances that have more than one line (the first
-        one counts); and what is wrong with the file's coding, empty where nothing is.
+        The words of each utterance, separated by single spaces; the utterances with more than one line (the first one
+        counts); and what is wrong with the file's encoding, or an empty string.
     """
     found: dict[str, str] = {}
     repeated = []
@@ -97,12 +97,12 @@ def read_transcripts(path: Path) -> tuple[dict[str, str], list[str], str]:
 
 
 def read_tables(root: Path, folders: Iterable[str], *, closed: dict[str, str] | None = None) -> dict[str, Table]:
-    """Read the ``<speaker>-<chapter>.trans.txt`` of chapters.
+    """Read the ``<speaker>-<chapter>.trans.txt`` files of chapters.
 
     Args:
         root: the corpus.
         folders: the chapters' folders, relative to it.
-        closed: receives the folders that cannot be listed, and why; None makes them an error.
+        closed: receives the folders that cannot be listed, and why. If None, they are an error.
     """
     names = {folder: f"{folder}/{'-'.join(folder.split('/')[-2:])}.trans.txt" for folder in folders}
     found = locate(root, names.values(), closed=closed)
@@ -114,18 +114,18 @@ def _read_table(root: Path, name: str, actual: str | None) -> Table:
 
 
 def rows_of(files: Iterable[str], tables: Mapping[str, Table]) -> Iterator[Utterance]:
-    """Yield audio files as utterances, with the words that the tables of their folders give them."""
+    """Yield audio files as utterances, with their words from the tables of their folders."""
     for file in files:
         yield Utterance(file, tables[file.rpartition("/")[0]].texts.get(stem(file)))
 
 
 def scan_chapters(root: Path, folder: Path, *, characters: frozenset[str] = checks.CHARACTERS) -> Chapters:
-    """List the audio below ``folder``, chapter by chapter, with transcripts, and check names and texts.
+    """List the audio and transcripts below ``folder``, chapter by chapter, and check names and texts.
 
     Args:
         root: the corpus; paths in the result are relative to it.
-        folder: a split, which holds ``<speaker>/<chapter>/`` folders.
-        characters: the dictionary of the transcripts, upper case.
+        folder: a split, which contains ``<speaker>/<chapter>/`` folders.
+        characters: the dictionary of the transcripts, in upper case.
     """
     tree = look(folder, root=root, suffix=(SUFFIX, ".trans.txt"))
     found = Chapters(closed=tree.closed, problems=checks.closed_problems(tree.closed))
@@ -159,19 +159,19 @@ def _scan_chapter(
             found.problems += checks.transcript_problems(file, text, where=table.path, characters=characters)
         else:
             form = "<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"
-            sentence = f"{file} is not where its name says; the layout is {form}."
-            cause = f"{AUDIO} are not where their names say; the layout is {form}"
+            sentence = f"{file} is not in the folder that its name says; the layout is {form}."
+            cause = f"{AUDIO} are not in the folders that their names say; the layout is {form}"
             found.problems.append(Problem("misplaced", file, sentence, cause=cause))
     found.silent += [(item, table.path) for item in sorted(table.texts.keys() - {stem(file) for file in audio})]
 
 
 def table_problems(tables: Iterable[Table]) -> list[Problem]:
-    """Report transcript files of another coding."""
+    """Report transcript files with a wrong encoding."""
     return [Problem("encoding", one.path, f"{one.path} {one.fault}.", False) for one in tables if one.fault]
 
 
 def missing_audio(root: Path, silent: Iterable[tuple[str, str]]) -> list[Problem]:
-    """Turn transcripts without audio into problems: the archive was not unpacked whole, or is of another format."""
+    """Report transcripts without audio: the archive is not completely unpacked, or has another format."""
     absent = {}
     for item, where in silent:
         sentence = f"{where} has a transcript of {item}, but {item}.flac is not in its folder."
@@ -181,5 +181,5 @@ def missing_audio(root: Path, silent: Iterable[tuple[str, str]]) -> list[Problem
 
 
 def place_of(item: str, table: str) -> str:
-    """Where the audio of an utterance should be that a transcript file names."""
+    """Return where the audio of an utterance in a transcript file should be."""
     return f"{table.rpartition('/')[0]}/{item}{SUFFIX}"

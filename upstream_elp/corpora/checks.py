@@ -1,4 +1,4 @@
-"""Pure checks that more than one corpus needs; each returns problems and touches no file."""
+"""Checks that several corpora need; they return problems and do not access files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from upstream_elp.base.errors import counted
 from upstream_elp.base.folders import ADVICE
 from upstream_elp.base.problems import AUDIO, Problem
 
-# letters of SUPERB's ASR dictionary; the space is its word boundary "|"
+# letters of SUPERB's ASR dictionary; the space stands for its word boundary "|"
 CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ")
 
 
@@ -24,9 +24,9 @@ def audio_problems(
     """Check that a file can be read, is mono, has the sample rate and is long enough.
 
     Args:
-        file: the file as the report shall name it.
-        header: what is known of it.
-        min_samples: smallest number of samples that a backbone takes.
+        file: the name of the file in the report.
+        header: its header.
+        min_samples: smallest number of samples that a backbone accepts.
         mix: whether several channels are accepted.
     """
     if header.error:
@@ -51,7 +51,7 @@ def audio_problems(
 
 
 def converted(header: Header) -> Header:
-    """The header of a file after conversion to the tasks' sample rate; one without a rate stays as it is."""
+    """Return the header of a file after conversion to the tasks' sample rate; without a rate it is unchanged."""
     if not header.rate:
         return header
     return replace(header, samples=round(header.samples * SAMPLE_RATE / header.rate), rate=SAMPLE_RATE)
@@ -76,23 +76,23 @@ def closed_problems(closed: Mapping[str, str]) -> list[Problem]:
 
 
 def again_remarks(again: Sequence[str]) -> list[str]:
-    """Return one remark, or none, on links to folders that are read under another name."""
+    """Return a remark, if needed, on links to folders that are read under another name."""
     if not again:
         return []
-    links = counted(len(again), "link leads", "links lead")
-    return [f"{links} to a folder that is read under another name, and is passed over (such as {again[0]})."]
+    links = counted(len(again), "link", "links")
+    return [f"ignored {links} to folders that are read under another name (such as {again[0]})."]
 
 
 def transcript_problems(
     file: str, text: str | None, *, where: str, characters: frozenset[str] = CHARACTERS
 ) -> list[Problem]:
-    """Check that a transcript exists, says something, and has only letters of the dictionary (in either case).
+    """Check that a transcript exists, is not empty, and has only letters of the dictionary (in either case).
 
     Args:
         file: the audio file.
-        text: its transcript, or None where there is none.
-        where: the file that holds or should hold the transcript.
-        characters: the dictionary, upper case.
+        text: its transcript, or None.
+        where: the file that contains, or should contain, the transcript.
+        characters: the dictionary, in upper case.
     """
     if text is None:
         sentence = f"{file} has no transcript in {where}."
@@ -111,11 +111,11 @@ def transcript_problems(
 
 
 def duplicate_problems(files: Iterable[str], *, name: str = "utterance") -> list[Problem]:
-    """Report files of the same stem; the first one stays, the later ones are the problem.
+    """Report files with the same stem; the first one is kept, later ones are problems.
 
     Args:
         files: paths with forward slashes.
-        name: what a stem names, for the sentence.
+        name: what the stem identifies, for the message.
     """
     first: dict[str, str] = {}
     problems = []
@@ -130,7 +130,7 @@ def duplicate_problems(files: Iterable[str], *, name: str = "utterance") -> list
 
 
 def shared_speakers(speakers: dict[str, set[str]]) -> list[tuple[str, str, list[str]]]:
-    """Return the pairs of splits that share speakers, with these.
+    """Return the pairs of splits that share speakers, with these speakers.
 
     Args:
         speakers: the speakers of each split.
@@ -141,13 +141,13 @@ def shared_speakers(speakers: dict[str, set[str]]) -> list[tuple[str, str, list[
 
 
 def count_warnings(counts: Iterable[tuple[str, int, int]]) -> list[str]:
-    """Return one remark, or none, on counts that are not the published ones: a subset is fine, but not comparable.
+    """Return a remark, if needed, on counts that differ from the published ones: a subset is fine, but not comparable.
 
     Args:
-        counts: what is counted, how many there are, how many were published.
+        counts: what is counted, how many there are, and the published number.
     """
     odd = [f"{what} {found:,} ({official:,})" for what, found, official in counts if found != official]
     if not odd:
         return []
-    text = "these counts are not the published ones (in brackets), so scores will not be comparable: "
+    text = "these counts differ from the published ones (in brackets), so scores will not be comparable: "
     return [f"{text}{', '.join(odd)}."]

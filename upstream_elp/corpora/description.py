@@ -1,4 +1,4 @@
-"""What a corpus is called, where it comes from and how its folder looks, in one place per corpus."""
+"""The description of a corpus: its name, its source and the layout of its folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class PrepareCommand:
 
     Attributes:
         name: the command's name.
-        summary: one line for the list of the corpora.
+        summary: one line for the list of corpora.
         text: the help text.
-        splits: what ``--split`` may name; without any there is no such option.
-        trials: whether trial lists may be named.
+        splits: valid values of ``--split``; without any, there is no such option.
+        trials: whether it accepts trial lists.
         skips: whether single broken files may be skipped.
     """
 
@@ -36,14 +36,14 @@ class Corpus:
     """One corpus.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         folder: its folder below ``$ELP_DATA``.
         source: where to get it.
-        layout: what must be below the root.
-        signs: glob patterns of which at least one must match, so that a task notices a wrong folder at once.
-        holds: names of which at least one must be in the folder given to ``elp prepare``, which reports the rest.
-        keys: config keys that may hold the root; the first is ours, the others are S3PRL's.
-        command: its command of ``elp prepare``; None where there is none.
+        layout: the expected files below the root.
+        signs: glob patterns of which at least one must match, so that a wrong folder is noticed at once.
+        holds: names of which at least one must be in the folder given to ``elp prepare``, which reports missing ones.
+        keys: config keys for the root; the first is ours, the others are S3PRL's.
+        command: its command of ``elp prepare``, or None.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Corpus:
     command: PrepareCommand | None = None
 
     def root(self, datarc: Mapping[str, Any]) -> Path:
-        """Find the corpus: the config's ``datarc.root`` (or S3PRL's name for it), else ``$ELP_DATA/<folder>``.
+        """Find the corpus from the config's ``datarc.root`` (or S3PRL's key for it), or at ``$ELP_DATA/<folder>``.
 
         Args:
             datarc: the data block of the task's config.
@@ -65,11 +65,11 @@ class Corpus:
             ElpError: no root is known, it is not a folder, or it does not look like the corpus.
         """
         root, origin = self._candidate(datarc)
-        help_text = f"get {self.name} from {self.source}; below its folder there must be {self.layout}"
+        help_text = f"get {self.name} from {self.source}; its folder must contain {self.layout}"
         if root is None:
             raise ElpError(
-                f"no folder for the corpus {self.name}: pass --data DIR (DIR/{self.folder} is used), set ELP_DATA, "
-                f"or set downstream_expert.datarc.root; {help_text}"
+                f"no folder is set for the corpus {self.name}; pass --data DIR (to use DIR/{self.folder}), set "
+                f"ELP_DATA, or set downstream_expert.datarc.root; {help_text}"
             )
         if not root.is_dir():
             raise ElpError(f"the corpus {self.name} is not at {root} (from {origin}): no such folder; {help_text}")
@@ -89,15 +89,15 @@ class Corpus:
         return None, ""
 
     def check_given(self, root: Path) -> None:
-        """Refuse a folder given to ``elp prepare`` that holds nothing of the corpus.
+        """Check that a folder given to ``elp prepare`` contains something of the corpus.
 
         Raises:
-            ElpError: ``root`` is not a folder, or not that corpus.
+            ElpError: ``root`` is not a folder, or not this corpus.
         """
         if not root.is_dir():
-            raise ElpError(f"{root}: there is no such folder; give the folder that holds {' or '.join(self.holds)}")
+            raise ElpError(f"{root} does not exist; pass the folder that contains {' or '.join(self.holds)}")
         if any((root / name).exists() for name in self.holds):
             return
         inner = [folder for folder in (root / self.folder, root / f"{self.folder}_full_release") if folder.is_dir()]
         hint = f"; did you mean {inner[0]}?" if inner else ""
-        raise ElpError(f"{root}: holds none of {', '.join(self.holds)}, so it is not the corpus' top folder{hint}")
+        raise ElpError(f"{root} contains none of {', '.join(self.holds)}, so it is not the corpus' top folder{hint}")

@@ -35,10 +35,9 @@ CORPUS = Corpus(
     command=PrepareCommand(
         name="fluent-speech-commands",
         summary="Fluent Speech Commands' tables and audio.",
-        text="""Check Fluent Speech Commands in ROOT (holds data and wavs): tables, audio, speakers and slot values.
+        text="""Check Fluent Speech Commands in ROOT (with data and wavs): tables, audio, speakers and slot values.
 
-        The tasks read the corpus' own tables; OUT/slots.json only lists the slot values in the order of their class
-        numbers.
+        Tasks read the corpus' own tables; OUT/slots.json only lists the slot values in class order.
         """,
     ),
 )
@@ -46,7 +45,7 @@ CORPUS = Corpus(
 
 @dataclass(frozen=True)
 class Command:
-    """One utterance: its path below the corpus root, the values of the three slots, and who says it."""
+    """One utterance: its path below the corpus root, the values of the three slots, and its speaker."""
 
     path: str
     slots: tuple[str, str, str]
@@ -60,17 +59,17 @@ class Command:
 
 @dataclass
 class Tables(Reading[Command]):
-    """What was read of the corpus.
+    """The contents of the corpus' tables.
 
     Attributes:
-        of: the rows of each table that was read, each ``path`` as the file is called on disk.
+        of: the rows of each table, with each ``path`` as on disk.
     """
 
     of: dict[str, list[Command]] = field(default_factory=dict)
 
 
 def table_name(split: str) -> str:
-    """The table of a split, relative to the corpus."""
+    """Return the path of a split's table, relative to the corpus."""
     return f"data/{split}_data.csv"
 
 
@@ -79,10 +78,10 @@ def read_table(path: Path, *, name: str) -> tuple[list[Command], list[Problem]]:
 
     Args:
         path: ``data/<split>_data.csv``.
-        name: the table's name for the sentences.
+        name: the table's name for messages.
 
     Returns:
-        Its rows, without those that lack a value, and what is wrong with it.
+        Its rows, except those that lack a value, and its problems.
     """
     if not path.is_file():
         return [], [Problem("layout", name, f"{name} is missing.", False)]
@@ -118,14 +117,14 @@ def _gap(name: str, line: int, lacking: Iterable[str]) -> Problem:
 
 
 def read(root: Path, splits: Iterable[str] = SPLITS) -> Tables:
-    """Read tables and look for their audio: the one reader of this corpus, for every command and task.
+    """Read tables and find their audio: the only reader of this corpus, for all commands and tasks.
 
     Args:
         root: the corpus.
-        splits: the tables; train is always among them, as it names the classes.
+        splits: the tables; train is always included, as it defines the classes.
 
     Returns:
-        The rows of all of them in that order; those whose audio is missing among them.
+        The rows of all tables in order, including those whose audio is missing.
     """
     found, tables = Tables(), {}
     wanted = {"train", *splits}
@@ -140,7 +139,7 @@ def read(root: Path, splits: Iterable[str] = SPLITS) -> Tables:
 
 
 def _place_audio(found: Tables, root: Path, tables: Mapping[str, Sequence[Command]]) -> None:
-    """Look for the audio of the tables."""
+    """Find the audio of the tables."""
     closed: dict[str, str] = {}
     there = locate(root, (row.path for rows in tables.values() for row in rows), closed=closed)
     found.gone = {path for path, actual in there.items() if actual is None or path.rpartition("/")[0] in closed}
@@ -151,7 +150,7 @@ def _place_audio(found: Tables, root: Path, tables: Mapping[str, Sequence[Comman
         found.of[split] = [_on_disk(row, there[row.path]) for row in rows]
         for path in (row.path for row in found.of[split]):
             if path in first:
-                sentence = f"{path} stands in {first[path]} and again in {name}."
+                sentence = f"{path} appears in {first[path]} and again in {name}."
                 found.problems.append(Problem("duplicate", path, sentence, False, "files are listed twice"))
             elif path in found.gone:
                 sentence, cause = f"{path} is missing, but {name} lists it.", f"files that {name} lists are missing"
@@ -166,12 +165,12 @@ def _on_disk(row: Command, name: str | None) -> Command:
 
 
 def slot_values(rows: Iterable[Command], *, order: str = "appearance") -> list[list[str]]:
-    """The values of each slot; a value's place is its class index.
+    """Return the values of each slot; the index of a value is its class.
 
     Args:
         rows: the training utterances.
-        order: ``appearance`` numbers as S3PRL does (downstream/fluent_commands/expert.py:53), so that its checkpoints
-            fit; ``sorted`` does not depend on the order of the csv's rows.
+        order: ``appearance`` numbers values as S3PRL does (downstream/fluent_commands/expert.py:53), so that its
+            checkpoints fit; ``sorted`` does not depend on the order of the rows.
     """
     rows = list(rows)
     columns = [list(dict.fromkeys(row.slots[slot] for row in rows)) for slot in range(len(SLOTS))]
@@ -179,7 +178,7 @@ def slot_values(rows: Iterable[Command], *, order: str = "appearance") -> list[l
 
 
 def slot_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
-    """Report values of other tables that training never shows; stock S3PRL fails on them in the middle of a run."""
+    """Report values that do not occur in training; stock S3PRL fails on them in the middle of a run."""
     known = slot_values(tables["train"])
     problems = []
     for split in (split for split in tables if split != "train"):
@@ -195,7 +194,7 @@ def slot_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
 
 
 def speaker_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
-    """Report speakers that stand in more than one table."""
+    """Report speakers that appear in more than one table."""
     speakers = {split: {row.speaker for row in rows} for split, rows in tables.items()}
     return [
         Problem(
@@ -209,15 +208,15 @@ def speaker_problems(tables: Mapping[str, Sequence[Command]]) -> list[Problem]:
 
 
 def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
-    """Check Fluent Speech Commands and write ``slots.json``, the class indices; the tasks read the corpus' own tables.
+    """Check Fluent Speech Commands and write its class indices to ``slots.json``.
 
     Args:
-        root: folder that holds ``data`` and ``wavs``.
+        root: folder that contains ``data`` and ``wavs``.
         out: folder for the report.
         options: how to read.
 
     Raises:
-        ElpError: where ``root`` is not Fluent Speech Commands.
+        ElpError: ``root`` is not Fluent Speech Commands.
     """
     report = begin(CORPUS, root, out)
     found = read(root)

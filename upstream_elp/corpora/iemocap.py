@@ -1,4 +1,4 @@
-"""IEMOCAP: labels of four emotions and the metadata of the five folds (leave one session out)."""
+"""IEMOCAP: labels of four emotions, and the metadata of the five folds (each holds out one session)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 # the four classes with stock S3PRL's indices; excited counts as happy (downstream/emotion/IEMOCAP_preprocess.py:43-53)
 CLASSES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 MERGED = {"exc": "hap"}
-# the other labels of the corpus; they are known, and not used
+# the other labels of the corpus, which are known but not used
 OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
-# kinds of problems of an incomplete copy, which a task can be set to pass over
+# kinds of problems of an incomplete copy, which a task can be set to ignore
 PARTLY = ("missing-label", "missing-audio")
-# test utterances of SUPERB's folds 1 to 5, 5,531 in all
+# test utterances of SUPERB's folds 1 to 5, 5,531 in total
 OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
 CORPUS = Corpus(
     name="IEMOCAP",
@@ -36,7 +36,7 @@ CORPUS = Corpus(
     command=PrepareCommand(
         name="iemocap",
         summary="Metadata of IEMOCAP's five folds.",
-        text="""Check IEMOCAP in ROOT (holds Session1 to Session5) and write
+        text="""Check IEMOCAP in ROOT (with Session1 to Session5) and write
         OUT/meta_data/SessionN/{train,test}_meta_data.json.
 
         The labels are neutral, happy (with excited), angry and sad; each fold tests on one session.
@@ -48,7 +48,7 @@ CORPUS = Corpus(
 
 @dataclass(frozen=True)
 class Utterance:
-    """A labelled utterance: path below the corpus, class, and the dialog's tag that stock S3PRL calls speaker."""
+    """A labelled utterance: its path below the corpus root, its class, and the dialog tag that S3PRL calls speaker."""
 
     path: str
     label: str
@@ -61,19 +61,19 @@ class Utterance:
 
 
 def speaker_of(utterance: str) -> str:
-    """Return who speaks: the session and the last part's letter (``Ses01F_impro01_M000`` is ``Ses01M``).
+    """Return the speaker: the session and the letter of the last part (``Ses01F_impro01_M000`` is ``Ses01M``).
 
-    The letter after the session number only says who wore the markers; stock metadata takes it for the speaker.
+    The letter after the session number says who wore the markers; stock metadata uses it as the speaker.
     """
     return utterance[:5] + utterance.rsplit("_", 1)[-1][:1]
 
 
 def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:
-    """Read an ``EmoEvaluation/<dialog>.txt``: lines of ``[start - end]``, utterance, label, ``[...]`` between tabs.
+    """Read an ``EmoEvaluation/<dialog>.txt``: lines of ``[start - end]``, utterance, label and ``[...]`` with tabs.
 
     Returns:
-        (utterance, label) of each such line, the lines in brackets that are not of this form, and what is wrong with
-        the file's coding, empty where nothing is; the evaluators' remarks may be of any coding.
+        (utterance, label) of each such line, the lines in brackets that do not have this form, and what is wrong with
+        the file's encoding, or an empty string; the evaluators' remarks may have any encoding.
     """
     labels, bad = [], []
     content, fault = texts.read(path)
@@ -89,14 +89,14 @@ def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:
 
 
 def read_session(root: Path, session: str) -> Reading[Utterance]:
-    """Read a session's audio and labels: the one reader of this corpus, for every command and task.
+    """Read a session's audio and labels: the only reader of this corpus, for all commands and tasks.
 
     Args:
         root: the corpus.
         session: ``Session1`` to ``Session5``.
 
     Returns:
-        The utterances of the four classes, sorted by path; those without audio at the place where it should be.
+        The utterances of the four classes, sorted by path; those without audio have their expected path.
     """
     found: Reading[Utterance] = Reading()
     top = root / session
@@ -107,7 +107,7 @@ def read_session(root: Path, session: str) -> Reading[Utterance]:
     found.remarks += checks.again_remarks([*audio.again, *evaluations.again])
     wavs = {stem(file): file for file in reversed(audio.files)}
     depth = f"{session}/dialog/EmoEvaluation/".count("/")
-    tables = [file for file in evaluations.files if file.count("/") == depth]  # what lies deeper is of another form
+    tables = [file for file in evaluations.files if file.count("/") == depth]  # deeper files have another form
     labels = _read_tables(found, root, tables)
     for name, (label, _) in labels.items():
         if label in CLASSES:
@@ -116,7 +116,7 @@ def read_session(root: Path, session: str) -> Reading[Utterance]:
     absent = [row for row in found.rows if row.name not in wavs]
     found.gone = {row.path for row in absent}
     without = _absent(root, absent, labels)
-    # where nothing is there, one sentence says so, not one for every utterance
+    # if there is nothing at all, one sentence says so, not one for every utterance
     others = [problem for problem in without if problem.kind == "format"]
     found.problems += without if wavs else others or _empty(f"{session}/sentences/wav", audio, ".wav")
     if tables:
@@ -133,27 +133,29 @@ def read_session(root: Path, session: str) -> Reading[Utterance]:
 def _empty(folder: str, tree: Tree, ending: str) -> list[Problem]:
     if tree.closed:
         return []
-    return [Problem("layout", folder, f"{folder} is missing or holds no {ending} file.", False)]
+    return [Problem("layout", folder, f"{folder} is missing or contains no {ending} files.", False)]
 
 
 def _read_tables(found: Reading, root: Path, tables: list[str]) -> dict[str, tuple[str, str]]:
-    """The label of every utterance, merged into the four classes, and the table that gives it; problems are noted."""
+    """Return the label of every utterance, merged into the four classes, and its table; add problems to ``found``."""
     seen: dict[str, tuple[str, str]] = {}
     for where in tables:
         labels, bad, fault = read_labels(root / where)
         if fault:
             found.problems.append(Problem("encoding", where, f"{where} {fault}.", False))
         for line in bad:
-            sentence = f"{where} has a line without utterance and label: {line[:60]!r}."
-            found.problems.append(Problem("label-line", where, sentence, False, "lines lack utterance and label"))
+            sentence = f"{where} has a line without an utterance and a label: {line[:60]!r}."
+            found.problems.append(Problem("label-line", where, sentence, False, "lines lack an utterance and a label"))
         for name, word in labels:
             label = MERGED.get(word, word)
             if label not in CLASSES and label not in OTHERS:
                 every = ", ".join(sorted({*CLASSES, *MERGED, *OTHERS}))
-                sentence = f"{where} gives {name} the unknown label {word!r}; known are {every}."
-                found.problems.append(Problem("label", where, sentence, False, f"labels are not known: {every} are"))
+                sentence = f"{where} gives {name} the unknown label {word!r}; the labels are {every}."
+                found.problems.append(
+                    Problem("label", where, sentence, False, f"labels are unknown; the labels are {every}")
+                )
             elif name in seen:
-                sentence = f"{where} labels {name}, which {seen[name][1]} labels already."
+                sentence = f"{where} labels {name}, which {seen[name][1]} already labels."
                 found.problems.append(Problem("duplicate", where, sentence, False, "utterances are labelled twice"))
             seen.setdefault(name, (label, where))
     return seen
@@ -163,7 +165,7 @@ def _absent(root: Path, rows: Sequence[Utterance], labels: dict[str, tuple[str, 
     absent = {}
     for row in rows:
         where = labels[row.name][1]
-        sentence = f"{where} labels {row.name}, but its session lacks {row.name}.wav."
+        sentence = f"{where} labels {row.name}, but the session has no {row.name}.wav."
         cause = "labelled utterances have no .wav file; unpack the corpus again"
         absent[row.path] = Problem("missing-audio", where, sentence, False, cause)
     return absent_problems(root, absent)
@@ -179,7 +181,7 @@ def fold_metadata(utterances: dict[str, list[Utterance]], *, test: str) -> tuple
 
     Args:
         utterances: the utterances of each session.
-        test: the session left out of training.
+        test: the session held out from training.
     """
     train = [item for session, items in utterances.items() if session != test for item in items]
     return _metadata(train), _metadata(utterances[test])
@@ -194,12 +196,12 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     """Check IEMOCAP and write ``meta_data/Session<n>/{train,test}_meta_data.json`` for the five folds.
 
     Args:
-        root: folder that holds ``Session1`` to ``Session5``.
+        root: folder that contains ``Session1`` to ``Session5``.
         out: folder for the metadata.
         options: how to read.
 
     Raises:
-        ElpError: where ``root`` is not IEMOCAP.
+        ElpError: ``root`` is not IEMOCAP.
     """
     options = options or Options()
     report = begin(CORPUS, root, out)
@@ -210,7 +212,7 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
     every = [item.path for items in utterances.values() for item in items]
     headers = report.read(every, options)
     report.check_audio(headers)
-    broken = report.left_out(skip_broken=options.skip_broken)
+    broken = report.skipped(skip_broken=options.skip_broken)
     kept = {session: [item for item in items if item.path not in broken] for session, items in utterances.items()}
     for session, items in kept.items():
         paths = [item.path for item in items]
@@ -228,12 +230,12 @@ def prepare(root: Path, out: Path, *, options: Options | None = None) -> Report:
 
 
 def class_problems(session: str, train: Iterable[Utterance], *, classes: Iterable[str] = CLASSES) -> list[Problem]:
-    """Report a fold whose training part lacks a class: it could never be predicted.
+    """Report a fold whose training part lacks a class, which could then never be predicted.
 
     Args:
         session: the session that the fold tests on.
-        train: the utterances of the others.
-        classes: the classes that there must be.
+        train: the utterances of the other sessions.
+        classes: the required classes.
     """
     known = {item.label for item in train}
     lacking = [label for label in classes if label not in known]

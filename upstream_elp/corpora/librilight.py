@@ -1,8 +1,8 @@
 """Libri-light's labelled sets (10 minutes, 1 hour, 10 hours): layout, transcripts and length tables.
 
-The archive ``librispeech_finetuning.tgz`` holds six folds of ten minutes, ``1h/0`` to ``1h/5``, and ``9h``; each has
+The archive ``librispeech_finetuning.tgz`` contains six folds of ten minutes, ``1h/0`` to ``1h/5``, and ``9h``; each has
 ``clean`` and ``other`` with LibriSpeech's chapters (Kahn et al. 2020, arXiv 1912.07875).
-``1h`` is the six folds, ``10h`` is all of it.
+``1h`` consists of the six folds, ``10h`` of everything.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ SUBSETS: dict[str, tuple[str, ...]] = {
     "10h": (*FOLDS, "9h"),
 }
 KINDS = ("clean", "other")
-# list of the 10 h set in the L-E adapters' published code (2,763 utterances of 24 speakers, 9.75 h)
+# from the list of the 10 h set in the L-E adapters' published code (2,763 utterances of 24 speakers, 9.75 h)
 OFFICIAL_10H = {"files": 2763, "speakers": 24}
 CORPUS = Corpus(
     name="Libri-light",
@@ -36,11 +36,11 @@ CORPUS = Corpus(
     command=PrepareCommand(
         name="librilight",
         summary="Length tables of Libri-light's 10 min, 1 h and 10 h sets.",
-        text="""Check Libri-light's labelled sets in ROOT (holds librispeech_finetuning) and write
+        text="""Check Libri-light's labelled sets in ROOT (with librispeech_finetuning) and write
         OUT/len_for_bucket/SUBSET.csv.
 
         The archive is dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz. Unpack it into the LibriSpeech
-        folder: then one root and one OUT serve training on 10h and testing on dev-clean.
+        folder, so that one root and one OUT serve training on 10h and testing on dev-clean.
         """,
         splits=tuple(SUBSETS),
         skips=True,
@@ -49,10 +49,10 @@ CORPUS = Corpus(
 
 
 def pick_subsets(wanted: Iterable[str]) -> list[str]:
-    """Return the subsets to prepare, all of them where none is named.
+    """Return the subsets to prepare: the given ones, or all.
 
     Raises:
-        ElpError: for a name that is not a subset.
+        ElpError: a name is not a subset.
     """
     wanted = list(dict.fromkeys(wanted))
     unknown = [name for name in wanted if name not in SUBSETS]
@@ -65,13 +65,13 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     """Check the labelled sets of Libri-light and write ``len_for_bucket/<subset>.csv``.
 
     Args:
-        root: folder that holds ``librispeech_finetuning``, or that folder itself; the tables' paths are relative to it.
+        root: folder that contains ``librispeech_finetuning``, or that folder; the paths in tables are relative to it.
         out: folder for the tables.
-        splits: subsets out of ``10min-0`` .. ``10min-5``, ``1h``, ``10h``; empty for all.
+        splits: subsets from ``10min-0`` .. ``10min-5``, ``1h``, ``10h``; empty for all.
         options: how to read.
 
     Raises:
-        ElpError: where ``root`` is not that archive or a subset is unknown.
+        ElpError: ``root`` is not this archive, or a subset is unknown.
     """
     options = options or Options()
     subsets = pick_subsets(splits)
@@ -82,14 +82,14 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     every = [file for part in found.values() for file in part.files]
     silent = sum(len(part.silent) for part in found.values())
     if silent:
-        # a chapter may be shared out over folds, so this says nothing about the archive
+        # a chapter may be spread over folds, so this does not mean that the archive is incomplete
         what = counted(silent, "transcript has", "transcripts have")
         report.warnings.append(f"{what} no audio in the same fold and will not be used.")
     report.warnings += [remark for part in found.values() for remark in part.remarks]
     headers = report.read(every, options)
     report.check_audio(headers)
     report.problems += checks.duplicate_problems(every)
-    broken = report.left_out(skip_broken=options.skip_broken)
+    broken = report.skipped(skip_broken=options.skip_broken)
     kept = {part: [file for file in chapters.files if file not in broken] for part, chapters in found.items()}
     tables = {subset: [file for part in SUBSETS[subset] for file in kept[part]] for subset in subsets}
     for subset, members in tables.items():
@@ -103,7 +103,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
 
 
 def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chapters:
-    """Scan one fold or ``9h``; ``clean`` and ``other`` come together."""
+    """Scan one fold or ``9h``, with ``clean`` and ``other`` together."""
     both = Chapters()
     for kind in KINDS:
         folder = top / part / kind
@@ -111,7 +111,7 @@ def _scan_part(report: Report, top: Path, part: str, subsets: list[str]) -> Chap
         found = scan_chapters(report.root, folder)
         if not (found.files or found.closed or found.silent):
             users = ", ".join(subset for subset in subsets if part in SUBSETS[subset])
-            sentence = f"{name} is missing or holds no .flac file, but {users} needs it; unpack the archive again."
+            sentence = f"{name} is missing or contains no .flac files, but {users} needs it; unpack the archive again."
             report.problems.append(Problem("layout", name, sentence, False))
         both.files += found.files
         both.remarks += found.remarks

@@ -23,7 +23,7 @@ SPLITS = (
     "test-other",
 )
 SUPERB_SPLITS = ("train-clean-100", "dev-clean", "test-clean")
-# Panayotov et al. 2015, table 1 (speakers); sentences of sclite's reports on whole dev and test sets (files)
+# speakers: Panayotov et al. 2015, table 1; files: sentences in sclite's reports on whole dev and test sets
 OFFICIAL_SPEAKERS = dict(zip(SPLITS, (251, 921, 1166, 40, 33, 40, 33), strict=True))
 OFFICIAL_FILES = {"dev-clean": 2703, "test-clean": 2620, "dev-other": 2864, "test-other": 2939}
 CORPUS = Corpus(
@@ -37,11 +37,11 @@ CORPUS = Corpus(
     command=PrepareCommand(
         name="librispeech",
         summary="Length tables of LibriSpeech's splits.",
-        text="""Check LibriSpeech in ROOT (holds train-clean-100, dev-clean, ...) and write
+        text="""Check LibriSpeech in ROOT (with train-clean-100, dev-clean, ...) and write
         OUT/len_for_bucket/SPLIT.csv.
 
-        Get it from openslr.org/12. Without --split, all splits that are there. OUT defaults to a folder of its own
-        below $ELP_CACHE or ~/.cache/s3prl-elp.
+        Get it from openslr.org/12. By default, all splits in ROOT are prepared, and OUT is a separate folder below
+        $ELP_CACHE or ~/.cache/s3prl-elp.
         """,
         splits=SPLITS,
         skips=True,
@@ -52,28 +52,30 @@ CORPUS = Corpus(
 def read_part(
     root: Path, part: str, *, characters: frozenset[str] = checks.CHARACTERS, split: str | None = None
 ) -> Reading[Utterance]:
-    """Read one part of the corpus: the one reader of LibriSpeech, for every command and task.
+    """Read one part of the corpus: the only reader of LibriSpeech, for all commands and tasks.
 
     Args:
         root: the corpus.
         part: its folder, such as ``train-clean-100``.
-        characters: the dictionary of the transcripts, upper case.
-        split: what the part is used for, for the sentence that says that it is missing.
+        characters: the dictionary of the transcripts, in upper case.
+        split: the split that uses the part, for the message if it is missing.
 
     Returns:
-        The utterances with audio, sorted by path, then those that have a transcript only.
+        The utterances with audio, sorted by path, then those with only a transcript.
     """
     reading: Reading[Utterance] = Reading()
     if not (root / part).is_dir():
         there = ", ".join(subfolders(root))
-        sentence = f"{part} is missing, but {split or part} is made of it; there are {there or 'no folders'}."
+        sentence = (
+            f"{part} is missing, but the split {split or part} needs it; the folders here are: {there or 'none'}."
+        )
         reading.problems.append(Problem("layout", part, sentence, False))
         return reading
     found = scan_chapters(root, root / part, characters=characters)
     reading.problems += found.problems + missing_audio(root, found.silent)
     reading.remarks += found.remarks
     if not (found.files or found.closed or found.silent):
-        reading.problems.append(Problem("layout", part, f"{part} holds no .flac file.", False))
+        reading.problems.append(Problem("layout", part, f"{part} contains no .flac files.", False))
     reading.rows += rows_of(found.files, found.tables)
     for item, where in found.silent:
         path = place_of(item, where)
@@ -83,16 +85,16 @@ def read_part(
 
 
 def pick_splits(root: Path, wanted: Iterable[str]) -> list[str]:
-    """Return the splits to prepare: those asked for, or all that are there.
+    """Return the splits to prepare: the given ones, or all that exist.
 
     Raises:
-        ElpError: where a split that was asked for is not there.
+        ElpError: a given split does not exist.
     """
     there = [split for split in SPLITS if (root / split).is_dir()]
     wanted = list(dict.fromkeys(wanted))
     absent = [split for split in wanted if split not in there]
     if absent:
-        raise ElpError(f"{root}: has no split {', '.join(absent)}; the splits there are: {', '.join(there) or 'none'}")
+        raise ElpError(f"{root} has no split {', '.join(absent)}; its splits are: {', '.join(there) or 'none'}")
     return wanted or there
 
 
@@ -100,13 +102,13 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     """Check splits of LibriSpeech and write ``len_for_bucket/<split>.csv``.
 
     Args:
-        root: folder that holds ``train-clean-100`` and so on.
+        root: folder that contains ``train-clean-100`` and so on.
         out: folder for the tables.
-        splits: the splits; empty for all that are there.
+        splits: the splits; empty for all that exist.
         options: how to read.
 
     Raises:
-        ElpError: where ``root`` is not LibriSpeech.
+        ElpError: ``root`` is not LibriSpeech, or a split does not exist.
     """
     options = options or Options()
     report = begin(CORPUS, root, out)
@@ -117,7 +119,7 @@ def prepare(root: Path, out: Path, *, splits: Iterable[str] = (), options: Optio
     report.problems += [problem for reading in parts.values() for problem in reading.problems]
     report.check_audio(headers)
     report.problems += checks.duplicate_problems(every)
-    broken = report.left_out(skip_broken=options.skip_broken)
+    broken = report.skipped(skip_broken=options.skip_broken)
     tables = {split: [file for file in members if file not in broken] for split, members in files.items()}
     for split, members in tables.items():
         report.splits.append(summarise(split, members, headers, map(speaker_of, members)))

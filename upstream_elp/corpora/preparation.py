@@ -1,4 +1,4 @@
-"""``elp prepare``: the report of one run over a corpus, and the tables that it writes."""
+"""``elp prepare``: the report on a corpus, and the tables that it writes."""
 
 import csv
 import hashlib
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass
 class Report:
-    """Everything that one run over a corpus found and wrote; ``audio`` is the number of files that were looked at."""
+    """Everything that was found in a corpus and written; ``audio`` is the number of files that were checked."""
 
     corpus: str
     root: Path
@@ -44,7 +44,7 @@ class Report:
     audio: int = 0
 
     def read(self, files: Sequence[str], options: Options) -> dict[str, Header]:
-        """Read the headers of the corpus's audio files, and warn of samples far beyond full scale."""
+        """Read the headers of the corpus' audio files, and warn of samples far beyond full scale."""
         self.audio = len(files)
         headers = read_headers(self.root, files, cache=self.out / f".{self.corpus}-headers.jsonl", options=options)
         if loud := {file: header.peak for file, header in headers.items() if header.peak}:
@@ -52,19 +52,19 @@ class Report:
         return headers
 
     def check_audio(self, headers: Mapping[str, Header]) -> None:
-        """Add what is wrong with single files under S3PRL's rules."""
+        """Add the problems of single files under S3PRL's rules."""
         self.problems += [problem for file, one in headers.items() for problem in checks.audio_problems(file, one)]
 
     def blocked(self, *, skip_broken: bool) -> bool:
-        """Return whether the problems forbid writing tables."""
+        """Return whether the problems prevent writing tables."""
         return any(not (skip_broken and problem.skippable) for problem in self.problems)
 
     def broken(self) -> set[str]:
-        """Return the files that ``--skip-broken`` leaves out."""
+        """Return the files that ``--skip-broken`` skips."""
         return {problem.path for problem in self.problems if problem.skippable}
 
-    def left_out(self, *, skip_broken: bool) -> set[str]:
-        """Return the files that tables do without."""
+    def skipped(self, *, skip_broken: bool) -> set[str]:
+        """Return the files that tables omit."""
         return self.broken() if skip_broken else set()
 
     def to_dict(self, *, skip_broken: bool = False) -> dict:
@@ -82,9 +82,9 @@ class Report:
         }
 
     def to_text(self) -> str:
-        """Return the report for a reader: causes, problems by kind, remarks, the final table, the files written."""
+        """Format the report for a reader: causes, problems by kind, remarks, the final table, the written files."""
         lines = cause_lines(self.problems, audio=self.audio)
-        lines += problem_lines(self.problems, rest=", which the report file holds")
+        lines += problem_lines(self.problems, rest=" in the report file")
         lines += [f"note: {text}" for text in self.warnings]
         rows = [(split.name, split.files, f"{split.hours:.3f}", split.speakers) for split in self.splits]
         lines += ["", tabulate(rows, headers=["split", "files", "hours", "speakers"], disable_numparse=True), ""]
@@ -98,37 +98,37 @@ def summarise(name: str, files: Iterable[str], headers: Mapping[str, Header], sp
     Args:
         name: name of the split.
         files: its audio files, keys of ``headers``; unreadable ones count as files of zero length.
-        headers: what is known of each file.
-        speakers: one speaker per file or any iterable of speakers; counted once each.
+        headers: the header of each file.
+        speakers: speakers, each counted once.
     """
     files = list(files)
     return Split(name=name, files=len(files), hours=hours(files, headers), speakers=len(set(speakers)))
 
 
 def hours(files: Iterable[str], headers: Mapping[str, Header]) -> float:
-    """Hours of audio, as far as its headers are known."""
+    """Return the hours of audio, as far as headers are known."""
     return sum(headers[file].seconds for file in files if file in headers) / 3600
 
 
 def default_out(command: str, root: Path) -> Path:
-    """Return the folder for a corpus' tables: below :func:`upstream_elp.base.files.cache_dir`.
+    """Return the default folder for a corpus' tables, below :func:`upstream_elp.base.files.cache_dir`.
 
-    The name holds a hash of the root, so that two copies of a corpus never share tables.
+    Its name contains a hash of the root, so that two copies of a corpus never share tables.
     """
     key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
     return cache_dir() / "prepare" / f"{command}-{key}"
 
 
 def begin(corpus: Corpus, root: Path, out: Path) -> Report:
-    """Check the folder given for a corpus and open a report on it.
+    """Check the given folder of a corpus and start a report on it.
 
     Args:
-        corpus: the corpus, which ``elp prepare`` offers.
-        root: folder given by the user.
-        out: folder for the tables, created where missing.
+        corpus: the corpus, which must have a command of ``elp prepare``.
+        root: the folder from the user.
+        out: folder for the tables; created if missing.
 
     Raises:
-        ElpError: ``root`` is not that corpus, or ``out`` cannot be created or written to.
+        ElpError: ``root`` is not this corpus, or ``out`` cannot be created or written to.
     """
     corpus.check_given(root)
     return Report(corpus.command.name, root, open_out(out))
@@ -144,17 +144,17 @@ def open_out(out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ElpError(
-            f"{out}: cannot create the folder for the tables ({error.strerror}); give another OUT"
+            f"the folder for the tables, {out}, cannot be created ({error.strerror}); choose another OUT"
         ) from error
     if not os.access(out, os.W_OK):
-        raise ElpError(f"{out}: the folder for the tables is not writable; give another OUT")
+        raise ElpError(f"the folder for the tables, {out}, is not writable; choose another OUT")
     return out
 
 
 def write_length_table(path: Path, lengths: dict[str, int]) -> Path:
-    """Write a table of utterance lengths, the longest first, equal ones by path.
+    """Write a table of utterance lengths, sorted by decreasing length, then by path.
 
-    The columns are those that ``bucket_file`` of stock ``asr`` holds (s3prl/downstream/asr/dataset.py:46-57): an index,
+    The columns are those of stock ``asr``'s ``bucket_file`` (s3prl/downstream/asr/dataset.py:46-57): an index,
     ``file_path`` relative to the corpus, ``length`` in samples, and ``label``, which is empty.
 
     Args:
@@ -172,13 +172,13 @@ def write_length_table(path: Path, lengths: dict[str, int]) -> Path:
 def write_length_tables(
     report: Report, tables: Mapping[str, list[str]], headers: Mapping[str, Header], *, options: Options
 ) -> None:
-    """Write one length table per name, unless problems forbid it.
+    """Write one length table per name, unless problems prevent it.
 
     Args:
-        report: receives the paths; its problems decide.
-        tables: files per table, without those that are left out.
+        report: receives the paths; nothing is written if it is blocked by problems.
+        tables: files per table, without the skipped ones.
         headers: headers of the files.
-        options: ``skip_broken`` passes over what leaving files out has cured.
+        options: ``skip_broken`` ignores problems that are solved by skipping files.
     """
     if report.blocked(skip_broken=options.skip_broken):
         return

@@ -1,4 +1,4 @@
-"""What every corpus' reader returns: rows, and what is wrong or worth knowing."""
+"""The result of every corpus reader: rows, problems and remarks."""
 
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from upstream_elp.base.problems import HARMLESS, Problem, refuse
 
 
 class HasPath(Protocol):
-    """A row: one utterance, whose ``path`` is relative to the corpus' root."""
+    """A row: one utterance, whose ``path`` is relative to the corpus root."""
 
     @property
     def path(self) -> str:
@@ -21,11 +21,11 @@ Row = TypeVar("Row", bound=HasPath)
 
 @dataclass
 class Reading(Generic[Row]):
-    """What a reader found in tables and folders; no audio was opened.
+    """The contents of tables and folders, without opening any audio.
 
     Attributes:
         rows: the utterances that tables or folders name, in the corpus' order.
-        gone: paths of rows whose audio is not there, or in folders that cannot be listed.
+        gone: paths of rows whose audio is missing or in folders that cannot be listed.
         problems: what is wrong, each in one sentence.
         remarks: what is worth knowing.
     """
@@ -37,18 +37,18 @@ class Reading(Generic[Row]):
 
     @property
     def present(self) -> list[Row]:
-        """The rows whose audio is there."""
+        """The rows whose audio exists."""
         return [row for row in self.rows if row.path not in self.gone] if self.gone else self.rows
 
     def refuse(self, root: Path, *, passed: Container[str] = HARMLESS) -> None:
-        """Raise an error that names the problems, unless their kinds are passed over.
+        """Raise an error that names the problems, unless all their kinds are in ``passed``.
 
         Raises:
-            ElpError: there are others.
+            ElpError: there are problems of other kinds.
         """
         refuse(self.problems, root, passed=passed, audio=len(self.rows))
 
 
 def stem(file: str) -> str:
-    """Return a file's name without folders and extension: the utterance."""
+    """Return a file's name without folders and extension, which names the utterance."""
     return file.rsplit("/", 1)[-1].rsplit(".", 1)[0]

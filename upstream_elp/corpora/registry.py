@@ -1,6 +1,6 @@
-"""The corpora: every module of this folder that holds a ``CORPUS``, its description.
+"""The registry of corpora: every module in this folder with a ``CORPUS``, its description.
 
-Next to it such a module holds the corpus' reader, and ``prepare`` where ``elp prepare`` offers it.
+Such a module also contains the corpus' reader, and ``prepare`` if there is a command of ``elp prepare``.
 """
 
 import importlib
@@ -16,15 +16,15 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.corpora.description import Corpus
 
 FIRST = ("librispeech", "librilight", "voxceleb1", "iemocap", "fluent")
-"""Modules that lists begin with; the others follow by name."""
+"""The first modules in lists; the others follow by name."""
 
 
 @cache
 def modules() -> Mapping[str, ModuleType]:
-    """The corpora's modules by the corpora's names.
+    """Return the modules of the corpora by the names of the corpora.
 
     Raises:
-        ElpError: two have the same name.
+        ElpError: two corpora have the same name.
     """
     names = {module.name for module in pkgutil.iter_modules(corpora.__path__)}
     ordered = [name for name in FIRST if name in names] + sorted(names.difference(FIRST))
@@ -42,13 +42,13 @@ def modules() -> Mapping[str, ModuleType]:
 
 
 def corpus(name: str) -> Corpus:
-    """The description of a corpus.
+    """Return the description of a corpus.
 
     Raises:
-        ElpError: there is no such corpus; lists those there are.
+        ElpError: there is no such corpus; lists the valid names.
     """
     if name not in modules():
-        raise ElpError(f"unknown corpus {name!r}; known corpora: {', '.join(modules())}")
+        raise ElpError(f"unknown corpus {name!r}; the corpora are: {', '.join(modules())}")
     return modules()[name].CORPUS
 
 

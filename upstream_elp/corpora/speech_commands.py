@@ -1,4 +1,4 @@
-"""Speech Commands v0.01: which utterance belongs to which split and class, and what is wrong with the corpus."""
+"""Speech Commands v0.01: the utterances of each split with their classes, and the problems of the corpus."""
 
 import os
 from collections import Counter
@@ -20,13 +20,13 @@ CLASSES = (*WORDS, UNKNOWN, SILENCE)
 """In the order of S3PRL's class indices (downstream/speech_commands/dataset.py)."""
 NOISE = "_background_noise_"
 LISTS = {"dev": "validation_list.txt", "test": "testing_list.txt"}
-"""The lists of the training archive; what neither names is trained on."""
+"""The lists in the training archive; the files in neither of them are for training."""
 TEST_FOLDER = "speech_commands_test_set_v0.01"
 CORPUS = Corpus(
     name="Speech Commands",
     folder="speech_commands_v0.01",
-    source="https://arxiv.org/abs/1804.03209 (of http://download.tensorflow.org/data speech_commands_v0.01.tar.gz "
-    "and speech_commands_test_set_v0.01.tar.gz)",
+    source="https://arxiv.org/abs/1804.03209 (speech_commands_v0.01.tar.gz and "
+    "speech_commands_test_set_v0.01.tar.gz at http://download.tensorflow.org/data)",
     layout="<word>/<speaker>_nohash_<n>.wav, _background_noise_/<name>.wav, validation_list.txt and "
     "testing_list.txt; next to it the test set speech_commands_test_set_v0.01/<class>/<name>.wav",
     signs=("_background_noise_", "validation_list.txt"),
@@ -49,18 +49,18 @@ class Row:
 
     @property
     def speaker(self) -> str:
-        """Who speaks; empty for noise."""
+        """The speaker; empty for noise."""
         speaker, mark, _ = Path(self.path).name.partition("_nohash_")
         return speaker if mark else ""
 
 
 @dataclass
 class Contents:
-    """What the corpus holds.
+    """The contents of the corpus.
 
     Attributes:
-        rows: the files of each split that was asked for; those that are missing are among them.
-        missing: files that a list names and that are not there.
+        rows: the files of each requested split, including missing ones.
+        missing: files in a list that do not exist.
         problems: what is wrong.
     """
 
@@ -72,12 +72,12 @@ class Contents:
 def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Contents:
     """Read the splits of both archives.
 
-    The background noise is the silence of training and of dev, as in S3PRL; the test set has files of its own.
+    As in S3PRL, the background noise is the silence of training and dev; the test set has its own files.
 
     Args:
         root: the training archive.
-        test_root: the test set; None is its usual folder next to the training archive.
-        splits: of ``train``, ``dev`` and ``test``.
+        test_root: the test set; None for its usual folder next to the training archive.
+        splits: some of ``train``, ``dev`` and ``test``.
     """
     found = Contents()
     if {"train", "dev"} & set(splits):
@@ -85,7 +85,7 @@ def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Co
     if "test" in splits:
         _read_test(found, root, test_root or root.parent / TEST_FOLDER)
     for split, rows in found.rows.items():
-        # the draws need every class
+        # drawing clips needs every class
         needed = CLASSES if split != "test" else ()
         absent = [label for label in needed if label not in {row.label for row in rows}]
         if absent or not rows:
@@ -103,7 +103,7 @@ def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
     apart = set(lists["dev"]) | set(lists["test"])
     members = {"train": [file for file in there if file not in apart], "dev": lists["dev"]}
     for file in sorted(set(lists["dev"]) & set(lists["test"])):
-        sentence = f"{file} stands in {LISTS['dev']} and in {LISTS['test']}; take it out of one of them."
+        sentence = f"{file} appears in {LISTS['dev']} and in {LISTS['test']}; remove it from one of them."
         found.problems.append(Problem("overlap", file, sentence, False))
     if "dev" in splits:
         gone = sorted(set(lists["dev"]) - set(there))
@@ -124,12 +124,12 @@ def _compare_speakers(found: Contents, members: dict[str, list[str]]) -> None:
     speakers = {split: {Row(file, "").speaker for file in files} - {""} for split, files in members.items()}
     for _, _, shared in checks.shared_speakers(speakers):
         share = counted(len(shared), "speaker")
-        sentence = f"{LISTS['dev']} shares {share} with training (such as {shared[0]}); use the list of the archive."
+        sentence = f"{LISTS['dev']} shares {share} with training (such as {shared[0]}); use the list from the archive."
         found.problems.append(Problem("speakers", LISTS["dev"], sentence, False))
 
 
 def _read_list(found: Contents, path: Path) -> list[str]:
-    """The files that a list names, each once."""
+    """Return the files in a list, each once."""
     if not path.is_file():
         found.problems.append(Problem("layout", path.name, f"{path.name} is missing; it is in the archive.", False))
         return []
@@ -138,13 +138,13 @@ def _read_list(found: Contents, path: Path) -> list[str]:
         found.problems.append(Problem("encoding", path.name, f"{path.name} {fault}.", False))
     counts = Counter(line.strip() for line in texts.lines(content) if line.strip())
     for file in (file for file, count in counts.items() if count > 1):
-        found.problems.append(Problem("duplicate", file, f"{file} stands in {path.name} more than once.", False))
+        found.problems.append(Problem("duplicate", file, f"{file} appears more than once in {path.name}.", False))
     return list(counts)
 
 
 def _read_test(found: Contents, root: Path, test_root: Path) -> None:
-    """The test set has one folder per class."""
-    # also where it is on another place than next to the training archive
+    """Read the test set, which has one folder per class."""
+    # relative to the corpus root, wherever the test set is
     place = Path(os.path.relpath(test_root, root)).as_posix()
     if not test_root.is_dir():
         sentence = f"{place} is missing; unpack {TEST_FOLDER}.tar.gz there, or set datarc.test_root."
@@ -154,7 +154,9 @@ def _read_test(found: Contents, root: Path, test_root: Path) -> None:
     closed = {f"{place}/{folder}": why for folder, why in tree.closed.items()}
     found.problems += checks.closed_problems(closed)
     if strange := sorted(set(subfolders(test_root)) - set(CLASSES)):
-        sentence = f"{place} holds the folder {strange[0]}, which is not a class; the classes are {', '.join(CLASSES)}."
+        sentence = (
+            f"{place} contains the folder {strange[0]}, which is not a class; the classes are {', '.join(CLASSES)}."
+        )
         found.problems.append(Problem("label", f"{place}/{strange[0]}", sentence, False))
     rows = [Row(f"{place}/{file}", file.split("/")[0]) for file in tree.files if file.count("/") == 1]
     found.rows["test"] = [row for row in rows if row.label in CLASSES]

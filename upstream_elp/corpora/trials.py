@@ -1,4 +1,4 @@
-"""Trial lists of VoxCeleb1: pairs of utterances of the test set, and whether one speaker said both."""
+"""Trial lists of VoxCeleb1: pairs of test utterances, and whether both have the same speaker."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ _LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
 
 
 class Trial(NamedTuple):
-    """Two utterances, ``speaker/video/utterance.wav``, and whether one speaker said both (1) or not (0)."""
+    """Two utterances, ``speaker/video/utterance.wav``, and whether both have the same speaker (1) or not (0)."""
 
     label: int
     first: str
@@ -35,12 +35,12 @@ class Trial(NamedTuple):
 
 
 def utterance_name(path: str) -> str:
-    """``id/vid/utt.wav`` -> ``id-vid-utt``."""
+    """Convert ``id/vid/utt.wav`` to ``id-vid-utt``."""
     return "-".join(PurePosixPath(path).with_suffix("").parts[-3:])
 
 
 def utterances(trials: Iterable[Trial]) -> list[str]:
-    """Every utterance that occurs, once, sorted."""
+    """Return all utterances of trials, each once, sorted."""
     return sorted({name for trial in trials for name in (trial.first, trial.second)})
 
 
@@ -50,8 +50,8 @@ class TrialList:
 
     Attributes:
         trials: its trials.
-        bad_lines: number and text of each line that is none.
-        fault: what is wrong with the file's coding; empty where nothing is.
+        bad_lines: number and text of each line that is not a trial.
+        fault: what is wrong with the file's encoding, or an empty string.
     """
 
     trials: list[Trial] = field(default_factory=list)
@@ -60,18 +60,18 @@ class TrialList:
 
     @property
     def utterances(self) -> list[str]:
-        """Every utterance that occurs, once, sorted."""
+        """All utterances of the trials, each once, sorted."""
         return utterances(self.trials)
 
     def placed(self, actual: Mapping[str, str | None]) -> "TrialList":
-        """The same list with the names that files have on disk; what is not there keeps its own."""
+        """Return the list with the names of files on disk; missing files keep their names."""
         names = {name: there or name for name, there in actual.items()}
         trials = [Trial(label, names[first], names[second]) for label, first, second in self.trials]
         return TrialList(trials, self.bad_lines, self.fault)
 
 
 def parse_trial(line: str) -> Trial | None:
-    """Read one line of any of the published forms, or return None.
+    """Read one line in any of the published forms; return None for other lines.
 
     The forms are ``1 id/video/file.wav id/video/file.wav``, the same with ``wav/`` or ``test/wav/`` in front of the
     paths, and Kaldi's ``id-video-file id-video-file target``.
@@ -102,7 +102,7 @@ def read_trials(path: Path) -> TrialList:
     """Read a trial list.
 
     Raises:
-        ElpError: where the file cannot be read.
+        ElpError: the file cannot be read.
     """
     content, fault = texts.read(path)
     if fault.startswith("cannot"):
@@ -118,18 +118,18 @@ def read_trials(path: Path) -> TrialList:
 
 
 def trial_problems(name: str, read: TrialList, *, root: Path, there: set[str]) -> list[Problem]:
-    """Check a list, with the names that files have on disk, against the test files.
+    """Check a list, which has the names of files on disk, against the test files.
 
     Args:
-        name: the list's name for the sentences.
+        name: the list's name for messages.
         read: the list.
         root: the corpus.
-        there: files of the test set as ``speaker/video/file.wav``.
+        there: files of the test set, as ``speaker/video/file.wav``.
     """
     problems = [Problem("encoding", name, f"{name} {read.fault}.", False)] if read.fault else []
     lines = "lines are not trials (label, path, path)"
     for number, text in read.bad_lines:
-        sentence = f"{name} line {number} is no trial (label, path, path): {text[:80]!r}."
+        sentence = f"{name} line {number} is not a trial (label, path, path): {text[:80]!r}."
         problems.append(Problem("trial-line", name, sentence, False, f"{lines} in {name}"))
     problems += _absent_trials(name, read, root, there)
     for trial in read.trials:
@@ -138,7 +138,7 @@ def trial_problems(name: str, read: TrialList, *, root: Path, there: set[str]) -
             sentence = f"{name} has the trial '{trial}', whose label contradicts the speakers."
             problems.append(Problem("trial-label", name, sentence, False, f"labels contradict the speakers in {name}"))
     if {trial.label for trial in read.trials} != {0, 1}:
-        sentence = f"{name} has no trials of one of the two sorts (same speaker, different speakers)."
+        sentence = f"{name} must contain trials of the same speaker and of different speakers."
         problems.append(Problem("trial-label", name, sentence, False))
     return problems
 
@@ -150,10 +150,10 @@ def _absent_trials(name: str, read: TrialList, root: Path, there: set[str]) -> l
         sentence = f"test/wav/{path} is missing, but needed by {counted(used[path], 'trial')} of {name}."
         cause = f"files that {name} names are missing in test/wav"
         absent[f"test/wav/{path}"] = Problem("missing-audio", f"test/wav/{path}", sentence, False, cause)
-    # other formats are problems of the folder already
+    # other formats are already problems of the folder
     return [problem for problem in absent_problems(root, absent) if problem.kind != "format"]
 
 
 def place_trials(root: Path, read: TrialList) -> TrialList:
-    """Give a list the names that its files have on disk; closed folders are problems of the test part."""
+    """Return a list with the names of its files on disk; unreadable folders are problems of the test part."""
     return read.placed(locate(root / "test" / "wav", read.utterances, closed={}))

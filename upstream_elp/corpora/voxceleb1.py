@@ -1,4 +1,4 @@
-"""VoxCeleb1: folders of speakers and the trial lists of the test set."""
+"""VoxCeleb1: folders of speakers, and the trial lists of the test set."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from upstream_elp.corpora.preparation import Report, begin, summarise
 from upstream_elp.corpora.reading import Reading
 from upstream_elp.corpora.trials import AUDIO_SUFFIXES, Trial, place_trials, read_trials, trial_problems, utterances
 
-# names under which the lists are published: OpenSLR 49 (SUPERB's), then the corpus' own site (all, cleaned)
+# published names of the lists: OpenSLR 49 (SUPERB's), then the corpus' own site (all, cleaned)
 LISTS = ("voxceleb1_test_v2.txt", "voxceleb1_test.txt", "veri_test.txt", "veri_test2.txt")
 OFFICIAL_TRIALS = {37_720: "the list that SUPERB uses", 37_611: "the cleaned list VoxCeleb1-O"}
 OFFICIAL_DEV = {"files": 148_642, "speakers": 1211}
@@ -33,11 +33,11 @@ CORPUS = Corpus(
     command=PrepareCommand(
         name="voxceleb1",
         summary="VoxCeleb1's folders and trial lists.",
-        text="""Check VoxCeleb1 in ROOT (holds dev/wav and test/wav) and its trial lists, which are written to OUT in
+        text="""Check VoxCeleb1 in ROOT (with dev/wav and test/wav) and its trial lists, and write the lists to OUT in
         one form.
 
-        Without --trials, the published names in ROOT or ROOT/meta: voxceleb1_test_v2.txt (SUPERB), voxceleb1_test.txt,
-        veri_test.txt, veri_test2.txt.
+        By default, the lists are those with published names in ROOT or ROOT/meta: voxceleb1_test_v2.txt (SUPERB),
+        voxceleb1_test.txt, veri_test.txt, veri_test2.txt.
         """,
         trials=True,
     ),
@@ -63,19 +63,19 @@ class Listing(Reading[Utterance]):
 
     @property
     def speakers(self) -> set[str]:
-        """Those with utterances."""
+        """The speakers with utterances."""
         return {row.speaker for row in self.rows}
 
 
 def read_part(root: Path, part: str) -> Listing:
-    """List ``<part>/wav/<speaker>/<video>/<file>``: the one reader of this corpus, for every command and task.
+    """List ``<part>/wav/<speaker>/<video>/<file>``: the only reader of this corpus, for all commands and tasks.
 
     Args:
         root: the corpus.
         part: ``dev`` or ``test``.
 
     Returns:
-        The utterances; audio at other places, other formats and empty speakers are problems.
+        The utterances; audio in other places, other formats and empty speakers are problems.
     """
     top = f"{part}/wav"
     tree = look(root / top, root=root, suffix=(*AUDIO_SUFFIXES, *OTHERS))
@@ -88,11 +88,11 @@ def read_part(root: Path, part: str) -> Listing:
     found.remarks += checks.again_remarks(tree.again)
     layout = f"the layout is {top}/<speaker>/<video>/<number>.wav"
     for file in (file for file in read if file.count("/") != DEPTH):
-        sentence, cause = f"{file} is not where it should be; {layout}.", f"{AUDIO} are not where they should be"
+        sentence, cause = f"{file} is in the wrong place; {layout}.", f"{AUDIO} are in the wrong place"
         found.problems.append(Problem("misplaced", file, sentence, cause=f"{cause}; {layout}"))
     found.problems += only_other_formats(files, others, wanted=".wav")
     if not (files or others or tree.closed):
-        sentence = f"{top} is missing or holds no .wav file; unpack the {part} archive into {part}/."
+        sentence = f"{top} is missing or contains no .wav files; unpack the {part} archive into {part}/."
         found.problems.append(Problem("layout", top, sentence, False))
     if part == "dev":
         known = {name.split("/")[2] for name in (*tree.closed, *tree.again, *others) if name.count("/") > 1}
@@ -101,27 +101,28 @@ def read_part(root: Path, part: str) -> Listing:
 
 
 def _empty_speakers(names: Iterable[str], top: str) -> list[Problem]:
-    """Folders among the speakers without an utterance, of which nothing else was said."""
+    """Report the other speaker folders without utterances."""
     problems = []
     for name in names:
-        sentence = f"{top}/{name} holds no .wav file at <video>/<number>.wav, so it is not a speaker here, but "
+        sentence = f"{top}/{name} contains no <video>/<number>.wav, so it is not a speaker here, but "
         sentence += f"S3PRL's own task would count it as one; complete its audio or move it out of {top}."
-        cause = f"folders in {top} hold no .wav file at <video>/<number>.wav"
+        cause = f"folders in {top} contain no <video>/<number>.wav"
         problems.append(Problem("empty-speaker", f"{top}/{name}", sentence, False, cause))
     return problems
 
 
 def speaker_problems(dev: Listing, test: Listing) -> list[Problem]:
-    """Report speakers of both parts."""
+    """Report speakers that are in both parts."""
     shared = sorted(dev.speakers & test.speakers)
     if not shared:
         return []
-    sentence = f"dev/wav and test/wav share {counted(len(shared), 'speaker')} (such as {shared[0]}); that is no test."
+    count = counted(len(shared), "speaker")
+    sentence = f"dev/wav and test/wav share {count} (such as {shared[0]}); unpack the archives again."
     return [Problem("speakers", "dev/wav", sentence, False)]
 
 
 def find_lists(root: Path, given: Iterable[Path]) -> list[Path]:
-    """Return the trial lists: those given, or the published names in ``root`` and ``root/meta``."""
+    """Return the trial lists: the given ones, or those with published names in ``root`` and ``root/meta``."""
     published = (folder / name for folder in (root, root / "meta") for name in LISTS)
     return list(given) or [path for path in published if path.is_file()]
 
@@ -130,13 +131,13 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     """Check VoxCeleb1 and write each trial list in the form ``1 id/video/file.wav id/video/file.wav``.
 
     Args:
-        root: folder that holds ``dev/wav`` and ``test/wav``.
+        root: folder that contains ``dev/wav`` and ``test/wav``.
         out: folder for the lists.
-        trials: trial lists; empty for those that lie in ``root``.
+        trials: trial lists; empty for those in ``root``.
         options: how to read.
 
     Raises:
-        ElpError: where ``root`` is not VoxCeleb1 or a trial list cannot be read.
+        ElpError: ``root`` is not VoxCeleb1, or a trial list cannot be read.
     """
     report = begin(CORPUS, root, out)
     lists = {path: read_trials(path) for path in find_lists(root, trials)}
@@ -152,8 +153,8 @@ def prepare(root: Path, out: Path, *, trials: Iterable[Path] = (), options: Opti
     report.problems += speaker_problems(parts["dev"], parts["test"])
     if not lists:
         sentence = (
-            f"There is no trial list: put {LISTS[0]} from openslr.org/49 into {root}"
-            f" (or one of {', '.join(LISTS[1:])}), or name one with --trials."
+            f"there is no trial list; put {LISTS[0]} from openslr.org/49 into {root}"
+            f" (or one of {', '.join(LISTS[1:])}), or pass one with --trials."
         )
         report.problems.append(Problem("layout", LISTS[0], sentence, False))
     for path, read in lists.items():
@@ -175,7 +176,7 @@ def _describe(report: Report, name: str, trials: list[Trial]) -> None:
     figures = {"trials": len(trials), "same_speaker": targets, "files": len(used)}
     report.details.setdefault("trials", {})[name] = figures
     what = OFFICIAL_TRIALS.get(len(trials))
-    kind = what or "no official list: those have " + " or ".join(f"{count:,}" for count in OFFICIAL_TRIALS)
+    kind = what or "not an official list: those have " + " or ".join(f"{count:,}" for count in OFFICIAL_TRIALS)
     report.warnings.append(
         f"{name}: {len(trials):,} trials, {targets:,} of them same-speaker, {len(used):,} files; {kind}."
     )

@@ -1,4 +1,4 @@
-"""What this process was asked for, as far as S3PRL does not hand it on: the user's words, and the adapter as read."""
+"""What the user asked for and S3PRL does not pass on: the command line, and the adapter's configuration as read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Asked:
 
     Args:
         command: what the user typed; S3PRL gets other arguments, without our flags.
-        adapter: the content of the configuration that ``-g`` names; None where no adapter is to be made from one.
-        named: what ``-g`` says in the run's final flags.
+        adapter: the content of the configuration that ``-g`` names; None if it creates no adapters.
+        named: the value of ``-g`` in the run's final flags.
     """
 
     command: Sequence[str]
@@ -29,7 +29,7 @@ _asked: list[Asked] = []
 
 @contextlib.contextmanager
 def asked(request: Asked) -> Iterator[None]:
-    """Within this context the process does what was asked."""
+    """Make this the current request within the context."""
     _asked.append(request)
     try:
         yield
@@ -43,10 +43,10 @@ def command() -> list[str]:
 
 
 def configuration(named: str | None) -> Any:
-    """What to give an ``elp_*`` entry as ``model_config``: the content of ``-g`` where it has been read already.
+    """The ``model_config`` for an ``elp_*`` entry: the content of ``-g`` if it has already been read, else its name.
 
     Args:
-        named: what ``-g`` says.
+        named: the value of ``-g``.
     """
     known = _asked[-1] if _asked else None
     return named if known is None or known.adapter is None or known.named != named else known.adapter

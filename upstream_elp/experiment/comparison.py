@@ -12,17 +12,17 @@ from downstream_heads import registry
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
 LAST = ("trained parameters", "seconds", "peak memory (GiB)")
-"""Columns behind the metrics."""
+"""Columns after the metrics."""
 SHARED = ("task", "upstream", "adapter", "seed")
-"""What the folds of one experiment have in common."""
+"""Columns that are equal in all folds of one experiment."""
 
 
 def compare(experiments: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per experiment; what only some of them have is empty in the others.
+    """A table with one row per experiment; columns that an experiment does not have are empty.
 
     Args:
-        experiments: name -> content of its ``results.json``; of several evaluations of a split, the latest of a best
-            checkpoint is shown, if there is one.
+        experiments: name -> content of its ``results.json``. Of several evaluations of a split, the latest one of a
+            best checkpoint is shown if there is one.
     """
     rows = [{"experiment": name, **_row(results)} for name, results in experiments.items()]
     frame = pd.DataFrame(_with_means(rows))
@@ -32,7 +32,7 @@ def compare(experiments: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """For reading: a table per task with its own columns, thousands separated, ``-`` for what is not known."""
+    """One Markdown table per task with its own columns, thousands separators, and ``-`` for unknown values."""
     tables = []
     for _, part in frame.groupby("task", sort=False, dropna=False):
         known = part.dropna(axis="columns", how="all")
@@ -42,7 +42,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
 
 
 def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, and the mean over the folds of what differs in nothing else: the task's score."""
+    """The rows, and the mean over the folds of rows that differ in nothing else: the task's score."""
     folds: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("fold"):

@@ -1,4 +1,4 @@
-"""The pictures of one experiment: learning curves, and the weight of each layer."""
+"""The plots of one experiment: learning curves, and the weight of each layer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from upstream_elp.experiment.logs import Logs
 Points = Mapping[int, float | None]
 COLUMNS = 3
 FEW = 25
-"""Up to so many points of a line are marked."""
+"""Largest number of points of a line that get markers."""
 WIDE = 20
 """Positive error rates that span more than this factor are drawn on a logarithmic axis."""
 NARROW = 4
-"""Losses and learning rates that span less are not: a logarithmic axis would show one of its numbers or none."""
+"""Losses and learning rates that span less are not, as a logarithmic axis would have at most one number."""
 LEGEND = 60
-"""Characters that a line of a legend has room for."""
+"""Characters that fit into a line of a legend."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def plot_curves(logs: Logs, path: Path) -> bool:
     """Loss, one panel per metric, and learning rates over optimizer steps.
 
     Returns:
-        Whether there was anything to draw.
+        Whether there is anything to draw.
     """
     drawn = _panels(logs)
     if not drawn:
@@ -59,12 +59,12 @@ def plot_curves(logs: Logs, path: Path) -> bool:
 
 
 def plot_layer_weights(weights: Sequence[tuple[str, float]], path: Path, *, title: str) -> None:
-    """One bar per layer, from the bottom layer at the left to the top layer at the right.
+    """One bar per layer, from the bottom layer on the left to the top layer on the right.
 
     Args:
-        weights: names such as ``L-adapter 3`` (one kind for all) with their softmax weights.
+        weights: names such as ``L-adapter 3`` (all of one kind) with their softmax weights.
         path: PNG file.
-        title: what was trained on what.
+        title: the adapter and its task.
     """
     kind = weights[0][0].rsplit(" ", 1)[0]
     figure, axes = panels(1, 1, width=max(4.0, 0.32 * len(weights) + 1.5), height=3.0)
@@ -104,7 +104,7 @@ def _rates(logs: Logs) -> dict[str, Points]:
     rates: dict[str, dict[int, float | None]] = {}
     for line in logs.train:
         for group, rate in (line.get("lr") or {}).items():
-            rates.setdefault(group, {})[line["step"]] = rate or None  # a rate of 0 has no place on this axis
+            rates.setdefault(group, {})[line["step"]] = rate or None  # a logarithmic axis cannot show a rate of 0
     equal: dict[tuple, list[str]] = {}
     for group, points in rates.items():
         equal.setdefault(tuple(points.items()), []).append(group)
@@ -114,18 +114,18 @@ def _rates(logs: Logs) -> dict[str, Points]:
 
 
 def _draw(axis: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
-    """Draw the lines, a split in its own colour in every panel, with the legend above, where it hides none of them."""
+    """Draw the lines, with one colour per split in all panels and the legend above, where it hides nothing."""
     for name, points in panel.lines.items():
         steps = sorted(points)
         values = [math.nan if points[step] is None else points[step] for step in steps]
         marker, color = "o" if len(steps) <= FEW else "", colors.get(name)
         axis.plot(steps, values, marker=marker, markersize=3, linewidth=1.2, label=name, color=color)
     axis.set_yscale("log" if panel.log else "linear")
-    if panel.log and _span(panel.lines) < 1000:  # powers of ten alone would leave a short axis without a number
+    if panel.log and _span(panel.lines) < 1000:  # with powers of ten only, a short axis would have no number
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
-    if len(values := set(_values(panel.lines))) == 1 and not panel.log:  # matplotlib would magnify nothing
+    if len(values := set(_values(panel.lines))) == 1 and not panel.log:  # matplotlib would magnify rounding errors
         (value,) = values
         axis.set_ylim(*sorted((0, 1.25 * value or 1)))
     axis.set_xlabel("optimizer step")
@@ -144,5 +144,5 @@ def _positive(lines: Mapping[str, Points]) -> bool:
 
 
 def _span(lines: Mapping[str, Points]) -> float:
-    """Largest by smallest value; 0 if one is not positive."""
+    """The largest value divided by the smallest; 0 if one is not positive."""
     return max(_values(lines)) / min(_values(lines)) if _positive(lines) else 0.0

@@ -1,4 +1,4 @@
-"""The experiment folder: what S3PRL saved in it, and whether a run may use it."""
+"""An existing experiment folder: what S3PRL saved in it, and whether a run may use it."""
 
 import dataclasses
 import shlex
@@ -36,7 +36,7 @@ def saved(path: Path) -> Checkpoint:
     found = read_checkpoint(path, hint=_instead(path))
     if found is None or not isinstance(found.config, dict) or not _names_its_models(found.args):
         raise ElpError(f"{path} is not a checkpoint of run_downstream: its Args or Config are missing or incomplete")
-    # S3PRL too fills in the flags that Args lacks
+    # S3PRL fills in missing flags too
     return dataclasses.replace(found, args=Namespace(**{**flags.defaults(), **vars(found.args)}))
 
 
@@ -49,76 +49,82 @@ def _instead(path: Path) -> str:
     """What to do about a checkpoint that cannot be read."""
     kept = states(path.parent)
     if path not in kept:
-        return "give a states-*.ckpt"
+        return "name a states-*.ckpt"
     earlier = kept[: kept.index(path)]
-    return f"remove it, and -a goes on from {earlier[-1].name}" if earlier else "none is earlier, so start again"
+    return (
+        f"remove it, and -a resumes from {earlier[-1].name}" if earlier else "there is no earlier one, so start again"
+    )
 
 
 def to_go_on(flag: str, path: Path, checkpoint: Checkpoint, args: Namespace, *, stock_loop: bool) -> None:
-    """Refuse a checkpoint from which training cannot go on, or whose folder holds later ones.
+    """Refuse a checkpoint from which training cannot resume, or whose folder contains later ones.
 
-    Those would be taken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the earliest.
+    Later checkpoints would be mistaken for this run's: ``-a`` chooses the latest, and ``max_keep`` deletes the
+    earliest.
 
     Args:
         flag: ``-a`` or ``-e``, for messages.
         path: the checkpoint's file.
-        checkpoint: what it holds.
-        args: its flags, overrides applied.
-        stock_loop: whether S3PRL's own loop is to train, which gives its optimizer other groups.
+        checkpoint: its content.
+        args: its flags, with overrides applied.
+        stock_loop: whether S3PRL's own loop is to train, whose optimizer has other groups.
 
     Raises:
         ElpError: naming the checkpoint or the later ones.
     """
     if checkpoint.optimizer is None:
         raise ElpError(
-            f"{flag}: {path} holds no optimizer, so training cannot go on from it; give a states-*.ckpt, or start a "
-            "new experiment from its weights with -i"
+            f"{flag}: {path} has no optimizer state, so training cannot resume from it; name a states-*.ckpt, or start "
+            "a new experiment from its weights with -i"
         )
     ours = checkpoint.position is not None
     if ours and stock_loop:
-        raise ElpError(f"{flag}: {path} was not trained with --stock-loop; leave it out")
+        raise ElpError(f"{flag}: {path} was not trained with --stock-loop; remove that flag")
     if not ours and not stock_loop and args.upstream.startswith("elp_") and checkpoint.trains_upstream:
-        raise ElpError(f"{flag}: {path} was trained by S3PRL's own loop; go on with --stock-loop")
+        raise ElpError(f"{flag}: {path} was trained by S3PRL's own loop; resume with --stock-loop")
     folder, step = Path(args.expdir), checkpoint.step or 0
     later = [file.name for file in states(folder) if int(file.stem.split("-")[-1]) > step]
     if later:
         raise ElpError(
-            f"{flag}: {path} is of step {step}, but {folder} holds later checkpoints ({', '.join(later[:3])}), which "
-            "would be mixed with those of this run; remove them, or go on in another folder with -o args.expdir=DIR"
+            f"{flag}: {path} is from step {step}, but {folder} contains later checkpoints ({', '.join(later[:3])}), "
+            "which would be mixed with those of this run; remove them, or resume in another folder with -o "
+            "args.expdir=DIR"
         )
 
 
 def loadable(flag: str, path: Path) -> None:
-    """Refuse a checkpoint without weights, of which S3PRL would load nothing without a word.
+    """Refuse a checkpoint without weights, from which S3PRL would silently load nothing.
 
     Raises:
         ElpError: if it is not a checkpoint of S3PRL's runner.
     """
-    found = read_checkpoint(path, hint=f"give a states-*.ckpt with {flag}")
+    found = read_checkpoint(path, hint=f"name a states-*.ckpt with {flag}")
     models = (None,) if found is None else (found.upstream, found.featurizer, found.head)
     if not any(isinstance(tensors, dict) for tensors in models):
-        raise ElpError(f"{flag} {path}: not a checkpoint of run_downstream; it would hold {', '.join(MODELS)}")
+        raise ElpError(
+            f"{flag} {path} is not a checkpoint of run_downstream, which has {', '.join(MODELS)}; name a states-*.ckpt"
+        )
 
 
 def starter(ranks: int) -> str:
-    """How a run of so many processes is started."""
+    """The command that starts a run with this number of processes."""
     return f"torchrun --nproc_per_node {ranks} -m upstream_elp.run" if ranks > 1 else "elp run"
 
 
 def going_on(folder: Path, ranks: int) -> str:
-    """The command that goes on with an experiment, for a shell."""
+    """The shell command that resumes an experiment."""
     place = shlex.quote(str(folder))
     return f"`{starter(ranks)} -m train -a {f'--expdir={place}' if str(folder).startswith('-') else f'-p {place}'}`"
 
 
 def same_ranks(flag: str, path: Path, had: int, now: int) -> None:
-    """Refuse to train on with another number of ranks, which S3PRL asserts without a word.
+    """Refuse to resume with another number of ranks, where S3PRL fails with a bare assertion.
 
     Args:
         flag: ``-a`` or ``-e``, for messages.
         path: the checkpoint.
         had: the number of ranks that trained it.
-        now: that of this run.
+        now: the number of ranks of this run.
 
     Raises:
         ElpError: naming both numbers.
@@ -126,17 +132,17 @@ def same_ranks(flag: str, path: Path, had: int, now: int) -> None:
     if now != had:
         start = starter(had) + ("" if had > 1 else ", without torchrun")
         trained = counted(had, "process", "processes")
-        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {now}; go on with {start}")
+        raise ElpError(f"{flag}: {path} was trained by {trained}, not by {now}; resume with {start}")
 
 
 def experiment_folder(args: Namespace) -> Path:
-    """The experiment folder, made if needed.
+    """The experiment folder, created if needed.
 
     Raises:
         ElpError: if it is not named or not writable.
     """
     if args.expdir is None and args.expname is None:
-        raise ElpError("the experiment folder is missing; give -p DIR, or -n NAME for result/downstream/NAME")
+        raise ElpError("the experiment folder is missing; pass -p DIR, or -n NAME for result/downstream/NAME")
     path = Path(args.expdir or f"result/downstream/{args.expname}")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -144,26 +150,26 @@ def experiment_folder(args: Namespace) -> Path:
             pass
     except OSError as error:
         raise ElpError(
-            f"-p {path}: not a writable folder ({error.strerror}); give another one (beside a checkpoint with -o "
-            "args.expdir=DIR)"
+            f"-p {path} is not a writable folder ({error.strerror}); choose another one (with -o args.expdir=DIR when "
+            "resuming)"
         ) from error
     return path
 
 
 def other_experiment(path: Path, args: Namespace, content: dict) -> str | None:
-    """Refuse to train into a folder that holds results, unless ``-a`` is given and they are of this experiment.
+    """Refuse to train into a folder with results, unless they belong to this experiment and ``-a`` is given.
 
     Args:
         path: the experiment folder.
-        args: the flags of this run, overrides applied.
-        content: the config of this run, overrides applied.
+        args: the flags of this run, with overrides applied.
+        content: the config of this run, with overrides applied.
 
     Returns:
-        None for a folder without results, otherwise a note: with ``-a`` and no ``states-N.ckpt`` to go on from, the
-        same experiment starts over.
+        None for a folder without results; otherwise a note that the same experiment starts over, as ``-a`` is given but
+        there is no ``states-N.ckpt`` to resume from.
 
     Raises:
-        ElpError: if it holds results that this run would overwrite or add to.
+        ElpError: if the folder has results that this run would overwrite or add to.
     """
     results = sorted(file.name for pattern in ("*.ckpt", "metrics.jsonl") for file in path.glob(pattern))
     if not results:
@@ -174,16 +180,16 @@ def other_experiment(path: Path, args: Namespace, content: dict) -> str | None:
         differ += [f"config.{key}" for key in differences(old_config, content)]
     if differ:
         raise ElpError(
-            f"-p {path} already holds another experiment (-u {old_args.get('upstream')} "
+            f"-p {path} already contains another experiment (-u {old_args.get('upstream')} "
             f"-d {old_args.get('downstream')}; different here: {', '.join(differ[:5])}); use another folder with -p, "
-            "or -a alone to go on with that one"
+            "or only -a to resume that one"
         )
     if not args.auto_resume:
         raise ElpError(
-            f"-p {path} already holds results ({', '.join(results[:3])}), which this run would overwrite or mix with "
-            "its own; give -a to continue, or another folder with -p"
+            f"-p {path} already contains results ({', '.join(results[:3])}), which this run would overwrite or mix "
+            "with its own; pass -a to resume, or another folder with -p"
         )
-    return f"{path} holds no states-N.ckpt to go on from; this experiment starts over"
+    return f"{path} contains no states-N.ckpt to resume from, so this experiment starts over"
 
 
 def _latest(path: Path, stem: str) -> dict | None:
@@ -199,12 +205,12 @@ def _latest(path: Path, stem: str) -> dict | None:
 
 
 def plain(value: object) -> object:
-    """A path in one spelling, anything else as it is."""
+    """A path in its absolute form; anything else unchanged."""
     return str(Path(value).resolve()) if isinstance(value, str) and Path(value).exists() else value
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:
-    """The dotted keys under which two configs differ."""
+    """The dotted keys in which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new}, key=str)
         return [path for key in keys for path in differences(old.get(key), new.get(key), f"{prefix}.{key}")]

@@ -1,4 +1,4 @@
-"""What a run knows of itself beside its folder, and where it is found again later."""
+"""The facts of a run that its logs do not contain, and how to find them again later."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ RESULTS = "results.json"
 FORMAT = 1
 FACTS = {
     "command": "what the user typed, as a list",
-    "environment": "environment variables that decide over results, PWD being the folder that the run started in",
+    "environment": "environment variables that affect results; PWD is the folder in which the run started",
     "versions": "package -> version",
-    "config": "the task's configuration, overrides applied",
+    "config": "the task's configuration, with overrides applied",
     "args": "S3PRL's arguments",
-    "adapter": "the adapter's configuration, None without one",
+    "adapter": "the adapter's configuration; None without an adapter",
     "backbone": "its hub name, if it has one, and the sha256 of its tensors; None without an adapter",
     "seed": "the seed",
-    "parameters": "component (head, featurizer, each method) -> trained values, and frozen -> the others",
+    "parameters": "component (head, featurizer, each method) -> trained parameters, and frozen -> the others",
     "seconds": "wall time of the training",
-    "peak_memory_bytes": "most memory on the device",
-    "device": "its name",
+    "peak_memory_bytes": "peak memory on the device",
+    "device": "the name of the device",
     "data": "split -> fingerprint (upstream_elp.training.datafiles)",
-    "skipped_steps": "optimizer steps that were left out",
-    "fp16_overflows": "steps of fp16 that were left out while the scale of the loss was found",
+    "skipped_steps": "number of optimizer steps that were skipped",
+    "fp16_overflows": "steps of fp16 that were skipped while the scale of the loss was being found",
     "skipped_files": "number of files that could not be used (skipped_files.txt lists them)",
 }
-"""What a run hands over beside its folder; what it does not know may be left out."""
+"""The facts that a run adds to its folder; unknown ones may be missing."""
 REPRODUCE = ("command", "versions", "config", "args", "data")
-"""Facts without which a run cannot be repeated; their absence is told."""
+"""Facts without which a run cannot be repeated; the report names those that are missing."""
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -48,14 +48,14 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ElpError(f"{path} is not readable ({error}); remove it and run `elp report` again") from error
+        raise ElpError(f"{path} cannot be read ({error}); remove it and run `elp report` again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ElpError(f"{path} is no {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
+        raise ElpError(f"{path} is not a {RESULTS} of format {FORMAT}; remove it and run `elp report` again")
     return content
 
 
 def known_facts(expdir: Path) -> dict[str, Any]:
-    """The facts that a folder still holds: those of ``results.json``, else what a checkpoint says.
+    """The facts that a folder still contains: those in ``results.json``, or else those in a checkpoint.
 
     Raises:
         ElpError: a ``results.json`` that is not ours, or a checkpoint that cannot be read.
@@ -79,7 +79,7 @@ def known_facts(expdir: Path) -> dict[str, Any]:
 
 
 def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The adapter that the arguments name, if there is one and its file is still there."""
+    """The adapter that the arguments name, if there is one and its file still exists."""
     if not str(args.get("upstream")).startswith("elp_"):
         return None
     trained = Path(str(args.get("upstream_ckpt")), CONFIG_FILE)
@@ -88,9 +88,9 @@ def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
             return read_adapter_folder(trained.parent).config.to_dict()
         return load_config(args.get("upstream_model_config")).to_dict()
     except ElpError:
-        return None  # a report without it says so
+        return None  # the report says that it is missing
 
 
 def checkpoints(expdir: Path) -> list[Path]:
-    """The best checkpoints, then the others from the latest back."""
+    """The best checkpoints, then the others from the latest to the earliest."""
     return [*sorted(expdir.glob("*-best.ckpt")), *states(expdir)[::-1]]

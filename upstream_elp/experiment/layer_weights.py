@@ -1,4 +1,4 @@
-"""What a training checkpoint says of sizes and layers: numbers of trained values, and the head's layer weights."""
+"""Numbers of trained parameters and the head's layer weights, read from a training checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from upstream_elp.experiment.checkpoint import Checkpoint
 
 
 def count_models(checkpoint: Checkpoint) -> dict[str, int]:
-    """Number of trained values per model in a checkpoint: upstream, featurizer, head."""
+    """Number of trained parameters per model in a checkpoint: upstream, featurizer, head."""
     models = {"upstream": checkpoint.upstream, "featurizer": checkpoint.featurizer, "head": checkpoint.head}
     return {
         model: sum(t.numel() for name, t in (tensors or {}).items() if t.is_floating_point() and name != "best_score")
@@ -17,9 +17,9 @@ def count_models(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def count_components(checkpoint: Checkpoint) -> dict[str, int]:
-    """Number of trained values per component: head, featurizer, and each method of the adapters.
+    """Number of trained parameters per component: head, featurizer, and each adapter method.
 
-    What is trained in a stock upstream counts as ``encoder``.
+    The trained parameters of a stock upstream count as ``encoder``.
     """
     counts = count_models(checkpoint)
     parts = {"head": counts["head"], "featurizer": counts["featurizer"]}
@@ -32,23 +32,23 @@ def count_components(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def layer_weights(checkpoint: Checkpoint) -> list[float]:
-    """Softmax of the featurizer's layer weights, empty where the head sees only one state."""
+    """Softmax of the featurizer's layer weights; empty if the head sees only one state."""
     weights = (checkpoint.featurizer or {}).get("weights")
     return [] if weights is None else [round(value, 6) for value in weights.softmax(dim=0).tolist()]
 
 
 def layers(checkpoint: Checkpoint) -> list[int]:
-    """Encoder layers whose outputs the weights belong to: those with L-adapters, else all, with the input as 0."""
+    """Encoder layers to which the weights belong: those with L-adapters, or else all, where 0 is the input."""
     weights = layer_weights(checkpoint)
     adapted = _adapted(checkpoint)
     return adapted if weights and len(adapted) == len(weights) else list(range(len(weights)))
 
 
 def named_layer_weights(checkpoint: Checkpoint) -> list[tuple[str, float]]:
-    """Each layer by name, with its weight; none where there is nothing to weigh.
+    """The name and weight of each layer; empty if there are fewer than two.
 
-    With L-adapters the names are ``L-adapter K`` for encoder layer ``K`` (from 1), else ``hidden state K``, where 0 is
-    the input of the first layer.
+    With L-adapters, the names are ``L-adapter K`` for encoder layer ``K`` (from 1); otherwise they are ``hidden state
+    K``, where 0 is the input of the first layer.
     """
     weights = layer_weights(checkpoint)
     if len(weights) < 2:

@@ -1,4 +1,4 @@
-"""The two logs of an experiment folder: ``train.jsonl`` of the loop, ``metrics.jsonl`` of the tasks."""
+"""The two logs of an experiment folder: the loop's ``train.jsonl`` and the tasks' ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upstream_elp.base.values import is_number
 TRAIN_LOG = "train.jsonl"
 METRICS_LOG = "metrics.jsonl"
 SPLIT_KEYS = ("items", "chance", "protocol", "selected_on", "fold")
-"""What a line of ``metrics.jsonl`` says of a split as a whole, where the task says it."""
+"""Keys in ``metrics.jsonl`` that describe a split as a whole; not every task writes them."""
 
 
 def show(name: str, value: float | None) -> str:
@@ -26,16 +26,16 @@ def show(name: str, value: float | None) -> str:
 
 @dataclass
 class Logs:
-    """What the logs of a folder say, each step once.
+    """The content of a folder's logs, with each step once.
 
     Args:
-        train: lines of ``train.jsonl`` by rising step.
-        curves: split -> metric -> step -> value (None where it was not finite), from evaluations during training.
-        splits: evaluated split -> those of :data:`SPLIT_KEYS` that are known: how many items the metrics rest on, what
-            a trivial answer would reach, the protocol, and which split the best checkpoint is chosen on.
+        train: lines of ``train.jsonl``, sorted by step.
+        curves: split -> metric -> step -> value (None if it was not finite), from evaluations during training.
+        splits: evaluated split -> those of :data:`SPLIT_KEYS` that are known: the number of items, the metrics of a
+            trivial answer, the protocol, and the split on which the best checkpoint is chosen.
         tests: evaluations of a checkpoint from the command line, the last one per split and checkpoint, in the order in
             which they were made.
-        missing: one sentence for everything that is not there.
+        missing: one sentence for each thing that is missing.
     """
 
     train: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Logs:
 
 
 def read_logs(folder: Path) -> Logs:
-    """Read both logs; a step that stands twice (after a resume) counts the last time."""
+    """Read both logs; if a step appears twice (after resuming), the last line counts."""
     logs = Logs()
     steps = {line["step"]: line for line in _lines(folder / TRAIN_LOG, logs) if isinstance(line.get("step"), int)}
     logs.train = [steps[step] for step in sorted(steps)]
@@ -56,10 +56,10 @@ def read_logs(folder: Path) -> Logs:
         if not isinstance(split, str) or not isinstance(step, int) or not isinstance(values, dict):
             continue
         if "checkpoint" in line or step == 0:
-            tests.pop((split, str(line.get("checkpoint"))), None)  # the latest shall stand last
+            tests.pop((split, str(line.get("checkpoint"))), None)  # so that the latest is last
             tests[split, str(line.get("checkpoint"))] = line
             continue
-        if split != "train":  # whose lines count the items since the last one
+        if split != "train":  # its lines only count the items since the previous line
             logs.splits[split] = {key: line[key] for key in SPLIT_KEYS if key in line}
         for name, value in values.items():
             logs.curves.setdefault(split, {}).setdefault(name, {})[step] = finite(value)
@@ -68,13 +68,13 @@ def read_logs(folder: Path) -> Logs:
 
 
 def summarize(points: dict[int, float | None], name: str, *, chosen: int | None = None) -> dict[str, Any]:
-    """Best and last value of a metric over the steps, with the steps, and the value at the best checkpoint.
+    """Best and last value of a metric with their steps, and the value at the best checkpoint.
 
-    ``best`` is the first of equal ones; None where no value is finite or the metric's direction is not known.
+    ``best`` is the first of equal values; None if no value is finite or the metric's direction is not known.
 
     Args:
         points: step -> value.
-        name: of the metric.
+        name: the metric's name.
         chosen: the best checkpoint's step.
     """
     final = max(points)
@@ -100,17 +100,17 @@ def _lines(path: Path, logs: Logs) -> Iterator[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except ValueError:  # a kill cuts a line off
+        except ValueError:  # a kill can cut off a line
             line = None
         if isinstance(line, dict):
             yield line
         else:
             broken += bool(text.strip())
     if broken:
-        logs.missing.append(f"{broken} broken lines of {path.name} are left out")
+        logs.missing.append(f"{broken} broken lines of {path.name} are skipped")
 
 
 def finite(value: Any) -> float | None:
-    """JSON knows no nan: null stands for it."""
+    """The value as a float, or None (null) if JSON cannot express it."""
     good = is_number(value)
     return float(value) if good else None

@@ -1,7 +1,7 @@
-"""What the trained tensors of a checkpoint belong to: the adapter's configuration, and what stayed frozen.
+"""The origin of a checkpoint's trained tensors: the adapter's configuration, and the tensors that stayed frozen.
 
-``-k`` and ``-g`` name files, and files change: a checkpoint that only names them would silently be used with another
-backbone, or with another activation, whenever the shapes happen to fit.
+``-k`` and ``-g`` name files, and files change. A checkpoint that only named them would silently be used with another
+backbone or another activation whenever the shapes happen to fit.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from upstream_elp.experiment.existing import differences
 from upstream_elp.upstream.adapter_folder import is_adapter_folder
 
 _SAID = ("name", "description", "source")
-"""Keys of a configuration that change nothing."""
+"""Keys of a configuration that do not affect the adapter."""
 
 
 def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
-    """What a checkpoint holds as its origin, plain values; S3PRL's own have none, and nothing is compared then.
+    """The origin of a checkpoint as plain values; S3PRL's own checkpoints have none and are not compared.
 
     Args:
-        upstream: ours or a stock one.
-        trained: whether its trainable tensors are in the checkpoint themselves.
+        upstream: one of ours or a stock one.
+        trained: whether the checkpoint contains its trainable tensors.
 
     Returns:
-        ``config``: the adapter's configuration, None for a stock upstream; ``backbone``: sha256 of the frozen
-        backbone, None for a stock upstream that is trained; ``adapter``: sha256 of adapters that stayed frozen, or
+        ``config``: the adapter's configuration, None for a stock upstream; ``backbone``: the sha256 of the frozen
+        backbone, None for a stock upstream that is trained; ``adapter``: the sha256 of adapters that stayed frozen, or
         None.
     """
     if not hasattr(upstream, "injection"):
@@ -45,7 +45,7 @@ def origin(upstream: nn.Module, *, trained: bool) -> dict[str, Any]:
 
 
 def configuration(checkpoint: Checkpoint) -> Any:
-    """What to give an ``elp_*`` entry as ``model_config``: the checkpoint's own configuration, else what ``-g`` named.
+    """The ``model_config`` for an ``elp_*`` entry: the checkpoint's own configuration, or else the value of ``-g``.
 
     None if the adapter came from a folder, which has its own.
     """
@@ -56,13 +56,13 @@ def configuration(checkpoint: Checkpoint) -> Any:
 
 
 def check(upstream: nn.Module, checkpoint: Checkpoint, *, where: str, config: bool = True) -> None:
-    """Compare an upstream that was built again with the one of the checkpoint.
+    """Compare a newly built upstream with the one that a checkpoint was trained with.
 
     Args:
-        upstream: as built now.
-        checkpoint: what it was trained as.
+        upstream: the upstream as built now.
+        checkpoint: the checkpoint.
         where: the checkpoint's path.
-        config: whether the configuration is compared as well.
+        config: whether to compare the configuration too.
 
     Raises:
         ElpError: it is another one.
@@ -74,22 +74,22 @@ def check(upstream: nn.Module, checkpoint: Checkpoint, *, where: str, config: bo
     if had.get("backbone") != now["backbone"]:
         raise ElpError(
             f"{where} was trained on another backbone (sha256 {str(had.get('backbone'))[:12]}; this one has "
-            f"{str(now['backbone'])[:12]}): give back the file that -k named, or give the right one with --backbone"
+            f"{str(now['backbone'])[:12]}); restore the file that -k named, or pass the right one with --backbone"
         )
     if config and (changed := _changed(had.get("config"), now["config"])):
         raise ElpError(
-            f"{where} was trained with another adapter configuration than -k now has ({', '.join(changed[:3])}): give "
-            "back the folder that -k named"
+            f"{where} was trained with another adapter configuration than -k has now ({', '.join(changed[:3])}); "
+            "restore the folder that -k named"
         )
     if had.get("adapter") != now["adapter"]:
         raise ElpError(
-            f"{where} was trained on another frozen adapter than {getattr(checkpoint.args, 'upstream_ckpt', None)} now "
-            "holds: give back the folder that -k named"
+            f"{where} was trained with another frozen adapter than {getattr(checkpoint.args, 'upstream_ckpt', None)} "
+            "has now; restore the folder that -k named"
         )
 
 
 def _changed(had: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
     if had is None or now is None:
-        return [] if had == now else ["one has none"]
+        return [] if had == now else ["one has no adapter"]
     had, now = (load_config(each).to_dict() for each in (had, now))
     return differences(*({key: each[key] for key in each if key not in _SAID} for each in (had, now)))

@@ -1,8 +1,8 @@
-"""What a run leaves for people: ``results.json``, ``curves.png``, ``layer_weights.{png,csv}`` and a short table.
+"""The report of a run: ``results.json``, ``curves.png``, ``layer_weights.{png,csv}`` and a short table.
 
-Everything comes from the experiment folder, but for the facts that only the run itself knows
-(:data:`upstream_elp.experiment.facts.FACTS`); these are kept in ``results.json``, so that the report can be written
-again from the folder alone.
+Everything comes from the experiment folder, except the facts that only the run itself knows
+(:data:`upstream_elp.experiment.facts.FACTS`). These are kept in ``results.json``, so the report can be written again
+from the folder only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     """Write the report of one experiment into its folder.
 
     Args:
-        expdir: the experiment folder, with ``train.jsonl``, ``metrics.jsonl`` and checkpoints as far as there are any.
+        expdir: the experiment folder; ``train.jsonl``, ``metrics.jsonl`` and checkpoints may be missing.
         facts: values for keys of :data:`upstream_elp.experiment.facts.FACTS`.
 
     Returns:
@@ -43,9 +43,9 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     """
     expdir = Path(expdir)
     if not expdir.is_dir():
-        raise ElpError(f"{expdir}: there is no such experiment folder")
+        raise ElpError(f"{expdir}: no such experiment folder")
     if unknown := [key for key in facts if key not in FACTS]:
-        raise ElpError(f"a report has no fact {unknown[0]!r}; it has: {', '.join(FACTS)}")
+        raise ElpError(f"unknown fact {unknown[0]!r} for a report; the facts are: {', '.join(FACTS)}")
     logs = read_logs(expdir)
     adapted = str(_plain(facts.get("args") or {}).get("upstream")).startswith("elp_")
     if unknown := [key for key in (*REPRODUCE, *(["adapter"] if adapted else [])) if not facts.get(key)]:
@@ -78,20 +78,20 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
 
 
 def rewrite(expdir: Path) -> dict[str, Any]:
-    """Write a folder's report again, with the facts that it still knows: ``results.json``, else its checkpoint.
+    """Write a folder's report again, with the facts in its ``results.json`` or else in its checkpoint.
 
     Returns:
         The content of ``results.json``.
 
     Raises:
-        ElpError: as :func:`write_report`, and if the folder holds nothing to report on.
+        ElpError: as for :func:`write_report`, or if the folder contains nothing to report on.
     """
     expdir = Path(expdir)
     if not expdir.is_dir():
-        raise ElpError(f"{expdir}: there is no such experiment folder")
+        raise ElpError(f"{expdir}: no such experiment folder")
     results = expdir / RESULTS
     if not any(path.is_file() for path in (results, expdir / METRICS_LOG, expdir / TRAIN_LOG, *checkpoints(expdir))):
-        raise ElpError(f"{expdir} holds neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first")
+        raise ElpError(f"{expdir} contains neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first")
     write_report(expdir, known_facts(expdir))
     return json.loads(results.read_text(encoding="utf-8"))
 
@@ -150,12 +150,12 @@ def duration(seconds: float) -> str:
 
 
 def _selection(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The fold, and where the best checkpoint is chosen, if that is a matter of the protocol: maybe on the test."""
+    """The fold, and the split on which the best checkpoint is chosen, if the protocol says so (maybe the test set)."""
     folds = sorted({facts["fold"] for facts in splits.values() if "fold" in facts})
-    told = dict.fromkeys(
+    chosen = dict.fromkeys(
         (facts.get("protocol"), facts["selected_on"]) for facts in splits.values() if "selected_on" in facts
     )
-    rows = [("protocol", f"{protocol}: the best checkpoint is chosen on {split}") for protocol, split in told]
+    rows = [("protocol", f"{protocol}: the best checkpoint is chosen on {split}") for protocol, split in chosen]
     return [*rows, ("fold", ", ".join(folds))] if folds else rows
 
 
@@ -167,7 +167,7 @@ def _shown(name: str, point: Mapping[str, Any], step: int | None) -> str:
 
 
 def _training(logs: Logs) -> dict[str, Any] | None:
-    """First and last loss, utterances and their rate; the seconds of ``train.jsonl`` have evaluations in them."""
+    """First and last loss, utterances and their rate; the seconds in ``train.jsonl`` include evaluations."""
     if not logs.train:
         return None
     utterances, seconds = (sum(line.get(key) or 0 for line in logs.train) for key in ("utterances", "seconds"))
@@ -185,7 +185,7 @@ def _training(logs: Logs) -> dict[str, Any] | None:
 def _layers(
     expdir: Path, config: Mapping[str, Any], logs: Logs
 ) -> tuple[list[tuple[str, float]], str | None, int | None]:
-    """Layer weights, name and step of the best checkpoint: that of the first evaluated split, else the latest."""
+    """Layer weights, name and step of the first evaluated split's best checkpoint, or else of the latest one."""
     splits = (config.get("runner") or {}).get("eval_dataloaders") or []
     best = [expdir / f"{split}-best.ckpt" for split in splits]
     path = next((path for path in [*best, *checkpoints(expdir)] if path.is_file()), None)
@@ -201,7 +201,7 @@ def _layers(
 
 
 def _best_step(logs: Logs) -> int | None:
-    """Where the checkpoints are gone: the step at which the first metric of an evaluated split was best."""
+    """The step at which the first metric of an evaluated split was best, for a folder without checkpoints."""
     for split, values in logs.curves.items():
         for name, points in values.items():
             if split != "train" and name != "loss" and (step := summarize(points, name)["best_step"]) is not None:
@@ -229,7 +229,7 @@ def _write_results(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: null for what is not finite, text for everything that it does not know."""
+    """Convert a value for JSON: numbers that are not finite become null, and unknown types become text."""
     if isinstance(value, Mapping | Namespace):
         items = vars(value) if isinstance(value, Namespace) else value
         return {str(key): _plain(item) for key, item in items.items()}

@@ -1,4 +1,4 @@
-"""Training checkpoints: what they hold, and how they are written so that a kill or a full disk loses nothing."""
+"""Write training checkpoints so that a kill or a full disk loses nothing."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def write(checkpoint: Checkpoint, folder: Path, names: list[str], *, max_keep: i
 
     Args:
         checkpoint: what to write.
-        folder: the experiment directory.
-        names: file names; ``states-N.ckpt`` holds everything, the others what evaluation needs.
-        max_keep: how many ``states-N.ckpt`` stay.
+        folder: the experiment folder.
+        names: file names; ``states-N.ckpt`` gets everything, the others only what evaluation needs.
+        max_keep: how many ``states-N.ckpt`` to keep.
 
     Raises:
-        ElpError: if a file cannot be written; what was there before is untouched.
+        ElpError: if a file cannot be written; existing files are not changed.
     """
     whole, light = checkpoint.to_mapping(), checkpoint.without_progress().to_mapping()
     written = []
@@ -58,7 +58,7 @@ def write(checkpoint: Checkpoint, folder: Path, names: list[str], *, max_keep: i
 
 
 def _sync(folder: Path) -> None:
-    """Let the new names survive a loss of power, before the old files are deleted."""
+    """Make the new names survive a loss of power before the old files are deleted."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -70,15 +70,16 @@ def _not_written(path: Path, error: Exception) -> str:
     kept = [old.name for old in checkpoints.states(path.parent)]
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
     free = shutil.disk_usage(path.parent).free
-    then = f"go on from {kept[-1]} with -a" if kept else "start again"
-    return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there): make room, then {then}"
+    then = f"resume from {kept[-1]} with -a" if kept else "start again"
+    return f"{path} cannot be written ({reason}; {free / 1e6:.0f} MB are free there); free some space, then {then}"
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second training out of an experiment folder, such as a requeued job beside the one that still runs.
+    """Keep a second training out of an experiment folder, such as a requeued job while the first still runs.
 
-    The lock is the process's: it ends with it, however that is, and data-loading processes do not inherit it.
+    The lock belongs to the process: it ends with the process, whatever ends that, and data-loading processes do not
+    inherit it.
 
     Raises:
         ElpError: another process trains there.
@@ -90,10 +91,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ElpError(
-                    f"another process is training in {folder}; wait until it has ended and go on with -a, or use "
+                    f"another process is training in {folder}; wait until it has ended and resume with -a, or use "
                     "another folder with -p"
                 ) from error
-            # a file system without locks keeps nobody out
+            # on a file system without locks, nothing keeps others out
         try:
             yield
         finally:
@@ -101,13 +102,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def clean_up(folder: Path) -> None:
-    """Remove what a kill in the middle of a write has left: temporary files as large as a checkpoint."""
+    """Remove temporary files, as large as a checkpoint, that a kill during a write has left."""
     for path in folder.glob(".*.ckpt.*"):
         path.unlink(missing_ok=True)
 
 
 def check_room(folder: Path, parameters: int) -> None:
-    """Refuse to start where not even two checkpoints fit: the new one is written before an old one is deleted.
+    """Refuse to start if two checkpoints do not fit, as the new one is written before an old one is deleted.
 
     Raises:
         ElpError: naming both sizes.
@@ -116,19 +117,19 @@ def check_room(folder: Path, parameters: int) -> None:
     if free < needed:
         raise ElpError(
             f"{folder} has {free / 1e6:.0f} MB of free space, but two checkpoints of this run need {needed / 1e6:.0f} "
-            "MB; make room or use another -p"
+            "MB; free some space, or use another folder with -p"
         )
 
 
 def rehearse(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint and read it back, so that one that could not be used is told before the first step.
+    """Write a checkpoint and read it back, so that an unusable one is reported before the first step.
 
     Args:
-        checkpoint: what will be kept, as far as it is there before training.
-        folder: the experiment directory; nothing stays in it.
+        checkpoint: the checkpoint as it is before training.
+        folder: the experiment folder; no file is left in it.
 
     Raises:
-        ElpError: if it cannot be written, or holds what does not load without running code.
+        ElpError: if it cannot be written, or cannot be loaded without running code.
     """
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".rehearsal.ckpt.") as file:
         try:
@@ -141,13 +142,13 @@ def rehearse(checkpoint: Checkpoint, folder: Path) -> None:
         except ElpError as error:
             reason = why_refused(error.__cause__) if isinstance(error.__cause__, Exception) else error
             raise ElpError(
-                f"a checkpoint of this run could not be loaded again: {reason}; look at the config for values that are "
-                "neither numbers, texts nor lists of them, such as dates, and put these in quotes"
+                f"a checkpoint of this run could not be loaded again: {reason}; check the config for values other than "
+                "numbers, texts and lists of them, such as dates, and put these in quotes"
             ) from error
 
 
 def plain_records(records: Mapping[str, list]) -> dict[str, list] | None:
-    """What was recorded since the last log line, as plain values and tensors; None if something is neither."""
+    """The records since the last log line as plain values and tensors; None if a record is neither."""
     try:
         return {str(key): [_plain(value) for value in values] for key, values in records.items()}
     except TypeError:
@@ -163,11 +164,11 @@ def _plain(value: Any) -> Any:
         return type(value)(_plain(item) for item in value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{type(value)} is no plain value")
+    raise TypeError(f"{type(value)} is not a plain value")
 
 
 def forget_later_lines(path: Path, step: int) -> None:
-    """Take the lines beyond ``step`` out of a file of JSON lines, which the resumed run will write again."""
+    """Remove the lines after ``step`` from a JSON lines file, as the resumed run will write them again."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -181,4 +182,4 @@ def _step_of(line: str) -> float:
     try:
         return json.loads(line).get("step", 0)
     except (ValueError, AttributeError):
-        return float("inf")  # a line that a kill cut off
+        return float("inf")  # a line cut off by a kill

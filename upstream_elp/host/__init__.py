@@ -1,4 +1,4 @@
-"""S3PRL as the host, repaired for the current stack in memory."""
+"""S3PRL as the host, patched in memory for current packages."""
 
 from upstream_elp.base import installed
 
@@ -6,10 +6,10 @@ __all__ = ["install"]
 
 
 def install() -> None:
-    """Make S3PRL run on this stack, in this process, once; see :mod:`upstream_elp.host.compat`.
+    """Make S3PRL run with current packages, once per process; see :mod:`upstream_elp.host.compat`.
 
     Raises:
-        ElpError: the installed packages do not import, or are not those that this package knows.
+        ElpError: the installed packages cannot be imported or are not supported.
     """
     with installed.imported():
         from upstream_elp.host import compat

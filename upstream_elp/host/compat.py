@@ -1,4 +1,4 @@
-"""Makes S3PRL 0.4.18 run on today's stack, once per process, with nothing changed on disk."""
+"""Make S3PRL 0.4.18 run with current packages, once per process, without changing anything on disk."""
 
 import threading
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ def install(more: Sequence[Item] = ()) -> None:
     """Apply every item that this process needs, once.
 
     Args:
-        more: items that others add to S3PRL.
+        more: additional items from other modules.
 
     Raises:
-        ElpError: if the installed S3PRL is not the supported version, or was partly imported before.
+        ElpError: if the installed S3PRL is not the supported version, or has already been partly imported.
     """
     with _LOCK:
         missing = [item for item in (*ITEMS, *more) if item.name not in _STATE]
@@ -38,7 +38,7 @@ def check_version() -> str:
     """The version of the S3PRL that will be imported.
 
     Raises:
-        ElpError: if it is missing, or not the one that this package knows.
+        ElpError: if it is missing or not the supported version.
     """
     found = s3prl_version()
     if found != SUPPORTED:

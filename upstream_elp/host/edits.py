@@ -1,7 +1,7 @@
 """Changes to S3PRL's modules in memory while they are imported; no file is ever edited.
 
-Two kinds: a *source edit* replaces one line's text before the module is compiled, an *after hook* gets the finished
-module. Both are bound to a module's name and therefore also reach a user's own clone of S3PRL.
+There are two kinds: a *source edit* replaces text on one line before the module is compiled, and an *after hook* gets
+the finished module. Both are bound to a module's name, so they also apply to a user's own clone of S3PRL.
 """
 
 import importlib.abc
@@ -20,10 +20,10 @@ class Edit:
     """One replacement in a module's source.
 
     Args:
-        old: text to find; it must stay on one line, so that line numbers in tracebacks remain true.
-        new: what stands there instead.
+        old: the text to find; it must stay on one line, so that line numbers in tracebacks remain correct.
+        new: the replacement.
         names: objects that ``new`` uses, put into the module's namespace before it runs.
-        required: whether a source without ``old`` is refused; otherwise there is nothing to mend there.
+        required: whether a source without ``old`` is refused; otherwise it is left unchanged.
     """
 
     old: str
@@ -37,7 +37,7 @@ _AFTER: dict[str, list[Callable[[ModuleType], None]]] = {}
 
 
 class EditedLoader(importlib.machinery.SourceFileLoader):
-    """Compiles a module from its edited source, without reading or writing byte code files."""
+    """Compile a module from its edited source, without reading or writing byte code files."""
 
     def get_code(self, fullname: str) -> CodeType:
         text = self.get_source(fullname) or ""
@@ -54,7 +54,7 @@ class EditedLoader(importlib.machinery.SourceFileLoader):
 
 
 class EditedFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules that have an edit or a hook, and leaves all others to Python."""
+    """Find the modules that have an edit or a hook, and leave all others to Python."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -68,10 +68,10 @@ class EditedFinder(importlib.abc.MetaPathFinder):
 
 
 def edit(module: str, *edits: Edit) -> None:
-    """Register source edits for a module that is not imported yet.
+    """Register source edits for a module that has not been imported yet.
 
     Raises:
-        ElpError: if the module is already imported and one of the edits is required.
+        ElpError: if the module has already been imported and one of the edits is required.
     """
     if module in sys.modules:
         if any(one.required for one in edits):
@@ -83,7 +83,7 @@ def edit(module: str, *edits: Edit) -> None:
 
 
 def after(module: str, hook: Callable[[ModuleType], None]) -> None:
-    """Call ``hook`` with a module as soon as it is imported, or now if it is."""
+    """Call ``hook`` with a module as soon as it is imported, or now if it already is."""
     if module in sys.modules:
         hook(sys.modules[module])
         return
@@ -92,7 +92,7 @@ def after(module: str, hook: Callable[[ModuleType], None]) -> None:
 
 
 def same(module: str, original: str) -> None:
-    """Give a module, such as a user's variant of a script, the edits and hooks of another."""
+    """Give a module, such as a user's variant of a script, the edits and hooks of another module."""
     if module not in sys.modules:
         _EDITS[module] = _EDITS.get(original, [])
         _AFTER[module] = _AFTER.get(original, [])
@@ -108,7 +108,7 @@ def _replace(text: str, edit: Edit, *, module: str, path: str) -> str:
         return text.replace(edit.old, edit.new)
     if edit.required:
         raise ElpError(
-            f"{path} is not the {module} of s3prl 0.4.18: the line {edit.old!r} that has to be mended is not there; "
+            f"{path} is not the {module} of s3prl 0.4.18: the line {edit.old!r}, which needs a patch, is missing; "
             "use s3prl==0.4.18 unchanged"
         )
     return text

@@ -1,8 +1,8 @@
-"""torchaudio without its compiled extension, where that does not load.
+"""Import torchaudio without its compiled extension if that does not load.
 
 The extension ties a torchaudio to one torch, and to one build of it: that of torchaudio 2.11.1 loads neither with torch
-2.11.0 nor with a CPU build of torch 2.13. S3PRL needs nothing of it: transforms, functional and compliance.kaldi are
-written in Python, and files are read by :mod:`upstream_elp.host.sound`.
+2.11.0 nor with a CPU build of torch 2.13. S3PRL does not need it: transforms, functional and compliance.kaldi are
+written in Python, and :mod:`upstream_elp.host.sound` reads files.
 """
 
 import importlib
@@ -21,16 +21,16 @@ _found: list[str] = []
 
 
 def does_not_load() -> bool:
-    """Whether this torchaudio fails to import as it is; where it imports, it stays as it is.
+    """Whether importing torchaudio fails.
 
     Raises:
-        ElpError: torchaudio is missing, or its import has begun elsewhere and is not complete.
+        ElpError: torchaudio is missing, or its import was started elsewhere and is incomplete.
     """
     if "torchaudio" in sys.modules:
         if not hasattr(sys.modules["torchaudio"], "functional"):
             raise ElpError(
-                "torchaudio was imported before upstream_elp.register(), and is incomplete; call "
-                "upstream_elp.register() first, before anything imports torchaudio"
+                "torchaudio was imported before upstream_elp.register() and is incomplete; call "
+                "upstream_elp.register() before anything imports torchaudio"
             )
         return False
     if importlib.util.find_spec("torchaudio") is None:
@@ -44,15 +44,15 @@ def does_not_load() -> bool:
 
 
 def reason() -> str:
-    """What torchaudio's own import ended with in this process; empty where it did not fail."""
+    """The error of torchaudio's own import in this process; empty if it did not fail."""
     return _found[0] if _found else ""
 
 
 def stand_in() -> None:
-    """Import torchaudio with a module in the extension's place that says that there is none.
+    """Import torchaudio with a stand-in for the extension that reports it as unavailable.
 
     Raises:
-        ElpError: torchaudio does not import without its extension either.
+        ElpError: torchaudio cannot be imported without its extension either.
     """
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
         del sys.modules[name]  # what the failed import left behind
@@ -63,7 +63,7 @@ def stand_in() -> None:
         del sys.modules[_NAME]
         version = importlib.metadata.version
         raise ElpError(
-            f"torchaudio {version('torchaudio')} does not import beside torch {version('torch')}: {reason()}, and "
+            f"torchaudio {version('torchaudio')} cannot be imported with torch {version('torch')}: {reason()}, and "
             f"without its compiled extension {type(error).__name__}: {error}; install torchaudio 2.8 to 2.11"
         ) from error
 
@@ -82,16 +82,16 @@ def _module() -> ModuleType:
 
 
 def _nothing() -> None:
-    """There is no CUDA version to compare."""
+    """Skip the comparison of CUDA versions."""
 
 
 def _load_nothing(library: str) -> bool:
-    """Whether a library was loaded: none is."""
+    """Report that no library was loaded."""
     return False
 
 
 def _refusing(function: Callable) -> Callable:
-    """Decorate a function that needs the extension: it raises when it is called."""
+    """Decorate a function that needs the extension, so that it raises when called."""
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(f"torchaudio's {function.__name__} needs its compiled extension, which does not load here")
@@ -100,7 +100,7 @@ def _refusing(function: Callable) -> Callable:
 
 
 class _NoSox:
-    """What torchaudio 2.8 asks whether there is a SoX."""
+    """What torchaudio 2.8 asks whether SoX is available."""
 
     def is_available(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""A featurizer that refuses a selection which the upstream does not offer."""
+"""A featurizer that refuses a selection that the upstream does not offer."""
 
 import logging
 from types import ModuleType
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_featurizer(runner: ModuleType) -> None:
-    """Replace ``runner.Featurizer`` by a checking subclass; stock falls back to ``hidden_states`` silently."""
+    """Replace ``runner.Featurizer`` with a strict subclass, as S3PRL's silently falls back to ``hidden_states``."""
     stock = runner.Featurizer
 
     class Featurizer(stock):
@@ -39,7 +39,7 @@ def check_featurizer(runner: ModuleType) -> None:
 
 
 class Probe:
-    """Stands for the upstream while the featurizer looks at it, and checks what comes out."""
+    """Stand-in for the upstream while the featurizer examines it, which checks its output."""
 
     def __init__(self, upstream: torch.nn.Module, selection: str, layer: int | None) -> None:
         self._upstream = upstream
@@ -61,12 +61,12 @@ def check_selection(features: dict, selection: str, layer: int | None) -> None:
     """Refuse an unknown ``-s`` and an ``-l`` that is out of range or meaningless.
 
     Args:
-        features: what the upstream returned.
+        features: the upstream's output.
         selection: the key that ``-s`` names.
         layer: the index that ``-l`` names, or None.
 
     Raises:
-        ElpError: listing the valid keys, or the valid range.
+        ElpError: listing the valid keys or the valid range.
     """
     if selection not in features:
         public = [key for key in features if not key.startswith("_")]
@@ -76,16 +76,16 @@ def check_selection(features: dict, selection: str, layer: int | None) -> None:
     if layer is None:
         return
     if not isinstance(value, (list, tuple, dict)):
-        raise ElpError(f"-l {layer}: -s {selection} is a single feature without layers; leave -l out")
+        raise ElpError(f"-l {layer}: -s {selection} is a single feature without layers; remove -l")
     if not -len(value) <= layer < len(value):
         raise ElpError(f"-l {layer}: -s {selection} has {len(value)} layers; choose 0 to {len(value) - 1}")
 
 
 def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selection: str, layer: int | None) -> None:
-    """Warn of untrained adapters that the selected feature does not depend on: they would train nothing.
+    """Warn of new adapters that the selected feature does not depend on, as they would stay untrained.
 
     Args:
-        upstream: any upstream; only ours has adapters.
+        upstream: any upstream; only ours have adapters.
         wavs: probe waves.
         selection: the key that ``-s`` names.
         layer: the index that ``-l`` names, or None.
@@ -95,19 +95,20 @@ def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selectio
     if injection is None or upstream.trained or not injection.declared:
         return
     parameters = injection.parameters(upstream)
-    with torch.enable_grad():  # S3PRL's featurizer looks at the upstream without gradients
+    with torch.enable_grad():  # S3PRL's featurizer examines the upstream without gradients
         value = upstream(wavs)[selection]
         chosen = value if torch.is_tensor(value) else list(value.values() if isinstance(value, dict) else value)
         chosen = [chosen] if torch.is_tensor(chosen) else chosen if layer is None else [chosen[layer]]
         total = sum(feature.sum() for feature in chosen)
-    upstream.trained = False  # that pass was no training
+    upstream.trained = False  # that pass was not training
     gradients = [None] * len(parameters)
     if total.requires_grad:
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     unreached = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
     if unreached:
         logger.warning(
-            "-s/-l: the selected feature does not depend on %d of %d trained tensors (such as %s); they stay untrained",
+            "-s/-l: the selected feature does not depend on %d of %d trained tensors (such as %s), so they stay "
+            "untrained",
             len(unreached),
             len(parameters),
             unreached[-1],
@@ -115,7 +116,7 @@ def warn_unreached(upstream: torch.nn.Module, wavs: list[torch.Tensor], selectio
 
 
 def _keys(features: dict) -> list[str]:
-    """The public keys, with the run ``hidden_state_0 … hidden_state_N`` shortened."""
+    """The public keys, with the sequence ``hidden_state_0 … hidden_state_N`` shortened."""
     numbered = [key for key in features if key.startswith("hidden_state_")]
     keys = [key for key in features if not key.startswith("_") and key not in numbered]
     if numbered:

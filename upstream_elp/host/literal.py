@@ -1,7 +1,7 @@
-"""Folders in S3PRL are what they are called: their names are never read as patterns.
+"""Make S3PRL take the names of folders literally, never as patterns.
 
-S3PRL looks for checkpoints, and its tasks on VoxCeleb for audio, with :mod:`glob`, for which ``run[12]`` stands for
-``run1`` and ``run2``, and not for the folder of that name.
+S3PRL searches for checkpoints, and its VoxCeleb tasks for audio, with :mod:`glob`, in which ``run[12]`` means ``run1``
+and ``run2``, not the folder with that name.
 """
 
 import os
@@ -12,13 +12,13 @@ from upstream_elp.host import checkpoints
 from upstream_elp.host.edits import Edit, edit
 
 _AUDIO = (".aac", ".au", ".flac", ".m4a", ".mp3", ".ogg", ".wav")
-"""What ``librosa.util.find_files`` looks for."""
+"""The file types that ``librosa.util.find_files`` searches for."""
 _SPEAKER_TASKS = ("sv_voxceleb1", "voxceleb2_ge2e", "voxceleb2_amsoftmax_segment_eval")
-"""S3PRL's tasks that call it."""
+"""S3PRL's tasks that call that function."""
 
 
-def mend() -> None:
-    """Give S3PRL, instead of its patterns, the files that we find."""
+def apply() -> None:
+    """Replace S3PRL's patterns with our own search for files."""
     for module, names in (
         ("s3prl.run_downstream", ("args.expdir", "args.past_exp")),
         ("s3prl.downstream.runner", ("directory",)),
@@ -32,19 +32,19 @@ def mend() -> None:
 
 
 def states(folder: str | os.PathLike) -> list[str]:
-    """The ``states-N.ckpt`` of a folder, for S3PRL to choose from, or to delete all but the last."""
+    """The ``states-N.ckpt`` of a folder, from which S3PRL chooses one or deletes the oldest."""
     return [str(path) for path in checkpoints.states(Path(folder))]
 
 
 def audio_files(root: str | os.PathLike, ext: str = "") -> list[str]:
-    """Whole paths of the audio below a folder, sorted, as ``librosa.util.find_files`` gives them.
+    """Absolute paths of the audio below a folder, sorted, as ``librosa.util.find_files`` returns them.
 
     Args:
         root: the folder.
-        ext: ending without the dot; empty for every kind of audio.
+        ext: suffix without the dot; empty for all kinds of audio.
 
     Raises:
-        ElpError: folders cannot be listed.
+        ElpError: if a folder cannot be listed.
     """
     root = Path(root).expanduser().absolute()
     return [str(root / name) for name in list_files(root, root=root, suffix=f".{ext}" if ext else _AUDIO)]

@@ -1,4 +1,4 @@
-"""One sentence for weights that do not fit: of a backbone (``-k``), or of an earlier experiment (``-i``, ``-e``)."""
+"""Report weights that do not fit in one sentence: a backbone's (``-k``) or an experiment's (``-i``, ``-e``)."""
 
 import pickle
 from types import ModuleType
@@ -13,11 +13,11 @@ _LOCAL = ("_local", "_url", "_custom", "_gdriveid")
 
 
 def name_checkpoints(runner: ModuleType) -> None:
-    """Replace ``runner.Runner`` by a subclass that names the file whose weights do not fit."""
+    """Replace ``runner.Runner`` with a subclass that names the file whose weights do not fit."""
     stock = runner.Runner
 
     class Runner(stock):
-        """S3PRL's runner, with the file's name in what goes wrong while weights are loaded."""
+        """S3PRL's runner, with the file's name in errors while loading weights."""
 
         def _get_upstream(self) -> Any:
             try:
@@ -41,7 +41,7 @@ def name_checkpoints(runner: ModuleType) -> None:
                     raise
                 raise ElpError(
                     f"{self.args.init_ckpt}: the {name} weights do not fit -u {self.args.upstream} "
-                    f"-d {self.args.downstream} and this config ({reason(error)}); give -i or -e a checkpoint of the "
+                    f"-d {self.args.downstream} and this config ({reason(error)}); pass -i or -e a checkpoint with the "
                     "same task, upstream and config"
                 ) from error
 
@@ -50,7 +50,7 @@ def name_checkpoints(runner: ModuleType) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What torch says first about a state dict, without its heading, in one line."""
+    """The first problem that torch reports about a state dict, on one line and without the heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
         lines = lines[1:2]

@@ -1,4 +1,4 @@
-"""Replacements inside S3PRL's own modules: the objects that the edits of :mod:`upstream_elp.host.compat` put there."""
+"""Replacements for code in S3PRL's own modules, which :mod:`upstream_elp.host.table` puts there."""
 
 import contextlib
 import datetime
@@ -26,7 +26,7 @@ FEW_FILES = 500
 
 
 def keep_isinstance(helper: ModuleType) -> None:
-    """Make ``hack_isinstance`` do nothing: it replaces the builtin in the whole process for torch below 1.8."""
+    """Disable ``hack_isinstance``, which replaces the builtin in the whole process for torch below 1.8."""
     helper.hack_isinstance = _nothing
 
 
@@ -35,7 +35,7 @@ def replace_override(helper: ModuleType) -> None:
 
 
 def _nothing() -> None:
-    """The builtin stays as it is."""
+    """Leave the builtin as it is."""
 
 
 # s3prl.downstream.runner -------------------------------------------------------------------------------------------
@@ -46,12 +46,11 @@ def wrap_ddp(runner: ModuleType) -> None:
 
 
 def distributed(model: torch.nn.Module, **kwargs: Any) -> DistributedDataParallel:
-    """Wrap a model for several ranks.
+    """Wrap a model for several ranks, without ``device_ids`` and without broadcasting buffers.
 
-    Without ``device_ids``, which must be None on a CPU; on a GPU they would send the arguments through torch's copy to
-    the device, where they already are: it cannot copy the ``defaultdict`` of records, and what the head wrote into a
-    copy would be lost. Buffers are not broadcast, because rank 0 evaluates alone and its forward pass would wait for
-    partners.
+    ``device_ids`` must be None on a CPU. On a GPU, torch would copy the arguments to the device, where they already
+    are. It cannot copy the ``defaultdict`` of records, and what the head wrote into a copy would be lost. Buffers are
+    not broadcast, because only rank 0 evaluates and its forward pass would wait for the others.
     """
     return DistributedDataParallel(model, **{**kwargs, "device_ids": None, "broadcast_buffers": False})
 
@@ -62,7 +61,7 @@ def follows() -> bool:
 
 
 def is_follower(progress: Any) -> bool:
-    """Whether this rank is not the leader; if so, count its step, which runner.py forgets."""
+    """Whether this rank is not the leader; if so, count its step, which S3PRL's runner.py forgets."""
     if follows():
         progress.update(1)
         return True
@@ -70,12 +69,12 @@ def is_follower(progress: Any) -> bool:
 
 
 def cuda_scope(device: str) -> contextlib.AbstractContextManager:
-    """``torch.cuda.device`` for a CUDA device, nothing for a CPU."""
+    """``torch.cuda.device`` for a CUDA device; a null context for a CPU."""
     return torch.cuda.device(device) if torch.device(device).type == "cuda" else contextlib.nullcontext()
 
 
 def save_atomically(states: Any, path: str | os.PathLike) -> None:
-    """``torch.save`` through a temporary file, so that a killed job leaves no half checkpoint."""
+    """``torch.save`` through a temporary file, so that a killed job does not leave a truncated checkpoint."""
     with whole_file(path, "wb") as file:
         torch.save(states, file)
 
@@ -84,13 +83,13 @@ def save_atomically(states: Any, path: str | os.PathLike) -> None:
 
 
 def set_device(index: int) -> None:
-    """Select this rank's GPU; without one there is nothing to select."""
+    """Select this rank's GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.set_device(index % torch.cuda.device_count())
 
 
 def group_timeout() -> datetime.timedelta:
-    """How long ranks wait for each other: long enough for an evaluation by rank 0 alone (hours, ``ELP_DDP_HOURS``)."""
+    """How long ranks wait for each other: long enough for rank 0's evaluation (``ELP_DDP_HOURS``)."""
     return datetime.timedelta(hours=settings.current().ddp_hours)
 
 
@@ -98,14 +97,16 @@ def group_timeout() -> datetime.timedelta:
 
 
 def length_cache(root: str | os.PathLike, name: str) -> Path:
-    """Where the trimmed lengths of this very corpus are kept: keyed by its path and its files' names and sizes.
+    """The cache file for the trimmed lengths of this corpus, identified by its path and its files' names and sizes.
 
     Raises:
         ElpError: if the corpus folder is missing, or a folder in it cannot be listed.
     """
     root = Path(root).expanduser().resolve()
     if not root.is_dir():
-        raise ElpError(f"no VoxCeleb1 folder {root}; set config.downstream_expert.datarc.file_path to the corpus root")
+        raise ElpError(
+            f"{root}: no such VoxCeleb1 folder; set config.downstream_expert.datarc.file_path to the corpus root"
+        )
     digest = hashlib.sha256(str(root).encode())
     for file in list_files(root, root=root, suffix=""):
         digest.update(f"{file}\0{(root / file).stat().st_size}\n".encode())
@@ -115,6 +116,6 @@ def length_cache(root: str | os.PathLike, name: str) -> Path:
 
 
 def jobs(wanted: int, paths: Sequence[Any]) -> int:
-    """Processes for trimming: none of its own for a small corpus, otherwise no more than there are cores."""
+    """Number of processes for trimming: one for a small corpus, otherwise at most the number of cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if len(paths) < FEW_FILES else max(1, min(wanted, cores))

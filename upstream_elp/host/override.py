@@ -1,8 +1,9 @@
 """S3PRL's ``-o`` option, with literals instead of evaluated Python.
 
 ``args.NAME=VALUE,,config.PATH.TO.KEY=VALUE``: values are Python or YAML literals (numbers, quoted strings, lists,
-mappings, ``true``, ``null``), anything else is a string. Only the first ``=`` of an assignment separates, and no ``,,``
-in quotes does. An argument that S3PRL takes as it is written, such as a folder, stays so: ``[12]`` is no list there.
+mappings, ``true``, ``null``), and anything else is a string. Only the first ``=`` of an assignment is a separator, and
+``,,`` in quotes is not. Arguments that S3PRL takes literally, such as a folder, remain text: ``[12]`` is not a list
+there.
 """
 
 import ast
@@ -20,10 +21,10 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
 def override(string: str, args: Namespace, config: dict) -> None:
-    """Apply an override string in place; takes the place of ``s3prl.utility.helper.override``.
+    """Apply an override string in place; replaces ``s3prl.utility.helper.override``.
 
     Raises:
-        ElpError: naming the assignment that is malformed, or the argument that does not exist.
+        ElpError: naming the malformed assignment or the unknown argument.
     """
     for keys, value in parse(string):
         if keys[0] == "args":
@@ -36,7 +37,7 @@ def parse(string: str) -> list[tuple[list[str], Any]]:
     """Split an override string into pairs of key path and value.
 
     Raises:
-        ElpError: if an assignment has no ``=``, or does not begin with ``args.`` or ``config.``.
+        ElpError: if an assignment has no ``=`` or does not begin with ``args.`` or ``config.``.
     """
     pairs = []
     for assignment in _assignments(string):
@@ -44,8 +45,8 @@ def parse(string: str) -> list[tuple[list[str], Any]]:
         keys = key.strip().split(".")
         if not equals or keys[0] not in ("args", "config") or len(keys) < 2 or not all(keys):
             raise ElpError(
-                f"-o: {assignment!r} is no assignment; write args.NAME=VALUE or config.PATH.TO.KEY=VALUE, "
-                "several of them joined by ,, and a value that holds ,, in quotes"
+                f"-o: {assignment!r} is not an assignment; write args.NAME=VALUE or config.PATH.TO.KEY=VALUE, "
+                "separate several with ,, and put values that contain ,, in quotes"
             )
         pairs.append((keys, _value(key.strip(), text.strip())))
     return pairs
@@ -63,7 +64,7 @@ def _assignments(string: str) -> list[str]:
 
 
 def _whole(text: str) -> bool:
-    """Whether no quote or bracket with which a value begins is still open."""
+    """Whether the quote or bracket at the beginning of a value, if any, is closed."""
     if text[:1] not in ("'", '"', "[", "{"):
         return True
     try:
@@ -83,14 +84,14 @@ def _value(key: str, text: str) -> Any:
 
 
 def literal(text: str, *, where: str = "") -> Any:
-    """Read a value: a Python literal, a YAML list or mapping, a YAML word, otherwise the text itself.
+    """Read a value: a Python literal, a YAML list, mapping or word, or otherwise the text itself.
 
     Args:
-        text: as it was written.
+        text: the text as the user wrote it.
         where: dotted key of the value, for messages.
 
     Raises:
-        ElpError: a list or mapping that cannot be read, or with a number that YAML takes for something else.
+        ElpError: a list or mapping that cannot be read, or contains a number that YAML reads as something else.
     """
     try:
         return ast.literal_eval(text)
@@ -102,7 +103,7 @@ def literal(text: str, *, where: str = "") -> Any:
         try:
             value, misread = parse_yaml(text, where=where)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates raise ValueError
-            raise ElpError(f"-o: cannot read the value {text!r}: unbalanced brackets or quotes") from error
+            raise ElpError(f"-o: cannot read the value {text!r}; check its brackets and quotes") from error
         if misread:
             raise ElpError(f"-o: {'; '.join(misread)}")
         return value
@@ -113,7 +114,7 @@ def _set_argument(args: Namespace, keys: list[str], value: Any) -> None:
     name = ".".join(keys[1:])
     if name not in vars(args):
         hint = did_you_mean(name, vars(args), most=3) or f"the arguments are: {', '.join(sorted(vars(args)))}"
-        raise ElpError(f"-o: there is no argument {name!r}; {hint}")
+        raise ElpError(f"-o: unknown argument {name!r}; {hint}")
     setattr(args, name, value)
 
 

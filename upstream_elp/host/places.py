@@ -1,4 +1,4 @@
-"""Where S3PRL is and which tasks it has, without importing it."""
+"""Find S3PRL and its tasks without importing it."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ from upstream_elp.base.errors import ElpError
 
 
 def s3prl_folder() -> Path:
-    """The folder of the s3prl package that ``import s3prl`` takes.
+    """The folder of the s3prl package that ``import s3prl`` uses.
 
     Raises:
         ElpError: if it is not installed.
@@ -22,7 +22,7 @@ def s3prl_folder() -> Path:
 
 
 def s3prl_version() -> str:
-    """The version that S3PRL states of itself (version.txt, which its ``__version__`` is read from)."""
+    """S3PRL's own version number (from version.txt, as for its ``__version__``)."""
     path = s3prl_folder() / "version.txt"
     return path.read_text().strip() if path.is_file() else "of unknown version"
 

@@ -1,4 +1,4 @@
-"""``torchaudio.load`` and ``torchaudio.info`` on top of soundfile, with torchaudio's arguments and results."""
+"""``torchaudio.load`` and ``torchaudio.info`` based on soundfile, with torchaudio's arguments and results."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FL
 
 @dataclass(frozen=True)
 class AudioMetaData:
-    """What torchaudio 2.8's ``info`` told about a file: rate in Hz, frames, channels, bits per sample, encoding."""
+    """The result of torchaudio 2.8's ``info``: rate in Hz, frames, channels, bits per sample, encoding."""
 
     sample_rate: int
     num_frames: int
@@ -35,20 +35,20 @@ def load(
     buffer_size: int = 4096,
     backend: str | None = None,
 ) -> tuple[torch.Tensor, int]:
-    """Read an audio file; ``format``, ``buffer_size`` and ``backend`` are accepted and have no effect.
+    """Read an audio file; ``format``, ``buffer_size`` and ``backend`` are accepted but have no effect.
 
     Args:
         uri: path or binary file object.
         frame_offset: first sample to read.
-        num_frames: how many samples to read; -1 for all.
-        normalize: float32 in [-1, 1]; otherwise the integers as stored.
-        channels_first: shape (channels, samples), otherwise (samples, channels).
+        num_frames: number of samples to read; -1 for all.
+        normalize: whether to return float32 in [-1, 1] instead of the integers as stored.
+        channels_first: whether the shape is (channels, samples) instead of (samples, channels).
 
     Returns:
         The samples and the sampling rate in Hz.
 
     Raises:
-        ElpError: if the file is missing or is no readable audio.
+        ElpError: if the file is missing or is not readable audio.
     """
     try:
         with decoding(uri) as file:
@@ -64,10 +64,10 @@ def load(
 
 
 def info(uri: Any, format: str | None = None, buffer_size: int = 4096, backend: str | None = None) -> AudioMetaData:
-    """Read an audio file's header; all arguments but ``uri`` are accepted and have no effect.
+    """Read an audio file's header; all arguments but ``uri`` are accepted but have no effect.
 
     Raises:
-        ElpError: if the file is missing or is no readable audio.
+        ElpError: if the file is missing or is not readable audio.
     """
     try:
         with decoding(uri) as file:

@@ -1,4 +1,4 @@
-"""Replacements for what torch, torchaudio and huggingface_hub no longer have; each function mends one thing."""
+"""Replacements for what torch, torchaudio and huggingface_hub have removed; each function fixes one thing."""
 
 import argparse
 import importlib
@@ -24,10 +24,10 @@ _HUB_NAMES = ("HfFolder", "Repository")
 
 
 class Later:
-    """Stands for a class of transformers until it is used.
+    """Stand-in for a class of transformers until it is used.
 
     Args:
-        name: of the class.
+        name: the name of the class.
     """
 
     def __init__(self, name: str) -> None:
@@ -60,7 +60,7 @@ def add_set_audio_backend() -> None:
 
 
 def set_audio_backend(backend: str | None) -> None:
-    """Accept a backend's name and do nothing: there is one backend, soundfile."""
+    """Accept a backend's name and do nothing, as the only backend is soundfile."""
 
 
 def replace_load() -> None:
@@ -73,7 +73,7 @@ def replace_load() -> None:
 
 
 def lacks_sox_effects() -> bool:
-    """Whether the module is gone (2.9), or there without the library it opens (2.8 without ``libsox.so``)."""
+    """Whether the module is missing (2.9) or lacks the library that it opens (2.8 without ``libsox.so``)."""
     import torchaudio
 
     if importlib.util.find_spec("torchaudio.sox_effects") is None:
@@ -99,7 +99,7 @@ def replace_sox_effects() -> None:
 
 
 def apply_effects_file(path: Any, effects: list[list[str]], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, int]:
-    """Load a file through SoX effects, see :func:`upstream_elp.audio.sox.apply_effects_file`."""
+    """Load a file through SoX effects; see :func:`upstream_elp.audio.sox.apply_effects_file`."""
     from upstream_elp.audio.sox import apply_effects_file as apply
 
     return apply(path, effects, *args, **kwargs)
@@ -108,14 +108,14 @@ def apply_effects_file(path: Any, effects: list[list[str]], *args: Any, **kwargs
 def apply_effects_tensor(
     tensor: torch.Tensor, sample_rate: int, effects: list[list[str]], *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, int]:
-    """Send samples through SoX effects, see :func:`upstream_elp.audio.sox.apply_effects_tensor`."""
+    """Send samples through SoX effects; see :func:`upstream_elp.audio.sox.apply_effects_tensor`."""
     from upstream_elp.audio.sox import apply_effects_tensor as apply
 
     return apply(tensor, sample_rate, effects, *args, **kwargs)
 
 
 def _nothing() -> None:
-    """SoX needs no start and no end here."""
+    """Do nothing, as SoX needs neither start-up nor shut-down here."""
 
 
 # huggingface_hub ---------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def add_hub_names() -> None:
 
 
 class RemovedFromHub:
-    """A name that S3PRL imports and uses only to log in at, or upload to, the Hugging Face hub."""
+    """A name that S3PRL imports and uses only to log in or upload to the Hugging Face Hub."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise self._gone()
@@ -173,7 +173,7 @@ def no_cuda() -> bool:
 
 
 def quiet_noise() -> None:
-    """Hide deprecations on every step, a package not needed, whole model configurations, and advice on workers."""
+    """Hide deprecation warnings on every step, an unneeded package, model configurations, and advice on workers."""
     logging.getLogger("s3prl.upstream.espnet_hubert.expert").setLevel(logging.ERROR)
     for model in ("wavlm.WavLM", "unispeech_sat.UniSpeechSAT"):
         logging.getLogger(f"s3prl.upstream.{model}").setLevel(logging.WARNING)
@@ -199,7 +199,7 @@ def lacks_catalyst() -> bool:
 def add_catalyst() -> None:
     """Provide the one class of catalyst that S3PRL's speech_commands imports."""
     names = ("catalyst", "catalyst.data", "catalyst.data.sampler")
-    modules = {name: ModuleType(name, "Stands in for catalyst, which S3PRL needs for one class.") for name in names}
+    modules = {name: ModuleType(name, "Stand-in for catalyst, of which S3PRL needs one class.") for name in names}
     modules["catalyst"].data = modules["catalyst.data"]
     modules["catalyst.data"].sampler = modules["catalyst.data.sampler"]
     modules["catalyst.data.sampler"].DistributedSamplerWrapper = DistributedSamplerWrapper
@@ -207,7 +207,7 @@ def add_catalyst() -> None:
 
 
 class DistributedSamplerWrapper(Sampler):
-    """Deal any sampler's indices out to the ranks, one each in turn, after making their number divisible."""
+    """Distribute any sampler's indices to the ranks in turn, after making their number divisible."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler

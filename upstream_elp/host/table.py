@@ -1,6 +1,6 @@
-"""The table of what is mended so that S3PRL 0.4.18 runs on today's stack; :mod:`upstream_elp.host.compat` applies it.
+"""The patches that make S3PRL 0.4.18 run with current packages; :mod:`upstream_elp.host.compat` applies them.
 
-torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, huggingface_hub 0.36 to 2.x.
+The packages are torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 to 5.x, and huggingface_hub 0.36 to 2.x.
 ``elp doctor`` prints the table.
 """
 
@@ -18,15 +18,15 @@ _SV = "s3prl.downstream.sv_voxceleb1"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that has to be mended.
+    """One patch.
 
     Args:
-        name: what is mended.
+        name: what it patches.
         why: what happens without it.
         until: what makes it unnecessary.
-        apply: mends it, now or when the module in question is imported.
+        apply: applies it, now or when the module in question is imported.
         needed: whether this process needs it.
-        found: what was seen in this process, in words; empty where there is nothing to add.
+        found: what was found in this process, in words; empty if there is nothing to add.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Item:
 
 
 def edit_module(module: str, *edits: Edit) -> Callable[[], None]:
-    """What registers edits of a module's source, to be made when it is imported."""
+    """A function that registers edits of a module's source, which are made when it is imported."""
     return lambda: edit(module, *edits)
 
 
 def after_import(module: str, hook: Callable) -> Callable[[], None]:
-    """What registers a hook that gets a module once it is imported."""
+    """A function that registers a hook, which gets a module once it is imported."""
     return lambda: after(module, hook)
 
 
@@ -56,70 +56,70 @@ def _map_checkpoints() -> None:
 ITEMS = (
     Item(
         "torchaudio's compiled extension",
-        "it loads only beside the torch, and the CUDA build, that it was made for; S3PRL needs nothing of it, so that "
-        "torchaudio is imported without it where it does not load",
-        "a torchaudio made for the installed torch",
+        "it loads only with the torch version and CUDA build that it was compiled for; S3PRL does not need it, so "
+        "torchaudio is imported without it if it does not load",
+        "a torchaudio built for the installed torch",
         extension.stand_in,
         extension.does_not_load,
         extension.reason,
     ),
     Item(
         "torchaudio.set_audio_backend",
-        "removed in torchaudio 2.9, without effect on 2.8; s3prl.hub and run_downstream call it",
-        "s3prl without the call",
+        "it was removed in torchaudio 2.9 and has no effect in 2.8; s3prl.hub and run_downstream call it",
+        "an s3prl that does not call it",
         stack.add_set_audio_backend,
     ),
     Item(
         "torchaudio.sox_effects",
-        "removed in torchaudio 2.9, needs libsox.so on 2.8; s3prl.hub and the SV recipe import it",
+        "it was removed in torchaudio 2.9 and needs libsox.so in 2.8; s3prl.hub and the SV recipe import it",
         "torchaudio 2.8 with libsox.so",
         stack.replace_sox_effects,
         stack.lacks_sox_effects,
     ),
     Item(
         "torchaudio.load and info",
-        "need torchcodec and FFmpeg from torchaudio 2.9, and on 2.8 a SoX that reads flac if there is a SoX at all; "
-        "soundfile gives the same float32 samples, and one sentence for a broken file",
-        "torchaudio that reads wav and flac by itself",
+        "they need torchcodec and FFmpeg since torchaudio 2.9, and in 2.8 a SoX that reads flac if SoX is installed; "
+        "soundfile returns the same float32 samples, and a broken file gives one sentence",
+        "a torchaudio that reads wav and flac by itself",
         stack.replace_load,
     ),
     Item(
         "transformers at every start",
-        "s3prl.hub imports two of its models, which takes longer than all the rest; they are imported when used",
-        "s3prl that imports them when they are used",
+        "s3prl.hub imports two of its models, which takes longer than everything else; they are imported when used",
+        "an s3prl that imports them when used",
         stack.import_transformers_later,
     ),
     Item(
         "huggingface_hub.HfFolder and Repository",
-        "removed in huggingface_hub 1.0; run_downstream imports the names for uploads",
+        "they were removed in huggingface_hub 1.0; run_downstream imports them for uploads",
         "huggingface_hub 0.36",
         stack.add_hub_names,
         stack.lacks_hub_names,
     ),
     Item(
         "argparse.Namespace in checkpoints",
-        "torch.load refuses the class since torch 2.6; it is allowed, weights_only stays on",
-        "s3prl that saves plain dicts",
+        "torch.load refuses the class since torch 2.6; it is allowed, and weights_only stays on",
+        "an s3prl that saves plain dicts",
         stack.allow_namespace,
         stack.refuses_namespace,
     ),
     Item(
         "catalyst.data.sampler",
-        "speech_commands imports one class of a package that is no longer maintained",
+        "speech_commands imports one class from a package that is no longer maintained",
         "catalyst installed",
         stack.add_catalyst,
         stack.lacks_catalyst,
     ),
     Item(
         "notices of deprecation",
-        "S3PRL calls deprecated names of torch, torch.cuda.amp and torchaudio on every step",
-        "s3prl that calls torch.amp",
+        "S3PRL uses deprecated names of torch, torch.cuda.amp and torchaudio on every step",
+        "an s3prl that uses torch.amp",
         stack.quiet_noise,
     ),
     Item(
         "overloads of add_ and addcmul_",
-        "S3PRL's BertAdam and Lamb put the number before the tensor, which torch deprecates and will remove",
-        "s3prl that writes alpha= and value=",
+        "S3PRL's BertAdam and Lamb pass the number before the tensor, which torch deprecates and will remove",
+        "an s3prl that passes alpha= and value=",
         edit_module(
             "s3prl.optimizers",
             Edit("add_(1 - beta1, grad)", "add_(grad, alpha=1 - beta1)", required=False),
@@ -134,47 +134,47 @@ ITEMS = (
     ),
     Item(
         "hack_isinstance",
-        "replaces builtins.isinstance in the whole process, for torch below 1.8",
-        "s3prl without the call",
+        "it replaces builtins.isinstance in the whole process, for torch below 1.8",
+        "an s3prl that does not call it",
         after_import(_HELPER, mend.keep_isinstance),
     ),
     Item(
         "-o override",
         "S3PRL evaluates the values as Python, splits at every = and ignores unknown names",
-        "s3prl that parses literals",
+        "an s3prl that parses literals",
         after_import(_HELPER, mend.replace_override),
     ),
     Item(
         "unknown -s or -l",
-        "the featurizer falls back to hidden_states silently",
-        "s3prl that refuses them",
+        "the featurizer silently falls back to hidden_states",
+        "an s3prl that refuses them",
         after_import(RUNNER, features.check_featurizer),
     ),
     Item(
         "checkpoints that do not fit",
         "a backbone of another family, or -i with another task's checkpoint, ends in a traceback",
-        "s3prl that names the file",
+        "an s3prl that names the file",
         after_import(RUNNER, loading.name_checkpoints),
     ),
     Item(
         "ranks above 0 never finish",
-        "they skip the step counter and train on until rank 0 is gone",
-        "s3prl that counts their steps",
+        "they skip the step counter and keep training until rank 0 is gone",
+        "an s3prl that counts their steps",
         edit_module(
             RUNNER, Edit("if not is_leader_process():", "if _elp_follows(pbar):", {"_elp_follows": mend.is_follower})
         ),
     ),
     Item(
         "DistributedDataParallel",
-        "device_ids must be None on a CPU and copy the records on a GPU; rank 0 evaluates alone, so buffers must not "
+        "device_ids must be None on a CPU and copy the records on a GPU; only rank 0 evaluates, so buffers must not "
         "be broadcast",
-        "s3prl that does so",
+        "an s3prl that does both",
         after_import(RUNNER, mend.wrap_ddp),
     ),
     Item(
-        "--device cpu beside a GPU",
-        "runner enters torch.cuda.device(args.device) whatever the device is",
-        "s3prl that asks for the device's type",
+        "--device cpu on a machine with a GPU",
+        "the runner enters torch.cuda.device(args.device) whatever the device is",
+        "an s3prl that checks the type of the device",
         edit_module(
             RUNNER,
             Edit(
@@ -187,8 +187,8 @@ ITEMS = (
     ),
     Item(
         "whole checkpoints",
-        "runner writes in place, so that a killed job leaves a broken file which -a then picks",
-        "s3prl that renames",
+        "the runner writes in place, so a killed job leaves a broken file, which -a then chooses",
+        "an s3prl that writes to a temporary file and renames it",
         edit_module(
             RUNNER,
             Edit(
@@ -201,8 +201,8 @@ ITEMS = (
     ),
     Item(
         "torch.cuda.set_device without CUDA",
-        "run_downstream selects a GPU for every rank, also on machines without one",
-        "s3prl that asks first",
+        "run_downstream selects a GPU for every rank, even on machines without one",
+        "an s3prl that checks first",
         edit_module(
             MAIN,
             Edit(
@@ -215,15 +215,15 @@ ITEMS = (
     ),
     Item(
         "names of folders",
-        "checkpoints and VoxCeleb's audio are looked for with glob, for which run[12] stands for run1 and run2: -a "
-        "starts anew, or goes on in another experiment",
-        "s3prl that escapes them",
-        literal.mend,
+        "S3PRL searches for checkpoints and VoxCeleb's audio with glob, in which run[12] means run1 and run2: -a "
+        "starts again, or resumes another experiment",
+        "an s3prl that escapes them",
+        literal.apply,
     ),
     Item(
         "time limit between ranks",
-        "rank 0 evaluates alone while the others wait, longer than the default 10 minutes of NCCL",
-        "s3prl that sets a limit",
+        "the other ranks wait while rank 0 evaluates, possibly longer than NCCL's default of 10 minutes",
+        "an s3prl that sets a limit",
         edit_module(
             MAIN,
             Edit(
@@ -237,14 +237,14 @@ ITEMS = (
     Item(
         "CUDA checkpoints of WavLM and UniSpeech-SAT",
         "torch.load without map_location cannot read them on a machine without CUDA",
-        "s3prl that passes map_location",
+        "an s3prl that passes map_location",
         _map_checkpoints,
         stack.no_cuda,
     ),
     Item(
         "sv_voxceleb1 .cuda()",
         "the mask goes to the default GPU, whatever --device says",
-        "s3prl that uses the features' device",
+        "an s3prl that uses the features' device",
         edit_module(
             f"{_SV}.expert",
             Edit("attention_mask_pad.cuda()", "attention_mask_pad.to(features_pad.device)", required=False),
@@ -252,8 +252,9 @@ ITEMS = (
     ),
     Item(
         "sv_voxceleb1 cache of lengths",
-        "one file inside the installed package for every corpus; kept per corpus in ELP_CACHE or ~/.cache/s3prl-elp",
-        "s3prl that keys the cache",
+        "S3PRL keeps one file for all corpora in the installed package; here it is one per corpus, in ELP_CACHE or "
+        "~/.cache/s3prl-elp",
+        "an s3prl with one cache per corpus",
         edit_module(
             f"{_SV}.dataset",
             Edit(
@@ -270,8 +271,8 @@ ITEMS = (
     ),
     Item(
         "sv_voxceleb1 processes and sox",
-        "always 12 processes, and an unused import that prints 'SoX could not be found!'",
-        "s3prl that asks for the cores",
+        "S3PRL always starts 12 processes, and an unused import prints 'SoX could not be found!'",
+        "an s3prl that counts the cores",
         edit_module(
             f"{_SV}.dataset",
             Edit(

@@ -1,4 +1,4 @@
-"""Find what was trained, in an adapter folder or a training checkpoint, and put it together."""
+"""Load a trained model from an adapter folder or a training checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(
     channels: str | None = None,
     precision: str | None = None,
 ) -> TrainedModel:
-    """See :func:`upstream_elp.load`, which is the same and imports this module when it is called."""
+    """Load a trained model; see :func:`upstream_elp.load`, which imports this module when it is called."""
     device = _device(device)
     if is_adapter_folder(place):
         upstream, head, where = _from_folder(Path(place), backbone)
@@ -42,16 +42,16 @@ def load(
         path = find_checkpoint(place)
         checkpoint, where = load_checkpoint(path), str(path)
         if reason := why_no_head(checkpoint):
-            raise ElpError(f"{where} cannot be used as it is: {reason}")
+            raise ElpError(f"{where} cannot be used: {reason}")
         upstream = rebuild(checkpoint, where, None if backbone is None else os.fspath(backbone))
         featurizer = build_featurizer(upstream, selection(checkpoint), where=where)
         head = head_behind(featurizer, checkpoint, where)
     changes = _changes(head, resample=resample, channels=channels)
-    shortest = getattr(upstream, "min_samples", None)  # S3PRL's own upstreams do not say
+    shortest = getattr(upstream, "min_samples", None)  # S3PRL's own upstreams do not have it
     predictor = build_predictor(head, where=where, changes=changes, min_samples=shortest)
     if (head.upstream_dim, head.upstream_rate) != (featurizer.output_dim, featurizer.downsample_rate):
         raise ElpError(
-            f"{where} needs {head.upstream_dim} features every {head.upstream_rate} samples, but its upstream gives "
+            f"{where} needs {head.upstream_dim} features every {head.upstream_rate} samples, but its upstream returns "
             f"{featurizer.output_dim} every {featurizer.downsample_rate}"
         )
     _fill(featurizer, head.part(FEATURIZER), where=where, what="featurizer")
@@ -60,15 +60,15 @@ def load(
 
 
 def head_behind(featurizer: nn.Module, checkpoint: Checkpoint, where: str) -> TrainedHead:
-    """The head of a checkpoint that has one, behind the featurizer that was built for it."""
+    """Return the head of a checkpoint that has one, given the featurizer that was built for it."""
     return trained_head(checkpoint, where, upstream_dim=featurizer.output_dim, upstream_rate=featurizer.downsample_rate)
 
 
 def build_featurizer(upstream: nn.Module, chosen: Selection, *, where: str) -> nn.Module:
-    """S3PRL's featurizer on an upstream on the CPU, without its messages and without a draw from torch's random state.
+    """Build S3PRL's featurizer for an upstream on the CPU, without its messages and without changing random states.
 
     Raises:
-        ElpError: a selection that the upstream does not offer.
+        ElpError: the upstream does not offer the selection.
     """
     from s3prl.upstream.interfaces import SAMPLE_RATE, Featurizer
 
@@ -95,29 +95,29 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ElpError(f"device {shown(device)}: no such device; choose cpu, cuda or cuda:N") from error
+        raise ElpError(f"device {shown(device)} does not exist; choose cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
-        raise ElpError(f"device {chosen}: this machine has no such CUDA device; use cpu")
+        raise ElpError(f"device {chosen} does not exist on this machine; use cpu")
     return chosen
 
 
 def _from_folder(folder: Path, backbone: str | os.PathLike | None) -> tuple[nn.Module, TrainedHead, str]:
     if not has_head(folder):
         raise ElpError(
-            f"{folder} holds adapters but no head ({CONFIG_FILE}), so it answers nothing; export it again without "
-            "--no-head, or use it with -u elp_local -k to train a head"
+            f"{folder} contains adapters but no head ({CONFIG_FILE}), so it cannot give answers; export it again "
+            "without --no-head, or use it with -u elp_local -k to train a head"
         )
     head = read_head(folder, adapter_sha256=adapter_sha256(folder))
     return build_upstream(None, ckpt=folder, backbone=backbone), head, str(folder / CONFIG_FILE)
 
 
 def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict[str, Any]:
-    """What the caller wants otherwise than the task; speaker verification converts rate and channels anyway."""
+    """Return the audio options that the caller changes; speaker verification always converts rate and channels."""
     wanted = {"resample": True} if resample else {}
     wanted |= {} if channels is None else {"channels": channels}
     if "channels" not in registry.find(head.task).load("predictor").audio_defaults:
         if channels is not None:
-            raise ElpError(f"{head.task} averages channels, as its recipe does; leave the choice of channels out")
+            raise ElpError(f"{head.task} averages channels, as its recipe does; remove the choice of channels")
         return {}
     return wanted
 
@@ -125,16 +125,16 @@ def _changes(head: TrainedHead, *, resample: bool, channels: str | None) -> dict
 def build_predictor(
     head: TrainedHead, *, where: str, changes: Mapping[str, Any] | None = None, min_samples: int | None = None
 ) -> nn.Module:
-    """The task's head with its tensors; built without memory first, so that a folder cannot ask for more than it holds.
+    """Build the task's head with its tensors; on the meta device first, so that a folder cannot exhaust the memory.
 
     Args:
-        head: what a folder or checkpoint holds.
+        head: the content of a folder or checkpoint.
         where: its place, for errors.
-        changes: keys of ``audio`` that are wanted otherwise.
-        min_samples: shortest wave that the upstream takes, if it says so.
+        changes: keys of ``audio`` with other values.
+        min_samples: shortest wave that the upstream accepts, if it is known.
 
     Raises:
-        ElpError: options that the task refuses, or other tensors than they need.
+        ElpError: the task refuses the options, or the tensors do not fit them.
     """
     try:
         with torch.device("meta"):
@@ -151,30 +151,33 @@ def build_predictor(
         raise ElpError(f"{where}: {error}") from error
     except (RuntimeError, TypeError, OverflowError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ElpError(f"{where}: no head can be built from its sizes ({reason})") from error
+        raise ElpError(f"{where}: a head of these sizes cannot be built ({reason})") from error
     _fill(predictor, head.part(HEAD), where=where, what="head")
     return predictor.eval().requires_grad_(False)
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str, what: str) -> None:
-    """Give a module its tensors.
+    """Load tensors into a module.
 
     Raises:
-        ElpError: names the first tensor that is missing, unknown, or of another shape or kind.
+        ElpError: a tensor is missing, unknown, or has another shape or type; the message names the first one.
     """
     expected = module.state_dict()
-    for problem, names in (("lack", expected.keys() - tensors.keys()), ("hold the unknown", tensors.keys() - expected)):
+    for problem, names in (
+        ("lacks the", expected.keys() - tensors.keys()),
+        ("contains the unknown", tensors.keys() - expected),
+    ):
         if names:
-            raise ElpError(f"{where}: the tensors of its {what} {problem} {shown(min(names))}")
+            raise ElpError(f"{where}: its {what} {problem} tensor {shown(min(names))}")
     for name, tensor in expected.items():
         given = tensors[name]
         if not isinstance(given, Tensor) or given.is_floating_point() != tensor.is_floating_point():
-            raise ElpError(f"{where}: the {what}'s tensor {name} holds numbers of another kind")
+            raise ElpError(f"{where}: the {what}'s tensor {name} contains numbers of another type")
         if given.shape != tensor.shape:
             raise ElpError(
                 f"{where}: the {what}'s tensor {name} has the shape {tuple(given.shape)}, but its options need "
                 f"{tuple(tensor.shape)}"
             )
-    # copied into memory of their own: in a safetensors file they lie unaligned, and kernels would round differently
+    # copied, since tensors in a safetensors file are not aligned, and kernels would round differently
     own = {name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}
     module.load_state_dict(own, assign=True)

@@ -1,4 +1,4 @@
-"""A trained model in use: files or waves in, answers out, as the task's evaluation gives them."""
+"""A trained model in use: files or waves in, answers out, the same as in the task's evaluation."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from upstream_elp.training.precision import Precision
 Item = str | os.PathLike | Tensor | np.ndarray | Sequence[float]
 """An audio file, or its samples at 16 kHz of shape ``(samples,)``, floating-point in [-1, 1]; see ``waves.py``."""
 OnBad = Callable[[str, ElpError], None]
-"""Called with the name of what cannot be used, and why."""
+"""Called with the name of an item that cannot be used, and the reason."""
 Progress = Callable[[list], Iterable]
-"""Wraps the items while they are gone through, as tqdm does."""
+"""Wraps a list while it is iterated over, like tqdm."""
 ADVICE = {
     "resample": "convert the file, or load the model with resample=True",
     "channels": "convert the file, or load the model with channels='mean' or channels='first'",
-    "too_short": "give a recording with more speech",
+    "too_short": "use a recording with more speech",
 }
-"""What to do about a file, by the option of reading that refused it."""
+"""What to do about a file, by the audio option that refused it."""
 
 
 class Utterance(NamedTuple):
-    """One item as read: its place in the input, its name in answers and errors, its samples."""
+    """One item after reading: its place in the input, its name in answers and errors, and its samples."""
 
     place: int
     name: str
@@ -39,17 +39,17 @@ class Utterance(NamedTuple):
 
 
 class TrainedModel:
-    """An upstream, its featurizer and a task's head, frozen.
+    """A frozen upstream with its featurizer and a task's head.
 
-    A batch of one gives what depends on the file alone. In larger batches shorter utterances are padded, which many
-    backbones notice a little; then the answers are those of an evaluation with the same batches
+    In a batch of one, the answer depends only on the file. In larger batches, shorter utterances are padded, which
+    slightly affects many backbones; the answers are then those of an evaluation with the same batches
     (``datarc.eval_batch_size``).
 
     Args:
         upstream: the expert.
-        featurizer: S3PRL's.
-        predictor: the task's head in use, see ``downstream_heads/common/predictor.py``.
-        precision: of upstream and featurizer, and where to compute.
+        featurizer: S3PRL's featurizer.
+        predictor: the task's head for inference, see ``downstream_heads/common/predictor.py``.
+        precision: precision of upstream and featurizer, with the device to use.
     """
 
     def __init__(
@@ -70,36 +70,36 @@ class TrainedModel:
 
         Args:
             files: a path, the samples of a wave, or a list of these.
-            more: refused, since several files are given as one list.
-            batch_size: how many are computed at a time.
+            more: refused; pass several files as one list.
+            batch_size: number of files per batch.
 
         Returns:
             A ``Transcript``, ``Emotion``, ``Intent`` or ``Voice`` (``downstream_heads/common/answers.py``), or a list.
 
         Raises:
-            ElpError: names the first file that cannot be used; or several files that are no list.
+            ElpError: a file cannot be used, and the message names the first one; or several files that are not a list.
         """
         if more:
             other = ", or compare(first, second) to compare two voices" if hasattr(self.predictor, "compare") else ""
-            raise ElpError(f"several files are given as one list: model([first, second]){other}")
+            raise ElpError(f"several files must be passed as one list: model([first, second]){other}")
         if isinstance(files, str | os.PathLike | Tensor | np.ndarray):
             return next(self.answers([files]))
         if not isinstance(files, Iterable):
-            raise ElpError(f"{shown(files)} is not an audio file; give a path, samples, or a list of these")
+            raise ElpError(f"{shown(files)} is not an audio file; pass a path, samples, or a list of these")
         return list(self.answers(files, batch_size=batch_size))
 
     def answers(self, files: Iterable[Item], *, batch_size: int = 1, on_bad: OnBad | None = None) -> Iterator[Any]:
-        """Answer one by one, in order; see ``__call__``.
+        """Return an iterator over the answers, in order; see ``__call__``.
 
         Args:
             files: paths or waves.
-            batch_size: how many are computed at a time.
-            on_bad: if given, what cannot be used is told to it and left out, otherwise it is an error.
+            batch_size: number of files per batch.
+            on_bad: called for each item that cannot be used, which is then skipped; by default it is an error.
         """
         return (answer for _, answer in self._numbered(files, batch_size=batch_size, on_bad=on_bad))
 
     def compare(self, first: Item, second: Item) -> Any:
-        """Score one pair of voices; a ``Similarity``. See :meth:`compare_pairs`."""
+        """Score one pair of voices and return a ``Similarity``; see :meth:`compare_pairs`."""
         return self.compare_pairs([(first, second)])[0]
 
     def compare_pairs(
@@ -110,22 +110,22 @@ class TrainedModel:
         on_bad: OnBad | None = None,
         progress: Progress = iter,
     ) -> list:
-        """Score pairs of voices, each file being read and embedded once.
+        """Score pairs of voices; each file is read and embedded once.
 
         Args:
-            pairs: two files or waves each.
-            batch_size: how many files are computed at a time.
-            on_bad: if given, files that cannot be used are told to it and their pairs left out, otherwise an error.
-            progress: wraps the list of files while it is gone through, as tqdm does.
+            pairs: pairs of files or waves.
+            batch_size: number of files per batch.
+            on_bad: called for each file that cannot be used, whose pairs are then skipped; by default it is an error.
+            progress: wraps the list of files while it is iterated over, like tqdm.
 
         Returns:
             A ``Similarity`` per pair.
 
         Raises:
-            ElpError: the task is another than speaker verification, or a file cannot be used.
+            ElpError: the task is not speaker verification, or a file cannot be used.
         """
         if not hasattr(self.predictor, "compare"):
-            raise ElpError(f"{self.task} compares no voices; load a model of {registry.comparing()}")
+            raise ElpError(f"{self.task} cannot compare voices; load a model of {registry.comparing()}")
         items: dict[Any, Item] = {_key(item): item for pair in pairs for item in pair}
         keys = list(items)
         found = self._numbered(progress(list(items.values())), batch_size=batch_size, on_bad=on_bad)
@@ -134,9 +134,9 @@ class TrainedModel:
         return self.predictor.compare([(voices[one], voices[two]) for one, two in both if {one, two} <= voices.keys()])
 
     def _numbered(self, items: Iterable[Item], *, batch_size: int, on_bad: OnBad | None) -> Iterator[tuple[int, Any]]:
-        """Places of the items that can be used, and their answers."""
+        """Yield the places of the items that can be used, with their answers."""
         if not is_whole(batch_size):
-            raise ElpError(f"batch_size is {shown(batch_size)}; it must be a whole number of at least 1")
+            raise ElpError(f"batch_size must be a whole number of at least 1, but is {shown(batch_size)}")
         batch: list[Utterance] = []
         for place, item in enumerate(items):
             name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"wave {place}"
@@ -158,26 +158,26 @@ class TrainedModel:
                 return self.predictor.read(item)
             return self.predictor.prepare(as_wave(item, name), name)
         except AudioError as error:
-            raise error.advising(ADVICE) from None  # which may be the same one
+            raise error.advising(ADVICE) from None  # may be the same error
 
     def _batch(self, batch: Sequence[Utterance], on_bad: OnBad | None) -> list[tuple[int, Any]]:
-        """Answers of a batch; if something is wrong with it, of each utterance alone, to tell which one it is."""
+        """Return the answers of a batch; after an error, of one utterance at a time, to find the one that caused it."""
         try:
             answers = self._compute([each.wav for each in batch], [each.name for each in batch])
         except ElpError as error:
             if len(batch) > 1:
                 return [found for each in batch for found in self._batch([each], on_bad)]
             name = batch[0].name
-            told = error if name in str(error) else ElpError(f"{name}: {error}")
+            named = error if name in str(error) else ElpError(f"{name}: {error}")
             if on_bad is None:
-                raise told from error
-            on_bad(name, told)
+                raise named from error
+            on_bad(name, named)
             return []
         return [(each.place, answer) for each, answer in zip(batch, answers, strict=True)]
 
     def _compute(self, wavs: Sequence[Tensor], names: Sequence[str]) -> list:
         try:
-            with torch.no_grad():  # not inference mode: other kernels than the evaluation's might run
+            with torch.no_grad():  # not inference mode, which might use other kernels than the evaluation
                 on_device = [wav.to(self.device) for wav in wavs]
                 with self.precision.autocast():
                     features = self.featurizer(on_device, self.upstream(on_device))

@@ -1,4 +1,4 @@
-"""From a training checkpoint back to what was trained: the upstream with its adapters, and the head behind it."""
+"""Rebuild what was trained from a training checkpoint: the upstream with its adapters, and the head."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from upstream_elp.upstream.head_folder import FEATURIZER, HEAD, Selection, Train
 
 
 def rebuild(checkpoint: Checkpoint, where: str, backbone: str | None) -> ElpExpert:
-    """Build the expert of a training checkpoint, with its trained tensors.
+    """Build the expert of a training checkpoint with its trained tensors.
 
-    A checkpoint without an upstream is one whose upstream was frozen: nothing of it is to be trained, or a trained
-    adapter folder was given with ``-k``.
+    If the checkpoint does not contain an upstream, the upstream was frozen: either its preset trains nothing in it, or
+    a trained adapter folder was passed with ``-k``.
 
     Args:
-        checkpoint: what was trained.
+        checkpoint: the training checkpoint.
         where: its path.
-        backbone: where the backbone is now, if it moved since training; default ``$ELP_BACKBONE``, then where training
-            found it.
+        backbone: the place of the backbone, if it was moved after training; by default ``$ELP_BACKBONE``, then its
+            place during training.
 
     Raises:
-        ElpError: if the checkpoint holds no adapters, or other ones than its configuration says.
+        ElpError: the checkpoint does not contain adapters, or not those of its configuration.
     """
     args = checkpoint.args
     if not str(args.upstream).startswith("elp_"):
@@ -48,7 +48,7 @@ def rebuild(checkpoint: Checkpoint, where: str, backbone: str | None) -> ElpExpe
     place = args.upstream_ckpt
     if gone(args) and (backbone is None or adapted(args)):
         raise ElpError(f"{where} {where_it_went(args)}")
-    if place is not None and is_adapter_folder(place):  # the run went on from a trained adapter
+    if place is not None and is_adapter_folder(place):  # the run started from a trained adapter
         backbone = backbone or remembered(args, chosen=settings.current()).get("backbone")
         expert = getattr(hub, args.upstream)(ckpt=place, backbone=backbone)
     else:
@@ -57,31 +57,31 @@ def rebuild(checkpoint: Checkpoint, where: str, backbone: str | None) -> ElpExpe
     if checkpoint.trains_upstream:
         expert.load_state_dict(checkpoint.upstream)
     elif expert.injection.declared and not expert.trained:
-        raise ElpError(f"{where} holds no adapters: it was trained without -f, so there is nothing to export")
+        raise ElpError(f"{where} does not contain adapters: it was trained without -f, so there is nothing to export")
     return expert
 
 
 def why_no_head(checkpoint: Checkpoint) -> str | None:
-    """Why a training checkpoint has no head that can be exported or used; None if it has one."""
+    """Return why a training checkpoint has no head that can be exported or used; None if it has one."""
     task = getattr(checkpoint.args, "downstream", None)
     if task not in registry.names():
-        return f"it is of the task {task}, and only heads of {', '.join(registry.names())} can be taken out"
+        return f"its task is {task}, and only heads of {', '.join(registry.names())} can be used"
     if not all(isinstance(tensors, Mapping) for tensors in (checkpoint.featurizer, checkpoint.head)):
-        return "the checkpoint holds no featurizer and head"
+        return "the checkpoint does not contain a featurizer and a head"
     return None
 
 
 def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstream_rate: int) -> TrainedHead:
-    """Take the head out of a training checkpoint that has one.
+    """Return the head of a training checkpoint that has one.
 
     Args:
-        checkpoint: what was trained.
+        checkpoint: the training checkpoint.
         where: its path.
-        upstream_dim: features per frame of what the head saw.
+        upstream_dim: features per frame in the input of the head.
         upstream_rate: samples per frame.
 
     Raises:
-        ElpError: a checkpoint without label tables, or with a config that the task refuses.
+        ElpError: the checkpoint has no label tables, or the task refuses its config.
     """
     about = registry.find(checkpoint.args.downstream)
     predictor = about.load("predictor")
@@ -95,7 +95,7 @@ def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstr
         raise ElpError(f"{where}: {error}") from error
     threshold = known.get("threshold")
     if isinstance(threshold, Mapping) and threshold.get("step") != checkpoint.step:
-        threshold = None  # of an evaluation before the last training steps
+        threshold = None  # from an evaluation before the last training steps
     tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in checkpoint.featurizer.items()}
     tensors |= {f"{HEAD}{name}": tensor for name, tensor in predictor.trained_tensors(checkpoint.head).items()}
     return TrainedHead(
@@ -113,7 +113,7 @@ def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstr
 
 
 def selection(checkpoint: Checkpoint) -> Selection:
-    """What a checkpoint's head saw of its upstream; S3PRL's defaults where it does not say."""
+    """Return the upstream features that a checkpoint's head saw; S3PRL's defaults if the checkpoint does not say."""
     args, default = checkpoint.args, Selection()
     return Selection(
         feature=getattr(args, "upstream_feature_selection", default.feature),
@@ -125,8 +125,8 @@ def selection(checkpoint: Checkpoint) -> Selection:
 def _memory(checkpoint: Checkpoint, where: str) -> dict[str, Any]:
     if memory.KEY not in checkpoint.head:
         raise ElpError(
-            f"{where} was written before checkpoints held what the head's outputs stand for; go on training for a step "
-            "(elp run -m train -e) to write a new one, or export it with --no-head"
+            f"{where} is from an older version and does not record the meaning of the head's outputs; resume training "
+            "for a step (elp run -m train -e) to write a new checkpoint, or export it with --no-head"
         )
     return memory.decode(checkpoint.head[memory.KEY])
 

@@ -1,4 +1,4 @@
-"""Samples that a caller has already, in whatever layout: an array, a tensor or a list of numbers becomes one tensor."""
+"""Convert samples that the caller already has, as an array, a tensor or a list of numbers, to a tensor."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from upstream_elp.audio.levels import LEVELS
 from upstream_elp.base.errors import AudioError
 
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31}
-_WANTED = "give floating-point samples in [-1, 1]"
+_WANTED = "pass floating-point samples in [-1, 1]"
 
 
 def as_wave(item: Any, name: str) -> Tensor:
-    """Float32 samples in memory of their own, of the shape of what was given.
+    """Return a float32 copy of samples, in the same shape.
 
-    Byte order, strides, precision and device make no difference. Integers are refused: whether 1 stands for the largest
-    value or for the smallest is not known of them.
+    Byte order, strides, precision and device do not matter. Integers are refused, since it is unknown whether 1 is
+    their largest or their smallest value.
 
     Args:
         item: NumPy array, tensor, or (nested) list of numbers.
-        name: what to call it in errors.
+        name: name of the wave in errors.
 
     Raises:
-        ElpError: no floating-point numbers.
+        ElpError: the samples are not floating-point numbers.
     """
     samples = _of_tensor(item, name) if isinstance(item, Tensor) else _of_array(item, name)
     LEVELS.note(samples, name)
@@ -45,15 +45,15 @@ def _of_tensor(item: Tensor, name: str) -> np.ndarray:
 def _of_array(item: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(item)
-    except (ValueError, TypeError, RuntimeError) as error:  # lists of lists of several lengths, foreign arrays
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of different lengths, foreign arrays
         raise AudioError(
             f"{name} is not an array of numbers ({' '.join(str(error).split())}); {_WANTED}", name
         ) from error
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
-        raise AudioError(f"{name} is an array of which some samples are masked; fill or remove them", name)
+        raise AudioError(f"{name} is an array with masked samples; fill or remove them", name)
     if array.dtype.kind != "f":
         raise _no_floats(array.dtype.name if array.dtype.kind in "iub" else _described(item, array), name)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+    with np.errstate(over="ignore"):  # samples that become infinite are refused later
         return np.array(array, dtype=np.float32, order="C")
 
 
@@ -65,4 +65,4 @@ def _described(item: Any, array: np.ndarray) -> str:
 def _no_floats(kind: str, name: str) -> AudioError:
     largest = _FULL_SCALE.get(kind)
     scale = f": divide them by {largest}" if largest else ""
-    return AudioError(f"{name} holds no floating-point numbers ({kind}); {_WANTED}{scale}", name)
+    return AudioError(f"{name} does not contain floating-point numbers ({kind}); {_WANTED}{scale}", name)

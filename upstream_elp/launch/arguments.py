@@ -1,4 +1,4 @@
-"""Questions to the user's flags that can be answered before anything heavy is loaded; each answer is one sentence."""
+"""Checks of the user's flags that need nothing heavy; each failure is reported in one sentence."""
 
 import os
 from argparse import Namespace
@@ -22,16 +22,16 @@ _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
 
 def name(kind: str, value: str | None, valid: Iterable[str]) -> None:
-    """Refuse a name that is not in ``valid``, with close matches.
+    """Refuse a name that is not in ``valid``.
 
     Raises:
-        ElpError: listing close matches, otherwise our names and how to see all.
+        ElpError: listing close matches, or else our names and how to see all.
     """
     valid = sorted(valid)
     if value in valid:
         return
     if value is None:
-        raise ElpError(f"{kind} is missing; give for example one of {', '.join(_ours(valid)) or ', '.join(valid)}")
+        raise ElpError(f"{kind} is missing; choose for example one of {', '.join(_ours(valid)) or ', '.join(valid)}")
     other = other_entry(value) if kind == "-u" and value.startswith("elp_") else None
     if other is not None and "through" not in other:
         raise ElpError(f"-u {value} is not supported: {other['why']} (see `elp backbones`)")
@@ -46,7 +46,7 @@ def file(flag: str, path: str | os.PathLike) -> Path:
         ElpError: if it is missing.
     """
     if not Path(path).is_file():
-        raise ElpError(f"{flag} {path}: {'a folder, and no file' if Path(path).is_dir() else 'no such file'}")
+        raise ElpError(f"{flag} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
     return Path(path)
 
 
@@ -62,21 +62,21 @@ def folder(flag: str, path: str | os.PathLike) -> Path:
 
 
 def machine(args: Namespace) -> None:
-    """Check what ``-o`` may have set otherwise than a flag could.
+    """Check the seed and the device, which ``-o`` can set to values that no flag would accept.
 
     Raises:
-        ElpError: a seed that numpy does not take, or a device that is not there.
+        ElpError: a seed that numpy does not accept, or a device that does not exist.
     """
     if isinstance(args.seed, bool) or not isinstance(args.seed, int) or not 0 <= args.seed < 2**32:
-        raise ElpError(f"--seed {args.seed}: it must be a whole number from 0 to 4294967295")
+        raise ElpError(f"--seed must be a whole number from 0 to 4294967295, but is {args.seed}")
     device(args.device)
 
 
 def device(name: str) -> torch.device:
-    """The device of a name.
+    """The device with this name.
 
     Raises:
-        ElpError: no such device, or none on this machine.
+        ElpError: no such device, or not on this machine.
     """
     try:
         found = torch.device(name)
@@ -88,27 +88,31 @@ def device(name: str) -> torch.device:
 
 
 def location(flag: str, place: str) -> None:
-    """Refuse a place of a backbone that is no URL, no name on Hugging Face's hub, and not there.
+    """Refuse a missing backbone: neither an existing path, nor a URL, nor a name on the Hugging Face Hub.
 
     Raises:
         ElpError: if it is missing.
     """
     if moved.absent(place):
-        raise ElpError(f"{flag} {place}: no such file or folder (on Hugging Face's hub: {HUB_PREFIX}ORGANISATION/NAME)")
+        raise ElpError(
+            f"{flag} {place}: no such file or folder (on the Hugging Face Hub: {HUB_PREFIX}ORGANISATION/NAME)"
+        )
 
 
 def variant(args: Namespace) -> None:
-    """Refuse ``-v`` where it means nothing.
+    """Refuse ``-v`` for a task without variants.
 
     Raises:
-        ElpError: for those of our tasks that have no variants.
+        ElpError: if the task is ours and has no variants.
     """
     tasks = registry.tasks()
     if args.downstream_variant and args.downstream in tasks and not tasks[args.downstream].variants:
         known = [
-            f"{task.name} has ({task.variants[0]} … {task.variants[-1]})" for task in tasks.values() if task.variants
+            f"{task.name} has them ({task.variants[0]} … {task.variants[-1]})"
+            for task in tasks.values()
+            if task.variants
         ]
-        raise ElpError(f"-v {args.downstream_variant}: {args.downstream} has no variants, only {', '.join(known)}")
+        raise ElpError(f"-v {args.downstream_variant}: {args.downstream} has no variants; {', '.join(known)}")
 
 
 def upstream_files(args: Namespace) -> None:
@@ -119,24 +123,24 @@ def upstream_files(args: Namespace) -> None:
     """
     upstream, ckpt = args.upstream, args.upstream_ckpt
     if upstream.endswith(_NEED_CKPT) and not ckpt:
-        raise ElpError(f"-u {upstream} needs -k, the checkpoint of the backbone (a path or URL)")
+        raise ElpError(f"-u {upstream} needs a backbone; pass its checkpoint (path or URL) with -k")
     if ckpt and moved.takes_path(upstream):
         location("-k", ckpt)
     if args.upstream_model_config and not upstream.startswith("elp_"):
         if not Path(args.upstream_model_config).is_file() and args.upstream_model_config in preset_names():
             ours = "elp_local" if upstream.endswith(_NEED_CKPT) else f"elp_{upstream}"
             raise ElpError(
-                f"-g {args.upstream_model_config} is a preset of adapters, but -u {upstream} is S3PRL's plain "
-                f"upstream; give -u {ours}"
+                f"-g {args.upstream_model_config} is an adapter preset, but -u {upstream} is S3PRL's plain upstream; "
+                f"use -u {ours}"
             )
         file("-g", args.upstream_model_config)
 
 
 def config(args: Namespace, script: Path | None) -> Path:
-    """The task config: ``-c`` (a file or the name of a recipe), or the one that comes with the task.
+    """The task config: ``-c`` (a file or the name of a recipe), or the task's own.
 
     Raises:
-        ElpError: if ``-c`` names neither, or another task's recipe; or the task is S3PRL's, which ships no config.
+        ElpError: if ``-c`` is neither or another task's recipe, or if the task is S3PRL's and has no config.
     """
     if args.config:
         path = recipe("-c", args.config)
@@ -149,26 +153,26 @@ def config(args: Namespace, script: Path | None) -> Path:
         if path.is_file():
             return path
     raise ElpError(
-        f"-c is missing: s3prl's package ships no config for its task {args.downstream}; copy "
-        f"s3prl/downstream/{args.downstream}/config.yaml from its repository, set the data paths and give it with -c"
+        f"-c is missing: the s3prl package ships no config for its task {args.downstream}; copy "
+        f"s3prl/downstream/{args.downstream}/config.yaml from its repository, set the data paths and pass it with -c"
     )
 
 
 def _same_task(args: Namespace, path: Path) -> None:
-    """Refuse a recipe of another task: some of ours have no key that the task lacks, and would train on."""
+    """Refuse another task's recipe: some have only keys that this task has too, and would train silently."""
     named = registry.whole_name(args.config)
     if recipes.names().get(named) != path:
         return
     task = named if named in registry.names() else registry.whole_name(named.split("_")[0])
     if task != args.downstream:
-        raise ElpError(f"-c {args.config} is a recipe of -d {task}, not of -d {args.downstream}")
+        raise ElpError(f"-c {args.config} is a recipe for -d {task}, not for -d {args.downstream}")
 
 
 def recipe(flag: str, name: str) -> Path:
-    """The path of a task config that is named by its path or, for ours, by its name.
+    """The path of a task config, given as a path or as the name of one of our recipes.
 
     Raises:
-        ElpError: if there is none.
+        ElpError: if it does not exist.
     """
     path, known = Path(name), recipes.names()
     if not path.is_file() and (named := registry.whole_name(name)) in known:
@@ -180,7 +184,7 @@ def recipe(flag: str, name: str) -> Path:
 
 
 def checkpoint(flag: str, path: str) -> Path:
-    """The checkpoint file that a flag names; of a folder the latest ``states-N.ckpt``, as S3PRL chooses it.
+    """The checkpoint that a flag names; in a folder the latest ``states-N.ckpt``, which S3PRL chooses too.
 
     Raises:
         ElpError: if there is none.
@@ -191,17 +195,17 @@ def checkpoint(flag: str, path: str) -> Path:
     if not found:
         others = ", ".join(sorted(ckpt.name for ckpt in Path(path).glob("*.ckpt")))
         raise ElpError(
-            f"{flag} {path}: the folder holds no states-*.ckpt; "
-            + (f"give one of {others}" if others else "give a checkpoint file")
+            f"{flag} {path}: the folder contains no states-*.ckpt; "
+            + (f"name one of {others}" if others else "name a checkpoint file")
         )
     return found[-1]
 
 
 def overridden(assignments: str | None, args: Namespace, content: dict) -> None:
-    """Apply ``-o`` to copies that only the checks see.
+    """Apply ``-o`` to copies that only the checks use.
 
     Raises:
-        ElpError: if an assignment is wrong.
+        ElpError: if an assignment is invalid.
     """
     if assignments and assignments.lower() != "none":
         override(assignments, args, content)

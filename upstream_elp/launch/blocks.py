@@ -1,4 +1,4 @@
-"""The blocks of a task config that S3PRL's runner reads: keys, types and names are checked before anything heavy."""
+"""Check keys, types and names in the blocks of a task config that S3PRL's runner reads."""
 
 import importlib
 import inspect
@@ -16,14 +16,14 @@ TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
 _NOT_OPTIMIZERS = {"optimizer", "grouped_parameters"}
 _PASSED_ON = {"AdamW_with_schedule", "Lamb_with_schedule"}
-"""Optimizers of S3PRL that hand further keys to its ``Lamb``; its others drop them silently."""
+"""S3PRL's optimizers that pass unknown keys on to its ``Lamb``; its others silently drop them."""
 _ANY_TORCH = {"TorchOptim", "ELPOptim"}
-"""Optimizers whose ``torch_optim_name`` chooses a class of torch.optim, which gets the other keys."""
+"""Optimizers whose ``torch_optim_name`` chooses a torch.optim class, which gets the other keys."""
 _BUILD_ERRORS = (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
 
 
 def check(content: Mapping[str, Any], *, where: str, ours: bool) -> None:
-    """Check a config after ``-o`` is applied.
+    """Check a config after ``-o`` has been applied.
 
     Args:
         content: the config.
@@ -31,7 +31,7 @@ def check(content: Mapping[str, Any], *, where: str, ours: bool) -> None:
         ours: whether the task is one of ours, whose top-level and runner keys are all known.
 
     Raises:
-        ElpError: one sentence with everything that is wrong, and the valid keys or names.
+        ElpError: one sentence that names every problem and the valid keys or names.
     """
     problems = _top_level(content, ours=ours)
     if isinstance(content.get("runner"), Mapping):
@@ -50,7 +50,7 @@ def _top_level(content: Mapping[str, Any], *, ours: bool) -> list[str]:
     problems = [f"the block {key} is missing" for key in REQUIRED if content.get(key) is None]
     for key in TOP_LEVEL:
         if content.get(key) is not None and not isinstance(content[key], Mapping):
-            problems.append(f"{key} must be a block of keys, not {content[key]!r}")
+            problems.append(f"{key} must be a block of keys, but is {content[key]!r}")
     if ours:
         problems += _unknown("", content, TOP_LEVEL)
     return problems
@@ -68,7 +68,7 @@ def _positive(value: Any) -> bool:
 
 
 _COUNT = (_count, "a whole number of at least 1")
-# what downstream/runner.py reads: whether it must be there, a test, and the test in words
+# the keys that downstream/runner.py reads: whether each is required, a test, and the test in words
 _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "total_steps": (True, *_COUNT),
     "gradient_clipping": (True, _positive, "a number above 0"),
@@ -96,10 +96,10 @@ def _runner(block: Mapping[str, Any], *, ours: bool) -> list[str]:
     problems = [f"runner.{key} is missing ({_RUNNER[key][2]})" for key in missing]
     for key, (_, fits, words) in _RUNNER.items():
         if key in block and not fits(block[key]):
-            problems.append(f"runner.{key} is {block[key]!r}, but must be {words}")
+            problems.append(f"runner.{key} must be {words}, but is {block[key]!r}")
     if ours and block.get("train_dataloader", "train") != "train":
-        problems.append(f"runner.train_dataloader is {block['train_dataloader']!r}, but our tasks train on 'train'")
-    # S3PRL's own configs may carry keys that nothing reads; there only a likely slip of the pen is refused
+        problems.append(f"runner.train_dataloader must be 'train' for our tasks, but is {block['train_dataloader']!r}")
+    # S3PRL's own configs may contain keys that nothing reads, so there only likely typing errors are refused
     suspect = block if ours else [key for key in block if did_you_mean(key, _RUNNER, cutoff=0.8)]
     return problems + _unknown("runner.", suspect, _RUNNER)
 
@@ -108,7 +108,7 @@ def _runner(block: Mapping[str, Any], *, ours: bool) -> list[str]:
 
 
 def _trained_by(content: Mapping[str, Any]) -> list[str]:
-    """Check optimizer and scheduler: names, keys, and at last whether they can be built, on a model of two numbers."""
+    """Check names and keys of optimizer and scheduler, then build both for a tiny model."""
     module = importlib.import_module("s3prl.optimizers")
     steps = content["runner"].get("total_steps", 1) if isinstance(content.get("runner"), Mapping) else 1
     problems = _optimizer(content["optimizer"], module)
@@ -133,11 +133,11 @@ def _trained_by(content: Mapping[str, Any]) -> list[str]:
 def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
     name, factories = block.get("name"), _factories(module, _NOT_OPTIMIZERS)
     if "groups" in block and name in factories and "groups" not in _options(factories[name]):
-        return [f"optimizer.groups: {name} has none; choose the optimizer ELPAdam, ELPAdamW or ELPOptim"]
+        return [f"optimizer.groups does not work with {name}; choose the optimizer ELPAdam, ELPAdamW or ELPOptim"]
     if "torch_optim_name" in block and name in factories and name not in _ANY_TORCH:
         return [
             f"optimizer.torch_optim_name belongs to {' and '.join(sorted(_ANY_TORCH))}, not to {name}; replace the "
-            f'whole block, as with -o "config.optimizer={{name: {name}, lr: 1.0e-4}}"'
+            f'whole block, for example with -o "config.optimizer={{name: {name}, lr: 1.0e-4}}"'
         ]
     if name not in _ANY_TORCH:
         through = _options(module.Lamb) if name in _PASSED_ON and hasattr(module, "Lamb") else {}
@@ -152,14 +152,14 @@ def _optimizer(block: Mapping[str, Any], module: ModuleType) -> list[str]:
         options = {**_options(classes[chosen]), **_options(factories[name])}
         problems = _keys("optimizer", block, {**options, "name": True})
     if "lr" in block and not _positive(block["lr"]):
-        problems.append(f"optimizer.lr is {block['lr']!r}, but must be a number above 0")
+        problems.append(f"optimizer.lr must be a number above 0, but is {block['lr']!r}")
     return problems
 
 
 def _named(
     where: str, block: Mapping[str, Any], factories: Mapping[str, Callable], through: Mapping[str, bool] | None = None
 ) -> list[str]:
-    """Check a block whose ``name`` chooses a factory that gets the other keys."""
+    """Check a block whose ``name`` chooses a factory, which gets the other keys."""
     name = block.get("name")
     if name not in factories:
         return [_no_such(f"{where}.name", name, factories)]
@@ -172,7 +172,7 @@ def _factories(module: ModuleType, excluded: set[str]) -> dict[str, Callable]:
 
 
 def _options(function: Callable) -> dict[str, bool]:
-    """The keys that a config can hand to a function, and whether each is required."""
+    """The keys that a config can pass to a function, and whether each is required."""
     given = {"self", "params", "model_params", "optimizer", "total_steps", "num_training_steps"}
     return {
         name: parameter.default is inspect.Parameter.empty
@@ -182,13 +182,13 @@ def _options(function: Callable) -> dict[str, bool]:
 
 
 def _texts(where: str, value: Any) -> list[str]:
-    """Numbers in quotes, which would end in a traceback of the optimizer."""
+    """Quoted numbers, which would end in a traceback from the optimizer."""
     if isinstance(value, Mapping):
         return [text for key, item in value.items() for text in _texts(f"{where}.{key}", item)]
     if isinstance(value, list | tuple):
         return [text for index, item in enumerate(value) for text in _texts(f"{where}[{index}]", item)]
     number = number_of(value) if isinstance(value, str) else None
-    return [f"{where} is {value!r}, but must be a number; write {number}, without quotes"] if number else []
+    return [f"{where} must be a number, but is {value!r}; write {number} without quotes"] if number else []
 
 
 # messages ----------------------------------------------------------------------------------------------------------
@@ -214,9 +214,9 @@ def _unknown(prefix: str, block: Iterable[Any], valid: Iterable[str]) -> list[st
 
 def _no_such(where: str, name: Any, valid: Iterable[str]) -> str:
     valid = sorted(valid)
-    told = "is missing" if name is None else f"is {name!r}, but there is no such name"
+    fault = "is missing" if name is None else f"is {name!r}, but there is no such name"
     hint = " ".join([did_you_mean(name, valid), "valid:"]).lstrip()
-    return f"{where} {told} ({hint} {', '.join(valid)})"
+    return f"{where} {fault} ({hint} {', '.join(valid)})"
 
 
 def _short(error: Exception) -> str:

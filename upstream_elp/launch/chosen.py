@@ -1,4 +1,4 @@
-"""The adapter that a run's flags choose, read once."""
+"""The adapter that the flags of a run choose, read once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from upstream_elp.upstream.adapter_folder import CONFIG_FILE, is_adapter_folder
 
 @dataclass(frozen=True)
 class ChosenAdapter:
-    """What ``-u``, ``-k`` and ``-g`` mean.
+    """The meaning of ``-u``, ``-k`` and ``-g``.
 
     Args:
         upstream: ``-u``.
         named: ``-g``.
-        names: under which a recipe's ``methods`` may hold the adapter, the first one found counts; none for an upstream
+        names: names of the adapter in a recipe's ``methods``, where the first one found counts; empty for an upstream
             without adapters.
-        config: the configuration to make an adapter from; None where there is none, or an adapter folder has its own.
+        config: the configuration of new adapters; None without adapters, or if an adapter folder has its own.
         folder: the adapter folder that ``-k`` names.
     """
 
@@ -32,10 +32,10 @@ class ChosenAdapter:
 
 
 def chosen_adapter(args: Namespace) -> ChosenAdapter:
-    """Read what a run's flags choose.
+    """Read the adapter that the flags of a run choose.
 
     Raises:
-        ElpError: an unknown preset, or a file that is not the configuration of an adapter.
+        ElpError: an unknown preset, or a file that is not an adapter configuration.
     """
     upstream, named, place = str(args.upstream), args.upstream_model_config, args.upstream_ckpt
     if not upstream.startswith("elp_"):

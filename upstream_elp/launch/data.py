@@ -1,4 +1,4 @@
-"""The data of one of our tasks, looked at before anything heavy is loaded: by ``elp check`` and at each start."""
+"""Check a task's data before anything heavy is loaded, for ``elp check`` and at the start of each run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from upstream_elp.launch.planning import Plan
 
 OTHER_UPSTREAM = FrontEnd(((400, 160),))
-"""What is supposed of S3PRL's other upstreams, so that nothing is refused that would fit (``fbank`` has it)."""
+"""The assumed front end of S3PRL's own upstreams; the most tolerant (``fbank``'s), so that no valid file is refused."""
 SHOWN = 10
 SKIPPED = "skipped_files.txt"
 
@@ -35,37 +35,37 @@ def examine(
     front: FrontEnd = STANDARD,
     options: Options,
 ) -> Findings:
-    """Find and read what a task uses.
+    """Find and read the data that a task uses.
 
     Args:
         task: one of our tasks.
         config: its whole config.
-        splits: the splits; empty for training, those of ``runner.eval_dataloaders``, and test.
+        splits: the splits; empty for ``train``, those in ``runner.eval_dataloaders``, and ``test``.
         variant: ``-v``.
-        front: how the upstream makes frames of samples.
+        front: how the upstream turns samples into frames.
         options: how to read the audio.
 
     Raises:
-        ElpError: a wrong key, an unknown split, or no corpus at all.
+        ElpError: an invalid key, an unknown split, or a missing corpus.
     """
     about = registry.find(task)
     splits = list(splits) or ["train", *_eval_splits(config), "test"]
     names = list(dict.fromkeys(about.split(split) for split in splits))
     block = config.get("downstream_expert")
     if not isinstance(block, Mapping):
-        raise ElpError("config key downstream_expert must hold the blocks datarc and modelrc")
+        raise ElpError("config key downstream_expert must be a block with the blocks datarc and modelrc")
     found = about.load("survey")(block, splits=names, variant=variant, front=front)
     return measure(found, options, min_samples=front.min_samples)
 
 
 def preflight(plan: Plan) -> list[str]:
-    """Compare the tables and folders that a run needs, and the audio as the index knows it.
+    """Check the tables and folders that a run needs, and the audio headers in the index.
 
     Returns:
-        What is to be told: the counts of the splits, and problems that do not keep the run from starting.
+        Lines to print: the counts of the splits, and problems that do not prevent the run.
 
     Raises:
-        ElpError: tells every problem (the first ten, and how many more there are).
+        ElpError: lists the problems (the first ten, and how many more there are).
     """
     args, task = plan.args, plan.final.downstream
     if task not in registry.names() or args.mode == "inference":
@@ -82,12 +82,12 @@ def preflight(plan: Plan) -> list[str]:
     found = look(splits=splits)
     blocking = found.survey.blocking(skip_bad_files=plan.settings.skip_bad_files)
     if blocking:
-        told = in_one_line(blocking, audio=found.audio, shown=SHOWN)
+        listed = in_one_line(blocking, audio=found.audio, shown=SHOWN)
         count = counted(len(blocking), "problem")
         passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
-        hint = f"; --skip-bad-files passes over {passed_over} of them" if passed_over else ""
+        hint = f"; --skip-bad-files skips {passed_over} of them" if passed_over else ""
         raise ElpError(
-            f"-d {task}: {count} in {found.survey.root}: {told} (`elp check -d {task}` lists all and decodes "
+            f"-d {task}: {count} in {found.survey.root}: {listed} (`elp check -d {task}` lists all and decodes "
             f"the audio{hint})"
         )
     notes = [f"{task} {count}" for count in found.counts]
@@ -95,17 +95,17 @@ def preflight(plan: Plan) -> list[str]:
     if passed:
         first = found.survey.problems[0].text
         what = counted(passed, "problem does", "problems do")
-        notes.append(f"{task}: {what} not keep this run from starting, such as: {first}")
+        notes.append(f"{task}: {what} not prevent this run, for example: {first}")
     if found.survey.warnings:
         notes += [f"WARNING: {text}" for text in found.survey.warnings]
-        warnings.simplefilter("ignore", LevelWarning)  # which each process that reads would add
+        warnings.simplefilter("ignore", LevelWarning)  # otherwise each reading process repeats it
     if plan.fresh and args.mode == "train":
         notes += _of_the_test(task, look)
     return notes
 
 
 def _front(plan: Plan) -> FrontEnd:
-    """How the run's upstream makes frames of samples, before it is built."""
+    """How the run's upstream turns samples into frames, before it is built."""
     final = plan.final
     if not final.upstream.startswith("elp_"):
         return OTHER_UPSTREAM
@@ -115,25 +115,25 @@ def _front(plan: Plan) -> FrontEnd:
 
 
 def _of_the_test(task: str, look: Callable[..., Findings]) -> list[str]:
-    """What an evaluation after the training would meet: it is better known before."""
+    """Problems that an evaluation after the training would meet; better reported before it."""
     try:
         problems = [problem.text for problem in look(splits=["test"]).survey.problems]
     except ElpError as error:
         problems = [str(error)]
     if not problems:
         return []
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems, such as"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems, for example"
     return [f"{task}: an evaluation of test will meet {count}: {problems[0]}"]
 
 
 def forget_skipped(plan: Plan) -> None:
-    """Remove the list of skipped files that an earlier experiment left in the folder of a new one."""
+    """Remove the list of skipped files that an earlier experiment left in this folder."""
     if plan.fresh and plan.args.mode == "train":
         (_folder(plan) / SKIPPED).unlink(missing_ok=True)
 
 
 def skipped(plan: Plan) -> str:
-    """The sentence on files that were left out; empty where none was."""
+    """The warning about skipped files; empty if there are none."""
     path = _folder(plan) / SKIPPED
     if not path.is_file():
         return ""
@@ -149,5 +149,5 @@ def _eval_splits(config: Mapping[str, Any]) -> list[str]:
     runner = config.get("runner")
     splits = (runner.get("eval_dataloaders") if isinstance(runner, Mapping) else None) or []
     if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
-        raise ElpError(f"config key runner.eval_dataloaders is {splits!r}; it must be a list of splits")
+        raise ElpError(f"config key runner.eval_dataloaders must be a list of splits, but is {splits!r}")
     return list(splits)

@@ -1,4 +1,4 @@
-"""From the user's flags to the flags that S3PRL gets: what is wrong is refused, what the machine decides is added."""
+"""Turn the user's flags into S3PRL's: refuse what cannot work and add what follows from the machine."""
 
 import copy
 import dataclasses
@@ -24,25 +24,25 @@ from upstream_elp.launch.chosen import ChosenAdapter, chosen_adapter
 from upstream_elp.launch.registry import register
 
 _CHOOSE_ADAPTER = ("upstream", "upstream_ckpt", "upstream_model_config")
-"""Flags that say the adapter."""
+"""The flags that choose the adapter."""
 
 
 @dataclass
 class Plan:
-    """What a run comes to.
+    """A run as planned.
 
     Args:
         args: S3PRL's flags as understood here.
         argv: S3PRL's flags as S3PRL gets them.
         own: our own flags.
-        settings: what is decided beside S3PRL's flags.
+        settings: settings other than S3PRL's flags.
         script: the clone's ``run_downstream.py``, or None for the installed s3prl.
-        notes: what was decided in the user's stead, to be printed.
-        given: the flags that stand on the command line, without any default.
-        final: the flags that the run will have, with a checkpoint's and ``-o``.
-        config: the task's config that the run will have.
-        fresh: whether the experiment starts here.
-        adapter: what the flags of an experiment that starts here choose; a checkpoint knows its own.
+        notes: decisions made for the user, to be printed.
+        given: the flags on the command line, without any defaults.
+        final: the flags that the run will have, including a checkpoint's and ``-o``.
+        config: the task config that the run will have.
+        fresh: whether this is a new experiment.
+        adapter: the adapter of a new experiment; a checkpoint contains its own.
     """
 
     args: Namespace
@@ -62,7 +62,7 @@ def read(argv: Sequence[str]) -> Plan:
     """Split our flags from S3PRL's.
 
     Raises:
-        ElpError: for an unknown flag, a missing value, or a path of ours that does not exist.
+        ElpError: an unknown flag, a missing value, or a path in one of our flags that does not exist.
     """
     own, rest = flags.ours().parse_known_args(list(argv))
     rest = [
@@ -79,7 +79,7 @@ def read(argv: Sequence[str]) -> Plan:
 
 
 def _settings(own: Namespace) -> Settings:
-    """What our own flags say; a flag that is not given leaves what the environment says."""
+    """The settings from our own flags; the environment decides the others."""
     said: dict[str, object] = {}
     if own.data:
         said["data"] = str(arguments.folder("--data", own.data).resolve())
@@ -96,7 +96,7 @@ def complete(plan: Plan) -> None:
     """Register our names, refuse what cannot work, and add the flags that follow from the machine.
 
     Raises:
-        ElpError: naming the flag that is wrong.
+        ElpError: naming the invalid flag.
     """
     _use_clone(plan.script)
     _name_task(plan)
@@ -105,28 +105,28 @@ def complete(plan: Plan) -> None:
         _fresh(plan)
     if plan.own.skip_bad_files and plan.final.downstream not in registry.names():
         raise ElpError(
-            f"--skip-bad-files: S3PRL's own task {plan.final.downstream} reads its files itself, so that none can be "
-            f"passed over; leave the flag out, or use {', '.join(registry.names())}"
+            f"--skip-bad-files does not work with S3PRL's own task {plan.final.downstream}, which reads its files "
+            f"itself; remove the flag, or use {', '.join(registry.names())}"
         )
     if plan.args.mode == "inference":
         arguments.file("-t", plan.args.evaluate_split)
     if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
         raise ElpError(
-            f"-m {plan.args.mode} needs a trained checkpoint; give it with -e, or with -i beside -u, -d and -c"
+            f"-m {plan.args.mode} needs a trained checkpoint; pass it with -e, or with -i together with -u, -d and -c"
         )
 
 
 def _name_task(plan: Plan) -> None:
-    """Give one of our tasks its whole name."""
+    """Replace the short name of one of our tasks by its full name."""
     given = plan.args.downstream
     name = registry.whole_name(given, others=places.stock_tasks())
     if name != given:
-        plan.argv += ["-d", name]  # of two, the last one counts
+        plan.argv += ["-d", name]  # the last one counts
         plan.args.downstream = plan.given.downstream = name
 
 
 def _place(plan: Plan) -> None:
-    """Choose device, rank and backend by what the machine has."""
+    """Choose device, rank and backend according to the machine."""
     args = plan.args
     if args.device is None:
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,7 +141,7 @@ def _place(plan: Plan) -> None:
 
 
 def _resumed(plan: Plan) -> bool:
-    """Check and complete the flags of a run that goes on from a checkpoint; False for a new experiment."""
+    """Check and complete the flags of a run that resumes from a checkpoint; False for a new experiment."""
     args, flag, path = plan.args, "-e", plan.args.past_exp
     if args.auto_resume:
         expdir = Path(args.expdir or f"result/downstream/{args.expname}")
@@ -182,12 +182,12 @@ def _resumed(plan: Plan) -> bool:
 
 
 def _fresh(plan: Plan) -> None:
-    """Check and complete the flags of an experiment that starts here."""
+    """Check and complete the flags of a new experiment."""
     args = plan.args
     arguments.name("-d", args.downstream, [*registry.names(), *places.stock_tasks()])
     path = arguments.config(args, plan.script)
     if args.config != str(path):
-        plan.argv += ["-c", str(path)]  # of two, the last one counts
+        plan.argv += ["-c", str(path)]  # the last one counts
         args.config = str(path)
     _check_upstream(args)
     arguments.variant(args)
@@ -217,24 +217,24 @@ def _fresh(plan: Plan) -> None:
 
 
 def _stock_loop(plan: Plan, config: dict) -> None:
-    """Say or refuse what S3PRL's own loop would ignore.
+    """Report or refuse a precision that S3PRL's own loop would ignore.
 
     Raises:
-        ElpError: a precision that it would not train in.
+        ElpError: if the run trains.
     """
     block = config.get("runner")
     precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
     if plan.settings.stock_loop and precision != "fp32":
         if plan.args.mode == "train":
             raise ElpError(
-                f"--stock-loop: S3PRL's loop does not know runner.precision ({precision}); leave one of them out "
+                f"--stock-loop: S3PRL's loop ignores runner.precision ({precision}); remove one of them "
                 "(its own key is runner.fp16)"
             )
-        plan.notes.append(f"S3PRL's loop evaluates in fp32, not in the {precision} of the training")
+        plan.notes.append(f"S3PRL's loop evaluates in fp32, not in {precision} as in training")
 
 
 def _check_upstream(args: Namespace) -> None:
-    """Refuse an unknown upstream, or one whose files are missing."""
+    """Refuse an unknown upstream or one with missing files."""
     register()
     if args.hub == "huggingface":
         _check_hub()
@@ -249,41 +249,42 @@ def _check_hub() -> None:
 
     if not hasattr(huggingface_hub.HfApi, "login"):
         raise ElpError(
-            "--hub huggingface needs a login call that huggingface_hub removed; download the model and use -k"
+            "--hub huggingface does not work with this huggingface_hub, which has no login call any more; download the "
+            "model and use -k"
         )
 
 
 def _choose_trainable(plan: Plan) -> None:
-    """Turn ``-f`` on for adapters that nobody has trained yet: without it S3PRL leaves them untrained, silently."""
+    """Turn ``-f`` on for new adapters, as without it S3PRL silently leaves them untrained."""
     args = plan.args
     if args.upstream_trainable or not args.upstream.startswith("elp_"):
         return
     if plan.adapter.folder is not None:
         plan.notes.append(
-            f"the adapters in {args.upstream_ckpt} are trained, they stay frozen (-f trains them further)"
+            f"the adapters in {args.upstream_ckpt} are already trained and stay frozen; -f trains them further"
         )
         return
     if plan.adapter.config.trains_backbone:
         plan.argv.append("-f")
         args.upstream_trainable = True
-        plan.notes.append(f"-f is on: the adapters of {args.upstream} are not trained yet")
+        plan.notes.append(f"-f is on, because the adapters of {args.upstream} are new")
 
 
 def _use_clone(script: Path | None) -> None:
-    """Put the user's clone before the installed s3prl.
+    """Use the user's clone instead of the installed s3prl.
 
     Raises:
-        ElpError: if the script is in no s3prl package, or another s3prl is already imported.
+        ElpError: if the script is not in an s3prl package, or another s3prl has already been imported.
     """
     if script is None:
         return
     if script.parent.name != "s3prl" or not (script.parent / "hub.py").is_file():
-        raise ElpError(f"--script {script}: not inside an s3prl package; give CLONE/s3prl/run_downstream.py")
+        raise ElpError(f"--script {script} is not in an s3prl package; name CLONE/s3prl/run_downstream.py")
     root = str(script.parent.parent)
     if sys.path[0] != root:
         sys.path.insert(0, root)
         importlib.invalidate_caches()
     if places.s3prl_folder().resolve() != script.parent:
         raise ElpError(
-            f"--script {script}: another s3prl, {places.s3prl_folder()}, is already imported in this process"
+            f"--script {script} cannot be used: this process has already imported the s3prl in {places.s3prl_folder()}"
         )

@@ -1,9 +1,10 @@
 """Task configurations that state only what differs.
 
-``base`` names what a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe of ``recipes/tasks``
-(``asr_reference``) or another file, relative to this one. Blocks are merged key by key; a block whose ``name`` is
-another one (of an optimizer, a scheduler) replaces the base's, as its keys mean something else. ``methods`` holds what
-differs by adapter preset, such as the learning rates; the entry of the run's own adapter is merged last.
+``base`` names the configuration that a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe in
+``recipes/tasks`` (``asr_reference``) or another file, relative to this one. Blocks are merged key by key, but a block
+with another ``name`` (of an optimizer or a scheduler) replaces the base's, since its keys mean something else.
+``methods`` contains what differs by adapter preset, such as learning rates; the entry for the run's adapter is merged
+last.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ MERGED = "merged_config.yaml"
 
 
 def names() -> dict[str, Path]:
-    """What ``base`` may name: our tasks' own configurations, then the recipes."""
+    """The names that ``base`` accepts: our tasks' own configurations, then the recipes."""
     tasks = {name: task.config for name, task in registry.tasks().items()}
     return {**tasks, **{path.stem: path for path in sorted((recipes_dir() / "tasks").glob("*.yaml"))}}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a task configuration with everything it starts from; ``methods`` stays in.
+    """Read a task configuration with its bases merged; ``methods`` is kept.
 
     Raises:
-        ElpError: not a YAML mapping, an unknown base, or bases in a circle.
+        ElpError: not a YAML mapping, an unknown base, or a circle of bases.
     """
     return _merged(Path(path), seen=())
 
 
 def read_for(path: Path, adapter: ChosenAdapter) -> dict[str, Any]:
-    """Read a task configuration as it is for one adapter; see :func:`read` and :func:`for_adapter`."""
+    """Read a task configuration for one adapter; see :func:`read` and :func:`for_adapter`."""
     return for_adapter(read(path), adapter, path=path)
 
 
 def for_adapter(content: dict[str, Any], adapter: ChosenAdapter, *, path: Path) -> dict[str, Any]:
-    """A task configuration as it is for one adapter.
+    """A task configuration for one adapter.
 
     Args:
-        content: as :func:`read` gives it.
-        adapter: the run's.
-        path: where the content is from, for errors.
+        content: what :func:`read` returned.
+        adapter: the run's adapter.
+        path: where the content comes from, for errors.
 
     Raises:
-        ElpError: ``methods`` is not a block of blocks, or says nothing for this adapter or a part of it.
+        ElpError: ``methods`` is not a block of blocks, or has no entry for this adapter or a part of it.
     """
     if "methods" not in content:
         return content
@@ -66,8 +67,8 @@ def for_adapter(content: dict[str, Any], adapter: ChosenAdapter, *, path: Path) 
     if chosen is None:
         what = f"the adapter {known[0]}" if known else f"-u {adapter.upstream}, which has no adapters"
         raise ElpError(
-            f"-c {path} says nothing for {what}; it has methods for {', '.join(methods)}; for another one write a "
-            f"file with 'base: {path.stem}' and an entry of its own under methods"
+            f"-c {path} has no entry for {what} under methods, only for {', '.join(methods)}; write a file with "
+            f"'base: {path.stem}' and add an entry under methods"
         )
     content = merge(content, methods[chosen])
     if adapter.config is not None:
@@ -76,20 +77,20 @@ def for_adapter(content: dict[str, Any], adapter: ChosenAdapter, *, path: Path) 
 
 
 def differs(path: Path) -> bool:
-    """Whether S3PRL cannot read the file as it stands, because it has a base or methods."""
+    """Whether S3PRL cannot read the file as it is, because it has a base or methods."""
     return bool({"base", "methods"} & set(_raw(path)))
 
 
 def write(folder: Path, path: Path, content: dict[str, Any]) -> Path:
-    """Write the content that a file has for this run into the experiment folder, for S3PRL to read."""
+    """Write a file's content for this run into the experiment folder, for S3PRL to read."""
     text = yaml.safe_dump(content, sort_keys=False, width=100)
     with whole_file(folder / MERGED, encoding="utf-8") as file:
-        file.write(f"# {path} with everything it starts from\n{text}")
+        file.write(f"# {path} with its bases merged\n{text}")
     return folder / MERGED
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``, block by block."""
+    """Merge ``changes`` into ``base``, block by block."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -99,13 +100,15 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_rates(content: dict[str, Any], methods: dict[str, Any], *, where: str) -> None:
-    """Refuse an adapter of which a part would be trained at the head's learning rate, because none is stated for it."""
+    """Refuse an adapter with a part that has no learning rate of its own and would train at the head's."""
     optimizer = content.get("optimizer")
     groups = optimizer.get("groups") if isinstance(optimizer, dict) else None
     if not isinstance(groups, dict):
         return
     if absent := [method for method in methods if method not in groups]:
-        raise ElpError(f"{where}.optimizer.groups states no learning rate for {', '.join(absent)}, which -g trains")
+        raise ElpError(
+            f"{where}.optimizer.groups has no learning rate for {', '.join(absent)}, which -g trains; add it"
+        )
 
 
 def _raw(path: Path) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     seen = (*seen, path.resolve())
     start = _find(base, path)
     if start.resolve() in seen:
-        raise ElpError(f"-c {path}: 'base' runs in a circle: {' -> '.join(p.name for p in (*seen, start))}")
+        raise ElpError(f"-c {path}: 'base' leads in a circle: {' -> '.join(p.name for p in (*seen, start))}")
     return merge(_merged(start, seen), content)
 
 

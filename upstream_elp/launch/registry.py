@@ -1,4 +1,4 @@
-"""Our names in S3PRL: upstreams, downstreams, optimizers, schedulers."""
+"""Register our upstreams, downstreams, optimizers and schedulers with S3PRL."""
 
 import importlib
 from types import ModuleType
@@ -10,11 +10,11 @@ from upstream_elp.host import compat
 
 
 def register() -> None:
-    """Mend S3PRL for this stack and add our names, once per process; every later call does nothing.
+    """Patch S3PRL for current packages and add our names; only the first call in a process does anything.
 
     Raises:
         ElpError: if S3PRL has one of our names from somewhere else or is not the supported version, or the installed
-            packages do not import.
+            packages cannot be imported.
     """
     with installed.imported():
         from upstream_elp.launch import table  # imports torch
@@ -29,7 +29,7 @@ def register() -> None:
 
 
 def register_worker() -> None:
-    """What a data-loading process needs: the mended stack and our tasks' folder, without importing all upstreams."""
+    """Register what a data-loading process needs: the patches and our tasks, without importing all upstreams."""
     compat.install()
     _add_tasks()
 
@@ -42,7 +42,7 @@ def _add_tasks() -> None:
 
 
 def upstreams(hubconf: ModuleType) -> dict[str, object]:
-    """Our entries: every public callable of the hubconf whose name begins with ``elp_``."""
+    """Our upstreams: every callable of the hubconf whose name begins with ``elp_``."""
     return _public(hubconf, prefix=PREFIX)
 
 

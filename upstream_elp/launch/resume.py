@@ -1,4 +1,4 @@
-"""Flags beside a checkpoint: S3PRL takes the checkpoint's without a word, so a flag that says otherwise is refused."""
+"""Refuse flags that contradict a checkpoint, as S3PRL silently uses the checkpoint's."""
 
 from argparse import Namespace
 from collections.abc import Container
@@ -23,15 +23,15 @@ _SHORT = {
     "upstream_feature_normalize": "--upstream_feature_normalize",
 }
 _SET_BY_TASKS = {"downstream_expert.datarc.frame_shift"}
-"""Config keys that a stock task fills in while it is built (diarization/expert.py:68)."""
+"""Config keys that a stock task sets while it is built (diarization/expert.py:68)."""
 
 
 def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
-    """Refuse an explicitly given flag that differs from the checkpoint's.
+    """Refuse a flag on the command line that differs from the checkpoint's.
 
     Args:
         flag: ``-a`` or ``-e``, for messages.
-        given: the flags that stand on the command line, and no others.
+        given: the flags on the command line, without any defaults.
         old: the checkpoint's flags.
         path: the checkpoint.
         overridden: arguments that this run's ``-o`` sets anyway.
@@ -43,21 +43,21 @@ def same_flags(flag: str, given: Namespace, old: Namespace, path: Path, *, overr
         if key not in given or key in overridden:
             continue
         if key == "upstream_ckpt" and moved.gone(old):
-            raise ElpError(f"{flag}: {path} {moved.where_it_went(old)}, and leave -k out")
+            raise ElpError(f"{flag}: {path} {moved.where_it_went(old)}, and remove -k")
         wanted, had = getattr(given, key), getattr(old, key, None)
         if _same(key, wanted, had, adapters=str(getattr(old, "upstream", "")).startswith("elp_")):
             continue
         there = f"without {short}" if had is None or had is False else f"with {short} {had}"
         here = "with it" if wanted is True else wanted
-        ways = [f"leave {short} out", "use another experiment folder with -p"]
-        if key != "downstream_variant":  # a fold that the checkpoint was trained on
+        ways = [f"remove {short}", "use another experiment folder with -p"]
+        if key != "downstream_variant":  # the fold that the checkpoint was trained on
             ways.append(f"insist with -o args.{key}={wanted}")
         *ways, last = ways
         raise ElpError(f"{flag}: {path} was trained {there}, not {here}; {', '.join(ways)}, or {last}")
 
 
 def same_folder(flag: str, given: Namespace, path: Path, *, overridden: Container[str] = ()) -> None:
-    """Refuse a ``-p`` that is not the checkpoint's folder, where a run goes on saving.
+    """Refuse a ``-p`` other than the checkpoint's folder, where a resumed run saves.
 
     Raises:
         ElpError: naming both folders.
@@ -66,7 +66,7 @@ def same_folder(flag: str, given: Namespace, path: Path, *, overridden: Containe
     if wanted is None or "expdir" in overridden or Path(wanted).resolve() == path.resolve().parent:
         return
     raise ElpError(
-        f"{flag}: {path} lies in another folder than -p {wanted}, and what goes on from it is saved beside it; insist "
+        f"{flag}: {path} is not in -p {wanted}, but a resumed run saves next to its checkpoint; remove -p, or insist "
         f"on that folder with -o args.expdir={wanted}"
     )
 
@@ -77,7 +77,7 @@ def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Pat
     Args:
         flag: ``-a`` or ``-e``, for messages.
         args: this run's flags.
-        had: the checkpoint's flags, which say the adapter that a recipe's ``methods`` are for.
+        had: the checkpoint's flags, which choose the adapter for a recipe's ``methods``.
         old: the checkpoint's config.
         path: the checkpoint.
 
@@ -93,11 +93,11 @@ def same_config(flag: str, args: Namespace, had: Namespace, old: dict, path: Pat
             override(args.override, Namespace(**vars(args)), content)
     differ = [key for key in existing.differences(old, new) if key not in _SET_BY_TASKS]
     if differ:
-        told = ", ".join(f"{key} {_at(old, key)!r} there, {_at(new, key)!r} in the file" for key in differ[:3])
+        listed = ", ".join(f"{key} {_at(old, key)!r} there, {_at(new, key)!r} in the file" for key in differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise ElpError(
-            f"{flag}: {path} was trained with another config than -c {args.config} ({told}{more}); leave -c out, use "
-            "another experiment folder with -p, or set what shall change with -o config.KEY=VALUE"
+            f"{flag}: {path} was trained with another config than -c {args.config} ({listed}{more}); remove -c, use "
+            "another experiment folder with -p, or change single keys with -o config.KEY=VALUE"
         )
 
 

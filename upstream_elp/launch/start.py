@@ -1,7 +1,7 @@
-"""Start S3PRL's run_downstream with our names, on today's stack.
+"""Start S3PRL's run_downstream with our names and with current packages.
 
 The flags are S3PRL's. This module reads them, refuses what cannot work, adds what follows from the machine (device,
-rank, our tasks' config, ``-f`` for untrained adapters), and calls S3PRL's own ``main``.
+rank, our tasks' config, ``-f`` for new adapters), and calls S3PRL's own ``main``.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def run(argv: Sequence[str]) -> None:
         argv: the flags, without a program name.
 
     Raises:
-        ElpError: for whatever the user can mend.
+        ElpError: whatever the user can fix.
     """
     if {"-h", "--help"} & set(argv):
         from downstream_heads import registry
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> None:
     from upstream_elp.launch import planning
 
     plan = planning.read(argv)
-    planning.complete(plan)  # which may add to the settings what a checkpoint remembers
+    planning.complete(plan)  # may add settings that a checkpoint remembers
     config = plan.adapter.config if plan.adapter is not None else None
     request = Asked(
         ["elp", "run", *argv],
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _carry_out(plan: "Plan") -> None:
-    """Look at the data, tell what was decided, and call S3PRL."""
+    """Check the data, print what was decided, and call S3PRL."""
     from upstream_elp.host import compat, places
     from upstream_elp.launch import data
 
@@ -79,7 +79,7 @@ def _carry_out(plan: "Plan") -> None:
 
 
 def load_main(script: Path | None) -> ModuleType:
-    """S3PRL's run_downstream module: the installed one, or the clone's (which may have another file name)."""
+    """S3PRL's run_downstream module: the installed one or the clone's (whose file name may differ)."""
     from upstream_elp.host import edits
 
     name = "s3prl.run_downstream" if script is None else f"s3prl.{script.stem}"
@@ -90,7 +90,7 @@ def load_main(script: Path | None) -> ModuleType:
 
 @contextlib.contextmanager
 def _arguments(module: ModuleType, argv: list[str]) -> Iterator[None]:
-    """Give S3PRL its command line, and leave no process group behind."""
+    """Set S3PRL's command line, and clean up its process group."""
     import torch
 
     before = sys.argv
@@ -105,27 +105,27 @@ def _arguments(module: ModuleType, argv: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Turn what the user can mend into one sentence, also from inside a data-loading process."""
+    """Turn what the user can fix into one sentence, also from inside a data-loading process."""
     try:
         yield
     except ElpError as error:
         _close_progress_bars()
         raise ElpError(sentence_of(error)) from error
     except (KeyError, OSError) as error:
-        told = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _told(error)
-        if told is None:
+        reported = _key_of_a_stock_task(error) if isinstance(error, KeyError) else _file_error(error)
+        if reported is None:
             raise
         _close_progress_bars()
-        raise told from error
+        raise reported from error
     except RuntimeError as error:
         if not _lost_rank(error):
             raise
         _close_progress_bars()
-        raise ElpError("another rank has ended, and this one with it; what that one printed says why") from error
+        raise ElpError("another rank has failed, so this one ends too; the other rank's output says why") from error
 
 
 def _lost_rank(error: RuntimeError) -> bool:
-    """Whether gloo or NCCL tells that a partner is gone."""
+    """Whether gloo or NCCL reports that another rank is gone."""
     import torch
 
     return torch.distributed.is_initialized() and any(word in str(error) for word in ("gloo", "NCCL"))
@@ -133,10 +133,10 @@ def _lost_rank(error: RuntimeError) -> bool:
 
 @contextlib.contextmanager
 def _frames_released() -> Iterator[None]:
-    """Let go of what the frames of a failed run hold, above all its data loader: its processes end with it.
+    """Release the frames of a failed run, above all its data loader, so that the loader's processes end.
 
-    They heed no signal, and an exception that came from one of them is part of a cycle, so that the loader would live
-    until Python's exit, which waits for the processes.
+    These processes ignore signals, and an exception raised in one of them is part of a reference cycle. The loader
+    would live until Python exits, and Python's exit waits for the processes.
     """
     try:
         yield
@@ -147,7 +147,7 @@ def _frames_released() -> Iterator[None]:
 
 
 def _close_progress_bars() -> None:
-    """End the lines of open progress bars, which otherwise share theirs with the sentence and are drawn again below."""
+    """Close open progress bars, which would otherwise share the sentence's line and be drawn again below it."""
     from tqdm import tqdm
 
     for bar in list(getattr(tqdm, "_instances", ())):
@@ -155,34 +155,34 @@ def _close_progress_bars() -> None:
 
 
 def _key_of_a_stock_task(error: KeyError) -> ElpError | None:
-    """The sentence for a key that one of S3PRL's own tasks looks for, None for anything else."""
+    """The error for a key that one of S3PRL's own tasks misses; None for anything else."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     if Path(last.filename).parent.parent.name != "downstream" or "rc" not in (last.line or ""):
         return None
     return ElpError(
-        f"the config lacks the key {error.args[0]!r}, which S3PRL's task {Path(last.filename).parent.name} reads "
-        f"({last.filename}:{last.lineno}: {last.line}); add it with -c or -o"
+        f"the config key {error.args[0]!r} is missing, which S3PRL's task {Path(last.filename).parent.name} reads "
+        f"({last.filename}:{last.lineno}: {last.line}); add it in -c or with -o"
     )
 
 
-def _told(error: OSError) -> ElpError | None:
-    """The sentence for a missing file, a full disk or a failed download, None for anything else."""
-    if (told := failed_download(error)) is not None:
-        return told
+def _file_error(error: OSError) -> ElpError | None:
+    """The error for a missing file, a full disk or a failed download; None for anything else."""
+    if (download := failed_download(error)) is not None:
+        return download
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ElpError(f"{error.strerror}: make room, then go on from the last checkpoint with -a")
+        return ElpError(f"{error.strerror}; free some space, then resume from the last checkpoint with -a")
     if error.filename is None or not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1]
     return ElpError(
         f"{error.filename}: {error.strerror}; check the paths in -c, -k and --data "
-        f"(wanted at {last.filename}:{last.lineno})"
+        f"(needed at {last.filename}:{last.lineno})"
     )
 
 
 def adopt_main() -> None:
-    """Name :mod:`upstream_elp.run` as the program, so that spawned data-loading processes import it and register.
+    """Make :mod:`upstream_elp.run` the main program, so that spawned data-loading processes import it and register.
 
-    The console script ``elp`` would be run again by path in them, without S3PRL being mended.
+    Otherwise they would run the console script ``elp`` again by its path, without the patches of S3PRL.
     """
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("upstream_elp.run")

@@ -1,4 +1,4 @@
-"""What S3PRL gets of ours beside its repairs: the training loop, and folders that may have moved."""
+"""Our own additions to S3PRL's patches: the training loop, and folders that may have moved."""
 
 from upstream_elp.experiment import moved
 from upstream_elp.host.edits import Edit
@@ -8,16 +8,16 @@ from upstream_elp.training import runner
 ITEMS = (
     Item(
         "the training loop",
-        "resuming restarts the data order and random numbers, signals and NaN lose work, checkpoints may be cut; "
-        "--stock-loop trains with S3PRL's own",
-        "s3prl that keeps its position",
+        "S3PRL's own loses the data order and random numbers on resuming, loses work on signals and NaN, and may "
+        "leave truncated checkpoints; --stock-loop uses it anyway",
+        "an s3prl that resumes exactly",
         after_import(RUNNER, runner.use_our_loop),
     ),
     Item(
         "folder of a checkpoint",
-        "run_downstream goes on in the folder that the checkpoint was saved in, by its name: also after it was moved, "
-        "or from another working directory, where it makes it anew",
-        "s3prl that looks where the checkpoint lies",
+        "run_downstream resumes in the folder where the checkpoint was saved, by its recorded path, even if the folder "
+        "has been moved or the working directory differs",
+        "an s3prl that resumes where the checkpoint is",
         edit_module(
             MAIN,
             Edit(

@@ -1,4 +1,4 @@
-"""What happens between a synthetic mouth and the file: trimming, tilt, room, microphone, noise and level."""
+"""Effects between the speech synthesis and the file: trimming, tilt, room, microphone, noise and level."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _EQ_BANDS = np.array([60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0])  # Hz
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How hard the recordings are; MINI_SUPERB measurements chose the defaults."""
+    """How difficult the recordings are; the defaults were chosen by measurements."""
 
     snr: tuple[float, float] = (10.0, 30.0)  # dB
     reverb: float = 0.3  # probability that a channel has a room
@@ -22,7 +22,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """A recording situation; utterances of one VoxCeleb `video` share theirs."""
+    """A recording situation; the utterances of a VoxCeleb `video` share one."""
 
     gains: np.ndarray  # (bands,) dB
     room: np.ndarray | None  # (samples,) impulse response
@@ -31,7 +31,7 @@ class Channel:
 
 
 def draw_channel(conditions: Conditions, *, rng: np.random.Generator) -> Channel:
-    """Draw a microphone, perhaps a room, a kind of noise and its level."""
+    """Draw a microphone, possibly a room, a kind of noise and its level."""
     gains = rng.uniform(-conditions.eq, conditions.eq, len(_EQ_BANDS))
     has_room = rng.random() < conditions.reverb
     room = _draw_room(rng)
@@ -48,15 +48,15 @@ def record(
     tilt: float = 0.0,
     max_samples: int | None = None,
 ) -> np.ndarray:
-    """Turn raw synthesis into a recording.
+    """Turn synthesised speech into a recording.
 
     Args:
         speech: (samples,) int16 at `rate` Hz.
-        rate: of `speech`.
+        rate: sampling rate of `speech`.
         channel: the recording situation.
-        rng: draws margins, level and noise of this utterance.
-        tilt: first-order spectral tilt; positive is brighter, negative duller.
-        max_samples: crop at 16 kHz, margins not counted.
+        rng: source of the margins, the level and the noise of this utterance.
+        tilt: first-order spectral tilt; positive is brighter, negative is duller.
+        max_samples: largest number of samples at 16 kHz, without the margins.
 
     Returns:
         (samples,) int16 at 16 kHz, never clipped.
@@ -74,7 +74,7 @@ def record(
 
 
 def _trim(wave: np.ndarray, threshold: float = 0.01) -> np.ndarray:
-    """Cut what lies before and after the part above `threshold` times the peak."""
+    """Cut everything before and after the part that exceeds `threshold` times the peak."""
     loud = np.flatnonzero(np.abs(wave) > threshold * np.abs(wave).max())
     return wave[loud[0] : loud[-1] + 1] if len(loud) else wave
 
@@ -94,7 +94,7 @@ def _colour(wave: np.ndarray, channel: Channel, tilt: float) -> np.ndarray:
 
 
 def _draw_room(rng: np.random.Generator) -> np.ndarray:
-    """A direct path and an exponentially decaying tail of noise."""
+    """Draw a room: a direct path and a tail of noise that decays exponentially."""
     seconds = rng.uniform(0.1, 0.35)  # time to fall by 60 dB
     samples = np.arange(int(seconds * SAMPLE_RATE))
     tail = rng.standard_normal(len(samples)) * 10 ** (-3 * samples / len(samples))
@@ -104,7 +104,7 @@ def _draw_room(rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(kind: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """(samples,) of one kind of noise with unit power."""
+    """Return one kind of noise with unit power, (samples,)."""
     size = 1 << (samples - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(size))
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)

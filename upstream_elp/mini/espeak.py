@@ -1,7 +1,7 @@
 """eSpeak NG through its C interface: text and a voice in, samples out.
 
-The library comes with the optional package `espeakng-loader`. It keeps state between utterances, so two runs agree
-sample by sample only if a fresh process speaks the same utterances in the same order (see `worker.py`).
+The library comes with the optional package `espeakng-loader`. It keeps state between utterances, so two runs only agree
+sample by sample if a fresh process speaks the same utterances in the same order (see `worker.py`).
 """
 
 import ctypes
@@ -15,9 +15,8 @@ import numpy as np
 
 from upstream_elp.base.errors import ElpError
 
-_RETRIEVAL_SYNCHRONOUS = (
-    2  # espeak_AUDIO_OUTPUT: samples go to a callback, espeak_Synth returns when they are all there
-)
+#: espeak_AUDIO_OUTPUT: samples go to a callback, and espeak_Synth returns when all of them are there
+_RETRIEVAL_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: report missing data instead of ending the process
 _CHARS_UTF8 = 1
 _PARAMETERS = {"rate": 1, "volume": 2, "pitch": 3, "pitch_range": 4}  # espeak_PARAMETER
@@ -27,7 +26,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def require_loader() -> ModuleType:
-    """Import `espeakng_loader`, or say how to get it."""
+    """Import `espeakng_loader`, or raise an ElpError that says how to install it."""
     try:
         return importlib.import_module("espeakng_loader")
     except ImportError as error:
@@ -37,7 +36,7 @@ def require_loader() -> ModuleType:
 
 
 class Espeak:
-    """The synthesiser of this process (the library is a singleton: one instance per process)."""
+    """The synthesiser of this process; the library allows one instance per process."""
 
     def __init__(self) -> None:
         loader = require_loader()
@@ -58,16 +57,16 @@ class Espeak:
         """Synthesise a sentence.
 
         Args:
-            text: what to say.
+            text: the sentence.
             voice: language and variant, such as `en-us+f1`.
-            **parameters: `rate` (words per minute, 80-450), `pitch`, `pitch_range` (0-100, 50 is the voice's own) and
-                `volume` (0-200, 100 is normal).
+            **parameters: `rate` (words per minute, 80-450), `pitch` and `pitch_range` (0-100, where 50 is the voice's
+                own), and `volume` (0-200, where 100 is normal).
 
         Returns:
             (samples,) int16 at `self.rate` Hz.
 
         Raises:
-            ElpError: the voice is unknown or nothing came back.
+            ElpError: the voice is unknown, or there is no sound.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ElpError(f"eSpeak NG does not know the voice {voice!r}; install another version of espeakng-loader")
@@ -78,13 +77,13 @@ class Espeak:
         status = self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
         self._library.espeak_Synchronize()
         if status != 0 or not self._chunks:
-            raise ElpError(f"eSpeak NG gave no sound for {text!r} with the voice {voice!r}")
+            raise ElpError(f"eSpeak NG produced no sound for {text!r} with the voice {voice!r}")
         return np.concatenate(self._chunks)
 
     def _receive(self, samples: "ctypes._Pointer", count: int, _events: int | None) -> int:
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
-        return 0  # go on
+        return 0  # continue
 
     def _data_path(self, path: Path) -> Path:
         if len(os.fsencode(path)) <= _MAX_PATH:

@@ -12,13 +12,13 @@ from upstream_elp.mini.voices import cast_splits
 
 NAME = "fluent_speech_commands_dataset"
 SPLITS = ("train", "valid", "test")
-#: size -> (speakers, utterances) of each split
+#: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 12), (2, 12)),
     "small": ((45, 720), (10, 96), (20, 180)),
     "medium": ((50, 3600), (10, 360), (19, 600)),
 }
-#: (action, object, location) -> ways to say it
+#: ways to say each (action, object, location)
 INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("activate", "lights", "kitchen"): (
         "turn on the lights in the kitchen", "kitchen lights on please", "switch the kitchen lights on",
@@ -50,7 +50,7 @@ INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
 
 
 def plan_fluent(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
-    """Plan the corpus; within a split the intents are equally frequent."""
+    """Plan the corpus; within a split, all intents are equally frequent."""
     rng = seeds.plan()
     counts = dict(zip(SPLITS, SIZES[size], strict=True))
     cast = cast_splits({split: speakers for split, (speakers, _) in counts.items()}, voices, rng=rng)
@@ -90,7 +90,7 @@ def _uuid(data: bytes) -> str:
 
 
 def _table(utterances: Sequence[Utterance], intents: Sequence[tuple[str, str, str]], split: str) -> str:
-    """A csv with the real corpus's header, whose first column is an unnamed running number."""
+    """Return a csv table with the header of the real corpus, whose first column is an unnamed running number."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["", "path", "speakerId", "transcription", "action", "object", "location"])

@@ -1,4 +1,4 @@
-"""Mini IEMOCAP (ER): five sessions with speakers of their own, four emotions told apart by prosody alone."""
+"""Mini IEMOCAP (ER): five sessions with different speakers, and four emotions that differ only in prosody."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
 from upstream_elp.mini.voices import Speaker, make_speaker
 
 NAME = "IEMOCAP"
-#: size -> (dialogs per session, utterances per dialog)
+#: (dialogs per session, utterances per dialog), by size
 SIZES = {"tiny": (2, 5), "small": (8, 20), "medium": (16, 40)}
 SESSIONS = 5
-SPREAD = 0.4  # people's own pitch and pace vary less than emotions do, otherwise prosody would tell nothing
+SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions
 OTHER_SHARE = 0.1  # utterances with a label outside the four classes, which the task must skip
 SENTENCES = (
     "I put the letter on the table", "they told me about it yesterday", "we are going there tomorrow morning",
@@ -25,7 +25,7 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Prosody:
-    """Shifts against the speaker's own pitch, liveliness (eSpeak units), pace (factor) and spectral tilt."""
+    """Changes to the speaker's own pitch and liveliness (in eSpeak units), pace (as a factor) and spectral tilt."""
 
     pitch: float
     liveliness: float
@@ -77,7 +77,7 @@ def plan_iemocap(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) 
 def _cast_sessions(
     voices: Sequence[tuple[str, str]], *, rng: np.random.Generator
 ) -> dict[int, dict[str, tuple[str, ...]]]:
-    """session -> gender -> variants; up to two women and four men each, none in two sessions."""
+    """Return variants by session and gender: up to two women and four men per session, and nobody in two sessions."""
     casts: dict[int, dict[str, tuple[str, ...]]] = {session: {} for session in range(1, SESSIONS + 1)}
     for gender, most in (("F", 2), ("M", 4)):
         names = [variant for variant, of in voices if of == gender]
@@ -89,7 +89,7 @@ def _cast_sessions(
 
 
 def _actor(variants: Sequence[str], dialog: int, gender: str, *, rng: np.random.Generator) -> Speaker:
-    """A session's variant plays a new person (accent, pitch, pace) in every dialog, which adds variety."""
+    """Return a speaker; for more variety, a variant plays a new person (accent, pitch, pace) in every dialog."""
     return make_speaker(variants[dialog % len(variants)], gender, rng=rng, spread=SPREAD)
 
 
@@ -129,14 +129,14 @@ def _draw_labels(count: int, *, rng: np.random.Generator) -> list[str]:
 
 
 def _dialog_name(session: int, dialog: int) -> str:
-    """`Ses01F_impro01`, `Ses01M_impro01`, `Ses01F_script01_1`, ... (the letter says who wears the motion markers)."""
+    """Return `Ses01F_impro01`, `Ses01M_impro01`, `Ses01F_script01_1`, ...; the letter is who wears motion markers."""
     marker, number = "FM"[dialog % 2], dialog // 4 + 1
     scene = f"impro{number:02d}" if dialog % 4 < 2 else f"script{number:02d}_1"
     return f"Ses{session:02d}{marker}_{scene}"
 
 
 def _evaluations(utterances: Sequence[Utterance], labels: Sequence[str], samples: Sequence[int]) -> dict[str, str]:
-    """The label files: a header, then per turn a summary line, the annotators' votes and an empty line."""
+    """Return the label files: a header, then for each turn a summary line, the annotators' votes and an empty line."""
     files: dict[str, list[str]] = {}
     clock: dict[str, float] = {}
     for utterance, label, count in zip(utterances, labels, samples, strict=True):

@@ -14,7 +14,7 @@ WORDS = (
     "YELLOW", "BLUE", "GREEN", "LITTLE", "OLD",
 )  # fmt: skip
 SPLITS = ("train-clean-100", "dev-clean", "test-clean")
-#: size -> (speakers, utterances) of each split
+#: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 8), (2, 8)),
     "small": ((40, 800), (10, 80), (14, 120)),

@@ -1,4 +1,4 @@
-"""Speaking a plan in parallel: fixed shards, each in a fresh process, whatever the number of processes at a time."""
+"""Synthesise a plan in parallel: fixed shards, each in a fresh process, independent of the number of processes."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from typing import Any, TextIO
 from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.utterances import Utterance
 
-SHARD_SIZE = 120  # utterances; part of what makes a corpus reproducible, so it never depends on the machine
+SHARD_SIZE = 120  # utterances; the same on every machine, so that a corpus is reproducible
 
 
 class ShardPool:
-    """A context in which up to `jobs` worker processes speak shards; leaving it by an error ends them."""
+    """A context in which up to `jobs` worker processes speak shards; leaving it with an error terminates them."""
 
     def __init__(self, jobs: int, *, progress: Callable[[], None]) -> None:
         self._executor = ThreadPoolExecutor(max_workers=jobs)
@@ -40,7 +40,7 @@ class ShardPool:
         self._executor.shutdown(cancel_futures=True)
 
     def submit(self, folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> list[Future]:
-        """Queue a corpus; each future returns its shard's numbers of samples, in order."""
+        """Queue a corpus; each future returns the numbers of samples of its shard, in order."""
         shards = [utterances[start : start + SHARD_SIZE] for start in range(0, len(utterances), SHARD_SIZE)]
         return [self._executor.submit(self._run, _job(folder, shard, snr=snr)) for shard in shards]
 
@@ -76,7 +76,7 @@ def _job(folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, flo
 
 
 def _environment() -> dict[str, str]:
-    """One thread per worker, and this very package even where it is not installed."""
+    """Return an environment with one thread per worker and with this package, even if it is not installed."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

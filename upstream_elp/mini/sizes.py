@@ -11,7 +11,8 @@ from upstream_elp.backbones.shapes import ConvLayers, require_choice
 FAMILIES = tuple(families())
 S3PRL_FAMILIES = tuple(name for name, family in families().items() if family.format == S3PRL)
 
-#: (channels, kernel, stride); total stride 320, receptive field 400 samples. The high-rate layers are the costly ones.
+#: (channels, kernel, stride); total stride 320, receptive field 400 samples. The first layers have the highest rate and
+#: would cost the most, so they are the narrowest.
 NARROW_CONV: ConvLayers = (
     (48, 10, 5), (64, 3, 2), (96, 3, 2), (128, 3, 2), (128, 3, 2), (128, 2, 2), (128, 2, 2),
 )  # fmt: skip
@@ -28,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _DATA2VEC = {"conv_pos": 95, "conv_pos_depth": 5, "extractor_mode": "layer_norm", "normalize": True}
-#: What the released models of one family and size differ in beyond `SIZES`.
+#: Further options of the released models of one family and size.
 FAMILY_SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("wav2vec2", "large"): {"conv_bias": True},
     ("hf_wav2vec2", "large"): {"conv_bias": True},
@@ -37,7 +38,7 @@ FAMILY_SIZES: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def size_options(size: str, family: str) -> dict[str, Any]:
-    """Keyword arguments of ``write_backbone`` for a named size (`mini`, `base`, `large`) of a family."""
+    """Return keyword arguments of ``write_backbone`` for a named size (`mini`, `base`, `large`) of a family."""
     require_choice("size", size, tuple(SIZES))
     require_choice("family", family, FAMILIES)
     return {**SIZES[size], **FAMILY_SIZES.get((family, size), {})}

@@ -1,7 +1,7 @@
-"""Mini-SUPERB: four small synthetic corpora, laid out as LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
+"""Mini-SUPERB: small synthetic corpora in the layouts of LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
 
-Reproducible: the same settings give the same bytes with any number of jobs (on one machine and library version).
-Restartable: a corpus appears under its name only when it is complete.
+They are reproducible: the same settings give the same bytes with any number of jobs, on the same machine and with the
+same library versions. Making them can be interrupted and repeated: a corpus only gets its name when it is complete.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from upstream_elp.mini.shards import ShardPool
 from upstream_elp.mini.utterances import SIZES, Plan, Seeds
 from upstream_elp.mini.voices import list_voices
 
-FORMAT = 1  # raise it when the same settings no longer give the same bytes
+FORMAT = 1  # increase it when the same settings no longer give the same bytes
 MANIFEST = "manifest.json"
 RECORD = "mini_superb.json"  # in each finished corpus
 _PLANNERS: dict[str, Callable[..., Plan]] = {
@@ -44,27 +44,27 @@ def write_mini_superb(
     jobs: int | None = None,
     snr: tuple[float, float] = (10.0, 30.0),
 ) -> dict[str, Any]:
-    """Synthesise the four corpora into the folder `out`, as `ELP_DATA` or `elp run --data` expects it.
+    """Synthesise the four corpora in the folder `out`, as `ELP_DATA` or `elp run --data` expect it.
 
     Args:
-        out: made if needed; one process at a time writes to it.
-        size: `tiny` (tests, about 50 utterances per task), `small` (about 1000) or `medium` (about 4000).
-        seed: of everything random.
-        voices: how many eSpeak NG voices take part (all of them by default).
-        jobs: processes at a time; the CPUs of this process by default. It does not change the result.
-        snr: range of signal-to-noise ratios, dB.
+        out: the folder, created if needed; only one process may write to it at a time.
+        size: `tiny` (for tests, about 50 utterances per task), `small` (about 1000) or `medium` (about 4000).
+        seed: seed of everything random.
+        voices: number of eSpeak NG voices; by default all of them.
+        jobs: number of processes at a time, which does not change the result; by default the CPUs of this process.
+        snr: range of signal-to-noise ratios in dB.
 
     Returns:
-        The manifest that is also written to `out/manifest.json`.
+        The manifest, which is also written to `out/manifest.json`.
 
     Raises:
-        ElpError: wrong settings, `out` holds something else, or `espeakng-loader` is missing.
+        ElpError: wrong settings, `out` contains something else, or `espeakng-loader` is missing.
     """
     folder = Path(out)
     settings = _settings(size=size, seed=seed, voices=voices, snr=snr)
     jobs = _cpus() if jobs is None else jobs
     if jobs < 1:
-        raise ElpError(f"--jobs is {jobs}; it must be at least 1")
+        raise ElpError(f"--jobs must be at least 1, but is {jobs}")
     _claim(folder, settings)
     plans = plan_corpora(settings)
     missing = [plan for plan in plans if not _is_finished(folder / plan.name, settings)]
@@ -77,7 +77,7 @@ def write_mini_superb(
 
 
 def plan_corpora(settings: dict[str, Any]) -> list[Plan]:
-    """Plan all four corpora from the settings of a manifest, without making a sound."""
+    """Plan all four corpora from the settings of a manifest, without synthesising anything."""
     voices = list_voices(settings["voices"])
     return [
         planner(settings["size"], voices, seeds=Seeds(settings["seed"], number))
@@ -89,7 +89,7 @@ def verify_corpus(folder: Path, plan: Plan) -> None:
     """Compare a finished corpus with the hash in its record.
 
     Raises:
-        ElpError: a file is missing or differs; files that others added are ignored.
+        ElpError: a file is missing or differs; added files are ignored.
     """
     record = _read_json(folder / RECORD)
     paths = {utterance.path for utterance in plan.utterances} | set(record["tables"])
@@ -108,15 +108,17 @@ def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, flo
     if size not in SIZES:
         raise ElpError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
     if seed < 0:
-        raise ElpError(f"--seed is {seed}; it must not be negative")
+        raise ElpError(f"--seed must not be negative, but is {seed}")
     low, high = map(float, snr)
     if not -20.0 <= low <= high <= 100.0:
-        raise ElpError(f"--snr is {low:g} {high:g}; give two decibel values, the lower first, between -20 and 100")
+        raise ElpError(
+            f"--snr must be two decibel values between -20 and 100, the lower one first, but is {low:g} {high:g}"
+        )
     return {"format": FORMAT, "size": size, "seed": seed, "voices": len(list_voices(voices)), "snr": [low, high]}
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder ours, or refuse one that holds other corpora or other settings."""
+    """Claim the folder, or refuse one with other corpora or other settings."""
     manifest = folder / MANIFEST
     if manifest.is_file():
         found = _read_json(manifest).get("settings")
@@ -124,7 +126,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
             found = found if isinstance(found, dict) else {}
             differ = ", ".join(key for key in settings if found.get(key) != settings[key])
             raise ElpError(
-                f"{folder} holds a mini-SUPERB with another {differ}; choose another folder or delete this one"
+                f"{folder} contains a mini-SUPERB with another {differ}; choose another folder or delete this one"
             )
         return
     taken = [name for name in CORPORA if (folder / name).exists()]
@@ -154,7 +156,7 @@ def _speak(folder: Path, plans: Sequence[Plan], *, settings: dict[str, Any], job
         with bar, ShardPool(jobs, progress=bar.update) as pool:
             queued = []
             for plan, partial in zip(plans, partials, strict=True):
-                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+                shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
                 partial.mkdir()
                 queued.append(pool.submit(partial, plan.utterances, snr=tuple(settings["snr"])))
             for plan, partial, futures in zip(plans, partials, queued, strict=True):
@@ -166,7 +168,7 @@ def _speak(folder: Path, plans: Sequence[Plan], *, settings: dict[str, Any], job
 
 
 def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: dict[str, Any]) -> None:
-    """Add tables and record to a spoken corpus, so that renaming its folder is all that is left."""
+    """Add the tables and the record to a corpus, so that its folder only has to be renamed."""
     samples = [count for future in futures for count in future.result()]
     tables = plan.tables(samples)
     for path, text in tables.items():
@@ -196,7 +198,7 @@ def _summarise(plan: Plan, samples: Sequence[int]) -> dict[str, dict[str, Any]]:
 
 
 def _hash_files(folder: Path, paths: Iterable[str]) -> str:
-    """sha256 over names and contents, in the order of the names."""
+    """Return the sha256 over names and contents, in the order of the names."""
     total = hashlib.sha256()
     for path in sorted(paths):
         total.update(f"{path}\0{hashlib.sha256((folder / path).read_bytes()).hexdigest()}\n".encode())

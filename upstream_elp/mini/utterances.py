@@ -1,4 +1,4 @@
-"""What a mini corpus consists of, before a sound is made."""
+"""The plan of a mini corpus, before anything is synthesised."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SIZES = ("tiny", "small", "medium")
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One file to be made. `seed` and `channel_seed` feed `numpy.random.default_rng`."""
+    """One file to make. `seed` and `channel_seed` are seeds for `numpy.random.default_rng`."""
 
     split: str
     speaker: str
@@ -31,9 +31,10 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A corpus: its utterances, the tables written beside them (relative path -> text), and who speaks.
+    """A corpus: its utterances, its tables, and its speakers.
 
-    `tables` gets the number of samples of every utterance, in order. An eSpeak variant is heard in one split only.
+    `tables` takes the number of samples of every utterance, in order, and returns texts by relative path. An eSpeak
+    variant only occurs in one split.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Plan:
     tables: Callable[[Sequence[int]], dict[str, str]]
 
     def variants(self) -> dict[str, list[str]]:
-        """Return the eSpeak variants heard in each split, in the order of the splits."""
+        """Return the eSpeak variants of each split, in the order of the splits."""
         heard: dict[str, set[str]] = {}
         for utterance in self.utterances:
             heard.setdefault(utterance.split, set()).add(utterance.voice.split("+")[1])
@@ -49,7 +50,7 @@ class Plan:
 
 
 class Seeds:
-    """Seeds that depend on the user's seed, the corpus and a counter only, never on the order of execution."""
+    """Seeds that depend only on the user's seed, the corpus and a counter, and not on the order of execution."""
 
     def __init__(self, seed: int, corpus: int) -> None:
         self.base = (seed, corpus)
@@ -80,7 +81,7 @@ def make_utterance(
     tilt: float = 0.0,
     max_samples: int | None = None,
 ) -> Utterance:
-    """Let a speaker say something, with a little variation of pitch and pace from one utterance to the next."""
+    """Let a speaker say something; pitch and pace vary a little from one utterance to the next."""
     return Utterance(
         split=split,
         speaker=speaker_id,

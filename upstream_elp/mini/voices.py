@@ -1,4 +1,4 @@
-"""The synthetic speakers: an eSpeak NG variant with an accent and habits of its own."""
+"""Synthetic speakers: an eSpeak NG variant with its own accent and habits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ACCENTS = (
     "en", "en-us", "en-gb-scotland", "en-029", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc",
 )  # fmt: skip
 
-# Left out: variants with `breath` noise, which differ from run to run (Alicia, Demonic, Reed, Storm, caleb, f2, f3, f5,
+# Omitted: variants with `breath` noise, which differ from run to run (Alicia, Demonic, Reed, Storm, caleb, f2, f3, f5,
 # sandro, victor, whisper, whisperf), robots (UniRobot, anikaRobot, croak, robosoft*), a child (zac), a speed (fast).
 FEMALE = (
     "Andrea", "Annie", "anika", "aunty", "belinda", "f1", "f4", "grandma", "linda", "shelby", "steph", "steph2",
@@ -27,13 +27,13 @@ MALE = (
     "paul", "pedro", "quincy", "rob", "robert", "travis",
 )  # fmt: skip
 
-MIN_VOICES = 10  # IEMOCAP has five sessions, each with a woman and a man of its own
+MIN_VOICES = 10  # IEMOCAP has five sessions, each with another woman and another man
 MAX_VOICES = len(FEMALE) + len(MALE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """Who speaks: `variant` decides identity; two speakers of one corpus never share it across splits."""
+    """A speaker, identified by `variant`, which speakers in different splits of a corpus never share."""
 
     variant: str
     gender: str
@@ -48,10 +48,10 @@ class Speaker:
 
 
 def list_voices(count: int | None = None) -> list[tuple[str, str]]:
-    """Return `count` (default: all) pairs of variant and gender (`F`, `M`), the genders alternating while both last."""
+    """Return `count` pairs of variant and gender (`F`, `M`), by default all; genders alternate as long as possible."""
     count = MAX_VOICES if count is None else count
     if not MIN_VOICES <= count <= MAX_VOICES:
-        raise ElpError(f"--voices is {count}; it must be between {MIN_VOICES} and {MAX_VOICES}")
+        raise ElpError(f"--voices must be between {MIN_VOICES} and {MAX_VOICES}, but is {count}")
     pairs: list[tuple[str, str]] = []
     for index, male in enumerate(MALE):
         if index < len(FEMALE):
@@ -61,7 +61,7 @@ def list_voices(count: int | None = None) -> list[tuple[str, str]]:
 
 
 def make_speaker(variant: str, gender: str, *, rng: np.random.Generator, spread: float = 1.0) -> Speaker:
-    """Give a variant an accent and, within `spread` times the usual range, a pitch, a liveliness and a pace."""
+    """Draw an accent for a variant and, within `spread` times the usual range, a pitch, a liveliness and a pace."""
     return Speaker(
         variant=variant,
         gender=gender,
@@ -75,7 +75,7 @@ def make_speaker(variant: str, gender: str, *, rng: np.random.Generator, spread:
 def cast_splits(
     wanted: dict[str, int], voices: Sequence[tuple[str, str]], *, rng: np.random.Generator
 ) -> dict[str, list[Speaker]]:
-    """Draw the speakers of each split without sharing a variant; fewer per split (at least 2) where voices are few."""
+    """Draw the speakers of each split, without shared variants; fewer (but at least 2) if there are few voices."""
     total = sum(wanted.values())
     share = min(1.0, len(voices) / total)
     order = [voices[index] for index in rng.permutation(len(voices))]

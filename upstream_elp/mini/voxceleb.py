@@ -12,13 +12,13 @@ from upstream_elp.mini.voices import Speaker, cast_splits
 NAME = "VoxCeleb1"
 TRIALS = "voxceleb1_test_v2.txt"
 SPLITS = ("dev", "test")
-#: size -> (speakers, videos, utterances per video) of each split, and the number of trials
+#: (speakers, videos, utterances per video) of each split and the number of trials, by size
 SIZES = {
     "tiny": (((8, 3, 1), (4, 3, 1)), 24),
     "small": (((40, 3, 4), (20, 3, 3)), 1000),
     "medium": (((50, 6, 8), (25, 6, 4)), 5000),
 }
-SECONDS = (2.6, 3.7)  # before margins: SUPERB's SV drops training files under 2 s after silence trimming
+SECONDS = (2.6, 3.7)  # without margins: SUPERB's SV drops training files shorter than 2 s after trimming silence
 WORDS = (
     "about", "after", "again", "always", "animal", "answer", "because", "before", "begin", "behind", "believe",
     "better", "between", "brother", "business", "carry", "change", "children", "city", "close", "common", "country",
@@ -36,7 +36,7 @@ WORDS = (
 
 
 def plan_voxceleb(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
-    """Plan the corpus; the utterances of a video share room, microphone, kind and level of noise."""
+    """Plan the corpus; the utterances of a video share room, microphone, and kind and level of noise."""
     rng = seeds.plan()
     shapes, trials = SIZES[size]
     shape = dict(zip(SPLITS, shapes, strict=True))
@@ -90,7 +90,7 @@ def _video_name(rng: np.random.Generator) -> str:
 
 
 def _trials(utterances: Sequence[Utterance], count: int, *, rng: np.random.Generator) -> list[str]:
-    """Half targets (same speaker, other video), half impostors, no pair twice, as `1 path path` or `0 path path`."""
+    """Return half targets (same speaker, other video) and half impostors, each pair once: `1|0 path path`."""
     targets, impostors = [], []
     for first, second in itertools.combinations(utterances, 2):
         if first.speaker != second.speaker:

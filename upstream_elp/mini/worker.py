@@ -1,7 +1,7 @@
-"""One shard of utterances in one fresh process: a JSON job on standard input, files and a line per utterance out.
+"""Speak one shard of utterances in a fresh process: reads a JSON job, writes files and prints a line per utterance.
 
-A process of its own per shard, and a fixed order inside it, are what makes the corpora reproducible: eSpeak NG keeps
-state from utterance to utterance.
+A separate process per shard and a fixed order inside it make the corpora reproducible, since eSpeak NG keeps state
+between utterances.
 """
 
 import json

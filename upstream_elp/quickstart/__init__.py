@@ -1,1 +1,1 @@
-"""Four tasks, several methods, one table: the comparison that the README shows, and its report."""
+"""The quickstart: several methods on several tasks, compared in one report, which the README shows."""

@@ -1,4 +1,4 @@
-"""One run in its own process: train, then evaluate the best checkpoint on test; ``results.json`` tells both.
+"""One run in its own process: train, then evaluate the best checkpoint on test; ``results.json`` records both.
 
 Called as ``python -m upstream_elp.quickstart.job JOB.json``, so that S3PRL is imported once for both.
 """
@@ -23,7 +23,7 @@ def main(spec: str) -> None:
     run(job.train_argv)
     run(job.test_argv(find_checkpoint(job.folder)))
     if job.tested() is None:
-        raise ElpError(f"{job.results} holds no evaluation of the test set")
+        raise ElpError(f"{job.results} has no evaluation of the test set; run the quickstart again")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which runs a quickstart consists of, and what each must produce."""
+"""The runs of a quickstart, and what each must produce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from upstream_elp.base.files import sha256_of
 from upstream_elp.experiment.facts import RESULTS, read_results
 
 EVALUATIONS = 3
-"""How often a run looks at its dev set."""
+"""Number of evaluations of the dev set in a run."""
 
 
 TASKS = {name: task for name, task in registry.tasks().items() if task.quick is not None}
@@ -28,7 +28,7 @@ METHODS = ("weighted_sum", "elp", "full_finetune")
 
 @dataclass(frozen=True)
 class Job:
-    """One training run with its evaluation; its settings decide whether a result on disk is this run's."""
+    """One training run with its evaluation; its settings decide whether a result on disk belongs to it."""
 
     task: str
     method: str
@@ -36,7 +36,7 @@ class Job:
     steps: int
     data: str
     data_id: str
-    """What tells one set of corpora from another: the hash of a synthesised set's manifest, else its place."""
+    """Identifies the corpora: the hash of a synthesised set's manifest, or else the path."""
     backbone: str
     backbone_sha256: str
     device: str
@@ -46,22 +46,22 @@ class Job:
 
     @property
     def results(self) -> Path:
-        """Where training reports, and where evaluations are added."""
+        """The file for training's report, to which evaluations are added."""
         return Path(self.folder) / RESULTS
 
     def tested(self) -> dict[str, Any] | None:
-        """The latest evaluation of the test set, as ``metrics.jsonl`` has it; None before there is one."""
+        """The latest evaluation of the test set, as in ``metrics.jsonl``; None if there is none yet."""
         lines = read_results(self.results)["tests"] if self.results.is_file() else []
         return next((line for line in reversed(lines) if line["split"] == TASKS[self.task].split("test")), None)
 
     @property
     def description(self) -> Path:
-        """Where a run that has begun says what it is."""
+        """The file that describes a run once it has begun."""
         return Path(self.folder) / "job.json"
 
     @property
     def train_argv(self) -> list[str]:
-        """Flags of ``elp run`` that train, or continue."""
+        """Flags of ``elp run`` for training or resuming."""
         every = max(1, self.steps // EVALUATIONS)
         runner = {
             "total_steps": self.steps,
@@ -77,12 +77,12 @@ class Job:
         ]  # fmt: skip
 
     def test_argv(self, checkpoint: Path) -> list[str]:
-        """Flags of ``elp run`` that evaluate a checkpoint on the test set."""
+        """Flags of ``elp run`` for evaluating a checkpoint on the test set."""
         split = TASKS[self.task].split("test")
         return ["-m", "evaluate", "-e", str(checkpoint), "-t", split, "--device", self.device, "--data", self.data]
 
     def settings(self) -> dict[str, object]:
-        """What must be equal for a result on disk to count as this run's; places and devices do not matter."""
+        """The values that a result on disk must share to belong to this run; paths and devices do not matter."""
         plain = asdict(self)
         keys = ("task", "method", "seed", "steps", "data_id", "backbone_sha256", "config_sha256")
         return {key: plain[key] for key in keys}
@@ -103,16 +103,16 @@ def make_jobs(
 
     Args:
         out: folder of the whole quickstart.
-        data: folder that holds the corpora.
+        data: folder with the corpora.
         backbone: checkpoint of the frozen model.
         tasks: names of :data:`TASKS`, with or without ``elp_``.
         methods: adapter presets.
-        steps: optimizer steps per run, None for what the task's file says.
+        steps: optimizer steps per run; None for the number in the task's recipe.
         seed: S3PRL's ``--seed``.
         device: torch device.
 
     Raises:
-        ElpError: unknown task or preset, or nothing at ``data`` or ``backbone``.
+        ElpError: an unknown task or preset, or missing data or backbone.
     """
     tasks = check_names(tasks, methods)
     check_places(data, backbone)
@@ -127,7 +127,7 @@ def make_jobs(
 
 
 def check_names(tasks: list[str], methods: list[str]) -> list[str]:
-    """The tasks' whole names.
+    """Check tasks and methods, and return the tasks' full names.
 
     Raises:
         ElpError: an unknown task or preset, none at all, or two whose runs would share a folder.
@@ -135,13 +135,13 @@ def check_names(tasks: list[str], methods: list[str]) -> list[str]:
     tasks = [registry.whole_name(name) for name in tasks]
     for flag, names, known in (("--tasks", tasks, list(TASKS)), ("--methods", methods, preset_names())):
         if not names:
-            raise ElpError(f"{flag} names nothing to run; give some of {', '.join(known)}")
+            raise ElpError(f"{flag} is empty; choose from {', '.join(known)}")
         for name in names:
             twins = [other for other in names if _folder(other) == _folder(name)]
             if len(twins) > 1:
                 raise ElpError(
-                    f"{flag}: {' and '.join(twins)} would share the folder {_folder(name)}; name each one once, and "
-                    "give files other names than presets and each other"
+                    f"{flag}: {' and '.join(twins)} would share the folder {_folder(name)}; list each name once, and "
+                    "do not name a file like a preset or another file"
                 )
     for name in tasks:
         if name not in TASKS:
@@ -155,12 +155,12 @@ def check_synthesised(tasks: list[str]) -> None:
     """Refuse tasks whose corpora cannot be synthesised.
 
     Raises:
-        ElpError: names them.
+        ElpError: naming these tasks.
     """
     if lacking := [name for name in tasks if not TASKS[name].synthesised]:
         raise ElpError(
-            f"--tasks {','.join(lacking)}: mini-SUPERB has no such corpus; give real corpora with --data, or choose "
-            f"from {', '.join(SYNTHESISED)}"
+            f"--tasks {','.join(lacking)}: mini-SUPERB does not include the corpus; pass real corpora with --data, or "
+            f"choose from {', '.join(SYNTHESISED)}"
         )
 
 
@@ -169,17 +169,17 @@ def _folder(method: str) -> str:
 
 
 def check_places(data: Path | None, backbone: Path | None) -> None:
-    """Raise an :class:`ElpError` if nothing is where corpora or backbone should be; None is not looked at."""
+    """Raise an :class:`ElpError` if the corpora or the backbone are missing; None is not checked."""
     from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 
     if data is not None and not data.is_dir():
-        raise ElpError(f"--data {data}: there is no such folder; it must hold the corpora, see recipes/prepare")
+        raise ElpError(f"--data {data}: no such folder; name the folder with the corpora (see docs/real-corpora.md)")
     if backbone is not None and not (backbone.is_file() or is_hugging_face_folder(backbone)):
-        raise ElpError(f"--backbone {backbone}: there is no such checkpoint or folder in Hugging Face's format")
+        raise ElpError(f"--backbone {backbone}: no such checkpoint, or folder in Hugging Face's format")
 
 
 def _sha256_of_all(backbone: Path) -> str:
-    """Of a file, or of the names and sums of a folder's files."""
+    """The sha256 of a file, or of the names and hashes of a folder's files."""
     if backbone.is_file():
         return sha256_of(backbone)
     sums = {path.name: sha256_of(path) for path in sorted(backbone.iterdir()) if path.is_file()}
@@ -202,10 +202,10 @@ def _job(name: str, method: str, out: Path, steps: int | None, shared: dict[str,
 
 
 def finished(job: Job) -> bool:
-    """Whether the run is trained and tested.
+    """Whether the run has been trained and tested.
 
     Raises:
-        ElpError: if the folder holds a run of other settings, whether it was finished or interrupted.
+        ElpError: if the folder contains a run with other settings, finished or interrupted.
     """
     from upstream_elp.experiment.existing import states
 
@@ -215,7 +215,7 @@ def finished(job: Job) -> bool:
     for key, value in job.settings().items():
         if known.get(key) != value:
             raise ElpError(
-                f"{job.folder} holds a run with {key} {known.get(key)!r} instead of {value!r}; "
+                f"{job.folder} contains a run with {key} {known.get(key)!r} instead of {value!r}; "
                 "choose another --out, or remove that folder"
             )
     return job.tested() is not None

@@ -1,4 +1,4 @@
-"""Run the jobs side by side, each in its own process with its own log."""
+"""Run the jobs in parallel, each in its own process with its own log."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from upstream_elp.quickstart.jobs import Job, finished
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
-    """Run what is not done yet.
+    """Run all jobs that are not finished yet.
 
     Args:
         jobs: all runs; finished ones are skipped.
-        workers: processes at a time; with several, each uses one CPU thread.
+        workers: number of processes at a time; if there are several, each uses one CPU thread.
 
     Returns:
-        One sentence per failed run; the others are complete.
+        One sentence per failed run; the others have finished.
     """
     waiting = [job for job in jobs if not finished(job)]
     problems: list[str] = []

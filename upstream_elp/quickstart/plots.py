@@ -1,4 +1,4 @@
-"""The two pictures of a report: learning curves and layer weights."""
+"""The two plots of a report: learning curves and layer weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from upstream_elp.quickstart.jobs import TASKS
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:
-    """Train loss above, dev metric below, one column per task, one line per method.
+    """Plot the train loss above the dev metric, with one column per task and one line per method.
 
     Args:
         curves: columns task, method, what (``train loss`` or ``dev ... (%)``), step, value.
@@ -37,7 +37,7 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
 
 
 def plot_layer_weights(weights: pd.DataFrame, path: Path) -> None:
-    """Softmax weight of each layer as the head sees it, one panel per task.
+    """Plot the softmax weight that the head gives each layer, one panel per task.
 
     Args:
         weights: columns task, method, layer, weight.

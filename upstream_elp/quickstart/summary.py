@@ -1,4 +1,4 @@
-"""From what training reported in each run's folder (``results.json`` and its logs) to one table and two pictures."""
+"""Summarise the reports in the runs' folders (``results.json`` and logs) in one table and two plots."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run, as its folder says.
+    """The outcome of one run, read from its folder.
 
     Args:
         job: the run.
@@ -51,25 +51,25 @@ class Outcome:
 
     @property
     def trainable(self) -> dict[str, int]:
-        """Trained values of upstream, featurizer and head."""
+        """Number of trained parameters of upstream, featurizer and head."""
         parts = {name: count for name, count in (self.results["parameters"] or {}).items() if name != "frozen"}
         outside = {name: parts.pop(name, 0) for name in ("featurizer", "head")}
         return {"upstream": sum(parts.values()), **outside}
 
     @property
     def seconds(self) -> float:
-        """Of training, in all processes that the run went through."""
+        """Seconds of training, over all processes of the run."""
         return round(self.results["seconds"], 1)
 
     @property
     def layer_weights(self) -> list[dict[str, Any]]:
-        """Encoder layer (0 is its input) and softmax weight; none where the head sees one state."""
+        """Encoder layers (0 is the input) and their softmax weights; empty if the head sees only one state."""
         named = self.results["layer_weights"]
         return [{"layer": int(each["layer"].rsplit(" ", 1)[1]), "weight": each["weight"]} for each in named]
 
     @functools.cached_property
     def curve(self) -> list[dict[str, Any]]:
-        """Train loss and dev metric (the second one, if there is one) over steps."""
+        """Train loss and dev metric (the second one, if there are two) over steps."""
         task, curves = TASKS[self.job.task], read_logs(Path(self.job.folder)).curves
         metric = task.also or task.main_metric
         lines = {
@@ -88,9 +88,9 @@ def write_report(jobs: Sequence[Job], out: Path, *, note: str) -> str:
     """Write ``results.{md,csv,json}``, ``curves.{png,csv}`` and ``layer_weights.{png,csv}`` into ``out``.
 
     Args:
-        jobs: the runs; those that are not finished are skipped.
-        out: folder.
-        note: sentence that says on what data and backbone this was measured.
+        jobs: the runs; unfinished ones are skipped.
+        out: the folder.
+        note: a sentence that names the data and the backbone.
 
     Returns:
         The Markdown text.
@@ -115,7 +115,7 @@ def write_report(jobs: Sequence[Job], out: Path, *, note: str) -> str:
 
 
 def markdown(frame: pd.DataFrame, note: str) -> str:
-    """Two tables: results per task and method, and the methods' sizes and times."""
+    """Two Markdown tables: results per task and method, and the methods' sizes and times."""
     methods = list(dict.fromkeys(frame["method"]))
     rows = []
     for task, group in frame.groupby("task", sort=False):
@@ -148,7 +148,7 @@ def markdown(frame: pd.DataFrame, note: str) -> str:
 
 
 def _order(outcome: Outcome) -> tuple[int, int]:
-    """By task, then from the smallest method to the largest."""
+    """Sort key: by task, then from the smallest method to the largest."""
     return list(TASKS).index(outcome.job.task), outcome.trainable["upstream"]
 
 

@@ -1,8 +1,8 @@
-"""An epoch's batches in an order that depends on seed and epoch alone, from any batch on.
+"""The batches of an epoch, from any batch on, in an order that depends only on seed and epoch.
 
-S3PRL's loaders draw the order, crops and other augmentation from the process's global random state, so that neither can
-be taken up again in the middle of an epoch. Here the order is drawn at the epoch's start from (seed, epoch), and the
-items of each batch from (seed, epoch, batch), in whatever process they are read.
+S3PRL's loaders draw the order, crops and other augmentation from the process's global random state, so a run cannot
+resume in the middle of an epoch. Here the order is drawn at the start of the epoch from (seed, epoch), and the items of
+each batch from (seed, epoch, batch), whichever process reads them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from upstream_elp.training.stop import SIGNALS, held
 
 
 class SeededItems(Dataset):
-    """A data set whose items, fetched for a batch, draw from a random state that belongs to that batch.
+    """A data set that draws the items of each batch from a random state that belongs to the batch.
 
     Args:
-        dataset: the task's.
-        seed: the run's and the epoch's.
+        dataset: the task's data set.
+        seed: the seed of the run and the epoch.
     """
 
     def __init__(self, dataset: Dataset, seed: tuple[Any, ...]) -> None:
@@ -43,26 +43,27 @@ class SeededItems(Dataset):
         return self.dataset[index]
 
     def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
-        """What a loader calls for a whole batch; its collate function then goes on with the same random state."""
+        """Fetch a whole batch; the loader's collate function then continues with the same random state."""
         randomness.seed_host(*self.seed, *indices)
         many = getattr(self.dataset, "__getitems__", None)
         return many(indices) if many else [self.dataset[index] for index in indices]
 
 
 def _leave_an_orphan(parent: int) -> None:
-    """End a worker whose main process was killed: multiprocessing would wait for ever for somebody to take its batches.
+    """End a worker whose main process was killed, as multiprocessing would wait forever for its batches to be read.
 
-    The pipe is full, as our batches are arrays and not handles of shared memory, and the workers hold its other end.
+    The pipe is full, since our batches are arrays and not handles to shared memory, and the workers keep its other end
+    open.
     """
     if os.getppid() != parent:
         os._exit(1)
 
 
 class Undisturbed:
-    """Start-up of a worker process: signals to the process group are the main process's business.
+    """Start-up function of a worker process, which ignores the signals that the main process handles.
 
-    A forked worker is started with them held back; one that is spawned learns it here. A worker ends with its main
-    process, whatever ended that.
+    Forked workers start with these signals blocked; spawned ones start to ignore them here. A worker ends together with
+    its main process, however that ends.
 
     Args:
         then: the loader's own start-up function.
@@ -74,7 +75,7 @@ class Undisturbed:
     def __call__(self, worker: int) -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        # before the finalizer of the queue (exitpriority -5), which is the one that waits
+        # before the queue's finalizer (exitpriority -5), which waits
         multiprocessing.util.Finalize(None, _leave_an_orphan, args=(os.getppid(),), exitpriority=0)
         if self.then is not None:
             self.then(worker)
@@ -85,10 +86,10 @@ class Epoch:
 
     Args:
         expert: S3PRL's downstream expert.
-        split: such as ``train``.
-        epoch: its number, from 0.
-        seed: of the run.
-        start: number of batches to leave out, that an earlier run has used.
+        split: the split, such as ``train``.
+        epoch: the epoch's number, from 0.
+        seed: the run's seed.
+        start: number of batches to skip, as an earlier run has used them.
     """
 
     def __init__(self, expert: Any, split: str, *, epoch: int, seed: int, start: int = 0) -> None:
@@ -97,12 +98,12 @@ class Epoch:
             randomness.seed_host(seed, epoch, "order")
             loader = _loader(expert, split, epoch)
             self.total = len(loader) if not isinstance(loader.dataset, IterableDataset) else None
-            # made here, since it draws the workers' seed
+            # created here, because this draws the workers' seed
             with held():
                 self._iterator = iter(_continued(loader, (seed, epoch), start))
 
     def __iter__(self) -> Iterator[Any]:
-        """The remaining batches; reading them leaves the process's random states alone."""
+        """The remaining batches; reading them does not change the process's random states."""
         while True:
             with randomness.preserved():
                 try:
@@ -113,10 +114,10 @@ class Epoch:
 
 
 def check_split(head: Any, split: str) -> None:
-    """Refuse a split for which one of S3PRL's tasks has no loader; ours and some others tell their splits themselves.
+    """Refuse a split that one of S3PRL's tasks does not have; our tasks and some others check this themselves.
 
     Raises:
-        ElpError: naming those that there are.
+        ElpError: listing the valid splits.
     """
     names = [found.group(1) for name in dir(type(head)) if (found := re.fullmatch("get_(.+)_dataloader", name))]
     if names and split not in names:
@@ -124,7 +125,7 @@ def check_split(head: Any, split: str) -> None:
 
 
 def _loader(expert: Any, split: str, epoch: int) -> DataLoader:
-    """The expert's loader; some take the epoch, for others their distributed sampler is told (S3PRL runner.py)."""
+    """The expert's loader; it gets the epoch as an argument or through its distributed sampler (S3PRL's runner.py)."""
     if "epoch" in inspect.signature(expert.get_dataloader).parameters:
         return expert.get_dataloader(split, epoch=epoch)
     loader = expert.get_dataloader(split)
@@ -134,7 +135,7 @@ def _loader(expert: Any, split: str, epoch: int) -> DataLoader:
 
 
 def _continued(loader: DataLoader, seed: tuple[Any, ...], start: int) -> Any:
-    if isinstance(loader.dataset, IterableDataset):  # it has no order to look up
+    if isinstance(loader.dataset, IterableDataset):  # it has no known order
         return islice(loader, start, None)
     options = {
         "num_workers": loader.num_workers,
@@ -146,6 +147,6 @@ def _continued(loader: DataLoader, seed: tuple[Any, ...], start: int) -> Any:
         "prefetch_factor": loader.prefetch_factor,
     }
     items = SeededItems(loader.dataset, seed)
-    if loader.batch_sampler is None:  # the data set makes batches itself
+    if loader.batch_sampler is None:  # the data set makes the batches itself
         return DataLoader(items, batch_size=None, sampler=list(loader.sampler)[start:], **options)
     return DataLoader(items, batch_sampler=list(loader.batch_sampler)[start:], **options)

@@ -1,4 +1,4 @@
-"""What the processes that train together exchange; one that trains by itself exchanges with nobody."""
+"""Communication between the processes that train together; a single process communicates with nobody."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ranks() -> int:
 
 
 def sum_over_ranks(value: float, device: torch.device) -> float:
-    """A number that all ranks then agree on; not finite if one of theirs is not."""
+    """The sum over all ranks; not finite if any rank's value is not."""
     if not torch.distributed.is_initialized():
         return value
     total = torch.tensor(value, dtype=torch.float64, device=device)

@@ -1,8 +1,8 @@
-"""Which files a run used: a fingerprint of names and sizes, to tell one set of data from another.
+"""A fingerprint of the names and sizes of a run's files, to distinguish one set of data from another.
 
-The list comes from the data sets that a task has built (``files()`` of the head and of its data sets), so it holds the
-audio that the run's splits consist of, and nothing else below the corpus root. Contents are not read, and transcripts,
-labels and trial lists are not in it; `elp prepare --decode` looks at contents.
+The list comes from the data sets that a task has built (``files()`` of the head and of its data sets). It contains only
+the audio of the run's splits: no other files of the corpus, and no transcripts, labels or trial lists. Contents are not
+read; ``elp prepare --decode`` does that.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from upstream_elp.backbones.structure import unwrapped
 
 
 def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
-    """Hash names and sizes of files; equal wherever the corpus lies, and in whatever order it is used.
+    """Hash the names and sizes of files, independently of their order and of where the corpus is.
 
-    Every folder is listed once. Names count relative to the deepest folder that holds all files.
+    Every folder is listed once. Names are relative to the deepest folder that contains all files.
 
     Args:
-        files: the files; repeated ones count once.
+        files: the files; duplicates count once.
 
     Returns:
-        ``files`` (their number), ``missing`` (how many of them are not there), ``bytes`` (their sizes' sum) and
+        ``files`` (how many), ``missing`` (how many of them do not exist), ``bytes`` (the sum of their sizes) and
         ``sha256``.
     """
     paths = sorted({os.fspath(path) for path in files})
@@ -41,7 +41,7 @@ def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
         sizes = _sizes(folder, set(folders[folder]))
         below = os.path.relpath(folder, root)
         for name in folders[folder]:
-            size = sizes.get(name)  # None for a file that is not there, as --skip-bad-files allows
+            size = sizes.get(name)  # None for a missing file, which --skip-bad-files allows
             missing += size is None
             total += size or 0
             digest.update(f"{below}/{name}\0{size}\n".encode("utf-8", "surrogateescape"))
@@ -49,7 +49,7 @@ def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def task_fingerprint(head: nn.Module) -> dict[str, dict[str, Any]]:
-    """The fingerprint of each split that a task has built; empty for tasks that do not list their files (S3PRL's own).
+    """The fingerprint of each split that a task has built; empty for S3PRL's own tasks, which do not list their files.
 
     Args:
         head: the downstream expert, possibly wrapped for several processes.

@@ -1,4 +1,4 @@
-"""What a run knows of itself at its end, for its report."""
+"""Collect the facts of a run at its end, for its report."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from upstream_elp.experiment.logs import TRAIN_LOG
 from upstream_elp.training.run_state import Entry, RunState
 
 VARIABLES = ("WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-"""Environment variables that decide over results beside our own, which all begin with ``ELP_``."""
+"""Environment variables that affect results, in addition to our own, which all begin with ``ELP_``."""
 
 
 def environment() -> dict[str, str]:
-    """The variables that decide over results, and the folder that relative paths start from."""
+    """The environment variables that affect results, and the folder that relative paths start from."""
     found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("ELP_") or name in VARIABLES}
     return {**found, "PWD": str(Path.cwd())}
 
 
 def parameters(entries: Sequence[Entry]) -> dict[str, int]:
-    """Trained values per component (head, featurizer, each method), and the frozen ones of the upstream."""
+    """Trained parameters per component (head, featurizer, each method), and the frozen ones of the upstream."""
     counts: dict[str, int] = {}
     for entry in entries:
         model = unwrapped(entry.model)
@@ -53,7 +53,7 @@ def _upstream(model: nn.Module, trained: int) -> dict[str, int]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that were in use: of the GPU, or of this process."""
+    """Peak memory in bytes, of the GPU or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -61,18 +61,18 @@ def peak_memory(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """What people call it."""
+    """The device's common name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
 def report(state: RunState) -> str:
-    """Write the report of a run that has ended into its folder, and return it as a short table."""
+    """Write the report of a finished run into its folder, and return it as a short table."""
     from upstream_elp.experiment.report import write_report
     from upstream_elp.training.datafiles import task_fingerprint
 
     head, upstream = state.head, state.upstream
     if hasattr(head, "dataset"):
-        head.dataset(state.split)  # built by now, unless there was no step left to make
+        head.dataset(state.split)  # already built, unless no step was left
     adapted = hasattr(upstream, "injection")
     facts = {
         "command": asked.command(),
@@ -96,7 +96,7 @@ def report(state: RunState) -> str:
 
 
 def report_again(state: RunState) -> str:
-    """The table of a run that had ended before; its report is written if a kill has kept it from that."""
+    """The table of a run that finished earlier; its report is written now if a kill prevented it then."""
     from upstream_elp.experiment.facts import RESULTS
     from upstream_elp.experiment.report import rewrite, table
 
@@ -104,7 +104,7 @@ def report_again(state: RunState) -> str:
 
 
 def logged_seconds(log: Path) -> float:
-    """Seconds of training in the log of all processes that this run went through; what a kill cut off is lost."""
+    """Seconds of training according to the log, over all processes of this run; what a kill cut off is lost."""
     if not log.is_file():
         return 0.0
     return sum(json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines())

@@ -1,7 +1,7 @@
-"""The training loop: S3PRL's flags, blocks and files, and a run that can be stopped at any step and taken up exactly.
+"""The training loop: S3PRL's flags, blocks and files, and a run that can stop at any step and resume exactly.
 
-It does what S3PRL's ``Runner.train`` does (downstream/runner.py), and beyond that keeps random states and the position
-in the epoch, skips what is not finite, ends on signals, and writes checkpoints that survive a kill.
+It does what S3PRL's ``Runner.train`` does (downstream/runner.py). In addition, it keeps random states and the position
+in the epoch, skips steps that are not finite, stops on signals, and writes checkpoints that survive a kill.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from upstream_elp.training.stop import Stopped, StopRequest, noted
 from upstream_elp.training.writer import Writer
 
 STOPPED = 143
-"""Exit status after a signal, as a shell gives it for SIGTERM: not done, and not failed either."""
+"""Exit status after a signal, as a shell reports SIGTERM: the run has neither finished nor failed."""
 
 
 def train(runner: Any) -> None:
@@ -40,9 +40,9 @@ def train(runner: Any) -> None:
         runner: S3PRL's runner with its entries upstream, featurizer and downstream built.
 
     Raises:
-        ElpError: too many steps in a row that cannot be made, a checkpoint that cannot be written, or another run in
-            the same folder.
-        SystemExit: after a signal, with a checkpoint written.
+        ElpError: too many skipped steps in a row, a checkpoint that cannot be written, or another run in the same
+            folder.
+        SystemExit: after a signal, when a checkpoint has been written.
     """
     leads = rank() == 0
     with saving.alone_in(Path(runner.args.expdir)) if leads else contextlib.nullcontext():
@@ -61,11 +61,11 @@ def train(runner: Any) -> None:
 
 
 def _nothing_left(state: RunState) -> None:
-    """Say that there is no step to make; the report of a finished run stays, as this process knows less."""
-    reached = f"of step {state.position.step}, and runner.total_steps is {state.total}"
-    more = "raise it with -o config.runner.total_steps=N to go on"
+    """Report that no step is left; a finished run's report is kept, as this process knows less."""
+    reached = f"from step {state.position.step}, and runner.total_steps is {state.total}"
+    more = "raise it with -o config.runner.total_steps=N to continue"
     if not state.args.past_exp:
-        raise ElpError(f"-i {state.args.init_ckpt} is {reached}: nothing is left to train; {more}")
+        raise ElpError(f"-i {state.args.init_ckpt} is {reached}, so nothing is left to train; {more}")
     if state.leads:
         tqdm.write(f"elp: all {state.total} steps are done; {more}", file=sys.stderr)
         tqdm.write(ending.report_again(state))
@@ -83,7 +83,7 @@ def _bar(state: RunState) -> tqdm:
 
 
 class Training:
-    """The loop over epochs and steps, with what a step leaves behind.
+    """The loop over epochs and steps, with logging, evaluation and saving.
 
     Args:
         state: the training, ready to begin.
@@ -97,18 +97,18 @@ class Training:
         self.request = request
         self.steps = Steps(state, runner)
         self._group: list[Any] = []
-        """Batches of the step that is being filled; empty whenever a checkpoint is written."""
+        """Batches read so far for the next step; empty whenever a checkpoint is written."""
         self._failure: Exception | None = None
-        """What ended an evaluation or a log line; it is raised when the state has been saved."""
+        """An error in an evaluation or a log line, to be raised after the state has been saved."""
 
     def run(self) -> None:
-        """Make the evaluations that are due, then train to the last step."""
+        """Make pending evaluations, then train to the last step."""
         self._catch_up()
         while self.state.position.step < self.state.total:
             self._epoch()
 
     def _catch_up(self) -> None:
-        """Make the evaluations that a signal broke off, and write the checkpoint as it would have been."""
+        """Make the evaluations that a signal interrupted, and write the checkpoint that would have followed."""
         state, position = self.state, self.state.position
         if not position.pending:
             return
@@ -131,7 +131,7 @@ class Training:
             state.random = None
         batches = iter(epoch)
         while group := self._read(batches):
-            # that every rank has its batches, before they wait for each other's gradients
+            # make sure that every rank has its batches before they wait for each other's gradients
             self.request.agreed(state.device)
             self.steps.make(group)
             self._after_step()
@@ -142,12 +142,12 @@ class Training:
             if position.step >= state.total:
                 return
         if position.batch == 0:
-            raise ElpError(f"the split {state.split!r} gives no batch; check the data and the batch size")
-        position.epoch += 1  # what is left over goes into the next epoch's first step
+            raise ElpError(f"the split {state.split!r} has no batches; check the data and the batch size")
+        position.epoch += 1  # batches left over go into the next epoch's first step
         position.batch = 0
 
     def _read(self, batches: Iterator[Any]) -> list[Any]:
-        """The batches of one step; none if the epoch ends before."""
+        """The batches of one step; empty if the epoch ends first."""
         position = self.state.position
         for batch in batches:
             self._group.append(batch)
@@ -158,10 +158,10 @@ class Training:
                 return group
         return []
 
-    # --- what a step leaves behind ------------------------------------------------------------------------------
+    # --- after a step -------------------------------------------------------------------------------------------
 
     def _after_step(self) -> None:
-        """Log, evaluate and save, where the block says so; only the leader writes."""
+        """Log, evaluate and save if the runner block says so; only the leader writes."""
         state, position, block = self.state, self.state.position, self.state.block
         state.bar.update(1)
         if state.leads and (position.step % progress.EVERY == 0 or position.step % block["log_step"] == 0):
@@ -178,15 +178,16 @@ class Training:
         state.set_mark()
 
     def _due(self, key: str) -> bool:
-        """Whether this step evaluates or saves; the last one is always saved."""
+        """Whether to evaluate or save after this step; the last step is always saved."""
         step = self.state.position.step
         last = key == "save_step" and step == self.state.total
         return last or step % self.state.block[key] == 0
 
     def _evaluated(self, splits: list[str]) -> list[str]:
-        """Evaluate, only in the leader; returns the names under which the state is to be saved.
+        """Evaluate in the leader only; return the names under which the state is to be saved.
 
-        What ends an evaluation, such as a bad file, must not take the steps before with it: the resumed run makes it.
+        An error in an evaluation, such as a bad file, must not lose the steps before it: the resumed run repeats the
+        evaluation.
         """
         state = self.state
         names: list[str] = []
@@ -208,7 +209,7 @@ class Training:
             raise self._failure
 
     def _log(self) -> None:
-        """Write a line; if that fails, what it would have said goes into the resumed run's next one."""
+        """Write a log line; if that fails, its contents go into the next line of the resumed run."""
         position = self.state.position
         utterances = int(sum_over_ranks(position.utterances, self.state.device))
         try:
@@ -239,7 +240,7 @@ class Training:
         state = self.state
         if state.leads:
             state.bar.write(
-                f"elp: stopped by {self.request.name} after step {state.position.step} of {state.total}; go on with "
+                f"elp: stopped by {self.request.name} after step {state.position.step} of {state.total}; resume with "
                 f"{going_on(state.folder, ranks())}",
                 file=sys.stderr,
             )

@@ -1,7 +1,7 @@
-"""Optimizer and schedule of a run: the settings are the config's, the progress is the checkpoint's.
+"""Optimizer and schedule of a run, with settings from the config and progress from the checkpoint.
 
-torch keeps both in one state, so that a checkpoint would bring its own learning rates along and what ``-o`` changes
-would have no effect.
+torch keeps both in one state, so a checkpoint would bring its own learning rates and changes with ``-o`` would have no
+effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from upstream_elp.training.schedulers import GroupSchedule
 
 logger = logging.getLogger(__name__)
 _CLASS = ("name", "torch_optim_name")
-"""Keys that choose the optimizer's class, whose state means nothing to another one."""
+"""Keys that choose the optimizer's class; another class cannot use its state."""
 
 
 def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
@@ -27,14 +27,14 @@ def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
 
     Args:
         runner: S3PRL's runner.
-        models: what is trained.
+        models: the trained models.
     """
     from s3prl.optimizers import get_optimizer
 
     block, had = runner.config["optimizer"], (runner.checkpoint.config or {}).get("optimizer")
     optimizer = get_optimizer(models, runner.config["runner"]["total_steps"], block)
     if isinstance(had, Mapping) and any(had.get(key) != block.get(key) for key in _CLASS):
-        logger.warning("the checkpoint's optimizer is another one (%s); the optimizer starts anew", had.get("name"))
+        logger.warning("the checkpoint has another optimizer (%s); the optimizer starts afresh", had.get("name"))
         return optimizer
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     runner._load_weight(optimizer, OPTIMIZER)
@@ -45,7 +45,7 @@ def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
 
 
 def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
-    """The config's schedule at the checkpoint's step, with the rates of that step in the optimizer.
+    """The config's schedule at the checkpoint's step, with that step's learning rates in the optimizer.
 
     Args:
         runner: S3PRL's runner.
@@ -60,7 +60,7 @@ def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
     had = (checkpoint.config or {}).get("scheduler") or {}
     if checkpoint.scheduler is not None and had.get("name") == block.get("name"):
         runner._load_weight(schedule, SCHEDULER)
-    else:  # none before, another one, or a best checkpoint, which holds none: as if it had been there from the start
+    else:  # none before, another one, or a best checkpoint, which has none: as if it had run from the start
         schedule.last_epoch = checkpoint.step or 0
         schedule._step_count = schedule.last_epoch + 1
     schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
@@ -70,7 +70,7 @@ def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
 
 
 def state_of(optimizer: Optimizer) -> dict[str, Any]:
-    """The state without settings that are objects, as S3PRL's ``*_with_schedule`` have: these would not load."""
+    """The state without settings that are objects, as in S3PRL's ``*_with_schedule``, which would not load."""
     state = optimizer.state_dict()
     return {**state, "param_groups": [_plain(group) for group in state["param_groups"]]}
 
@@ -81,7 +81,7 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rates(schedule: LRScheduler) -> list[float]:
-    """The rates of the present step; those in a checkpoint may be of another number of steps."""
+    """The rates of the current step; those in a checkpoint may belong to another number of steps."""
     if isinstance(schedule, LambdaLR):
         factors = [multiplier(schedule.last_epoch) for multiplier in schedule.lr_lambdas]
         return [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]

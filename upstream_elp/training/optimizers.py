@@ -4,11 +4,11 @@ Registered on ``s3prl.optimizers``, so that a task configuration can say::
 
     optimizer:
       name: ELPAdam
-      lr: 1.0e-3          # head, and every group that is not named
+      lr: 1.0e-3          # head, and every group not listed below
       groups: {e_adapter: 1.0e-5, l_adapter: 1.0e-4, layer_norm: 1.0e-5, encoder: 1.0e-4}
 
-``ELPAdamW`` and ``ELPOptim`` (with ``torch_optim_name``: any other class of ``torch.optim``) have the same keys.
-Only trainable parameters enter the optimizer.
+``ELPAdamW`` and ``ELPOptim`` (for any other class of ``torch.optim``, chosen with ``torch_optim_name``) have the same
+keys. The optimizer gets only trainable parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from torch import nn
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import is_number
 from upstream_elp.experiment.checkpoint import FEATURIZER
+from upstream_elp.upstream.groups import by_component
+from upstream_elp.upstream.groups import parameter_groups as build_groups
 
 
 class Trainable:
-    """A model as an optimizer shall see it: its frozen parameters are not there.
+    """A view of a model for optimizers, without the frozen parameters.
 
     Args:
         model: upstream, featurizer or downstream, possibly wrapped for several processes.
@@ -42,12 +43,12 @@ class Trainable:
         return (parameter for _, parameter in self.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The same with their names, which S3PRL's optimizers read."""
+        """The trainable parameters with their names, which S3PRL's optimizers read."""
         return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
 
 
 def group_names() -> list[str]:
-    """Parameter groups: the head, S3PRL's featurizer (its layer weights), and one per method of the adapters."""
+    """Names of the parameter groups: the head, S3PRL's featurizer (its layer weights), and one per adapter method."""
     return ["head", "featurizer", *method_names()]
 
 
@@ -58,42 +59,28 @@ def parameter_groups(
 
     Args:
         models: upstream (if trained), featurizer and downstream, possibly wrapped for several processes.
-        lr: learning rate of the groups that ``groups`` leaves out.
+        lr: learning rate of the groups that ``groups`` does not name.
         groups: learning rate per group of :func:`group_names`.
 
     Raises:
         ElpError: an unknown group or a learning rate that is not a positive number.
     """
-    names, groups = group_names(), dict(groups or {})
-    for name, rate in {"lr": lr, **groups}.items():
-        if name not in ("lr", *names):
-            raise ElpError(f"optimizer.groups: unknown group {name!r}; the groups are: {', '.join(names)}")
-        if not is_number(rate) or rate <= 0:
-            raise ElpError(f"optimizer: the learning rate of {name} must be a positive number, got {rate!r}")
-    members: dict[str, list[nn.Parameter]] = {name: [] for name in names}
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in group_names()}
     for model in models:
-        for component, parameter in _named_components(model):
-            members[component].append(parameter)
-    return [
-        {"params": parameters, "lr": float(groups.get(name, lr)), "name": name}
-        for name, parameters in members.items()
-        if parameters
-    ]
+        for component, parameters in _components(model).items():
+            members[component] += parameters
+    return build_groups(members, lr=lr, rates=groups or {}, where="optimizer.groups: ")
 
 
-def _named_components(model: nn.Module | Trainable) -> list[tuple[str, nn.Parameter]]:
+def _components(model: nn.Module | Trainable) -> dict[str, list[nn.Parameter]]:
     model = model.model if isinstance(model, Trainable) else model
     model = unwrapped(model)
+    if getattr(model, "injection", None) is not None:
+        return by_component(model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    injection = getattr(model, "injection", None)
-    if injection is not None:
-        parameters = injection.parameters(model)
-        return [(injection.declared[name].component, parameter) for name, parameter in parameters.items()]
     if getattr(model, "name", None) == FEATURIZER:
-        return [("featurizer", parameter) for parameter in trainable]
-    if _is_stock_upstream(model):
-        return [("encoder", parameter) for parameter in trainable]
-    return [("head", parameter) for parameter in trainable]
+        return {"featurizer": trainable}
+    return {"encoder" if _is_stock_upstream(model) else "head": trainable}
 
 
 def _is_stock_upstream(model: nn.Module) -> bool:
@@ -109,7 +96,7 @@ def get_ELPAdam(  # S3PRL looks for get_NAME
     betas: Sequence[float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.Adam:
-    """Adam with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    """Adam with one learning rate per module; ``total_steps``, which S3PRL passes, is ignored."""
     return _grouped(torch.optim.Adam, model_params, lr, groups, betas=betas, eps=eps)
 
 
@@ -122,7 +109,7 @@ def get_ELPAdamW(  # S3PRL looks for get_NAME
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
 ) -> torch.optim.AdamW:
-    """AdamW with one learning rate per module; ``total_steps`` is S3PRL's and not used."""
+    """AdamW with one learning rate per module; ``total_steps``, which S3PRL passes, is ignored."""
     return _grouped(torch.optim.AdamW, model_params, lr, groups, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
@@ -138,19 +125,19 @@ def get_ELPOptim(  # S3PRL looks for get_NAME
 
     Args:
         model_params: see :func:`parameter_groups`.
-        total_steps: S3PRL's, not used.
+        total_steps: passed by S3PRL and ignored.
         torch_optim_name: class name, such as RAdam.
-        lr: learning rate of the groups that ``groups`` leaves out.
+        lr: learning rate of the groups that ``groups`` does not name.
         groups: learning rate per group.
-        **options: further keys of that class; lists of YAML become tuples.
+        **options: further options of that class; YAML lists become tuples.
 
     Raises:
-        ElpError: no such class, a key that it does not have, or one that S3PRL's loop cannot drive.
+        ElpError: a class that does not exist or that a plain loop cannot drive, or an option that it does not have.
     """
     classes = torch_optimizers()
     if torch_optim_name not in classes:
         raise ElpError(
-            f"optimizer.torch_optim_name is {torch_optim_name!r}, but there is no such name; "
+            f"optimizer.torch_optim_name is {torch_optim_name!r}, which is not a usable class of torch.optim; "
             f"valid: {', '.join(sorted(classes))}"
         )
     chosen = classes[torch_optim_name]
@@ -163,7 +150,7 @@ def get_ELPOptim(  # S3PRL looks for get_NAME
 def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     """The classes of ``torch.optim`` that a plain training loop can drive, by name.
 
-    Left out are those whose step needs a closure (LBFGS) and the one for sparse gradients alone.
+    Excluded are those whose step needs a closure (LBFGS) and the one that takes only sparse gradients.
     """
     base = torch.optim.Optimizer
     found = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}

@@ -1,4 +1,4 @@
-"""Mixed precision of the upstream: in training and in evaluation alike."""
+"""Mixed precision of the upstream, in training and evaluation."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step."""
+    """The outcome of a step."""
 
     made: bool
     problem: str | None = None
 
 
 class Precision:
-    """Autocast around upstream and featurizer, and the loss scaling that fp16 needs.
+    """Autocast for upstream and featurizer, and the loss scaling that fp16 needs.
 
     The head and its loss run in float32: they are small, and losses such as CTC need it.
 
     Args:
-        runner: the config's runner block; ``precision``, or S3PRL's ``fp16: true``.
+        runner: the config's runner block with ``precision``, or S3PRL's ``fp16: true``.
         device: where the models are.
 
     Raises:
-        ElpError: an unknown precision, or one that the device lacks.
+        ElpError: an unknown precision, or one that the device does not support.
     """
 
     def __init__(self, runner: dict[str, Any], device: str | torch.device) -> None:
         self.name = name_of(runner)
         self.device = torch.device(device)
         if self.name == "bf16" and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise ElpError("runner.precision is bf16, which this GPU lacks; choose fp16 or fp32")
+            raise ElpError("runner.precision is bf16, which this GPU does not support; choose fp16 or fp32")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
     def autocast(self) -> torch.autocast:
@@ -47,16 +47,16 @@ class Precision:
         return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
     def step(self, optimizer: torch.optim.Optimizer, *, loss: float, norm: float) -> Outcome:
-        """Make a step with gradients that are unscaled and clipped, unless something is not finite.
+        """Make a step with unscaled and clipped gradients, unless the loss or the gradient is not finite.
 
         Args:
-            optimizer: what steps.
-            loss: of the step, the mean over ranks.
-            norm: of the gradient before clipping.
+            optimizer: the optimizer.
+            loss: the step's loss, averaged over ranks.
+            norm: the gradient's norm before clipping.
 
         Returns:
-            Whether the step was made, and what is wrong if it was not: nothing where fp16's scale was too large, which
-            was then lowered.
+            Whether the step was made, and the problem if it was not. If only fp16's scale was too large, it is lowered
+            and there is no problem.
         """
         scale = self.scaler.get_scale()
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -72,11 +72,11 @@ def name_of(runner: dict[str, Any]) -> str:
     """The precision that a runner block asks for.
 
     Raises:
-        ElpError: an unknown one, or both keys with different meanings.
+        ElpError: an unknown precision, or two keys that contradict each other.
     """
     name = runner.get("precision", "fp16" if runner.get("fp16") else "fp32")
     if name not in TYPES:
-        raise ElpError(f"runner.precision is {name!r}; choose one of {', '.join(TYPES)}")
+        raise ElpError(f"runner.precision must be one of {', '.join(TYPES)}, but is {name!r}")
     if runner.get("fp16") and name != "fp16":
-        raise ElpError(f"runner.fp16 is true and runner.precision is {name}; leave one of them out")
+        raise ElpError(f"runner.fp16 is true, but runner.precision is {name}; remove one of them")
     return name

@@ -1,4 +1,4 @@
-"""From S3PRL's built models to a training that can begin: modes, optimizer, schedule, and the checkpoint taken up."""
+"""Prepare a training from S3PRL's built models: modes, optimizer, schedule, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from upstream_elp.training.run_state import RunState
 
 
 def prepare(runner: Any) -> RunState:
-    """Set modes, build optimizer and scheduler, and take up the checkpoint that the run goes on from.
+    """Set modes, build optimizer and scheduler, and resume from the checkpoint if there is one.
 
     Args:
         runner: S3PRL's runner with its entries upstream, featurizer and downstream built.
 
     Raises:
-        ElpError: nothing is trained, a split that the task does not have, or a folder that cannot take the checkpoints.
+        ElpError: nothing is trained, the task does not have a split, or the checkpoints cannot be written.
     """
     state = _built(runner)
     if state.leads:
@@ -39,7 +39,7 @@ def prepare(runner: Any) -> RunState:
     _take_up(state, runner.checkpoint)
     if state.leads and not state.position.step:
         saving.rehearse(record.checkpoint_of(state, [randomness.capture(state.device)]), state.folder)
-    if state.device.type == "cuda":  # the report's peak is this training's, also in a process that did more
+    if state.device.type == "cuda":  # so that the report's peak is only this training's
         torch.cuda.reset_peak_memory_stats(state.device)
     return state
 
@@ -50,7 +50,10 @@ def _built(runner: Any) -> RunState:
     trained = _in_their_modes(runner.all_entries, device)
     parameters = [p for model in trained for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise ElpError("nothing is trained: neither the upstream nor the head has a trainable tensor")
+        raise ElpError(
+            "nothing is trained: neither the upstream nor the head has a trainable tensor; choose another adapter "
+            "with -g"
+        )
     split = block.get("train_dataloader", "train")
     for name in (split, *block["eval_dataloaders"]):
         check_split(unwrapped(runner.downstream.model), name)
@@ -73,7 +76,7 @@ def _built(runner: Any) -> RunState:
 
 
 def _in_their_modes(entries: list[Any], device: torch.device) -> list[nn.Module]:
-    """The models that are trained; the others are put into evaluation mode."""
+    """Return the trained models; put the others into evaluation mode."""
     trained: list[nn.Module] = []
     for entry in entries:
         if entry.trainable:
@@ -84,21 +87,21 @@ def _in_their_modes(entries: list[Any], device: torch.device) -> list[nn.Module]
 
 
 def _take_up(state: RunState, checkpoint: Checkpoint) -> None:
-    """Take up a checkpoint's position and random states; S3PRL's own know only the epoch."""
+    """Restore a checkpoint's position and random states; S3PRL's own checkpoints contain only step and epoch."""
     state.position = position = Position.of(checkpoint)
-    if not state.args.past_exp:  # -i: another run's evaluations are not this one's
+    if not state.args.past_exp:  # with -i, another run's evaluations are not this run's
         position.pending = []
     if checkpoint.scaler:
         state.precision.scaler.load_state_dict(checkpoint.scaler)
     if state.leads:
         _forget_what_came_later(state.folder, position.step, state.head)
     random = checkpoint.random or []
-    state.random = random if len(random) == ranks() else None  # -i takes any checkpoint
+    state.random = random if len(random) == ranks() else None  # -i accepts any checkpoint
 
 
 def _forget_what_came_later(folder: Path, step: int, head: nn.Module) -> None:
     if hasattr(head, "forget_best") and not any(folder.glob("*-best.ckpt")):
-        head.forget_best()  # the score is that of another folder's run
-    # also at step 0: a run that was killed before its first checkpoint has left lines
+        head.forget_best()  # the score belongs to a run in another folder
+    # also at step 0: a run killed before its first checkpoint has left lines
     for name in (TRAIN_LOG, METRICS_LOG):
         saving.forget_later_lines(folder / name, step)

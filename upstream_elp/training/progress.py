@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: the bar's figures, and what is told once."""
+"""What a person sees during training: the figures in the progress bar, and a warning before the first update."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from upstream_elp.training.collectives import ranks
 from upstream_elp.training.run_state import RunState
 
 EVERY = 10
-"""Steps between two updates of the bar's figures."""
+"""Steps between two updates of the figures."""
 NAMED = 3
 """Tensors that a message names before it counts the rest."""
 
@@ -38,9 +38,9 @@ def metric(latest: dict[str, float], splits: Sequence[str]) -> dict[str, str]:
 
 
 def unreached(state: RunState) -> str | None:
-    """What of featurizer and head has no gradient before the first update, in a sentence.
+    """Name the tensors of featurizer and head without a gradient before the first update, in a sentence.
 
-    The upstream is left out: its self-check has looked.
+    The upstream is not included, as its self-check covers it.
     """
     names = [
         f"{entry.name}.{name}"
@@ -52,4 +52,4 @@ def unreached(state: RunState) -> str | None:
     if not names:
         return None
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"no gradient reaches {', '.join(names[:NAMED])}{more} in the first step, so that they may stay untrained"
+    return f"no gradient reaches {', '.join(names[:NAMED])}{more} in the first step, so they may stay untrained"

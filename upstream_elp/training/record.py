@@ -1,4 +1,4 @@
-"""What the training loop writes down: log lines and checkpoints."""
+"""Write the log lines and checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def append_line(state: RunState, *, utterances: int) -> None:
 
     Args:
         state: the training after a step.
-        utterances: of all ranks since the last line.
+        utterances: utterances of all ranks since the last line.
     """
     line = {
         "step": state.position.step,
@@ -49,12 +49,12 @@ def append_line(state: RunState, *, utterances: int) -> None:
 
 
 def save(state: RunState, names: list[str], *, random: list[dict[str, Any]] | None = None) -> None:
-    """Write the checkpoints; every rank must call it, since each one's random states are kept.
+    """Write the checkpoints; every rank must call this, since the random states of all ranks are saved.
 
     Args:
         state: the training between two steps.
-        names: of the files.
-        random: each rank's random states, if not those of now.
+        names: the names of the files.
+        random: each rank's random states; the current ones if None.
     """
     if random is None:
         random = gathered(randomness.capture(state.device))
@@ -66,7 +66,7 @@ def save(state: RunState, names: list[str], *, random: list[dict[str, Any]] | No
 
 
 def checkpoint_of(state: RunState, random: list[dict[str, Any]]) -> Checkpoint:
-    """S3PRL's entries of a checkpoint, and what an exact continuation needs.
+    """The checkpoint of a training: S3PRL's entries, and what an exact resume needs.
 
     Args:
         state: the training between two steps.
@@ -94,7 +94,7 @@ def checkpoint_of(state: RunState, random: list[dict[str, Any]]) -> Checkpoint:
 
 
 def _found_from_anywhere(args: Namespace) -> Namespace:
-    """With whole paths, which are otherwise relative to the folder that the run was started in, and our own flags."""
+    """The flags with absolute paths, so that they work from any folder, and with our own flags."""
     place, config = args.upstream_ckpt, args.upstream_model_config
     chosen = settings.current()
     own = Remembered(

@@ -1,4 +1,4 @@
-"""What ends a training in the middle, such as a bad file, takes none of its steps: they are saved first."""
+"""Save the steps of a training before an error, such as a bad file, ends it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def kept(state: RunState, request: StopRequest) -> Iterator[None]:
     """Save the steps that were made before an exception ends the block.
 
     Raises:
-        ElpError: the one that ended it, with what was saved and how to go on; any other exception as it came.
+        ElpError: the error that ended it, with what was saved and how to resume; other exceptions are re-raised as is.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def kept(state: RunState, request: StopRequest) -> Iterator[None]:
 
 
 def _saved(state: RunState, request: StopRequest, error: Exception) -> str | None:
-    """Save on all ranks what was trained before an error, and say so; None where there is nothing, or no way back."""
+    """Save what all ranks trained before an error, and say so; None if there is nothing to save or no way back."""
     mark = state.mark
     if mark is None or (state.in_step and ranks() > 1):  # the other ranks wait for this one's gradients
         return None
@@ -47,8 +47,8 @@ def _saved(state: RunState, request: StopRequest, error: Exception) -> str | Non
     name, problem = f"states-{step}.ckpt", ""
     try:
         record.save(state, [name] if state.saved != step else [], random=gathered(mark.random))
-    except Exception as failed:  # such as a GPU's, from which nothing can be read any more
-        problem = f"what was trained is not saved: {' '.join(str(failed).split())}"
+    except Exception as failed:  # such as a GPU error, after which nothing can be read from it
+        problem = f"the steps since the last checkpoint are not saved: {' '.join(str(failed).split())}"
     if sum_over_ranks(float(bool(problem)), state.device):
         return problem or None
-    return f"{name} is saved, from which {going_on(state.folder, ranks())} goes on"
+    return f"{name} is saved; resume with {going_on(state.folder, ranks())}"

@@ -1,6 +1,6 @@
-"""A training as data: what it consists of, and how far it has come.
+"""The state of a training as data: what it consists of, and how far it has come.
 
-The loop and the optimizer steps change it; reports, progress, log lines, checkpoints and rescue read it.
+The loop and the optimizer steps change it. Reports, progress, log lines, checkpoints and rescue read it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Entry(Protocol):
 
 @dataclass(frozen=True)
 class Mark:
-    """A place between two steps to which a training can go back: parameters and optimizer are still those of then."""
+    """A point between two steps to which a training can return, as parameters and optimizer have not changed since."""
 
     position: dict[str, Any]
     random: dict[str, Any]
@@ -50,15 +50,15 @@ class RunState:
         args: S3PRL's flags.
         config: the task's configuration.
         entries: upstream, featurizer and downstream, in this order.
-        precision: of upstream and featurizer.
+        precision: the precision of upstream and featurizer.
         device: where the models are.
         leads: whether this process evaluates, saves and prints.
         origin: what the trained tensors belong to, as checkpoints keep it.
-        split: what is trained on.
+        split: the split to train on.
         trained: the models that are trained, wrapped where several processes train.
         parameters: their trainable tensors.
-        optimizer: of these.
-        scheduler: of its learning rates, if there is one.
+        optimizer: their optimizer.
+        scheduler: the schedule of its learning rates, if there is one.
         began_at: when the training began, by the monotonic clock.
     """
 
@@ -78,24 +78,24 @@ class RunState:
 
     position: Position = field(default_factory=Position)
     random: list[dict[str, Any]] | None = None
-    """Each rank's random states, taken from a checkpoint and not yet restored."""
+    """Each rank's random states, read from a checkpoint and not yet restored."""
     loss: float = 0.0
-    """Of the step under way, the mean over its batches."""
+    """The loss of the current step, the mean over its batches."""
     norm: float = math.nan
-    """Of its gradient, before clipping."""
+    """The norm of its gradient, before clipping."""
     rates: dict[str, float] = field(default_factory=dict)
     """Learning rate of each parameter group in the last step."""
     mark: Mark | None = None
-    """Where the training can go back to if something ends it now; None while a step changes what is trained."""
+    """The point to return to if something ends the training now; None while a step changes the parameters."""
     in_step: bool = False
     began: int = 0
-    """The step at which this process took the training up."""
+    """The step at which this process started."""
     saved: int | None = None
-    """The step of the last checkpoint to go on from that this process has written."""
+    """The step of the last checkpoint for resuming that this process has written."""
     logged_at: float | None = None
     """When this process wrote its last log line."""
     logger: Writer | None = None
-    """TensorBoard's, of the process that leads."""
+    """TensorBoard's writer; only in the process that leads."""
     bar: tqdm = field(default_factory=lambda: tqdm(disable=True))
 
     @property
@@ -110,7 +110,7 @@ class RunState:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return int(self.block["total_steps"])
 
     @property
@@ -125,9 +125,9 @@ class RunState:
 
     @property
     def unlogged_seconds(self) -> float:
-        """Since the last line of the log, or the start."""
+        """Seconds since the last line of the log, or since the start."""
         return time.monotonic() - (self.began_at if self.logged_at is None else self.logged_at)
 
     def set_mark(self) -> None:
-        """Make this the place to go back to."""
+        """Make this the point to return to."""
         self.mark = Mark(self.position.mark(), randomness.capture(self.device))

@@ -1,4 +1,4 @@
-"""S3PRL's runner with our training loop, and an evaluation that leaves the training's random states alone."""
+"""S3PRL's runner with our training loop, and an evaluation that does not change the training's random states."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def use_our_loop(runner: ModuleType) -> None:
-    """Replace ``runner.Runner`` by a subclass that trains and evaluates with :mod:`upstream_elp.training`."""
+    """Replace ``runner.Runner`` with a subclass that trains and evaluates with :mod:`upstream_elp.training`."""
     runner.Runner = type("Runner", (OurRunner, runner.Runner), {"__module__": runner.__name__})
 
 
 class OurRunner:
-    """Goes before S3PRL's runner in a class; what it builds is S3PRL's."""
+    """A mixin in front of S3PRL's runner, which still builds the models."""
 
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
         from upstream_elp.training.precision import Precision
@@ -49,11 +49,11 @@ class OurRunner:
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
-        """What the run goes on from, or takes weights from; without entries for a run that starts here."""
+        """The checkpoint to resume from or to take weights from; empty for a new run."""
         return Checkpoint.from_mapping(self.init_ckpt)
 
     def _get_upstream(self) -> Any:
-        """Build it as the checkpoint says that the run goes on from, and make sure that it is that one."""
+        """Build the upstream as the checkpoint to resume from says, and check that it is the same one."""
         args = self.args
         goes_on = bool(args.past_exp) and self.checkpoint.origin is not None
         named, insisted = args.upstream_model_config, "upstream_model_config" in overridden(args.override)
@@ -70,18 +70,18 @@ class OurRunner:
         return entry
 
     def _get_downstream(self) -> Any:
-        """Build it with the shortest wave that the upstream takes, of which S3PRL tells its rate only."""
+        """Build the head with the shortest wave that the upstream accepts, as S3PRL passes only the upstream's rate."""
         shortest = getattr(unwrapped(self.upstream.model), "min_samples", None)
         if shortest is None:
             return super()._get_downstream()
-        self.args.min_samples = shortest  # S3PRL hands all flags on; this one is no flag, so it does not stay
+        self.args.min_samples = shortest  # S3PRL passes all flags on; this is not a flag, so remove it
         try:
             return super()._get_downstream()
         finally:
             del self.args.min_samples
 
     def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """What the head sees of a batch of waves: float32, (frames, dim) each."""
+        """The head's input for a batch of waves: float32, (frames, dim) each."""
         with self.precision.autocast():
             if self.upstream.trainable:
                 states = self.upstream.model(wavs)
@@ -103,12 +103,12 @@ class OurRunner:
         return None
 
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
-        """Evaluate a split as S3PRL does, in the precision of the training; only one process does.
+        """Evaluate a split as S3PRL does, in the precision of the training and in one process only.
 
         Raises:
-            Stopped: during training, when the run has been asked to stop.
+            Stopped: during training, if the run has been asked to stop.
         """
-        if logger is None and follows():  # S3PRL's main calls it on every rank, and each would write results
+        if logger is None and follows():  # S3PRL's main calls this on every rank, and each would write results
             return []
         if logger is None:
             unwrapped(self.downstream.model).evaluated_step = self.checkpoint.step
@@ -128,7 +128,7 @@ class OurRunner:
         return names
 
     def inference(self) -> None:
-        """As S3PRL does, by one process and in the precision of the training."""
+        """Infer as S3PRL does, in one process and in the precision of the training."""
         if follows():
             return
         if settings.current().stock_loop:
@@ -136,7 +136,7 @@ class OurRunner:
             return
         head, path = unwrapped(self.downstream.model), Path(self.args.evaluate_split)
         if not hasattr(head, "inference"):
-            raise ElpError(f"-m inference: the task {self.args.downstream} has none; use -m evaluate")
+            raise ElpError(f"-m inference does not work with the task {self.args.downstream}; use -m evaluate")
         wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
         with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
             head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
@@ -186,25 +186,27 @@ class OurRunner:
 
 
 def checkpoint_layers(upstream: torch.nn.Module) -> None:
-    """Compute the encoder layers' activations again in the backward pass instead of keeping them.
+    """Recompute the encoder layers' activations in the backward pass instead of keeping them.
 
     Raises:
-        ElpError: if the upstream is none of ours, whose layers are known.
+        ElpError: if the upstream is not one of ours.
     """
     model = unwrapped(upstream)
     if not hasattr(model, "injection"):
-        raise ElpError("runner.gradient_checkpointing needs an elp_* upstream, whose layers are known")
+        raise ElpError(
+            "runner.gradient_checkpointing works only with elp_* upstreams; choose one with -u, or remove it"
+        )
     model.checkpoint_layers()
 
 
 def _load_audio(path: Path) -> torch.Tensor:
-    """A file for a task that does not say how it reads them, as S3PRL has it: 16 kHz alone."""
+    """Read a file for a task without a reader of its own; like S3PRL, accept 16 kHz only."""
     import torchaudio
     from s3prl.upstream.interfaces import SAMPLE_RATE
 
     wav, rate = torchaudio.load(str(path))
     if rate != SAMPLE_RATE:
-        raise ElpError(f"-t {path} has {rate} samples per second, but the task takes {SAMPLE_RATE} alone")
+        raise ElpError(f"-t {path} must have {SAMPLE_RATE} samples per second, but has {rate}; convert the file")
     return wav
 
 
@@ -234,7 +236,7 @@ def _throwaway_logger() -> Any:
 
 
 def _seed(seed: int) -> None:
-    """As S3PRL does before every evaluation, so that each one sees the same."""
+    """Seed as S3PRL does before every evaluation, so that all see the same random numbers."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

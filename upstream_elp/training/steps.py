@@ -1,4 +1,4 @@
-"""One optimizer step over one or several batches; one that is not finite, or does not fit into memory, is skipped."""
+"""An optimizer step over one or several batches; it is skipped if it is not finite or does not fit into memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Steps:
         """Make one step over the batches of a group.
 
         Raises:
-            ElpError: too many steps in a row that cannot be made, or one that does not fit where others train too.
+            ElpError: too many skipped steps in a row, or a step that does not fit into memory while other ranks train.
         """
         state = self.state
         state.position.step += 1
@@ -76,12 +76,12 @@ class Steps:
         state.precision.scaler.scale(loss / self.accumulate).backward()
 
     def _statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Buffers that a forward pass may change, such as batch norm's means, and their values before the step."""
+        """The buffers that a forward pass may change, such as batch norm's means, and their values before the step."""
         modules = (module for model in self.state.trained for module in model.modules() if module.training)
         return [(buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)]
 
     def _synchronized(self, last: bool) -> contextlib.AbstractContextManager:
-        """Ranks exchange gradients once per step, at its last batch."""
+        """Exchange gradients between ranks once per step, at its last batch."""
         stack = contextlib.ExitStack()
         if not last:
             for model in self.state.trained:
@@ -100,13 +100,13 @@ class Steps:
         return Outcome(made=False, problem=f"out of memory with waves of {waves} samples")
 
     def _look_at_gradients(self) -> None:
-        """Once, before the first update."""
+        """Warn about missing gradients once, before the first update."""
         if self.state.leads and not self._looked and (sentence := progress.unreached(self.state)):
             self.state.bar.write(f"elp: {sentence}", file=sys.stderr)
         self._looked = True
 
     def _update(self) -> Outcome:
-        """Clip and step; what became of it is the same on every rank."""
+        """Clip and step; the outcome is the same on every rank."""
         state = self.state
         state.precision.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.parameters, state.block["gradient_clipping"])
@@ -116,7 +116,7 @@ class Steps:
         return state.precision.step(state.optimizer, loss=state.loss, norm=state.norm)
 
     def _note(self, outcome: Outcome) -> None:
-        """Count steps that were skipped; too many in a row end the run, with a checkpoint of what there is."""
+        """Count skipped steps; too many in a row end the run with a checkpoint."""
         state, position, problem = self.state, self.state.position, outcome.problem
         position.in_a_row = position.in_a_row + 1 if problem else 0
         if problem is None:
@@ -131,9 +131,9 @@ class Steps:
             name = f"states-{position.step}.ckpt"
             record.save(state, [name])
             raise ElpError(
-                f"{allowed} steps in a row could not be made, the last one since {problem}; {state.folder / name} is "
-                "what there is. Try a lower learning rate or smaller batches, look at the data, or raise "
-                "runner.max_failed_steps"
+                f"{allowed} steps in a row were skipped, the last one because {problem}; try a lower learning rate or "
+                "smaller batches, check the data, or raise runner.max_failed_steps, and resume from "
+                f"{state.folder / name}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Results of S3PRL's own tasks, which they give to TensorBoard alone, as lines of ``metrics.jsonl``."""
+"""Write the results of S3PRL's own tasks, which only go to TensorBoard, into ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def log_records(
     of: dict[str, Any] | None = None,
     **others: Any,
 ) -> Any:
-    """Let a head log what it recorded; for one that writes no line itself, append one with what it gave to TensorBoard.
+    """Let a head log its records, and append a line with its TensorBoard values if it writes no line itself.
 
     Names and units are the task's own (an accuracy may be a fraction): ``fluent_commands/dev-acc`` is the metric
-    ``fluent_commands/acc`` of ``dev``, which no metric of our tasks is mistaken for. The loss is ``loss``.
+    ``fluent_commands/acc`` of ``dev``, so it cannot be mistaken for a metric of our tasks. The loss is ``loss``.
 
     Args:
         head: S3PRL's downstream expert.
-        split: such as ``dev``.
+        split: the split, such as ``dev``.
         logger: TensorBoard's writer.
-        global_step: of the training, 0 for an evaluation from the command line.
-        folder: the experiment directory.
-        items: how many utterances the values rest on.
-        of: more keys of the line, such as the evaluated checkpoint.
-        others: what else S3PRL gives to ``log_records``.
+        global_step: the step of the training; 0 for an evaluation from the command line.
+        folder: the experiment folder.
+        items: number of utterances behind the values.
+        of: more keys for the line, such as the evaluated checkpoint.
+        others: what else S3PRL passes to ``log_records``.
 
     Returns:
-        What the head returns: names under which the state shall be saved.
+        What the head returns: names under which the state is to be saved.
     """
     with logger.collected() as values:
         names = head.log_records(split, logger=logger, global_step=global_step, **others)
-    if values and not hasattr(head, "evaluated_checkpoint"):  # ours tell more themselves
+    if values and not hasattr(head, "evaluated_checkpoint"):  # our tasks write more themselves
         metrics = {_name(tag, split): finite(value) for tag, value in values.items()}
         line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
         line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")

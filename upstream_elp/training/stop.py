@@ -1,4 +1,4 @@
-"""Requests to stop: a signal is noted, and the loop ends after the step that is under way."""
+"""Requests to stop: a signal is noted, and the loop ends after the current step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from upstream_elp.base.errors import ElpError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""What batch systems and people send; SLURM's ``--signal=USR1@60`` comes ahead of the time limit."""
+"""Signals from batch systems and people; SLURM's ``--signal=USR1@60`` arrives before the time limit."""
 IMPATIENCE = 2.0
-"""Seconds after which another Ctrl-C is a person's, and no second copy of the first."""
+"""Seconds after which another Ctrl-C is a person's, not a copy of the first."""
 
 
 class Stopped(Exception):
-    """An evaluation was broken off, since the run has been asked to stop."""
+    """An evaluation was interrupted, because the run has been asked to stop."""
 
 
 class EndedElsewhere(ElpError):
-    """Another rank has met an error, so that this one ends with it."""
+    """Another rank has failed, so this one ends too."""
 
 
 class StopRequest:
@@ -35,10 +35,10 @@ class StopRequest:
         self._since = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler; Ctrl-C again ends the process at once.
+        """Handle a signal; a second Ctrl-C ends the process at once.
 
-        Any other signal may come twice without a meaning: SLURM sends it to every process of a job, and torchrun then
-        hands its own on to the ranks.
+        Any other signal may arrive twice: SLURM sends it to every process of a job, and torchrun then passes its own
+        copy on to the ranks.
         """
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
@@ -48,18 +48,18 @@ class StopRequest:
 
     @property
     def name(self) -> str:
-        """Of the signal that asked."""
+        """The name of the signal."""
         return signal.Signals(self.signal).name if self.signal is not None else "another rank's signal"
 
     def agreed(self, device: torch.device, *, failed: bool = False) -> bool:
-        """Whether this rank or another has been asked; every rank must call it at the same step.
+        """Whether any rank has been asked to stop; every rank must call this at the same step.
 
         Args:
-            device: of the training.
-            failed: whether this rank has met an error.
+            device: the device of the training.
+            failed: whether this rank has failed.
 
         Raises:
-            EndedElsewhere: if another rank has met one, and this one has not.
+            EndedElsewhere: if another rank has failed and this one has not.
         """
         if not torch.distributed.is_initialized():
             return self.signal is not None
@@ -67,13 +67,13 @@ class StopRequest:
         torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
         asked, ended = flags.tolist()
         if ended and not failed:
-            raise EndedElsewhere("another rank has ended, and this one with it; what that one printed says why")
+            raise EndedElsewhere("another rank has failed, so this one ends too; the other rank's output says why")
         return bool(asked)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold signals back while the block runs; processes that it forks never get them, not even as they start."""
+    """Block signals while the block runs; processes that it forks never get them, not even while they start."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -83,7 +83,7 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def noted() -> Iterator[StopRequest]:
-    """Take signals as requests while the block runs."""
+    """Treat signals as requests while the block runs."""
     request = StopRequest()
     before = {number: signal.signal(number, request.note) for number in SIGNALS}
     try:

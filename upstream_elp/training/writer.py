@@ -1,4 +1,4 @@
-"""TensorBoard's writer, which remembers what was written last."""
+"""TensorBoard's writer, with a memory for the last values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Writer(SummaryWriter):
         self.latest: dict[str, float] = {}
 
     def add_scalar(self, tag: str, scalar_value: Any, *args: Any, **kwargs: Any) -> None:
-        """Write a value; see tensorboardX."""
+        """Write and remember a value; see tensorboardX."""
         self.latest[tag] = float(scalar_value)
         super().add_scalar(tag, scalar_value, *args, **kwargs)
 
     @contextmanager
     def collected(self) -> Iterator[dict[str, float]]:
-        """The scalars that are written within this context."""
+        """The scalars written within this context."""
         before, self.latest = self.latest, {}
         try:
             yield self.latest

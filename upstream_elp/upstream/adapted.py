@@ -1,4 +1,4 @@
-"""What the parts of the upstream share: a module that holds a backbone with adapters inside."""
+"""The base of the upstream's modules: a backbone with adapters inside."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from upstream_elp.base.errors import ElpError
 
 
 class AdaptedModule(nn.Module):
-    """The facts about a backbone with adapters on which saving, loading and checking rely."""
+    """A backbone with adapters, and the facts about it on which saving, loading and checking rely."""
 
     backbone: nn.Module
     name: str | None
-    """The backbone's hub name; None for a local checkpoint."""
+    """Hub name of the backbone; None for a local checkpoint."""
     trained: bool
-    """Whether the adapters came from a checkpoint or have seen a training step."""
+    """Whether the adapters were loaded from a checkpoint or have seen a training step."""
     fingerprint: Fingerprint
-    """The backbone's, taken before the injection."""
+    """Fingerprint of the backbone, taken before the injection."""
     injection: Injection
     config: AdapterConfig
     """The adapter configuration."""
 
     @property
     def enabled(self) -> bool:
-        """Whether the adapters inside the backbone act.
+        """Whether the adapters inside the backbone are active.
 
-        Off, ``backbone_hidden_states`` are what the backbone gives without any adapter, bit by bit. L-adapters stand
-        behind the backbone and go on making the head's ``hidden_states`` from them.
+        If not, ``backbone_hidden_states`` are bit-equal to those of the backbone without adapters. L-adapters follow
+        the backbone and still compute the head's ``hidden_states`` from them.
         """
         return all(switch.enabled for switch in self.injection.switches(self))
 

@@ -1,8 +1,8 @@
-"""A transformers model with adapters in it, for one's own loop: the model's own forward, and ours beside it.
+"""A transformers model with adapters for your own training loop: the model's own forward, plus our methods.
 
-The model is adapted in place and composed, never subclassed. Its backbone is also that of an
-:class:`~upstream_elp.upstream.expert.ElpExpert`, which injects, checks, saves and makes features; so an adapter folder
-means the same here and in ``elp run`` on the same backbone.
+The model is adapted in place and composed, never subclassed. It shares its backbone with an
+:class:`~upstream_elp.upstream.expert.ElpExpert`, which injects, checks, saves and computes features. An adapter folder
+therefore means the same here and in ``elp run`` on the same backbone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from upstream_elp.upstream.state_dict import forget_missing
 
 
 class PseudoFrames(nn.Module):
-    """Lets a P-adapter's frames exist inside the encoder only, so that a head sees as many frames as without it.
+    """Keeps the frames of a P-adapter inside the encoder, so that a head sees as many frames as without it.
 
-    It is both a forward pre-hook and a forward hook, with keyword arguments, of the transformers model; a module and
-    not a closure, so that copies feed the copy's adapter.
+    It is both a forward pre-hook and a forward hook of the transformers model, with keyword arguments. It is a module
+    and not a closure, so that copies feed the copy's adapter.
 
     Args:
         pseudo: the P-adapter.
-        front: the waveform CNN, which says how many frames a wave gives.
+        front: the waveform CNN, which determines how many frames a wave yields.
     """
 
     def __init__(self, pseudo: PseudoFeatures, front: FrontEnd) -> None:
@@ -44,12 +44,12 @@ class PseudoFrames(nn.Module):
         self._pseudo = (pseudo,)  # in a tuple, since it is the encoder's child
         self.front = front
         self.open = False
-        """Whether the model is called as itself; our expert strips the frames on its own."""
+        """Whether the model is called directly; our expert strips the frames itself."""
         self._frame_len: Tensor | None = None
         self._longest = 0
 
     def forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any = None) -> Any:
-        """Count the frames before the model runs, and take the pseudo frames out of what it returns."""
+        """Count the frames before the model runs, and remove the pseudo frames from its output."""
         if not self.open:
             return None
         return self._count(*args, **kwargs) if output is None else self._stripped(output)
@@ -66,12 +66,12 @@ class PseudoFrames(nn.Module):
         (pseudo,) = self._pseudo
         if not pseudo.enabled:
             return output
-        if isinstance(output, dict):  # transformers' outputs are
+        if isinstance(output, dict):  # as the outputs of transformers are
             return type(output)(**{key: self._strip(value) for key, value in output.items()})
         return tuple(map(self._strip, output))
 
     def _strip(self, value: Any) -> Any:
-        """Without pseudo frames, where there are any: the states have them, the CNN's features do not."""
+        """Remove the pseudo frames from a value that has them: the states do, the CNN features do not."""
         if isinstance(value, tuple | list):
             return type(value)(map(self._strip, value))
         if not isinstance(value, Tensor):
@@ -79,7 +79,7 @@ class PseudoFrames(nn.Module):
         if value.dim() == 4:
             raise ElpError(
                 "attention weights cannot be returned with a P-adapter: they have rows and columns for its frames; "
-                "call without output_attentions, or in adapters_off()"
+                "call the model without output_attentions, or within adapters_off()"
             )
         (pseudo,) = self._pseudo
         has_them = value.dim() == 3 and value.shape[1] == self._longest + pseudo.length
@@ -93,19 +93,19 @@ class PseudoFrames(nn.Module):
 
 
 class AdaptedModel(AdapterFace):
-    """A transformers model whose backbone has adapters; made by :func:`upstream_elp.adapt`.
+    """A transformers model whose backbone has adapters, as made by :func:`upstream_elp.adapt`.
 
-    Called, it takes and returns what the model itself does, and attributes that it has not are the model's. The state
-    dict holds the adapters, and everything outside the backbone, such as a head; never the frozen backbone.
+    A call takes and returns the same as a call of the model, and missing attributes are looked up in the model. The
+    state dict contains the adapters and everything outside the backbone, such as a head, but not the frozen backbone.
 
     Args:
-        model: a WavLM, HuBERT or wav2vec 2.0 of transformers, bare or with a head, or a module that holds one.
+        model: a WavLM, HuBERT or wav2vec 2.0 model of transformers, bare or with a head, or a module that contains one.
         config: the adapters.
-        name: name of the backbone to record in adapter folders.
+        name: backbone name to record in adapter folders.
         check: whether to run the self-check.
 
     Raises:
-        ElpError: a model or a configuration that cannot be used, or a failed self-check.
+        ElpError: the model or the configuration cannot be used, or the self-check failed.
     """
 
     def __init__(self, model: nn.Module, config: AdapterConfig, *, name: str | None, check: bool) -> None:
@@ -116,7 +116,7 @@ class AdaptedModel(AdapterFace):
         mode = model.training
         self.backbone_path = path
         expert = ElpExpert(HuggingFaceExpert.around(backbone), config, name=name, check=check)
-        self.model = model  # before the expert: what both hold is listed under the model's names
+        self.model = model  # before the expert, so that shared tensors are listed under the model's names
         self.expert = expert
         self.frames: PseudoFrames | None = None
         if (pseudo := expert.injection.pseudo(expert)) is not None:
@@ -127,7 +127,7 @@ class AdaptedModel(AdapterFace):
         self.train(mode)
 
     def __getattr__(self, name: str) -> Any:
-        """The model's attributes, such as ``config`` and ``device``, beside our own."""
+        """Look up attributes that we do not have, such as ``config`` and ``device``, in the model."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -142,7 +142,7 @@ class AdaptedModel(AdapterFace):
 
     @property
     def enabled(self) -> bool:
-        """Whether the adapters act."""
+        """Whether the adapters are active."""
         return self.expert.enabled
 
     @enabled.setter
@@ -150,7 +150,7 @@ class AdaptedModel(AdapterFace):
         self.expert.enabled = value
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own forward."""
+        """Run the model's own forward."""
         if kwargs.get("mask_time_indices") is not None and not self.expert.config.spec_augment:
             raise ElpError(
                 "mask_time_indices has no effect while masking is off; set spec_augment: true in the configuration"
@@ -164,25 +164,25 @@ class AdaptedModel(AdapterFace):
             self.frames.close()
 
     def gradient_checkpointing_enable(self, **_: Any) -> None:
-        """Compute the encoder layers' activations twice to save memory; what transformers has needs training mode."""
+        """Recompute activations in the backward pass to save memory; transformers only does so in training mode."""
         self.expert.checkpoint_layers()
 
     def features(
         self, input_values: Tensor | Sequence[Tensor], attention_mask: Tensor | None = None
     ) -> dict[str, list[Tensor] | Tensor]:
-        """What a head of your own should see, the L-adapters' outputs included.
+        """Compute the features for your own head, including the outputs of L-adapters.
 
         Args:
-            input_values: waves, prepared as for the model, (batch, samples); or a list of waves, each (samples,).
-            attention_mask: (batch, samples), 1 on the wave; needed where waves of a batch differ in length.
+            input_values: waves prepared as for the model, (batch, samples), or a list of waves, each (samples,).
+            attention_mask: (batch, samples), 1 on the wave; needed if the waves of a batch differ in length.
 
         Returns:
-            What :meth:`upstream_elp.upstream.expert.ElpExpert.forward` does: ``hidden_states`` (a list of
-            (batch, frames, dim), see ``features`` in the configuration), ``last_hidden_state``,
+            The same as :meth:`upstream_elp.upstream.expert.ElpExpert.forward`: ``hidden_states`` (a list of
+            (batch, frames, dim), see ``features`` in the configuration), ``last_hidden_state`` and
             ``backbone_hidden_states``.
 
         Raises:
-            ElpError: a wave that is too short, or not finite.
+            ElpError: a wave that is too short or not finite.
         """
         waves = list(input_values)
         if attention_mask is not None:
@@ -190,7 +190,7 @@ class AdaptedModel(AdapterFace):
         return self.expert(waves)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedModel:
-        """Copy independently; the expert goes first, since it knows how a backbone is copied."""
+        """Make an independent copy; the expert is copied first, since it knows how to copy a backbone."""
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
         copy.deepcopy(self.expert, memo)
@@ -201,7 +201,7 @@ class AdaptedModel(AdapterFace):
 
 @functools.cache
 def adapted_class(kind: type[nn.Module]) -> type[AdaptedModel]:
-    """The class for models of a kind: its forward has their signature, which transformers' Trainer reads."""
+    """Return the class for models of a kind; its forward has their signature, which transformers' Trainer reads."""
 
     @functools.wraps(kind.forward)
     def forward(self: AdaptedModel, *args: Any, **kwargs: Any) -> Any:
@@ -211,30 +211,30 @@ def adapted_class(kind: type[nn.Module]) -> type[AdaptedModel]:
 
 
 def _check(model: nn.Module, path: str, backbone: nn.Module, config: AdapterConfig) -> None:
-    """Refuse what cannot work."""
+    """Refuse a model or a combination that cannot work."""
     kind = type(model).__name__
     options = backbone.config.to_dict()
     check_options(options, kind)
     if options.get("add_adapter"):
         raise ElpError(
-            f"{kind} has a strided adapter of transformers' own (add_adapter), whose frames are not the encoder's; "
+            f"{kind} has transformers' own strided adapter (add_adapter), whose frames are not those of the encoder; "
             "load the model with add_adapter=False"
         )
     if path and "l_adapter" in config.methods:
         raise ElpError(
-            f"L-adapters cannot be trained through {kind}: its head reads the encoder's last state and never their "
+            f"L-adapters cannot be trained through {kind}: its head reads the last state of the encoder and not their "
             "outputs; use a preset without l_adapter, such as e_only, or adapt the bare model and call features()"
         )
     dtype = next(backbone.parameters()).dtype
     if dtype != torch.float32:
         raise ElpError(
-            f"the model is in {dtype}, and adapters are trained in torch.float32; call model.float() first, and use "
-            "autocast for speed"
+            f"the model must be in torch.float32 to train adapters, but is in {dtype}; call model.float() first, and "
+            "use autocast for speed"
         )
 
 
 def _install_hooks(module: AdaptedModel) -> None:
-    """Keep the frozen backbone out of state dicts; what the expert holds has hooks of its own."""
+    """Keep the frozen backbone out of state dicts; the expert has its own hooks for the adapters."""
     module._state_dict_hooks.clear()
     module._load_state_dict_pre_hooks.clear()
     module._load_state_dict_post_hooks.clear()

@@ -1,8 +1,8 @@
 """Adapter folders: ``adapter.safetensors`` and ``adapter_config.yaml``, small and safe to load.
 
-The folder holds every tensor that differs from the plain backbone, the configuration, and the backbone's hub name and
-fingerprint; beside them may lie the head that was trained with it (:mod:`upstream_elp.upstream.head_folder`). It
-holds no machine path and no code, and reading it runs none.
+The folder contains every tensor that differs from the plain backbone, the configuration, and the backbone's hub name
+and fingerprint, optionally with the head that was trained with the adapter (:mod:`upstream_elp.upstream.head_folder`).
+It contains neither machine paths nor code, and reading it does not run any code.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "adapter_config.yaml"
 TENSOR_FILE = "adapter.safetensors"
 HUB_NAME = re.compile(r"\w+|hf:(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
-"""What a folder may record as its backbone, so that no name in it is taken for a path or a URL."""
+"""The names that a folder may record for its backbone, so that none of them can be a path or a URL."""
 
 
 @dataclass(frozen=True)
 class AdapterFolder:
-    """What an adapter folder says."""
+    """The content of an adapter folder."""
 
     config: AdapterConfig
     tensors: dict[str, Tensor]
-    """Canonical name to tensor."""
+    """Tensors by canonical name."""
     backbone: str | None
-    """S3PRL hub name of the backbone, None if it was a local checkpoint."""
+    """Hub name of the backbone; None for a local checkpoint."""
     family: str
     fingerprint: Fingerprint
 
 
 def is_adapter_folder(path: str | os.PathLike) -> bool:
-    """Whether ``path`` is a folder with an adapter configuration."""
+    """Return whether ``path`` is a folder with an adapter configuration."""
     return (Path(path) / CONFIG_FILE).is_file()
 
 
@@ -55,12 +55,12 @@ def write_adapter_folder(folder: str | os.PathLike, content: AdapterFolder, head
     """Write an adapter folder; it appears whole or not at all.
 
     Args:
-        folder: the place, which does not exist or is empty.
-        content: the adapter; a preset that trains nothing in the backbone has no tensors.
-        head: what was trained behind it, if it is to lie beside it.
+        folder: a path that does not exist, or an empty folder.
+        content: the adapter; it does not have tensors if its preset trains nothing in the backbone.
+        head: the head to write next to the adapter, if any.
 
     Raises:
-        ElpError: if ``folder`` exists and is not empty, or cannot be written.
+        ElpError: ``folder`` exists and is not empty, or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -116,7 +116,7 @@ def read_adapter_folder(folder: str | os.PathLike) -> AdapterFolder:
 
 
 def adapter_sha256(folder: str | os.PathLike) -> str:
-    """sha256 of a folder's tensor file, which is the one that its configuration states.
+    """Return the sha256 of a folder's tensor file, after checking that it is the one that the configuration states.
 
     Raises:
         ElpError: a missing, damaged or changed tensor file, or an unreadable configuration.
@@ -130,27 +130,29 @@ def adapter_sha256(folder: str | os.PathLike) -> str:
 def _read_config(path: Path) -> dict[str, Any]:
     raw = read_yaml(path, by_hand=False)
     if not isinstance(raw, Mapping):
-        raise ElpError(f"{path} must hold a mapping; export the adapter again")
+        raise ElpError(f"{path} must contain a mapping; export the adapter again")
     known = ["format_version", "made_with", "backbone", "adapter", "tensors_sha256"]
     for key in raw:
         if key not in known:
             raise ElpError(f"{path}: unknown key {shown(key)}; the valid keys are: {', '.join(known)}")
     if raw.get("format_version") != FORMAT_VERSION:
         version = shown(raw.get("format_version"))
-        raise ElpError(f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}")
+        raise ElpError(
+            f"{path}: format_version must be {FORMAT_VERSION}, but is {version}; use the s3prl-elp that wrote it"
+        )
     backbone = raw.get("backbone")
     if not isinstance(backbone, Mapping) or not {"family", "fingerprint"} <= set(backbone):
-        raise ElpError(f"{path}: the key 'backbone' must hold name, family and fingerprint")
+        raise ElpError(f"{path}: the key 'backbone' must contain name, family and fingerprint")
     name = backbone.get("name")
     if not isinstance(name, str | None) or not isinstance(backbone["family"], str):
-        raise ElpError(f"{path}: backbone.name and backbone.family must be texts")
+        raise ElpError(f"{path}: backbone.name and backbone.family must be strings")
     if name is not None and not HUB_NAME.fullmatch(name):
-        raise ElpError(f"{path}: backbone.name is {shown(name)}, which is no name on S3PRL's or Hugging Face's hub")
+        raise ElpError(f"{path}: backbone.name must be a name on S3PRL's or Hugging Face's hub, but is {shown(name)}")
     fingerprint = backbone["fingerprint"]
     if not isinstance(fingerprint, Mapping) or set(fingerprint) != {"sha256", "structure", "sketch"}:
-        raise ElpError(f"{path}: the key 'backbone.fingerprint' must hold sha256, structure and sketch")
+        raise ElpError(f"{path}: the key 'backbone.fingerprint' must contain sha256, structure and sketch")
     if not isinstance(raw.get("adapter"), Mapping):
-        raise ElpError(f"{path}: the key 'adapter' must hold the adapter configuration")
+        raise ElpError(f"{path}: the key 'adapter' must contain the adapter configuration")
     if not isinstance(raw.get("tensors_sha256"), str):
-        raise ElpError(f"{path}: the key 'tensors_sha256' must hold the sha256 of {TENSOR_FILE}")
+        raise ElpError(f"{path}: the key 'tensors_sha256' must be the sha256 of {TENSOR_FILE}")
     return dict(raw)

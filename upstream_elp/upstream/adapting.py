@@ -1,4 +1,4 @@
-"""Put adapters into a model that the user has at hand."""
+"""Put adapters into a model that the user has already built."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def adapt(
     name: str | None,
     check: bool,
 ) -> ElpExpert | AdaptedModel:
-    """See :func:`upstream_elp.adapt`, which is the same and imports this module when it is called."""
+    """Put adapters into a model; see :func:`upstream_elp.adapt`, which imports this module when it is called."""
     if any(isinstance(module, Switch) for module in model.modules()):
         raise ElpError("the model has adapters already: adapt a plain one, or name all methods in one configuration")
     if name is not None and not HUB_NAME.fullmatch(name):
         raise ElpError(
             f"name={name!r} is not a name on S3PRL's or Hugging Face's hub: write wavlm_base_plus or "
-            f"{HUB_PREFIX}ORGANISATION/NAME, and nothing for a local checkpoint"
+            f"{HUB_PREFIX}ORGANISATION/NAME, and do not pass name for a local checkpoint"
         )
     folder = None
     if isinstance(config, str | os.PathLike) and is_adapter_folder(config):
@@ -57,20 +57,20 @@ def _adapted(model: nn.Module, config: AdapterConfig, *, name: str | None, check
         return adapted_class(type(model))(model, config, name=name or _hub_name(model), check=check)
     if family.format == S3PRL:
         raise ElpError(
-            f"adapt takes an expert of S3PRL's or a model of transformers: got {type(model).__name__}, which holds a "
-            f"{family.name} model; give the expert that s3prl.hub.{family.hub_local}(...) returns"
+            f"adapt takes an S3PRL expert or a transformers model, but not a {type(model).__name__} with a "
+            f"{family.name} model; pass the expert that s3prl.hub.{family.hub_local}(...) returns"
         )
     return ElpExpert(model, config, name=name, check=check)
 
 
 def _is_expert(model: nn.Module) -> bool:
-    """Whether a module takes a list of waves, as S3PRL's experts do; nothing of S3PRL's is imported for it."""
+    """Return whether a module takes a list of waves like S3PRL's experts, without importing S3PRL."""
     names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__)
     return isinstance(model, HuggingFaceExpert) or EXPERT_BASE in names
 
 
 def _hub_name(model: nn.Module) -> str | None:
-    """The name on Hugging Face's hub that transformers downloaded the model by, None for a local one."""
+    """Return the name that transformers downloaded the model by from Hugging Face's hub; None for a local model."""
     config = getattr(model, "config", None)
     place = getattr(config, "_name_or_path", None)
     from_hub = getattr(config, "_commit_hash", None) is not None and place and not Path(place).exists()

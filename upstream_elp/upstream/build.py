@@ -1,4 +1,4 @@
-"""Build an expert from what the user named: a hub backbone, a backbone checkpoint, or a trained adapter folder."""
+"""Build an expert from a hub backbone, a backbone checkpoint or a trained adapter folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.transfer import BACKBONE_VARIABLE, load_adapter
 
 FOLDER_ENTRIES = {family.hub_local: name for name, family in FAMILIES.items() if family.format == HUGGING_FACE}
-"""Entries that take a folder or hub name in Hugging Face's format with ``-k``, and their families."""
+"""Families by the hub entry that takes a folder or hub name in Hugging Face's format with ``-k``."""
 
 
 def build_upstream(
@@ -39,30 +39,30 @@ def build_upstream(
     """Load a backbone and put adapters into it.
 
     Args:
-        name: S3PRL hub name of the backbone, or None if ``ckpt`` says which one.
+        name: S3PRL hub name of the backbone, or None if ``ckpt`` determines the backbone.
         ckpt: the backbone's checkpoint (path or URL), a folder in Hugging Face's format or ``hf:ORGANISATION/NAME``, or
             a trained adapter folder.
-        model_config: adapter preset name, YAML path or mapping; with an adapter folder it must stay None.
-        backbone: for an adapter folder, the backbone's checkpoint (path or URL); default ``$ELP_BACKBONE``, then the
+        model_config: adapter preset name, YAML path or mapping; must be None with an adapter folder.
+        backbone: for an adapter folder, the backbone's checkpoint (path or URL); by default ``$ELP_BACKBONE``, then the
             hub name that the folder records.
-        refresh: download again what is cached.
+        refresh: whether to download cached files again.
 
     Raises:
-        ElpError: nothing or the wrong thing at ``ckpt``, another backbone than the adapter's, or a failed self-check.
+        ElpError: ``ckpt`` cannot be used, the adapter belongs to another backbone, or the self-check failed.
     """
     chosen = settings.current()
     host.install()
     if ckpt is not None and is_adapter_folder(ckpt):
         folder = read_adapter_folder(ckpt)
         if model_config is not None:
-            raise ElpError(f"{ckpt} is a trained adapter with its own configuration: leave out -g {model_config}")
+            raise ElpError(f"{ckpt} is a trained adapter with its own configuration: remove -g {model_config}")
         location = backbone or chosen.backbone
         stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
         expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=chosen.self_check)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
     if ckpt is not None and backbone is not None:
-        raise ElpError(f"{ckpt} is no adapter folder, so it is the backbone itself: leave out backbone={backbone}")
+        raise ElpError(f"{ckpt} is not an adapter folder, so it is the backbone itself: remove backbone={backbone}")
     config = load_config(model_config)
     stock, hub_name = load_backbone(name, ckpt if ckpt is not None else backbone, refresh, None)
     return ElpExpert(stock, config, name=hub_name, check=chosen.self_check)
@@ -71,7 +71,7 @@ def build_upstream(
 def load_backbone(
     name: str | None, location: str | os.PathLike | None, refresh: bool, folder: AdapterFolder | None
 ) -> tuple[nn.Module, str | None]:
-    """Return S3PRL's stock expert and its hub name, None for a checkpoint that was given by its place."""
+    """Return S3PRL's stock expert and its hub name, which is None for a checkpoint at a path or URL."""
     from s3prl import hub
 
     if location is None and name is not None and name.startswith(HUB_PREFIX):  # as an adapter folder records it
@@ -80,11 +80,11 @@ def load_backbone(
     if wanted is not None and folder is not None and wanted != folder.family:
         raise ElpError(
             f"the adapter was trained on a {folder.family} backbone, but {name} is a {wanted}; use -u elp_local, with "
-            f"--backbone PATH or ${BACKBONE_VARIABLE} where the backbone is a local checkpoint"
+            f"--backbone PATH or ${BACKBONE_VARIABLE} if the backbone is a local checkpoint"
         )
     if location is None:
         if name is None or name in FOLDER_ENTRIES:
-            needed = f"a {folder.family} checkpoint that has no hub name" if folder else "a backbone checkpoint"
+            needed = f"a local {folder.family} checkpoint" if folder else "a backbone checkpoint"
             how = f"--backbone PATH or {BACKBONE_VARIABLE}" if folder else "-k PATH_OR_URL"
             raise ElpError(f"this upstream needs {needed}: name it with {how}")
         with downloading():
@@ -103,15 +103,17 @@ def load_backbone(
 def front_end(
     name: str | None, location: str | os.PathLike | None, *, backbone: str | os.PathLike | None = None
 ) -> FrontEnd:
-    """The waveform CNN of a backbone by its configuration; no weights are loaded. Arguments as in `build_upstream`.
+    """Return the waveform CNN of a backbone from its configuration, without loading weights.
+
+    The arguments are those of :func:`build_upstream`.
 
     Raises:
-        ElpError: nothing or the wrong thing at ``location``.
+        ElpError: ``location`` cannot be used.
     """
     if location is not None and is_adapter_folder(location):
         recorded = read_adapter_folder(location).backbone or ""
         location = backbone or (recorded if recorded.startswith(HUB_PREFIX) else None)
-    if location is None:  # a named backbone, or what is refused when it is built
+    if location is None:  # a named backbone, or one that is refused when it is built
         return STANDARD
     place = str(location)
     if name in FOLDER_ENTRIES or place.startswith(HUB_PREFIX) or is_hugging_face_folder(place):
@@ -120,19 +122,19 @@ def front_end(
 
 
 def _load_hugging_face(location: str, refresh: bool, wanted: str | None) -> tuple[nn.Module, str | None]:
-    """Return the expert and the name to record, None for a local folder."""
+    """Return the expert and the name to record, which is None for a local folder."""
     found = read_folder(location, refresh=refresh)
-    expert = found.expert()  # a damaged folder is said to be one, whatever was wanted
+    expert = found.expert()  # first, so that a damaged folder is reported as damaged
     if wanted is not None and found.family != wanted:
         raise ElpError(f"{location} is a {found.family} backbone, but a {wanted} is needed")
     return expert, None if Path(location).is_dir() else HUB_PREFIX + location.removeprefix(HUB_PREFIX)
 
 
 def local_path(location: str, *, refresh: bool = False) -> Path:
-    """The file at a path, or a URL's file in S3PRL's cache.
+    """Return the file at a path, or the downloaded file of a URL in S3PRL's cache.
 
     Raises:
-        ElpError: nothing there, or a folder, or no connection.
+        ElpError: the file does not exist, is a folder, or cannot be downloaded.
     """
     if location.startswith(("http://", "https://")):
         from s3prl.util.download import _urls_to_filepaths
@@ -142,17 +144,17 @@ def local_path(location: str, *, refresh: bool = False) -> Path:
     path = Path(location)
     if is_adapter_folder(path):
         raise ElpError(
-            f"{path} is a trained adapter folder and not a backbone; give the checkpoint of the backbone that it was "
+            f"{path} is a trained adapter folder and not a backbone; pass the checkpoint of the backbone that it was "
             "trained on"
         )
     if path.is_dir():
         raise ElpError(
-            f"{path} is a folder without adapter_config.yaml or config.json, so it is neither an adapter folder nor a "
-            "backbone"
+            f"{path} is neither an adapter folder nor a backbone: it contains neither adapter_config.yaml nor "
+            "config.json"
         )
     if not path.is_file():
         raise ElpError(
             f"there is no backbone checkpoint or adapter folder at {path} "
-            f"(a model of Hugging Face's hub is written {HUB_PREFIX}ORGANISATION/NAME)"
+            f"(write a model on Hugging Face's hub as {HUB_PREFIX}ORGANISATION/NAME)"
         )
     return path

@@ -1,4 +1,4 @@
-"""Count what a configuration trains from shapes: no weights."""
+"""Count the parameters that a configuration trains, from shapes and without weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from upstream_elp.backbones.architecture import Architecture
 
 
 def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str, Any]:
-    """Count what a configuration trains on a backbone.
+    """Count the parameters that a configuration trains on a backbone.
 
     Args:
         config: the adapter configuration.
@@ -18,10 +18,10 @@ def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str,
 
     Returns:
         ``{"trainable": {"total": n, component: n, ...}, "frozen": n}``, without the featurizer's layer weights and the
-        head. Frozen layer norms that a trained copy replaces are counted as frozen too.
+        head. Layer norms that are replaced by a trained copy also count as frozen.
 
     Raises:
-        ElpError: if the configuration does not fit the backbone.
+        ElpError: the configuration does not fit the backbone.
     """
     config.check(layers=backbone.layers, dim=backbone.dim)
     components = {name: method.count(backbone) for name, method in config.methods.items()}
@@ -29,6 +29,6 @@ def count_parameters(config: AdapterConfig, backbone: Architecture) -> dict[str,
 
 
 def summary(config: AdapterConfig, components: Mapping[str, int], backbone: int) -> dict[str, Any]:
-    """What :func:`count_parameters` returns, from what is trained per component and the backbone's parameters."""
+    """Return the result of :func:`count_parameters` from the counts per component and of the whole backbone."""
     in_place = sum(components[name] for name, method in config.methods.items() if method.in_place)
     return {"trainable": {"total": sum(components.values()), **components}, "frozen": backbone - in_place}

@@ -1,7 +1,7 @@
-"""The upstream that S3PRL sees: a stock expert with adapters inside, composed, never subclassed.
+"""The upstream that S3PRL sees: a stock expert with adapters inside, composed and never subclassed.
 
-S3PRL's ``UpstreamBase`` collects hidden states by hooks on module objects and refuses subclasses that return their own;
-so the stock expert stays as it is, its hooks included, and this module works on what it returns.
+S3PRL's ``UpstreamBase`` collects hidden states with hooks on module objects and refuses subclasses that return their
+own. The stock expert therefore stays as it is, including its hooks, and this module works on its output.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MOST_FRAMES_MISSING = 4
 
 
 class ElpExpert(AdaptedModule, AdapterFace):
-    """A frozen backbone with adapters, under S3PRL's upstream contract.
+    """A frozen backbone with adapters that follows S3PRL's upstream contract.
 
     Args:
-        backbone: S3PRL's stock expert, loaded, nothing injected yet.
-        config: which adapters to inject and what the head sees.
-        name: the backbone's hub name, for adapter folders; None for a local checkpoint without one.
+        backbone: S3PRL's stock expert, loaded and without adapters.
+        config: the adapters to inject, and the features that the head sees.
+        name: hub name of the backbone for adapter folders; None for a local checkpoint.
         check: whether to run the self-check.
-        known: the backbone's fingerprint, if it has been taken before.
+        known: fingerprint of the backbone, if it is already known.
 
     Raises:
-        ElpError: unknown backbone, configuration that does not fit it, or a failed self-check.
+        ElpError: the backbone is unknown, the configuration does not fit it, or the self-check failed.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class ElpExpert(AdaptedModule, AdapterFace):
         return self
 
     def get_downsample_rates(self, key: str) -> int:
-        """Samples per frame of the feature ``key``."""
-        return self.injection.front.stride  # S3PRL's experts say 320 whatever the checkpoint's CNN is
+        """Return the samples per frame of the feature ``key``."""
+        return self.injection.front.stride  # S3PRL's experts return 320 for any CNN
 
     @property
     def min_samples(self) -> int:
-        """Shortest wave that is accepted."""
+        """Length of the shortest wave that is accepted, in samples."""
         return self.injection.min_samples
 
     def train(self, mode: bool = True) -> ElpExpert:
@@ -94,7 +94,7 @@ class ElpExpert(AdaptedModule, AdapterFace):
         return self
 
     def checkpoint_layers(self) -> None:
-        """Compute the encoder layers' activations again in the backward pass: less memory, a third more time."""
+        """Recompute the encoder layers' activations in the backward pass: less memory, but a third more time."""
         for layer in self.get_submodule(f"{self.injection.model_path}.{self.injection.family.layers}"):
             mix_in(layer, CheckpointedLayer)
 
@@ -106,11 +106,11 @@ class ElpExpert(AdaptedModule, AdapterFace):
 
         Returns:
             ``hidden_states``: what the head sees, a list of (batch, frames, dim), see :attr:`AdapterConfig.features`;
-            ``last_hidden_state``: the encoder's last state; ``backbone_hidden_states``: the adapted backbone's N+1
-            states; and S3PRL's ``hidden_state_i`` for each of those.
+            ``last_hidden_state``: the last state of the encoder; ``backbone_hidden_states``: the N+1 states of the
+            adapted backbone; and S3PRL's ``hidden_state_i`` for each of them.
 
         Raises:
-            ElpError: no list of waves, or a wave that is not 1-D, shorter than one frame, or not finite.
+            ElpError: not a list of waves, or a wave that is not 1-D, shorter than one frame, or not finite.
         """
         wav_len = self._check_wavs(wavs)
         self._warn_if_untrained()
@@ -142,34 +142,34 @@ class ElpExpert(AdaptedModule, AdapterFace):
     def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
         """Return the lengths in samples, shape (batch,), on the CPU."""
         if not isinstance(wavs, list | tuple):
-            given = f"one of the shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
-            raise ElpError(f"expected a list of waves, each a tensor of shape (samples,), got {given}")
+            given = f"a tensor of shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
+            raise ElpError(f"the input must be a list of waves, each a tensor of shape (samples,), but is {given}")
         if not wavs:
-            raise ElpError("the batch holds no waves")
+            raise ElpError("the batch does not contain any waves")
         for index, wav in enumerate(wavs):
             if problem := self._problem(wav):
                 raise ElpError(f"wave {index} of the batch {problem}")
         finite = torch.stack([torch.isfinite(wav).all() for wav in wavs])
         if not bool(finite.all()):
             index = int((~finite).nonzero()[0])
-            raise ElpError(f"wave {index} of the batch holds samples that are not finite numbers (NaN or infinity)")
+            raise ElpError(f"wave {index} of the batch contains samples that are not finite (NaN or infinity)")
         return torch.tensor([len(wav) for wav in wavs])
 
     def _problem(self, wav: Any) -> str:
-        """What is wrong with one wave, to be said of it; empty if nothing is."""
+        """Return what is wrong with a wave, as the predicate of a sentence; empty if nothing is wrong."""
         if not isinstance(wav, Tensor):
-            return f"is a {type(wav).__name__}; expected a tensor of shape (samples,)"
+            return f"must be a tensor of shape (samples,), but is a {type(wav).__name__}"
         if wav.dim() != 1:
-            return f"has the shape {tuple(wav.shape)}; expected (samples,)"
+            return f"must have the shape (samples,), but has {tuple(wav.shape)}"
         if len(wav) < self.min_samples:
-            return f"has {len(wav)} samples; the backbone needs at least {self.min_samples}"
+            return f"must have at least {self.min_samples} samples, but has {len(wav)}"
         weights = next(self.backbone.parameters()).dtype
         if wav.dtype != weights and not (wav.is_floating_point() and torch.is_autocast_enabled(wav.device.type)):
-            return f"has the type {wav.dtype}; expected {weights} samples in [-1, 1]"
+            return f"must be of type {weights}, with samples in [-1, 1], but is of type {wav.dtype}"
         return ""
 
     def _warn_if_untrained(self) -> None:
-        """Say once that untrained adapters are used without gradients, after the host's own probe pass."""
+        """Warn once if untrained adapters are used without gradients; the first such pass is the host's own probe."""
         if torch.is_grad_enabled():
             self.trained = True
         if self._warned or self.trained or not self.injection.declared:
@@ -178,16 +178,16 @@ class ElpExpert(AdaptedModule, AdapterFace):
         if self._frozen_calls > 1:
             self._warned = True
             logger.warning(
-                "the adapters of this upstream are untrained and receive no gradient: "
+                "the adapters of this upstream are untrained and do not receive gradients; "
                 "train with -f, or load trained adapters with -k FOLDER"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ElpExpert:
-        """Copy independently: S3PRL's hooks are closures over the original's list, so they are registered anew."""
+        """Make an independent copy; S3PRL's hooks are closures over the original's list and are registered anew."""
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
         for module in self.modules():
-            # weight norm keeps a computed weight as a plain attribute, which torch refuses to copy with its graph
+            # weight norm keeps a computed weight as a plain attribute, and torch refuses to copy a tensor with a graph
             computed = (value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf)
             memo.update({id(value): value.detach().clone() for value in computed})
         for key, value in self.__dict__.items():
@@ -198,13 +198,13 @@ class ElpExpert(AdaptedModule, AdapterFace):
 
 
 def _check_front(front: FrontEnd) -> None:
-    """Refuse a CNN whose frames S3PRL's featurizer would not accept: it expects about one per stride."""
+    """Refuse a CNN whose number of frames S3PRL's featurizer would not accept; it expects about one per stride."""
     missing = round((front.min_samples + front.stride - 1) / front.stride) - 1
     if missing > MOST_FRAMES_MISSING:
         raise ElpError(
-            f"the backbone's frames see {front.min_samples} samples and come every {front.stride}, so a wave gives up "
-            f"to {missing} frames fewer than its length divided by {front.stride}; S3PRL accepts at most "
-            f"{MOST_FRAMES_MISSING}, so this backbone cannot be used"
+            f"this backbone cannot be used: its frames see {front.min_samples} samples and come every {front.stride}, "
+            f"so a wave may yield {missing} frames fewer than its length divided by {front.stride}, and S3PRL accepts "
+            f"at most {MOST_FRAMES_MISSING}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What one's own training loop asks of a model with adapters: parameters, groups, folders, a summary, off and on."""
+"""Methods of a model with adapters for your own training loop: parameters, groups, folders, a summary, a switch."""
 
 from __future__ import annotations
 
@@ -11,54 +11,43 @@ from typing import Any
 from torch import nn
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import is_number
 from upstream_elp.upstream.adapted import AdaptedModule
 from upstream_elp.upstream.adapter_folder import AdapterFolder, read_adapter_folder, write_adapter_folder
+from upstream_elp.upstream.groups import by_component, parameter_groups
 from upstream_elp.upstream.transfer import adapter_folder_of, load_adapter
 
 HEAD = "head"
-"""Name of the group and the row of what is trained outside the backbone."""
+"""Name of the parameter group and of the row in the summary for everything outside the backbone."""
 
 
 class AdapterFace(nn.Module):
-    """Methods that a model with adapters offers; what it is made of says :attr:`adapted`."""
+    """Methods of every model with adapters; they act on the module in :attr:`adapted`."""
 
     @property
     def adapted(self) -> AdaptedModule:
-        """The module that holds the backbone and its adapters."""
+        """The module that contains the backbone and its adapters."""
         raise NotImplementedError
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """What the adapters train: canonical name, as in an adapter folder, to parameter."""
+        """Return the trained adapter parameters by canonical name, as in an adapter folder."""
         return self.adapted.injection.parameters(self.adapted)
 
     def parameter_groups(self, *, lr: float, **rates: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer of ``torch.optim``, one per method, and one for what else is trainable.
+        """Return groups for an optimizer of ``torch.optim``: one per method, and one for everything else trainable.
 
         Args:
             lr: learning rate of the groups that ``rates`` does not name.
             **rates: learning rate by name of the method, such as ``e_adapter=1e-4``, or of the ``head``.
 
         Raises:
-            ElpError: a name without parameters here, or a learning rate that is not a positive number.
+            ElpError: a name that this model does not have, or a learning rate that is not a positive number.
         """
-        members = self._trained()
-        for name, rate in {"lr": lr, **rates}.items():
-            if name != "lr" and name not in members:
-                raise ElpError(
-                    f"unknown parameter group {name!r}: the groups are {', '.join(members)}; name one of them"
-                )
-            if not is_number(rate) or rate <= 0:
-                raise ElpError(f"the learning rate of {name} must be a positive number: got {rate!r}; correct it")
-        return [{"params": each, "lr": rates.get(name, lr), "name": name} for name, each in members.items()]
+        return parameter_groups(self._trained(), lr=lr, rates=rates)
 
     def _trained(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by component."""
-        members: dict[str, list[nn.Parameter]] = {}
-        injection = self.adapted.injection
-        for name, parameter in self.adapter_parameters().items():
-            members.setdefault(injection.declared[name].component, []).append(parameter)
-        ours = {id(parameter) for parameter in self.adapter_parameters().values()}
+        """Return the trainable parameters by component."""
+        members = by_component(self.adapted)
+        ours = {id(parameter) for parameters in members.values() for parameter in parameters}
         outside = [
             parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in ours
         ]
@@ -66,10 +55,10 @@ class AdapterFace(nn.Module):
 
     @contextmanager
     def adapters_off(self) -> Iterator[None]:
-        """Run without the adapters inside the backbone, as the plain model does, bit by bit.
+        """Switch off the adapters inside the backbone for a while; its outputs are then those of the plain backbone.
 
         Raises:
-            ElpError: the backbone is fine-tuned in place, so there is nothing to switch back to.
+            ElpError: the backbone is fine-tuned in place, so it cannot be switched back.
         """
         before = self.adapted.enabled
         self.adapted.enabled = False
@@ -79,18 +68,18 @@ class AdapterFace(nn.Module):
             self.adapted.enabled = before
 
     def save_adapter(self, folder: str | os.PathLike) -> Path:
-        """Write the adapters as a folder that ``elp``, :meth:`load_adapter` and :func:`upstream_elp.adapt` read.
+        """Write the adapters to a folder that ``elp``, :meth:`load_adapter` and :func:`upstream_elp.adapt` can read.
 
         Args:
-            folder: the place, which does not exist or is empty.
+            folder: a path that does not exist, or an empty folder.
 
         Raises:
-            ElpError: something is there, or it cannot be written.
+            ElpError: ``folder`` exists and is not empty, or cannot be written.
         """
         return write_adapter_folder(folder, adapter_folder_of(self.adapted))
 
     def load_adapter(self, folder: str | os.PathLike) -> None:
-        """Load trained adapters of the same configuration, trained on the same backbone.
+        """Load adapters that were trained with the same configuration on the same backbone.
 
         Raises:
             ElpError: an unreadable folder, another configuration or another backbone; nothing is loaded then.
@@ -101,13 +90,13 @@ class AdapterFace(nn.Module):
         own = self.adapted.config
         if (content.config.methods, content.config.features) != (own.methods, own.features):
             raise ElpError(
-                f"{where} holds another adapter than this model: {content.config.name!r} and {own.name!r} differ in "
-                f"their options; build the model with adapt(model, {where!r})"
+                f"the adapter in {where} does not fit this model: the options of {content.config.name!r} and "
+                f"{own.name!r} differ; build the model with adapt(model, {where!r})"
             )
         load_adapter(self.adapted, content, where=where)
 
     def summary(self) -> str:
-        """A table of what is trained and what is frozen, in values per component."""
+        """Return a table of the trained and the frozen parameters per component."""
         from tabulate import tabulate
 
         trained = {name: sum(map(nn.Parameter.numel, each)) for name, each in self._trained().items()}

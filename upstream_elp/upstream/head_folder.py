@@ -1,7 +1,7 @@
-"""Trained heads beside an adapter: ``head.safetensors`` and ``head_config.yaml``, as safe to load as the adapter.
+"""Trained heads in an adapter folder: ``head.safetensors`` and ``head_config.yaml``, as safe to load as the adapter.
 
-They hold what was trained behind the upstream, featurizer and task head, and what their use needs: the head's options,
-how files were read, and what the outputs stand for. There is no machine path and no code in them.
+The files contain the trained featurizer and task head, and what is needed to use them: the head's options, how files
+were read, and the meaning of the outputs. They contain neither machine paths nor code.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ CONFIG_FILE = "head_config.yaml"
 TENSOR_FILE = "head.safetensors"
 PRECISIONS = ("fp32", "bf16", "fp16")
 FEATURIZER, HEAD = "featurizer.", "head."
-"""What the names of the tensors begin with."""
+"""Prefixes of the tensors' names."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "a whole number": ((int,), "format_version upstream_dim upstream_rate"),
-    "a text": ((str,), "made_with task precision adapter_sha256 tensors_sha256"),
-    "a block of keys and values": ((Mapping,), "featurizer modelrc audio"),
-    "a list, a block of keys and values, or null": ((Mapping, list, type(None)), "labels"),
-    "a block of keys and values, or null": ((Mapping, type(None)), "threshold"),
+    "a string": ((str,), "made_with task precision adapter_sha256 tensors_sha256"),
+    "a mapping": ((Mapping,), "featurizer modelrc audio"),
+    "a list, a mapping or null": ((Mapping, list, type(None)), "labels"),
+    "a mapping or null": ((Mapping, type(None)), "threshold"),
 }
 _KEYS = {key: (types, kind) for kind, (types, keys) in _KINDS.items() for key in keys.split()}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the upstream's features the head sees: S3PRL's ``-s``, ``-l`` and ``--upstream_feature_normalize``."""
+    """The upstream features that the head sees: S3PRL's ``-s``, ``-l`` and ``--upstream_feature_normalize``."""
 
     feature: str = "hidden_states"
     layer: int | None = None
@@ -48,7 +48,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """What was trained behind the upstream."""
+    """Everything that was trained after the upstream."""
 
     task: str
     selection: Selection
@@ -59,28 +59,28 @@ class TrainedHead:
     modelrc: dict[str, Any]
     """The head's options, as in the task's config."""
     audio: dict[str, Any]
-    """How the task's evaluation reads files."""
+    """Options for reading files in the task's evaluation."""
     precision: str
-    """Of the upstream and the featurizer in the task's evaluation: ``fp32``, ``bf16`` or ``fp16``."""
+    """Precision of the upstream and the featurizer in the task's evaluation: ``fp32``, ``bf16`` or ``fp16``."""
     labels: Any
-    """What the outputs stand for: a list, lists by slot, or None."""
+    """The meaning of the outputs: a list, lists by slot, or None."""
     tensors: dict[str, Tensor]
-    """``featurizer.*`` and ``head.*``."""
+    """Tensors by name, ``featurizer.*`` and ``head.*``."""
     threshold: dict[str, Any] | None = None
-    """Speaker verification: the ``value`` where misses equal false alarms, its ``split`` and ``step``."""
+    """For speaker verification: the ``value`` at which misses equal false alarms, with its ``split`` and ``step``."""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with ``prefix``, without it."""
+        """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
         return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
 
 def has_head(folder: str | os.PathLike) -> bool:
-    """Whether a head lies in an adapter folder."""
+    """Return whether an adapter folder contains a head."""
     return (Path(folder) / CONFIG_FILE).is_file()
 
 
 def write_head(folder: Path, head: TrainedHead, *, adapter_sha256: str) -> None:
-    """Write a head's two files into a folder that is being made; ``adapter_sha256`` ties it to its adapter."""
+    """Write the two files of a head into an unfinished folder; ``adapter_sha256`` ties the head to its adapter."""
     described = {
         "format_version": FORMAT_VERSION,
         "made_with": f"s3prl-elp {__version__}",
@@ -105,17 +105,19 @@ def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
 
     Args:
         folder: the adapter folder.
-        adapter_sha256: of the tensor file beside it.
+        adapter_sha256: sha256 of the adapter's tensor file.
 
     Raises:
         ElpError: a missing, damaged or unreadable file, another format version, an unknown or missing key, a value of
-            another kind, or the head of another adapter.
+            the wrong type, or the head of another adapter.
     """
     folder = Path(folder)
     where = folder / CONFIG_FILE
     raw = _read_config(where)
     if raw["adapter_sha256"] != adapter_sha256:
-        raise ElpError(f"{where}: this head was trained with another adapter than the one beside it; export both again")
+        raise ElpError(
+            f"{where}: this head was trained with another adapter than the one in the folder; export both again"
+        )
     return TrainedHead(
         task=raw["task"],
         selection=_selection(raw["featurizer"], where),
@@ -133,36 +135,39 @@ def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
 def _read_config(path: Path) -> dict[str, Any]:
     raw = read_yaml(path, by_hand=False)
     if not isinstance(raw, Mapping):
-        raise ElpError(f"{path} must hold a mapping; export the adapter again")
+        raise ElpError(f"{path} must contain a mapping; export the adapter again")
     for key in raw:
         if key not in _KEYS:
             raise ElpError(f"{path}: unknown key {shown(key)}; the valid keys are: {', '.join(_KEYS)}")
     if raw.get("format_version") != FORMAT_VERSION:
         version = shown(raw.get("format_version"))
-        raise ElpError(f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}")
+        raise ElpError(
+            f"{path}: format_version must be {FORMAT_VERSION}, but is {version}; use the s3prl-elp that wrote it"
+        )
     for key, (types, kind) in _KEYS.items():
         if key not in raw:
             raise ElpError(f"{path}: the key {key!r} is missing; export the adapter again")
         if not isinstance(raw[key], types) or isinstance(raw[key], bool):
-            raise ElpError(f"{path}: the key {key!r} is {shown(raw[key])}; it must be {kind}")
+            raise ElpError(f"{path}: the key {key!r} must be {kind}, but is {shown(raw[key])}")
     tasks = registry.names()
     if raw["task"] not in tasks:
         raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(tasks)}")
     if raw["precision"] not in PRECISIONS:
-        raise ElpError(f"{path}: the key 'precision' is {shown(raw['precision'])}; it must be {', '.join(PRECISIONS)}")
+        found = shown(raw["precision"])
+        raise ElpError(f"{path}: the key 'precision' must be one of {', '.join(PRECISIONS)}, but is {found}")
     for key in ("upstream_dim", "upstream_rate"):
         if raw[key] < 1:
-            raise ElpError(f"{path}: the key {key!r} is {raw[key]}; it must be at least 1")
+            raise ElpError(f"{path}: the key {key!r} must be at least 1, but is {raw[key]}")
     return dict(raw)
 
 
 def _selection(raw: Mapping[str, Any], where: Path) -> Selection:
     valid = ("feature", "layer", "normalize")
     if set(raw) != set(valid):
-        raise ElpError(f"{where}: the key 'featurizer' must hold {', '.join(valid)} and nothing else")
+        raise ElpError(f"{where}: the key 'featurizer' must contain exactly {', '.join(valid)}")
     feature, layer, normalize = (raw[key] for key in valid)
     if not isinstance(feature, str) or not isinstance(normalize, bool):
-        raise ElpError(f"{where}: featurizer.feature must be a text, featurizer.normalize true or false")
+        raise ElpError(f"{where}: featurizer.feature must be a string, and featurizer.normalize true or false")
     if layer is not None and (not isinstance(layer, int) or isinstance(layer, bool)):
-        raise ElpError(f"{where}: featurizer.layer is {shown(layer)}; it must be a whole number or null")
+        raise ElpError(f"{where}: featurizer.layer must be a whole number or null, but is {shown(layer)}")
     return Selection(feature, layer, normalize)

@@ -1,4 +1,4 @@
-"""Our names in S3PRL's hub: ``elp_<backbone>`` per named backbone, and ``elp_custom``, ``elp_local``, ``elp_url``.
+"""Our entries in S3PRL's hub: ``elp_<backbone>`` for each named backbone, ``elp_custom``, ``elp_local``, ``elp_url``.
 
 Every public callable here becomes an entry of ``s3prl.hub``. S3PRL's runner calls an entry as
 ``entry(ckpt=..., model_config=..., refresh=...)``, ``S3PRLUpstream`` as ``entry(refresh=..., ckpt=..., **extra_conf)``.
@@ -17,7 +17,7 @@ from upstream_elp.upstream.expert import ElpExpert as _ElpExpert
 
 
 def _reject(unknown: dict[str, _Any]) -> None:
-    """S3PRL's own entries swallow a misspelt ``extra_conf`` key."""
+    """Refuse a misspelt ``extra_conf`` key, which S3PRL's own entries ignore silently."""
     if unknown:
         raise _ElpError(
             f"unknown upstream option {min(unknown)!r}; the options are: ckpt, model_config, refresh, backbone"
@@ -31,14 +31,14 @@ def elp_custom(
     backbone: str | _os.PathLike | None = None,
     **unknown: _Any,
 ) -> _ElpExpert:
-    """Adapters in a backbone checkpoint, or a trained adapter folder.
+    """Load a backbone checkpoint with adapters, or a trained adapter folder.
 
     Args:
         ckpt: path or URL of a backbone checkpoint in S3PRL's or fairseq's format (its family is recognised), a folder
             in Hugging Face's format or ``hf:ORGANISATION/NAME``, or an adapter folder.
-        model_config: adapter preset name, YAML path or mapping; default ``elp``.
-        refresh: download again what is cached.
-        backbone: with an adapter folder, the path or URL of its backbone.
+        model_config: adapter preset name, YAML path or mapping; by default ``elp``.
+        refresh: whether to download cached files again.
+        backbone: for an adapter folder, the path or URL of its backbone.
     """
     _reject(unknown)
     if ckpt is None:
@@ -47,12 +47,12 @@ def elp_custom(
 
 
 def elp_local(*args: _Any, **kwargs: _Any) -> _ElpExpert:
-    """The same as :func:`elp_custom`, S3PRL's name for local files."""
+    """Do the same as :func:`elp_custom`, under S3PRL's name for local files."""
     return elp_custom(*args, **kwargs)
 
 
 def elp_url(*args: _Any, **kwargs: _Any) -> _ElpExpert:
-    """The same as :func:`elp_custom`, S3PRL's name for URLs."""
+    """Do the same as :func:`elp_custom`, under S3PRL's name for URLs."""
     return elp_custom(*args, **kwargs)
 
 
@@ -68,7 +68,7 @@ def _entry(name: str) -> _Callable[..., _ElpExpert]:
         return _build_upstream(name, ckpt=ckpt, model_config=model_config, refresh=refresh, backbone=backbone)
 
     entry.__name__ = entry.__qualname__ = f"elp_{name}"
-    entry.__doc__ = f"Adapters in S3PRL's {name}; ckpt may be a local copy of it or a trained adapter folder."
+    entry.__doc__ = f"Load S3PRL's {name} with adapters; ckpt may be a local copy of it or a trained adapter folder."
     return entry
 
 

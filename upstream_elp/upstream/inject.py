@@ -1,7 +1,7 @@
-"""Put the adapters of a configuration into a backbone, and take them out.
+"""Put the adapters of a configuration into a backbone, and take them out again.
 
-Order: load the backbone, take its fingerprint, :func:`inject` (which freezes it first), then the self-check.
-Nothing here knows S3PRL; the backbone is any module that holds a model of a family in
+The order is: load the backbone, take its fingerprint, :func:`inject` (which first freezes it), run the self-check.
+Nothing here depends on S3PRL; the backbone is any module that contains a model of a family in
 :mod:`upstream_elp.backbones.families`.
 """
 
@@ -22,11 +22,11 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     """Freeze the backbone inside ``expert`` and add the adapters of ``config``.
 
     Args:
-        expert: module that holds the backbone; L-adapters become its child ``l_adapters``.
-        config: what to inject.
+        expert: module that contains the backbone; L-adapters become its child ``l_adapters``.
+        config: the adapters to inject.
 
     Raises:
-        ElpError: unknown backbone, or layers or sizes that do not fit it.
+        ElpError: an unknown backbone, or layers or sizes that do not fit it.
     """
     family, model_path = find_family(expert)
     model = expert.get_submodule(model_path)
@@ -41,7 +41,9 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     )
     config.check(layers=injection.layers, dim=injection.dim)
     if config.spec_augment and family.format != HUGGING_FACE:
-        raise ElpError(f"spec_augment is for Hugging Face's models, and this is a {family.name} of S3PRL's")
+        raise ElpError(
+            f"spec_augment only works with Hugging Face's models, but this is S3PRL's {family.name}; remove it"
+        )
     expert.requires_grad_(False)
     plain = Structure(expert)
     for method in config.methods.values():
@@ -53,17 +55,17 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
 
 
 def eject(expert: nn.Module) -> nn.Module:
-    """Take all adapters out again; ``expert`` must not be used afterwards.
+    """Remove all adapters; ``expert`` must not be used afterwards.
 
     Returns:
-        The plain frozen backbone, bit by bit as it was loaded.
+        The plain frozen backbone, bit-equal to the one that was loaded.
 
     Raises:
-        ElpError: if the backbone was fine-tuned in place, so that its original weights are gone.
+        ElpError: the backbone was fine-tuned in place, so its original weights are gone.
     """
     if not expert.injection.switchable:
-        raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be had back")
+        raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be restored")
     expert.injection.changes.undo()
-    for module in expert.backbone.modules():  # gradient checkpointing, which came after the injection
+    for module in expert.backbone.modules():  # gradient checkpointing, which was added after the injection
         take_out_mixin(module)
     return expert.backbone

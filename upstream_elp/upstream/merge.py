@@ -21,22 +21,22 @@ from upstream_elp.upstream.expert import ElpExpert
 
 
 def merged_tensors(expert: ElpExpert) -> dict[str, Tensor]:
-    """The backbone's own tensors as the expert uses them, where they differ from the plain backbone's.
+    """Return the backbone's own tensors as the expert uses them, if they differ from those of the plain backbone.
 
     Args:
-        expert: with trained adapters.
+        expert: an expert with trained adapters.
 
     Returns:
-        Key in the plain model's state dict to tensor.
+        Tensors by their key in the state dict of the plain model.
 
     Raises:
-        ElpError: if a method does more than change the backbone's own tensors.
+        ElpError: a method does more than change the backbone's own tensors.
     """
     methods = expert.config.methods
     if outside := [name for name, method in methods.items() if not method.mergeable]:
         raise ElpError(
-            f"{expert.config.name!r} cannot be merged into a plain backbone: {', '.join(outside)} computes something "
-            f"of its own (of our methods {', '.join(_mergeable())} can be merged)"
+            f"{expert.config.name!r} cannot be merged into a plain backbone: {', '.join(outside)} cannot be "
+            f"written as a change of its weights (of our methods, {', '.join(_mergeable())} can be merged)"
         )
     if not expert.injection.declared:
         raise ElpError(f"{expert.config.name!r} trains nothing in the backbone, so there is nothing to merge")
@@ -57,16 +57,16 @@ def _mergeable() -> list[str]:
 
 
 def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Path:
-    """Write the plain backbone ``source`` with the expert's tensors in it as ``out``; whole or not at all.
+    """Write the plain backbone ``source`` with the expert's tensors to ``out``, completely or not at all.
 
     Args:
-        expert: with trained adapters.
+        expert: an expert with trained adapters.
         source: the backbone's checkpoint file, or its folder or hub name in Hugging Face's format.
-        out: a file in S3PRL's format or a folder in Hugging Face's; it holds only the model, without any head of
+        out: a file in S3PRL's format or a folder in Hugging Face's; it only contains the model, without any head of
             ``source``.
 
     Raises:
-        ElpError: a method that cannot be merged, ``out`` exists, or ``source`` is not this expert's backbone.
+        ElpError: a method cannot be merged, ``out`` exists, or ``source`` is not the backbone of this expert.
     """
     tensors = merged_tensors(expert)
     if out.exists():
@@ -76,7 +76,7 @@ def write_merged(expert: ElpExpert, source: str | os.PathLike, out: Path) -> Pat
     if family != expert.injection.family.name:
         raise ElpError(
             f"{source} is a {family} checkpoint, but the adapter's backbone is a {expert.injection.family.name}; "
-            "give the right one with --backbone"
+            "pass the right one with --backbone"
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,8 @@ def _write_folder(tensors: dict[str, Tensor], source: str | os.PathLike, out: Pa
 
 
 def _replace(weights: dict[str, Tensor], tensors: dict[str, Tensor], source: str | os.PathLike) -> None:
-    """Put ``tensors`` in place of those of the same name."""
+    """Replace the tensors of the same names."""
     for key, tensor in tensors.items():
         if key not in weights or weights[key].shape != tensor.shape:
-            raise ElpError(f"{source} has no tensor {key} of the shape {tuple(tensor.shape)}: it is another backbone")
+            raise ElpError(f"{source} is another backbone: it has no tensor {key} of shape {tuple(tensor.shape)}")
         weights[key] = tensor

@@ -1,6 +1,6 @@
-"""The check at start: every declared tensor is reached, every site acts, and the rest stays frozen.
+"""The self-check at the start: every declared tensor is reached, every site has an effect, and the rest stays frozen.
 
-It runs on a few tenths of a second of noise and leaves model, buffers and random states bit by bit as they were.
+It uses a few tenths of a second of noise and leaves the model, its buffers and all random states bit-equal.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ PERTURBATION = 0.05
 
 
 class Probe:
-    """A fixed batch of noise, and the hidden states that the plain backbone gives for it.
+    """A fixed batch of noise, and the plain backbone's hidden states for it.
 
     Args:
-        backbone: S3PRL's stock expert before injection, frozen and in eval mode.
+        backbone: S3PRL's stock expert before the injection, frozen and in eval mode.
 
     Raises:
-        ElpError: states that are not finite.
+        ElpError: the hidden states are not finite.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -36,37 +36,37 @@ class Probe:
         self.states = self.run(backbone)
         if not all(state.isfinite().all() for state in self.states):
             raise ElpError(
-                "the backbone gives hidden states that are not finite for a wave of noise, without any adapter: "
-                "its checkpoint is damaged, get it again"
+                "the backbone's hidden states for a wave of noise are not finite, even without adapters: "
+                "its checkpoint is damaged; download it again"
             )
 
     def run(self, module: nn.Module, key: str = "hidden_states") -> list[Tensor]:
-        """The module's states for the probe, without gradients."""
+        """Return the module's states for the probe, computed without gradients."""
         with preserved(self.device), torch.no_grad():  # WavLM draws from numpy in every forward pass
             return [state.clone() for state in module(self.wavs)[key]]
 
 
 def _probe_samples(backbone: nn.Module) -> tuple[int, int]:
-    """Two lengths, so that padding is part of the check; 4000 and 2900 samples with the usual front end."""
+    """Return two lengths, so that the check includes padding; 4000 and 2900 samples with the usual front end."""
     family, path = find_family(backbone)
     front = front_end(backbone.get_submodule(path), family)
     return front.samples(12) + front.stride // 4, front.samples(8) + 13 * front.stride // 16
 
 
 def self_check(expert: AdaptedModule, probe: Probe) -> None:
-    """Check an expert that adapters were just injected into.
+    """Check an expert right after the injection.
 
     Args:
-        expert: the expert; its tensors, modes, switches and counters are restored.
-        probe: what the plain backbone gave.
+        expert: the expert; its tensors, modes, switches and counters are restored afterwards.
+        probe: the results of the plain backbone.
 
     Raises:
-        ElpError: naming the tensor or site that fails.
+        ElpError: a tensor or a site fails; the message names it.
     """
     _check_trainable(expert)
     with _restored(expert):
         expert.eval()
-        expert.trained = True  # the probe's passes are no use of untrained adapters
+        expert.trained = True  # so that the probe's passes do not count as use of untrained adapters
         _check_off(expert, probe)
         if expert.injection.declared:
             _check_reached(expert, probe)
@@ -74,7 +74,7 @@ def self_check(expert: AdaptedModule, probe: Probe) -> None:
 
 @contextmanager
 def _restored(expert: AdaptedModule) -> Iterator[None]:
-    """Put back every declared tensor and its flag, every buffer, mode and switch."""
+    """Restore every declared tensor and its flag, every buffer, mode and switch."""
     parameters = list(expert.injection.parameters(expert).values())
     saved = [*parameters, *expert.buffers()]
     values = [tensor.detach().clone() for tensor in saved]
@@ -101,17 +101,17 @@ def _check_trainable(expert: AdaptedModule) -> None:
         if parameter.requires_grad and id(parameter) not in declared:
             raise ElpError(f"self-check: {name} is trainable, but no method declares it")
         if not parameter.requires_grad and id(parameter) in declared:
-            raise ElpError(f"self-check: the tensor {declared[id(parameter)]} is frozen, so it would stay untrained")
+            raise ElpError(f"self-check: the tensor {declared[id(parameter)]} is frozen, so it would not be trained")
 
 
 def _check_off(expert: AdaptedModule, probe: Probe) -> None:
-    # torch picks another attention kernel where a weight requires a gradient, so the comparison is made without any
+    # torch picks another attention kernel if a weight requires a gradient, so no weight does during the comparison
     parameters = list(expert.injection.parameters(expert).values())
     for parameter in parameters:
         parameter.requires_grad_(False)
-    if expert.injection.switchable:  # at many an initial value an adapter that stays on would change nothing
+    if expert.injection.switchable:  # many adapters change nothing at their initial values, even if they stay on
         _perturb(parameters, torch.Generator().manual_seed(2))
-    for switch in expert.injection.switches(expert):  # also beside fine-tuning in place: nothing has been trained yet
+    for switch in expert.injection.switches(expert):  # also with fine-tuning in place: nothing has been trained yet
         switch.enabled = False
     states = probe.run(expert, "backbone_hidden_states")
     expert.enabled = True
@@ -119,7 +119,7 @@ def _check_off(expert: AdaptedModule, probe: Probe) -> None:
         parameter.requires_grad_(True)
     same = len(states) == len(probe.states) and all(map(torch.equal, states, probe.states))
     if not same:
-        raise ElpError("self-check: with the adapters off, the backbone does not give what it gave without adapters")
+        raise ElpError("self-check: with the adapters off, the backbone's output differs from that without adapters")
 
 
 def _check_reached(expert: AdaptedModule, probe: Probe) -> None:
@@ -140,11 +140,11 @@ def _check_reached(expert: AdaptedModule, probe: Probe) -> None:
         if expert.injection.declared[name].zero_gradient:
             continue
         if gradient is None or not bool(gradient.abs().max() > 0):
-            raise ElpError(f"self-check: the tensor {name} receives no gradient, so it would stay untrained")
+            raise ElpError(f"self-check: the tensor {name} receives no gradient, so it would not be trained")
 
 
 def _perturbed_gradients(expert: AdaptedModule, probe: Probe) -> dict[str, Tensor | None]:
-    """Gradients of a random projection of the head's features, at noisy weights: zero inits have zero gradients."""
+    """Return gradients of a random projection of the head's features, at noisy weights: zero inits block gradients."""
     parameters = expert.injection.parameters(expert)
     generator = torch.Generator().manual_seed(1)
 
@@ -152,7 +152,7 @@ def _perturbed_gradients(expert: AdaptedModule, probe: Probe) -> dict[str, Tenso
         _perturb(parameters.values(), generator)
         features = expert(probe.wavs)["hidden_states"]
         loss = sum((feature * _noise(feature, generator)).sum() for feature in features)
-        if not loss.requires_grad:  # no declared tensor takes part at all
+        if not loss.requires_grad:  # none of the declared tensors takes part
             return dict.fromkeys(parameters)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return dict(zip(parameters, gradients, strict=True))

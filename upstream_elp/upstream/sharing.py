@@ -1,4 +1,4 @@
-"""One adapter of several that share a backbone: injected and checked once, then taken out and put back at will."""
+"""One of several adapters that share a backbone: injected and checked once, then removed and restored at will."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from upstream_elp.upstream.transfer import check_backbone, copy_tensors
 
 
 class SharedAdapter(nn.Module):
-    """What one adapter has beside the backbone, registered here so that it moves and counts while it is not in place.
+    """The modules and tensors of one adapter, registered here so that they move and count even while it is inactive.
 
     Args:
-        expert: on the shared backbone, loaded.
+        expert: the expert on the shared backbone, with the adapter loaded.
         changes: what the injection changed in the backbone.
-        copies: tensors that stand for the backbone's own while the adapter is in place.
+        copies: tensors that replace the backbone's own while the adapter is active.
     """
 
     def __init__(self, expert: ElpExpert, changes: Changes, copies: list[nn.Parameter]) -> None:
@@ -31,20 +31,20 @@ class SharedAdapter(nn.Module):
         self.changes = changes
         self.parts = nn.ModuleList([*changes.added, *outside])
         self.copies = nn.ParameterList(copies)
-        self._expert = (expert,)  # in a tuple, since it holds the backbone
+        self._expert = (expert,)  # in a tuple, since it contains the backbone
         self._trained = tuple(expert.injection.parameters(expert).values())
         self._mark(False)
 
     @property
     def config(self) -> AdapterConfig:
-        """The adapter's configuration."""
+        """The configuration of the adapter."""
         return self._expert[0].config
 
     @contextmanager
     def marked(self) -> Iterator[ElpExpert]:
-        """The expert, its tensors marked as requiring gradients, as they are after a fresh load.
+        """Yield the expert while its tensors require gradients, as after a fresh load.
 
-        No gradient is computed here, but torch also looks at that mark when it chooses how to multiply matrices.
+        No gradients are computed here, but torch also looks at this flag when it chooses how to multiply matrices.
         """
         self._mark(True)
         try:
@@ -60,14 +60,14 @@ class SharedAdapter(nn.Module):
 def share(
     backbone: nn.Module, content: AdapterFolder, *, fingerprint: Fingerprint, check: bool, where: str
 ) -> SharedAdapter:
-    """Inject an adapter into a plain backbone, check and load it, and take it out again.
+    """Inject an adapter into a plain backbone, check and load it, and remove it again.
 
     Args:
-        backbone: S3PRL's stock expert, nothing injected; it is left like that, also after an error.
+        backbone: S3PRL's stock expert without adapters; it is restored, also after an error.
         content: the adapter.
-        fingerprint: the backbone's.
+        fingerprint: fingerprint of the backbone.
         check: whether to run the self-check.
-        where: what to call the adapter in errors.
+        where: name of the adapter in errors.
 
     Raises:
         ElpError: another backbone, a configuration that does not fit it, other tensors, or a failed self-check.
@@ -91,11 +91,11 @@ def share(
 
 
 def _own_tensors(expert: ElpExpert, shared: set[int]) -> list[nn.Parameter]:
-    """Put copies in place of the backbone's tensors that the expert would train in place, and return them.
+    """Replace the backbone's tensors that the expert would train in place by copies, and return the copies.
 
     Args:
-        expert: with the adapter injected.
-        shared: identities of the plain backbone's parameters.
+        expert: the expert with the adapter injected.
+        shared: ids of the plain backbone's parameters.
     """
     trained = expert.injection.parameters(expert).values()
     copies = {id(p): nn.Parameter(p.detach().clone()) for p in trained if id(p) in shared}
@@ -106,10 +106,10 @@ def _own_tensors(expert: ElpExpert, shared: set[int]) -> list[nn.Parameter]:
     return list(copies.values())
 
 
-def tensor_bytes(module: nn.Module, *, beside: nn.Module | None = None) -> int:
-    """Bytes of a module's tensors, each counted once, without those that are also ``beside``'s."""
+def tensor_bytes(module: nn.Module, *, without: nn.Module | None = None) -> int:
+    """Return the bytes of a module's tensors, each counted once, except the tensors of ``without``."""
     counted = {id(tensor): tensor for tensor in _tensors(module)}
-    for tensor in () if beside is None else _tensors(beside):
+    for tensor in () if without is None else _tensors(without):
         counted.pop(id(tensor), None)
     return sum(tensor.numel() * tensor.element_size() for tensor in counted.values())
 

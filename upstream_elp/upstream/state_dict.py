@@ -1,7 +1,7 @@
-"""What a checkpoint of the upstream holds: the trained tensors under canonical names, never the frozen backbone.
+"""The state dict of the upstream: the trained tensors under canonical names, without the frozen backbone.
 
-The hooks work in whatever loop saves or loads the upstream, S3PRL's stock runner included, because a parent's
-``state_dict`` and ``load_state_dict`` reach a child only through its hooks.
+It is made by hooks, because a parent's ``state_dict`` and ``load_state_dict`` reach a child only through its hooks. So
+it works in any loop that saves or loads the upstream, including S3PRL's stock runner.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted import AdaptedModule
 
 META = "elp_backbone_sha256"
-"""Key of the backbone's fingerprint in a state dict, a uint8 tensor of 32 bytes."""
+"""Key of the backbone's fingerprint in a state dict; the value is a uint8 tensor of 32 bytes."""
 
 
 def install_state_hooks(expert: AdaptedModule) -> None:
-    """Make ``expert.state_dict()`` hold the trained tensors alone, and ``load_state_dict`` audit them key by key."""
+    """Make ``expert.state_dict()`` contain only the trained tensors, and ``load_state_dict`` audit them key by key."""
     expert._state_dict_hooks.clear()
     expert._load_state_dict_pre_hooks.clear()
     expert._load_state_dict_post_hooks.clear()
@@ -30,7 +30,7 @@ def install_state_hooks(expert: AdaptedModule) -> None:
 
 
 def install_empty_state(module: nn.Module) -> None:
-    """Keep ``module`` out of checkpoints: ``state_dict`` holds nothing of it, and ``load_state_dict`` wants nothing."""
+    """Keep ``module`` out of checkpoints: ``state_dict`` omits it, and ``load_state_dict`` does not expect it."""
     module._register_state_dict_hook(_keep_none)
     module.register_load_state_dict_pre_hook(_load_none)
     module.register_load_state_dict_post_hook(forget_missing)
@@ -43,7 +43,7 @@ def _keep_none(_module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -
 
 def _load_none(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     if given := [key for key in state if key.startswith(prefix)]:
-        raise ElpError(f"{type(module).__name__} has no tensors in a checkpoint, but this one holds {given[0]}")
+        raise ElpError(f"{type(module).__name__} has no tensors in a checkpoint, but this one contains {given[0]}")
     module._load_prefix = prefix
 
 
@@ -73,8 +73,8 @@ def _load_trained(
     digest = given.pop(META, None)
     if digest is not None and not (torch.is_tensor(digest) and digest.tolist() == _digest(expert.fingerprint).tolist()):
         raise ElpError(
-            "this checkpoint's adapters were trained on another backbone (the fingerprints differ); give the right one "
-            "with -k, or with --backbone"
+            "the adapters in this checkpoint were trained on another backbone (the fingerprints differ); "
+            "pass the right one with -k or --backbone"
         )
     audit(expert, given)
     state.update({f"{prefix}{expert.injection.declared[name].path}": tensor for name, tensor in given.items()})
@@ -83,21 +83,21 @@ def _load_trained(
 
 
 def forget_missing(expert: nn.Module, incompatible: Any) -> None:
-    """Frozen tensors are not in a checkpoint by design; the trained ones were audited before."""
+    """Do not report frozen tensors as missing: they are never saved, and the trained ones were audited before."""
     prefix = expert.__dict__.pop("_load_prefix", "")
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.startswith(prefix)]
 
 
 def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Check names and shapes of trained tensors against what this expert declares.
+    """Check names and shapes of trained tensors against what an expert declares.
 
     Raises:
-        ElpError: naming the first keys that are missing, unknown, or of another shape or kind.
+        ElpError: keys are missing, unknown, or have another shape or type; the message names the first ones.
     """
     expected = expert.injection.parameters(expert)
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
-    for problem, names in (("lacks", missing), ("holds the unknown", unknown)):
+    for problem, names in (("lacks", missing), ("contains the unknown", unknown)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             found = ", ".join(str(name)[:100] for name in names[:3])
@@ -107,7 +107,9 @@ def audit(expert: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             )
     for name, parameter in expected.items():
         if not isinstance(tensors[name], torch.Tensor) or not tensors[name].is_floating_point():
-            raise ElpError(f"the checkpoint's {name} holds no floating-point numbers, so it is no adapter's tensor")
+            raise ElpError(
+                f"the checkpoint's {name} does not contain floating-point numbers, so it is not an adapter's tensor"
+            )
         if tensors[name].shape != parameter.shape:
             raise ElpError(
                 f"the checkpoint's {name} has the shape {tuple(tensors[name].shape)}, but this configuration needs "

@@ -1,9 +1,8 @@
-"""Several trained adapters on one backbone, one of them in place at a time, switched without loading or copying.
+"""Several trained adapters on one backbone, one of them active at a time, switched without loading or copying.
 
-The backbone is loaded once. Each adapter is injected once, as in an expert of its own, and taken out again as the set
-of items that the injection changed (:mod:`upstream_elp.backbones.structure`). Switching puts one set in place of
-another, so the model is then, object by object, what a fresh load of that adapter builds, and so are its outputs, bit
-by bit.
+The backbone is loaded once. Each adapter is injected once, as in an expert of its own, and removed again as the set of
+items that the injection changed (:mod:`upstream_elp.backbones.structure`). Switching replaces one set by another. The
+model then has the same objects as after a fresh load of that adapter, and its outputs are bit-equal.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ PLAIN = AdapterConfig(name="plain", features="layers")
 def load_adapters(
     folders: Mapping[str, str | os.PathLike], *, backbone: str | os.PathLike | None = None, refresh: bool = False
 ) -> AdapterSwitch:
-    """See :func:`upstream_elp.load_adapters`, which is the same and imports this module when it is called."""
+    """Load adapters; see :func:`upstream_elp.load_adapters`, which imports this module when it is called."""
     if not isinstance(folders, Mapping):
         raise ElpError(
-            f"load_adapters takes a mapping of names to adapter folders, such as {{'asr': 'adapters/asr'}}, and not "
+            f"load_adapters takes a mapping of names to adapter folders, such as {{'asr': 'adapters/asr'}}, but not "
             f"{shown(folders)}"
         )
     contents = {name: _read(folder) for name, folder in folders.items()}
@@ -47,27 +46,27 @@ def load_adapters(
     stock, hub_name = load_backbone(hub_name, location, refresh, next(iter(contents.values()), None))
     switch = AdapterSwitch(stock, name=hub_name, check=settings.current().self_check)
     for name, folder in folders.items():
-        switch._add(name, contents.pop(name), where=str(folder))  # popped, so that its tensors are not held twice
+        switch._add(name, contents.pop(name), where=str(folder))  # popped, so that its tensors are not kept twice
     return switch.use(next(iter(folders), None))
 
 
 class AdapterSwitch(nn.Module):
-    """One frozen backbone and named adapters, of which one or none is in place; under S3PRL's upstream contract.
+    """A frozen backbone with named adapters, one or none of them active, that follows S3PRL's upstream contract.
 
-    It is for inference: it stays in eval mode, its forward pass is without gradients, and its tensors do not ask for
-    any. To train an adapter, build an expert of its own. The state dict is empty, since backbone and adapters have
-    their own files. It serves one thread at a time.
+    It is for inference: it stays in eval mode, its forward pass runs without gradients, and its tensors do not require
+    any. To train an adapter, build an expert for it. The state dict is empty, since backbone and adapters have their
+    own files. Only one thread may use it at a time.
 
     An adapter that was fine-tuned in place (the method ``encoder``) is kept as a copy of the tensors that it trained,
-    so it costs as much memory as they do, up to that of another backbone; all others cost what their folder holds.
+    so it needs as much memory as they do, up to a second backbone. All others only need the size of their folder.
 
     Args:
-        backbone: S3PRL's stock expert, loaded, nothing injected yet.
-        name: its hub name, None for a local checkpoint.
-        check: whether the self-check runs, once for each adapter that is added.
+        backbone: S3PRL's stock expert, loaded and without adapters.
+        name: hub name of the backbone; None for a local checkpoint.
+        check: whether to run the self-check once for each adapter that is added.
 
     Raises:
-        ElpError: unknown backbone, or a failed self-check.
+        ElpError: the backbone is unknown, or the self-check failed.
     """
 
     def __init__(self, backbone: nn.Module, *, name: str | None = None, check: bool = True) -> None:
@@ -77,44 +76,44 @@ class AdapterSwitch(nn.Module):
         self.adapters = nn.ModuleList()
         self._named: dict[str, SharedAdapter] = {}
         self._active: str | None = None
-        self._plain = (ElpExpert(backbone, PLAIN, name=name, check=check),)  # in a tuple, since it holds the backbone
+        self._plain = (ElpExpert(backbone, PLAIN, name=name, check=check),)  # in a tuple: it contains the backbone
         self._dtype = next(backbone.parameters()).dtype
         install_empty_state(self)
         self.eval()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the adapters, in the order of their addition."""
+        """Names of the adapters, in the order in which they were added."""
         return tuple(self._named)
 
     @property
     def active(self) -> str | None:
-        """Name of the adapter in place; None for the plain backbone."""
+        """Name of the active adapter; None for the plain backbone."""
         return self._active
 
     @property
     def configs(self) -> dict[str, AdapterConfig]:
-        """Name to configuration, which says what ``hidden_states`` of that adapter are."""
+        """Configurations by name; they determine what the ``hidden_states`` of each adapter are."""
         return {name: adapter.config for name, adapter in self._named.items()}
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """The backbone's, taken when it was loaded."""
+        """Fingerprint of the backbone, taken when it was loaded."""
         return self._plain[0].fingerprint
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the backbone's tensors, and of those that each adapter has beside them."""
+        """Return the bytes of the backbone's tensors, and of the additional tensors of each adapter."""
         with self._without():
             sizes = {"backbone": tensor_bytes(self.backbone)}
             for name, adapter in self._named.items():
-                sizes[name] = tensor_bytes(adapter, beside=self.backbone)
+                sizes[name] = tensor_bytes(adapter, without=self.backbone)
         return sizes
 
     def use(self, name: str | None) -> AdapterSwitch:
-        """Put an adapter in place, or none: then ``hidden_states`` are all states of the plain backbone.
+        """Activate an adapter, or none: ``hidden_states`` are then all states of the plain backbone.
 
         Raises:
-            ElpError: unknown name; the one in place stays.
+            ElpError: an unknown name; the active adapter stays active.
         """
         chosen = None if name is None else self._find(name)
         if name != self._active:
@@ -126,58 +125,60 @@ class AdapterSwitch(nn.Module):
         return self
 
     def add(self, name: str, folder: str | os.PathLike) -> None:
-        """Load a further adapter; the one in place stays.
+        """Load another adapter; the active adapter stays active.
 
         Args:
-            name: of your choice.
+            name: a name of your choice.
             folder: the adapter folder.
 
         Raises:
-            ElpError: name taken, no adapter folder, another backbone, a failed self-check, or a backbone that was
-                converted to another type; nothing is added then.
+            ElpError: the name is taken, the folder is not an adapter folder, the adapter belongs to another backbone,
+                the self-check failed, or the backbone was converted to another type; nothing is added then.
         """
         self._add(name, _read(folder), where=str(folder))
 
     def remove(self, name: str) -> None:
-        """Forget an adapter and free its memory.
+        """Remove an adapter and free its memory.
 
         Raises:
-            ElpError: unknown name, or the adapter is in place.
+            ElpError: an unknown name, or the adapter is active.
         """
         self._find(name)
         if name == self._active:
-            raise ElpError(f"the adapter {name!r} is in use: call use(None) or use another one before you remove it")
+            raise ElpError(f"the adapter {name!r} is active; call use(None) or use another one before you remove it")
         del self._named[name]
         self.adapters = nn.ModuleList(self._named.values())
 
     def get_downsample_rates(self, key: str) -> int:
-        """Samples per frame of the feature ``key``."""
+        """Return the samples per frame of the feature ``key``."""
         return self._plain[0].get_downsample_rates(key)
 
     @torch.no_grad()
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
-        """Extract features as :meth:`ElpExpert.forward` does, with the adapter in place."""
+        """Extract features with the active adapter, as :meth:`ElpExpert.forward` does."""
         if self._active is None:
             return self._plain[0](wavs)
         with self._named[self._active].marked() as expert:
             return expert(wavs)
 
     def train(self, mode: bool = True) -> AdapterSwitch:
-        """Stay in eval mode, so that a model around it can be trained."""
+        """Stay in eval mode, so that a surrounding model can be trained."""
         return super().train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> AdapterSwitch:
         """Refuse gradients.
 
         Raises:
-            ElpError: if they are asked for.
+            ElpError: ``requires_grad`` is true.
         """
         if requires_grad:
-            raise ElpError("switched adapters are for inference: train one as an upstream of its own, then load it")
+            raise ElpError(
+                "switched adapters are for inference only; train an adapter in its own upstream, then load it"
+            )
         return super().requires_grad_(False)
 
     def extra_repr(self) -> str:
-        """Names and the one in place."""
+        """Show the names and the active adapter."""
         return f"names={self.names}, active={self.active!r}"
 
     def _find(self, name: str) -> SharedAdapter:
@@ -188,11 +189,13 @@ class AdapterSwitch(nn.Module):
 
     def _add(self, name: str, content: AdapterFolder, *, where: str) -> None:
         if not isinstance(name, str) or not name:
-            raise ElpError(f"the name of an adapter must be a text that is not empty, got {name!r}")
+            raise ElpError(f"the name of an adapter must be a string that is not empty, but is {name!r}")
         if name in self._named:
-            raise ElpError(f"there is an adapter {name!r} already: remove it first, or choose another name")
+            raise ElpError(f"there already is an adapter {name!r}; remove it first, or choose another name")
         if (dtype := next(self.backbone.parameters()).dtype) != self._dtype:
-            raise ElpError(f"this backbone was converted to {dtype}: add adapters before, while it is {self._dtype}")
+            raise ElpError(
+                f"this backbone was converted to {dtype}; add adapters before that, while it is {self._dtype}"
+            )
         with self._without():
             self._named[name] = share(
                 self.backbone, content, fingerprint=self.fingerprint, check=self.check, where=where
@@ -201,7 +204,7 @@ class AdapterSwitch(nn.Module):
 
     @contextmanager
     def _without(self) -> Iterator[None]:
-        """The plain backbone for a while."""
+        """Switch to the plain backbone for a while."""
         active = self._active
         self.use(None)
         try:
@@ -210,12 +213,12 @@ class AdapterSwitch(nn.Module):
             self.use(active)
 
     def _apply(self, *args: Any, **kwargs: Any) -> AdapterSwitch:
-        """Move or convert everything, also what is hidden behind a fine-tuned copy."""
+        """Move or convert everything, including tensors that a fine-tuned copy replaces."""
         with self._without():
             return super()._apply(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdapterSwitch:
-        """Copy independently; the expert goes first, since it knows how a backbone is copied."""
+        """Make an independent copy; the expert is copied first, since it knows how to copy a backbone."""
         with self._without():
             clone = self.__class__.__new__(self.__class__)
             memo[id(self)] = clone
@@ -227,24 +230,24 @@ class AdapterSwitch(nn.Module):
 def _backbone_of(
     contents: Mapping[str, AdapterFolder], backbone: str | os.PathLike | None
 ) -> tuple[str | None, str | os.PathLike | None]:
-    """The backbone's hub name, or else its location."""
+    """Return the backbone's hub name, or None and its location."""
     location = backbone or settings.current().backbone
     if location is None:
         if name := next((content.backbone for content in contents.values() if content.backbone), None):
             return name, None
         raise ElpError(
-            "these adapters do not say which backbone they belong to: "
-            f"give its checkpoint or hub name as backbone=..., or the checkpoint as {settings.VARIABLES['backbone']}"
+            "these adapters do not record which backbone they belong to; "
+            f"pass its checkpoint or hub name as backbone=..., or its checkpoint in {settings.VARIABLES['backbone']}"
         )
     name = str(location).removeprefix("elp_")
     if name in backbone_names():
         return name, None
     if is_adapter_folder(location):
-        raise ElpError(f"backbone={location} is an adapter folder; give the checkpoint or hub name of its backbone")
+        raise ElpError(f"backbone={location} is an adapter folder; pass the checkpoint or hub name of its backbone")
     return None, location
 
 
 def _read(folder: str | os.PathLike) -> AdapterFolder:
     if not is_adapter_folder(folder):
-        raise ElpError(f"there is no adapter folder at {folder}; elp export writes one from a training checkpoint")
+        raise ElpError(f"there is no adapter folder at {folder}; write one from a training checkpoint with elp export")
     return read_adapter_folder(folder)

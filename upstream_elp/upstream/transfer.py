@@ -1,4 +1,4 @@
-"""Between an adapter folder and a backbone with adapters: compare backbones, audit tensors, copy them."""
+"""Copy tensors between an adapter folder and a backbone with adapters, after comparing the backbones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BACKBONE_VARIABLE = "ELP_BACKBONE"
 
 
 def load_adapter(expert: AdaptedModule, folder: AdapterFolder, *, where: str) -> None:
-    """Copy a folder's tensors into an expert of the same configuration and backbone.
+    """Copy a folder's tensors into an expert with the same configuration and backbone.
 
     Raises:
-        ElpError: another backbone, or other tensors than the configuration declares; nothing is loaded then.
+        ElpError: another backbone, or tensors that the configuration does not declare; nothing is loaded then.
     """
     check_backbone(folder, expert.fingerprint, where=where)
     copy_tensors(expert, folder)
@@ -30,7 +30,7 @@ def copy_tensors(expert: AdaptedModule, folder: AdapterFolder) -> None:
     """Copy a folder's tensors into an expert on the backbone that they were trained on.
 
     Raises:
-        ElpError: other tensors than the configuration declares; nothing is copied then.
+        ElpError: tensors that the configuration does not declare; nothing is copied then.
     """
     audit(expert, folder.tensors)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def copy_tensors(expert: AdaptedModule, folder: AdapterFolder) -> None:
 
 
 def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) -> None:
-    """Compare the backbone that a folder was trained on with the one at hand; a copy in half precision may pass.
+    """Compare the backbone that a folder was trained on with another one; a copy in half precision passes.
 
     Raises:
         ElpError: another backbone.
@@ -50,14 +50,14 @@ def check_backbone(folder: AdapterFolder, backbone: Fingerprint, *, where: str) 
     if not folder.fingerprint.resembles(backbone):
         raise ElpError(
             f"{where} was trained on another backbone ({folder.backbone or 'a local checkpoint'}, sha256 "
-            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); give the right one with "
+            f"{folder.fingerprint.sha256[:12]}; this one has {backbone.sha256[:12]}); pass the right one with "
             f"--backbone PATH or ${BACKBONE_VARIABLE}"
         )
-    logger.warning("%s was trained on another precision of this backbone; results may differ slightly", where)
+    logger.warning("%s was trained on this backbone in another precision; results may differ slightly", where)
 
 
 def adapter_folder_of(expert: AdaptedModule) -> AdapterFolder:
-    """What :func:`upstream_elp.upstream.adapter_folder.write_adapter_folder` needs to know of a trained expert."""
+    """Return the content of an adapter folder for a trained expert."""
     parameters = expert.injection.parameters(expert)
     return AdapterFolder(
         config=expert.config,
