@@ -1,9 +1,9 @@
 """The blocks of code in a page of Markdown, and what an HTML comment before a block says about it.
 
-A comment stands directly before its block:
+A comment comes directly before its block:
 
 - ``<!-- not run: REASON -->``: the block is not run by the tests; the reason is one of :data:`REASONS`.
-- ``<!-- file: NAME -->``: the block is written into the file NAME, which later blocks use.
+- ``<!-- file: NAME -->``: the block is written to the file NAME, which later blocks use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REASONS = {
     "it needs a task of your own",
     "it needs a backbone of your own",
 }
-"""Why a block may not be run. Further: ``PATH runs it``, where PATH is a test, or ``the tutorial runs it``."""
+"""Why a block may not be run. Also valid: ``PATH runs it``, where PATH is a test, and ``the tutorial runs it``."""
 
 _COMMENT = re.compile(r"<!--\s*(not run|file):\s*(.*?)\s*-->", re.DOTALL)
 

@@ -1,7 +1,7 @@
-"""Every block of code in README and docs runs, in order, in a folder that holds what a reader would have.
+"""Every block of code in README and docs runs, in order, in a folder with what a reader would have.
 
-A block that needs the network, a real corpus, SLURM or GPUs says so in its page (see :mod:`tests.docs.blocks`); it must
-still be written in a language that is known here, compile, and call commands and flags that exist.
+A block that needs the network, a real corpus, SLURM or GPUs says so in its page (see :mod:`tests.docs.blocks`). It must
+still be in a known language, compile, and call commands and flags that exist.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def test_the_files_that_the_pages_name_exist():
     pages = (README, *(ROOT / "docs").glob("*.md"))
     named = {(page.name, found) for page in pages for found in path.findall(page.read_text("utf-8"))}
     assert len(named) > 60
-    assert {(page, path) for page, path in named if not (ROOT / path).exists()} == EXAMPLES
+    assert {(page, path) for page, path in named if not (ROOT / path).exists()} <= EXAMPLES
 
 
 def test_the_tests_that_the_page_of_faults_names_exist():
