@@ -161,7 +161,7 @@ EXAMPLE = """
 import upstream_elp
 
 model = upstream_elp.load_adapters({"asr": "adapters/asr", "er": "adapters/er"}, backbone="wavlm_base_plus.pt")
-transcribe = model(wavs)["hidden_states"]             # the first one is active
+transcribe = model(wavs)["hidden_states"]             # the first one is in place
 feel = model.use("er")(wavs)["hidden_states"]
 plain = model.use(None)(wavs)["hidden_states"]        # all states of the plain backbone
 print(model.memory())                                 # bytes: {"backbone": ..., "asr": ..., "er": ...}
@@ -358,7 +358,7 @@ def test_the_backbone_has_to_be_named(folders, tmp_path, monkeypatch):
         upstream_elp.load_adapters(folders, backbone=folders["asr"])
     with pytest.raises(ElpError, match="there is no backbone checkpoint"):
         upstream_elp.load_adapters(folders, backbone=tmp_path / "nothing.pt")
-    with pytest.raises(ElpError, match=r"a mapping of names to adapter folders, such as .*, and not \["):
+    with pytest.raises(ElpError, match=r"a mapping of names to adapter folders, such as .*, but not \["):
         upstream_elp.load_adapters([folders["asr"]])
     with pytest.raises(ElpError, match="there is no adapter folder at"):
         upstream_elp.load_adapters({"asr": tmp_path}, backbone=tiny_backbone())
