@@ -165,7 +165,7 @@ def test_versions_in_words_name_what_is_missing(monkeypatch):
 @pytest.mark.parametrize(
     ("free", "code", "message"),
     [
-        (1, 1, "error: .* has 1 GB of free disk, but the installation needs 3 GB"),
+        (1, 1, "error: .* has 1 GB of free disk space, but the installation needs 3 GB"),
         (5, 0, "warning: .*12 GB"),
         (50, 0, ""),
     ],

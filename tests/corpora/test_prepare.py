@@ -615,7 +615,7 @@ def test_command_skips_broken_files_only_when_asked(
     printed = capsys.readouterr().err
     assert "--skip-broken skips single files" in printed and f"{libri}: 1 problem, no table was written" in printed
     assert elp(monkeypatch, "prepare", "librispeech", libri, tmp_path, "--skip-broken") == 0
-    assert "left out 1 file with problems" in capsys.readouterr().out
+    assert "skipped 1 file with problems" in capsys.readouterr().out
 
 
 def test_command_recommends_no_option_that_it_lacks(

@@ -189,7 +189,7 @@ def _merge_base(raw: dict[str, Any], where: str, seen: tuple[str, ...]) -> dict[
     if base is None:
         return raw
     if base in seen:
-        raise ElpError(f"{where}: 'base' runs in a circle: {' -> '.join([*seen, base])}")
+        raise ElpError(f"{where}: 'base' leads in a circle: {' -> '.join([*seen, base])}")
     if base not in preset_names():
         hint = _hint(base, preset_names())
         raise ElpError(f"{where}: unknown base {shown(base)}{hint}; the presets are: {', '.join(preset_names())}")
