@@ -402,9 +402,7 @@ def test_a_damaged_checkpoint_names_the_one_before(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path))
     path = tmp_path / f"states-{STEPS}.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(
-        ElpError, match=r"states-8\.ckpt .* cut off or damaged; remove it, and -a resumes from states-6\.ckpt"
-    ):
+    with pytest.raises(ElpError, match=r"states-8\.ckpt .* cut off or damaged; .* resumes from states-6\.ckpt"):
         run(["-m", "train", "-a", "-p", str(tmp_path), "--data", str(data), "--device", "cpu"])
 
 
