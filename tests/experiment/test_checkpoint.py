@@ -62,9 +62,9 @@ def test_what_is_no_training_checkpoint_is_told(tmp_path, content):
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("runs/*/states-*.ckpt")), ids=lambda path: path.parent.name)
-def test_a_file_is_written_as_it_was_read(path, tmp_path):
+def test_a_file_is_written_as_it_was_read(path, admitted):
     """Every key keeps its place, and unknown keys are not lost."""
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]):  # which revokes it at the end
         content = torch.load(path, weights_only=True)
         for more in ({}, {"WorldSize": 2, "Scaler": {"scale": 1.0}}, {"Another": [1]}):
             saved = {**content, **more}
