@@ -30,8 +30,8 @@ BACKBONES = {
 }
 #: families other than WavLM, HuBERT and wav2vec 2.0 in S3PRL's format; the laws run over them with `-m slow`
 SHARED = [name for name, shape in SHAPES.items() if shape.family.startswith(("data2vec", "unispeech_sat", "hf_"))]
-#: Large-like ones whose layers are of the same class as those of another, which run by default
-SAME_LAYERS = ["hubert-large", "wav2vec2-large"]
+#: those whose layers are of the same class as HuBERT Base's, which runs by default
+SAME_LAYERS = ["hubert-large", "wav2vec2-base", "wav2vec2-large"]
 LAW_BACKBONES = [
     pytest.param(name, marks=pytest.mark.slow) if name in [*SHARED, *SAME_LAYERS] else name for name in BACKBONES
 ]
