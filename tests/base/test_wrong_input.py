@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
 
 from downstream_heads import registry
 from tests import toy_corpora
 from tests.bombs import MARK, OBJECT, Bomb
+from tests.damage import Files
 from tests.experts import changed, snapshot, stock_expert
 from tests.toys import tiny_backbone
 from upstream_elp import cli
@@ -24,7 +24,6 @@ from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import LAYER_SITES
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.files import sha256_of
 from upstream_elp.launch import start
 from upstream_elp.upstream import hubconf
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, TENSOR_FILE, write_adapter_folder
@@ -189,30 +188,8 @@ def test_names_of_presets_do_not_climb(name, world, place, monkeypatch, capfd):
 # --- adapter folders ------------------------------------------------------------------------------------------------
 
 
-def _config(change):
-    def damage(folder):
-        raw = yaml.safe_load((folder / CONFIG_FILE).read_text())
-        change(raw)
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(raw))
-
-    return damage
-
-
-def _tensors(change):
-    """Change the tensors and the checksum in the configuration, as an attacker would."""
-
-    def damage(folder):
-        save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
-        _config(lambda raw: raw.update(tensors_sha256=sha256_of(folder / TENSOR_FILE)))(folder)
-
-    return damage
-
-
-def _bytes(change):
-    def damage(folder):
-        (folder / TENSOR_FILE).write_bytes(change((folder / TENSOR_FILE).read_bytes()))
-
-    return damage
+ADAPTER = Files(CONFIG_FILE, TENSOR_FILE)
+_config, _tensors, _bytes = ADAPTER.change_config, ADAPTER.change_tensors, ADAPTER.change_bytes
 
 
 def _described_as(text):

@@ -26,6 +26,7 @@ from tests import toy_corpora
 from tests.audio_files import of_unknown_length, with_sizes, written
 from tests.bombs import MARK, OBJECT, Bomb
 from tests.checkpoints import load_states
+from tests.damage import Files
 from tests.programs import elp
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
@@ -611,27 +612,8 @@ def test_the_command_s_help_loads_neither_torch_nor_s3prl():
 # --- folders from anywhere ------------------------------------------------------------------------------------------
 
 
-def _config(change):
-    def damage(folder):
-        raw = yaml.safe_load((folder / CONFIG_FILE).read_text())
-        change(raw)
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(raw))
-
-    return damage
-
-
-def _tensors(change):
-    """Change the tensors and adapt the checksum in the configuration, as an attacker would."""
-
-    def damage(folder):
-        save_file(change(load_file(folder / TENSOR_FILE)), folder / TENSOR_FILE)
-        _config(lambda raw: raw.update(tensors_sha256=sha256_of(folder / TENSOR_FILE)))(folder)
-
-    return damage
-
-
-def _bytes(change):
-    return lambda folder: (folder / TENSOR_FILE).write_bytes(change((folder / TENSOR_FILE).read_bytes()))
+HEAD = Files(CONFIG_FILE, TENSOR_FILE)
+_config, _tensors, _bytes = HEAD.change_config, HEAD.change_tensors, HEAD.change_bytes
 
 
 def _said(text):
