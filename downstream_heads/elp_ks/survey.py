@@ -26,11 +26,11 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = read_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
     root = corpus_root(rc, TASK.corpus)
-    contents = read_corpus(root, folder_of_test(rc), splits)
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
-    found.problems, found.missing = contents.problems, contents.missing
+    reading = read_corpus(root, folder_of_test(rc), splits)
+    found.add(reading)
     for split in splits:
-        rows = contents.rows.get(split, [])
+        rows = reading.of.get(split, [])
         speakers = [row.speaker for row in rows if row.speaker]  # noise has none
         found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
     return found

@@ -18,7 +18,7 @@ from downstream_heads.elp_ks.data import Keywords, Reader
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.base.values import check_paths, positive_int, problem_list
 from upstream_elp.corpora.registry import corpus_root
-from upstream_elp.corpora.speech_commands import CLASSES, Contents, read_corpus
+from upstream_elp.corpora.speech_commands import CLASSES, Splits, read_corpus
 
 WHERE = "downstream_expert.datarc"
 DATA_DEFAULTS = {
@@ -73,16 +73,16 @@ class DownstreamExpert(LabelExpert):
         """
         found = read_corpus(self.root, folder_of_test(self.datarc), [split])
         self._refuse(found, split)
-        data = Keywords(self.root, found.rows[split], audio=self.audio)
+        data = Keywords(self.root, found.of[split], audio=self.audio)
         return data.drawn(seed=self.datarc["draw_seed"]) if split == "dev" else data
 
-    def _refuse(self, found: Contents, split: str) -> None:
+    def _refuse(self, found: Splits, split: str) -> None:
         """Raise an error for problems, but skip missing audio if bad files are skipped."""
         passed = {"missing-audio"} if self.skips else set()
         problems = [problem.text.rstrip(".") for problem in found.problems if problem.kind not in passed]
         if problems:
             raise ElpError(f"{self.root} is incomplete: {problem_list(problems)}")
-        for name in sorted(found.missing):
+        for name in sorted(found.gone):
             file = self.root / name
             self.skip(split).note(AudioError(f"{file} is missing, but is in a list", file), lasting=True)
 

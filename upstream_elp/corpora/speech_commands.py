@@ -13,6 +13,7 @@ from upstream_elp.base.folders import look, subfolders
 from upstream_elp.base.problems import AUDIO, Problem
 from upstream_elp.corpora import checks
 from upstream_elp.corpora.description import Corpus
+from upstream_elp.corpora.reading import Reading
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -55,21 +56,17 @@ class Row:
 
 
 @dataclass
-class Contents:
+class Splits(Reading[Row]):
     """The contents of the corpus.
 
     Attributes:
-        rows: the files of each requested split, including missing ones.
-        missing: files in a list that do not exist.
-        problems: what is wrong.
+        of: the files of each requested split, including missing ones.
     """
 
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    missing: set[str] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
+    of: dict[str, list[Row]] = field(default_factory=dict)
 
 
-def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Contents:
+def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Splits:
     """Read the splits of both archives.
 
     As in S3PRL, the background noise is the silence of training and dev; the test set has its own files.
@@ -79,22 +76,23 @@ def read_corpus(root: Path, test_root: Path | None, splits: Sequence[str]) -> Co
         test_root: the test set; None for its usual folder next to the training archive.
         splits: some of ``train``, ``dev`` and ``test``.
     """
-    found = Contents()
+    found = Splits()
     if {"train", "dev"} & set(splits):
         _read_training(found, root, splits)
     if "test" in splits:
         _read_test(found, root, test_root or root.parent / TEST_FOLDER)
-    for split, rows in found.rows.items():
+    for split, rows in found.of.items():
         # drawing clips needs every class
         needed = CLASSES if split != "test" else ()
         absent = [label for label in needed if label not in {row.label for row in rows}]
         if absent or not rows:
             what = f"utterance of {', '.join(absent)}" if absent else "utterance"
             found.problems.append(Problem("classes", split, f"{split} has no {what}; unpack the corpus again.", False))
+    found.rows = [row for rows in found.of.values() for row in rows]
     return found
 
 
-def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
+def _read_training(found: Splits, root: Path, splits: Sequence[str]) -> None:
     tree = look(root, root=root, suffix=".wav")
     found.problems += checks.closed_problems(tree.closed)
     noise = [Row(file, SILENCE) for file in tree.files if file.startswith(f"{NOISE}/")]
@@ -107,7 +105,7 @@ def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
         found.problems.append(Problem("overlap", file, sentence, False))
     if "dev" in splits:
         gone = sorted(set(lists["dev"]) - set(there))
-        found.missing |= set(gone)
+        found.gone |= set(gone)
         cause = f"{AUDIO} of {LISTS['dev']} are missing"
         absent = {
             file: Problem("missing-audio", file, f"{file} is missing, but {LISTS['dev']} lists it.", cause=cause)
@@ -117,10 +115,10 @@ def _read_training(found: Contents, root: Path, splits: Sequence[str]) -> None:
     _compare_speakers(found, members)
     for split in ("train", "dev"):
         if split in splits:
-            found.rows[split] = [Row(file, _label(file)) for file in members[split]] + noise
+            found.of[split] = [Row(file, _label(file)) for file in members[split]] + noise
 
 
-def _compare_speakers(found: Contents, members: dict[str, list[str]]) -> None:
+def _compare_speakers(found: Splits, members: dict[str, list[str]]) -> None:
     speakers = {split: {Row(file, "").speaker for file in files} - {""} for split, files in members.items()}
     for _, _, shared in checks.shared_speakers(speakers):
         share = counted(len(shared), "speaker")
@@ -128,7 +126,7 @@ def _compare_speakers(found: Contents, members: dict[str, list[str]]) -> None:
         found.problems.append(Problem("speakers", LISTS["dev"], sentence, False))
 
 
-def _read_list(found: Contents, path: Path) -> list[str]:
+def _read_list(found: Splits, path: Path) -> list[str]:
     """Return the files in a list, each once."""
     if not path.is_file():
         found.problems.append(Problem("layout", path.name, f"{path.name} is missing; it is in the archive.", False))
@@ -142,7 +140,7 @@ def _read_list(found: Contents, path: Path) -> list[str]:
     return list(counts)
 
 
-def _read_test(found: Contents, root: Path, test_root: Path) -> None:
+def _read_test(found: Splits, root: Path, test_root: Path) -> None:
     """Read the test set, which has one folder per class."""
     # relative to the corpus root, wherever the test set is
     place = Path(os.path.relpath(test_root, root)).as_posix()
@@ -159,7 +157,7 @@ def _read_test(found: Contents, root: Path, test_root: Path) -> None:
         )
         found.problems.append(Problem("label", f"{place}/{strange[0]}", sentence, False))
     rows = [Row(f"{place}/{file}", file.split("/")[0]) for file in tree.files if file.count("/") == 1]
-    found.rows["test"] = [row for row in rows if row.label in CLASSES]
+    found.of["test"] = [row for row in rows if row.label in CLASSES]
 
 
 def _label(file: str) -> str:
