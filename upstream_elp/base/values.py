@@ -33,17 +33,19 @@ def wrong_value(value: Any, must: str, *, key: str) -> ElpError:
     return ElpError(f"config key {key} must be {must}, but is {value!r}")
 
 
-def did_you_mean(name: Any, valid: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
-    """Return the question "did you mean ...?" for an invalid name; empty if no valid name is similar.
+def did_you_mean(name: Any, valid: Iterable[str], *, then: str = "", most: int = 1, cutoff: float = 0.6) -> str:
+    """Return the question "did you mean ...?" for an invalid name; it is absent if no valid name is similar.
 
     Args:
         name: what a user wrote.
         valid: the valid names.
+        then: what follows the question, or stands in its place.
         most: how many names to suggest.
         cutoff: how similar they must be, from 0 to 1.
     """
     close = get_close_matches(str(name), list(valid), n=most, cutoff=cutoff)
-    return f"did you mean {', '.join(close)}?" if close else ""
+    question = f"did you mean {', '.join(close)}?" if close else ""
+    return f"{question} {then}".strip()
 
 
 def read_options(
@@ -67,8 +69,8 @@ def read_options(
     block = mapping(block, key=where)
     unknown = [key for key in block if key not in defaults and key not in set(ignored)]
     if unknown:
-        hint = " ".join([did_you_mean(unknown[0], defaults), "valid keys:"]).lstrip()
-        raise ElpError(f"unknown config key {where}.{unknown[0]}; {hint} {', '.join(sorted(defaults))}")
+        hint = did_you_mean(unknown[0], defaults, then=f"valid keys: {', '.join(sorted(defaults))}")
+        raise ElpError(f"unknown config key {where}.{unknown[0]}; {hint}")
     return {**defaults, **{key: value for key, value in block.items() if key in defaults}}
 
 

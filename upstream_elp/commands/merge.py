@@ -20,12 +20,13 @@ def merge(trained: str, out: str, backbone: str | None) -> None:
     """
     from pathlib import Path
 
+    from upstream_elp.backbones.family import HUGGING_FACE
     from upstream_elp.base.errors import ElpError
     from upstream_elp.upstream.build import local_path
     from upstream_elp.upstream.merge import write_merged
 
     expert, location = _load(trained, backbone)
-    hugging_face = expert.injection.family.name.startswith("hf_")
+    hugging_face = expert.injection.family.format == HUGGING_FACE
     source = location if hugging_face else local_path(location)
     if Path(source).resolve() == Path(out).resolve():
         raise ElpError(f"{out} is the plain backbone itself; choose another OUT for the merged checkpoint")

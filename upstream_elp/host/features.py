@@ -70,8 +70,8 @@ def check_selection(features: dict, selection: str, layer: int | None) -> None:
     """
     if selection not in features:
         public = [key for key in features if not key.startswith("_")]
-        hint = " ".join([did_you_mean(selection, public), "it has:"]).lstrip()
-        raise ElpError(f"-s {selection}: the upstream has no such feature; {hint} {', '.join(_keys(features))}")
+        hint = did_you_mean(selection, public, then=f"it has: {', '.join(_keys(features))}")
+        raise ElpError(f"-s {selection}: the upstream has no such feature; {hint}")
     value = features[selection]
     if layer is None:
         return

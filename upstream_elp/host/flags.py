@@ -126,8 +126,8 @@ def help_text(*, tasks: str) -> str:
 def unknown(flags: list[str]) -> ElpError:
     """The error for arguments that are neither S3PRL's nor ours."""
     known = [name for names, *_ in (*_OURS, *_S3PRL) for name in names]
-    hint = " ".join([did_you_mean(flags[0].split("=")[0], known, most=3), "`elp run --help`"]).lstrip()
-    return ElpError(f"unknown argument {flags[0]!r}; {hint} lists the flags")
+    hint = did_you_mean(flags[0].split("=")[0], known, most=3, then="`elp run --help` lists the flags")
+    return ElpError(f"unknown argument {flags[0]!r}; {hint}")
 
 
 def _fill(group: Any, flags: tuple, *, tasks: str = "") -> None:

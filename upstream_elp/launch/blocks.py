@@ -215,8 +215,8 @@ def _unknown(prefix: str, block: Iterable[Any], valid: Iterable[str]) -> list[st
 def _no_such(where: str, name: Any, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     fault = "is missing" if name is None else f"is {name!r}, but there is no such name"
-    hint = " ".join([did_you_mean(name, valid), "valid:"]).lstrip()
-    return f"{where} {fault} ({hint} {', '.join(valid)})"
+    hint = did_you_mean(name, valid, then=f"valid: {', '.join(valid)}")
+    return f"{where} {fault} ({hint})"
 
 
 def _short(error: Exception) -> str:
