@@ -7,15 +7,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.test_strays import deeds, do, listed
-from tests.corpus_tools import PREPARE, QUICK, ROOTS, items, survey, write_small
+from tests.corpus_accidents import deeds, do, fresh_copy, listed, place
+from tests.corpus_tools import PREPARE, QUICK, ROOTS, items, survey
 from upstream_elp.base.errors import ElpError
 from upstream_elp.corpora import registry
 from upstream_elp.corpora.description import Corpus
 
 ELSEWHERE = {"classes", "ctc", "head", "config", "overlap"}
 """Kinds of problems with a fold, a head or a config, none of which ``elp prepare`` knows."""
-place = st.integers(0, 10_000)
 EDITS = ("drop", "twice", "shorten", "garble", "coding", "empty")
 edits = st.tuples(st.sampled_from(EDITS), place, place)
 shares = st.tuples(st.just("share"), place, place)
@@ -62,11 +61,6 @@ def sentences(problems) -> set[str]:
     return {one.text for one in problems if one.kind not in ELSEWHERE and "speakers from 2 up" not in one.text}
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return write_small(tmp_path_factory.mktemp("whole"))
-
-
 @pytest.mark.parametrize("task", ROOTS)
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(done=st.lists(st.one_of(edits, edits, shares, deeds), min_size=1, max_size=3))
@@ -78,11 +72,7 @@ def whole(tmp_path_factory):
 @example(done=[("coding", 0, 0)])
 @example(done=[("empty", 1, 0)])
 def test_prepare_check_and_the_data_set_agree(task, done, whole, tmp_path, monkeypatch):
-    root = tmp_path / "data" / ROOTS[task]
-    shutil.rmtree(tmp_path / "data", ignore_errors=True)
-    shutil.copytree(whole / ROOTS[task], root)
-    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ELP_DATA", str(root.parent))
+    root = fresh_copy(whole, ROOTS[task], tmp_path, monkeypatch)
     for deed in done:
         if deed[0] in EDITS:
             edit(root, *deed)
