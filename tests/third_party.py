@@ -30,3 +30,42 @@ def forget(*modules: str) -> None:
     registry.method_class.cache_clear()
     for module in modules:
         sys.modules.pop(module, None)
+
+
+#: the oldest example of a method: a learned gain per channel on the FFN's output
+SCALE = """
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from upstream_elp.adapters.primitives import output_site
+from upstream_elp.adapters.selection import resolve_layers
+
+
+class Gain(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x):
+        return x * self.gain
+
+
+@dataclass(frozen=True)
+class Scale:
+    layers: str | int | list[int] = "all"
+
+    def check(self, layers, dim, *, where):
+        resolve_layers(self.layers, layers, where=f"{where}.layers")
+
+    def count(self, model):
+        return len(resolve_layers(self.layers, model.layers)) * model.dim
+
+    def inject(self, target):
+        for index in target.select(self.layers):
+            site = output_site(target.layer(index), target.family.ffn_output)
+            site.adapters["scale"] = Gain(target.dim)
+            path = f"{target.layer_path(index)}.{target.family.ffn_output}.adapters.scale"
+            target.declare_module("scale", str(index), path)
+"""

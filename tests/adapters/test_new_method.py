@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 
 from tests import third_party
-from tests.adapters.test_thirdparty import SCALE
 from tests.experts import add_noise, at_defaults, backbone_path, equal, make_expert, states_of, waves
+from tests.third_party import SCALE
 from tests.toys import BACKBONES, SHARED
 from upstream_elp.adapters.config import load_config
 from upstream_elp.backbones.architecture import Architecture

@@ -7,6 +7,7 @@ import torch
 
 from tests import third_party
 from tests.experts import at_defaults, catalogue, make_expert, stock_expert
+from tests.third_party import SCALE
 from upstream_elp.adapters.config import load_config
 from upstream_elp.adapters.contract import Method
 from upstream_elp.adapters.registry import method_class, method_names
@@ -14,44 +15,6 @@ from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.training.optimizers import parameter_groups
 from upstream_elp.upstream.inject import eject
-
-# the example of the README: a learned gain per channel on the FFN's output
-SCALE = """
-from dataclasses import dataclass
-
-import torch
-from torch import nn
-
-from upstream_elp.adapters.primitives import output_site
-from upstream_elp.adapters.selection import resolve_layers
-
-
-class Gain(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x):
-        return x * self.gain
-
-
-@dataclass(frozen=True)
-class Scale:
-    layers: str | int | list[int] = "all"
-
-    def check(self, layers, dim, *, where):
-        resolve_layers(self.layers, layers, where=f"{where}.layers")
-
-    def count(self, model):
-        return len(resolve_layers(self.layers, model.layers)) * model.dim
-
-    def inject(self, target):
-        for index in target.select(self.layers):
-            site = output_site(target.layer(index), target.family.ffn_output)
-            site.adapters["scale"] = Gain(target.dim)
-            path = f"{target.layer_path(index)}.{target.family.ffn_output}.adapters.scale"
-            target.declare_module("scale", str(index), path)
-"""
 
 
 @pytest.fixture
