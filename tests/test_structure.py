@@ -21,6 +21,7 @@ ORDER = (
     "upstream_elp.inference",
     "upstream_elp.launch",
     "upstream_elp.training",
+    "upstream_elp.caching",
     "upstream_elp.experiment",
     "upstream_elp.upstream",
     "downstream_heads",

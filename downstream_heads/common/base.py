@@ -40,6 +40,8 @@ class TaskExpert(nn.Module):
     """
 
     about: ClassVar[Task]
+    pools_features: bool = False
+    """Whether the head's answer is the same for an utterance's features and for their mean over time."""
 
     def __init__(
         self,
@@ -123,6 +125,10 @@ class TaskExpert(nn.Module):
             if each not in self._datasets:
                 self._datasets[each] = self.make_dataset(each)
         return self._datasets[name]
+
+    def fixed_waves(self, split: str) -> bool:
+        """Return whether a split's waves are the same in every epoch, so that their features can be cached."""
+        return True
 
     def files(self) -> dict[str, list[Path]]:
         """Return the audio files of every split that was built."""

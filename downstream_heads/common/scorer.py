@@ -42,6 +42,7 @@ class UtteranceScorer:
     modelrc: Mapping[str, Any]
     projector: nn.Module
     model: nn.Module
+    pools_features = True  # nothing before the mean is anything but linear
 
     def build_head(self, classes: int) -> None:
         """Build ``projector`` and ``model`` in S3PRL's order, so that the same seed gives the same initial weights."""

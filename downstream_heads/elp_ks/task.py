@@ -65,6 +65,10 @@ class DownstreamExpert(LabelExpert):
         self.root = corpus_root(rc, TASK.corpus)
         self.build_labels(CLASSES)
 
+    def fixed_waves(self, split: str) -> bool:
+        """Return whether a split's waves are the same in every epoch: training draws other seconds of noise."""
+        return self.split_name(split) != "train"
+
     def make_dataset(self, split: str) -> Keywords:
         """Return the data set of one split.
 

@@ -64,6 +64,10 @@ class DownstreamExpert(Embedder, TaskExpert):
         self.threshold: dict[str, Any] | None = None
         self._build_head(head, options)
 
+    def fixed_waves(self, split: str) -> bool:
+        """Return whether a split's waves are the same in every epoch: not if training crops at random places."""
+        return self.split_name(split) != "train" or self.datarc["max_timestep"] is None
+
     def _check_sizes(self, head: str) -> None:
         """Check that training utterances and crops are long enough for the head."""
         sizes = {"max_timestep": self.datarc["max_timestep"], "min_samples": self.datarc["min_samples"] + 1}

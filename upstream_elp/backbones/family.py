@@ -73,6 +73,9 @@ class Family:
     """LayerNorm over the CNN's channels, called before the projection."""
     projection: str = "post_extract_proj"
     """Linear layer from the CNN's width to the encoder's; None in the model if both are equal."""
+    positions: str = "pos_conv"
+    """Positional convolution, a child of the encoder whose result has the shape of its input; if it has another name,
+    nothing goes wrong, but it is computed even if its result is already known."""
     attention_output: str = "dropout1"
     """Parameter-free dropout, called on the attention's output before the residual addition."""
     ffn_output: str = "dropout3"

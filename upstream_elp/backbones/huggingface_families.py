@@ -61,6 +61,7 @@ def _family(prefix: str, title: str, *, attention_kind: str = "hugging_face") ->
         mask_marks_padding=False,
         cnn_norm="feature_projection.layer_norm",
         projection="feature_projection.projection",
+        positions="pos_conv_embed",
         attention_output="dropout",
         ffn_output="feed_forward.output_dropout",
         attention="attention",

@@ -11,6 +11,7 @@ import torch
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
+from upstream_elp.caching.choice import DTYPES, FEATURES_OF, KINDS
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
@@ -88,6 +89,10 @@ _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "precision": (False, lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "gradient_checkpointing": (False, lambda value: isinstance(value, bool), "true or false"),
     "max_failed_steps": (False, *_COUNT),
+    "cache": (False, lambda value: value is False or value in KINDS, f"one of {', '.join(KINDS)}"),
+    "features_of": (False, lambda value: value in FEATURES_OF, " or ".join(FEATURES_OF)),
+    "cache_dtype": (False, lambda value: value in DTYPES, "fp32, fp16 or bf16"),
+    "cache_gb": (False, _positive, "a number of gigabytes above 0"),
 }
 
 

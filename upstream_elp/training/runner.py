@@ -7,8 +7,10 @@ import dataclasses
 import functools
 import random
 import shutil
+import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ from upstream_elp.host.mend import follows
 from upstream_elp.host.override import overridden
 
 if TYPE_CHECKING:
+    from upstream_elp.caching.features import FrozenFeatures, OneByOne
     from upstream_elp.training.stop import StopRequest
 
 
@@ -80,16 +83,45 @@ class OurRunner:
         finally:
             del self.args.min_samples
 
-    def features(self, wavs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The head's input for a batch of waves: float32, (frames, dim) each."""
+    @functools.cached_property
+    def frozen(self) -> FrozenFeatures | OneByOne | None:
+        """How features are computed if not as batches in every step: see ``runner.cache`` and ``features_of``."""
+        from upstream_elp.caching.choice import Wish
+        from upstream_elp.caching.setup import features_of
+
+        found = features_of(
+            Wish.of(self.config["runner"]),
+            unwrapped(self.upstream.model),
+            unwrapped(self.downstream.model),
+            trained=self.upstream.trainable,
+            selection=self.args.upstream_feature_selection,
+            specaug=bool(self.config.get("specaug")),
+            precision=self.precision.name,
+        )
+        if found is not None and not follows():
+            tqdm.write(f"elp: features: {found}", file=sys.stderr)
+        return found
+
+    def features(self, wavs: Sequence[Any], split: str) -> list[torch.Tensor]:
+        """The head's input for a batch of waves: float32, (frames, dim) each.
+
+        Args:
+            wavs: arrays or tensors of shape (samples,), on the CPU.
+            split: the split that they belong to.
+        """
+        frozen, featurizer = self.frozen, self.featurizer.model
         with self.precision.autocast():
-            if self.upstream.trainable:
-                states = self.upstream.model(wavs)
+            if frozen is not None:
+                features = frozen(self._states, featurizer, wavs, split)
             else:
-                with torch.no_grad():
-                    states = self.upstream.model(wavs)
-            features = self.featurizer.model(wavs, states)
+                wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
+                features = featurizer(wavs, self._states(wavs))
         return [feature.float() for feature in features]
+
+    def _states(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
+        """The upstream's output, with gradients if it is trained."""
+        with contextlib.nullcontext() if self.upstream.trainable else torch.no_grad():
+            return self.upstream.model(wavs)
 
     def train(self) -> None:
         """Train; see :func:`upstream_elp.training.loop.train`."""
@@ -97,7 +129,11 @@ class OurRunner:
             return super().train()
         from upstream_elp.training import loop
 
-        loop.train(self)
+        try:
+            loop.train(self)
+        finally:
+            if "frozen" in vars(self) and self.frozen is not None:
+                self.frozen.flush()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
         return None
@@ -139,7 +175,7 @@ class OurRunner:
             raise ElpError(f"-m inference does not work with the task {self.args.downstream}; use -m evaluate")
         wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
         with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
-            head.inference(self.features([wav.reshape(-1).to(self.args.device)]), [path.stem])
+            head.inference(self.features([wav.reshape(-1)], "inference"), [path.stem])
 
     def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
         from upstream_elp.training import stock_metrics
@@ -163,8 +199,7 @@ class OurRunner:
                     break
                 if self.request is not None and self.request.signal is not None:
                     raise Stopped
-                wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
-                expert(split, self.features(wavs), *others, records=records, batch_id=batch_id)
+                expert(split, self.features(wavs, split), *others, records=records, batch_id=batch_id)
                 batch_ids.append(batch_id)
                 utterances += len(wavs)
         of = None

@@ -66,8 +66,7 @@ class Steps:
     def backward(self, batch: Any) -> None:
         """Add the gradients of one batch."""
         state, (wavs, *others) = self.state, batch
-        wavs = [torch.as_tensor(wav, dtype=torch.float32).to(state.device) for wav in wavs]
-        features = self.runner.features(wavs)
+        features = self.runner.features(wavs, state.split)
         if self.specaug is not None:
             features, _ = self.specaug(features)
         loss = self.runner.downstream.model(state.split, features, *others, records=state.position.records)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from upstream_elp.adapters.config import AdapterConfig
+from upstream_elp.adapters.lowest import STATES
 from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.backbones.fingerprint import Fingerprint, fingerprint
@@ -21,6 +22,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted import AdaptedModule
 from upstream_elp.upstream.face import AdapterFace
 from upstream_elp.upstream.inject import inject
+from upstream_elp.upstream.replay import Replay
 from upstream_elp.upstream.selfcheck import Probe, self_check
 from upstream_elp.upstream.state_dict import install_state_hooks
 
@@ -57,6 +59,8 @@ class ElpExpert(AdaptedModule, AdapterFace):
         self.config = config
         self.name = name
         self.trained = False
+        self.replay: Replay | None = None
+        """Puts the frozen part back that was computed before, if that is wanted (:mod:`upstream_elp.caching`)."""
         self._warned = False
         self._frozen_calls = 0
         self.fingerprint = known or fingerprint(backbone)
@@ -112,17 +116,21 @@ class ElpExpert(AdaptedModule, AdapterFace):
         Raises:
             ElpError: not a list of waves, or a wave that is not 1-D, shorter than one frame, or not finite.
         """
-        wav_len = self._check_wavs(wavs)
+        replayed = self.replay is not None and self.replay.batch is not None
+        frame_len = self.replay.frame_len if replayed else self.check_wavs(wavs)
         self._warn_if_untrained()
-        frame_len = self.injection.frame_len(wav_len)
-        states = self._backbone_states(wavs, frame_len)
+        if replayed and self.replay.place == STATES:
+            states = self.replay.hidden_states()
+        else:
+            states = self.backbone_states(wavs, frame_len)
         result: dict[str, Any] = {f"hidden_state_{index}": state for index, state in enumerate(states)}
         result["backbone_hidden_states"] = states
         result["last_hidden_state"] = states[-1]
         result["hidden_states"] = self._features(states)
         return result
 
-    def _backbone_states(self, wavs: list[Tensor], frame_len: Tensor) -> list[Tensor]:
+    def backbone_states(self, wavs: list[Tensor], frame_len: Tensor) -> list[Tensor]:
+        """Return the N+1 states of the adapted backbone, (batch, frames, dim) each, for waves and their frames."""
         pseudo = self.injection.pseudo(self)
         if pseudo is None:
             return list(self.backbone(wavs)["hidden_states"])
@@ -139,8 +147,12 @@ class ElpExpert(AdaptedModule, AdapterFace):
             return [self.l_adapters[str(index)](states[index + 1]) for index in self.injection.l_layers]
         return states if self.config.features == "layers" else states[-1:]
 
-    def _check_wavs(self, wavs: list[Tensor]) -> Tensor:
-        """Return the lengths in samples, shape (batch,), on the CPU."""
+    def check_wavs(self, wavs: list[Tensor]) -> Tensor:
+        """Return the waves' numbers of frames, shape (batch,), on the CPU.
+
+        Raises:
+            ElpError: the waves cannot be used, see :meth:`forward`.
+        """
         if not isinstance(wavs, list | tuple):
             given = f"a tensor of shape {tuple(wavs.shape)}" if isinstance(wavs, Tensor) else f"a {type(wavs).__name__}"
             raise ElpError(f"the input must be a list of waves, each a tensor of shape (samples,), but is {given}")
@@ -153,7 +165,7 @@ class ElpExpert(AdaptedModule, AdapterFace):
         if not bool(finite.all()):
             index = int((~finite).nonzero()[0])
             raise ElpError(f"wave {index} of the batch contains samples that are not finite (NaN or infinity)")
-        return torch.tensor([len(wav) for wav in wavs])
+        return self.injection.frame_len(torch.tensor([len(wav) for wav in wavs]))
 
     def _problem(self, wav: Any) -> str:
         """Return what is wrong with a wave, as the predicate of a sentence; empty if nothing is wrong."""

@@ -1,0 +1,120 @@
+"""The features of a run whose frozen part is computed once per utterance, and each utterance by itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from upstream_elp.caching.choice import Choice
+from upstream_elp.caching.store import Store, stored_as
+from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.replay import Replay, Upstream
+
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Featurizer(Protocol):
+    """S3PRL's featurizer: waves (of which it needs the lengths) and the upstream's output to (frames, dim) each."""
+
+    def __call__(self, wavs: list[Tensor], states: dict[str, Any]) -> list[Tensor]: ...
+
+
+class OneByOne:
+    """The features of each utterance by itself, if nothing of the upstream is frozen in every step.
+
+    Args:
+        expert: the upstream, without what wraps it for several processes.
+    """
+
+    def __init__(self, expert: ElpExpert) -> None:
+        self.expert = expert
+
+    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
+        """Return the head's input; the arguments are those of :meth:`FrozenFeatures.__call__`."""
+        device = next(self.expert.backbone.parameters()).device
+        features = []
+        for wav in wavs:
+            one = [torch.as_tensor(wav, dtype=torch.float32).to(device)]
+            features += featurizer(one, model(one))
+        return features
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def __str__(self) -> str:
+        return "nothing is cached; every utterance is computed by itself"
+
+
+class FrozenFeatures:
+    """Computes the frozen part of each utterance by itself, once, and the trained part in every step.
+
+    Args:
+        expert: the upstream, without what wraps it for several processes.
+        choice: what is computed once.
+        states: indices of the hidden states that the head sees.
+        dtype: type in which features are kept; None as they are computed.
+    """
+
+    def __init__(self, expert: ElpExpert, choice: Choice, *, states: Sequence[int], dtype: str | None = None) -> None:
+        self.expert = expert
+        self.choice = choice
+        self.dtype = None if dtype is None else TYPES[dtype]
+        self.store: Store | None = None
+        """Where they are kept; None to compute them in every step."""
+        self.kept: Callable[[str], bool] = lambda split: True
+        """Whether a split's waves are the same in every epoch, so that keeping their features helps."""
+        self.found = self.computed = 0
+        """How many utterances came from the cache, and how many had to be computed."""
+        self.replay = expert.replay = Replay(expert, choice.place, states=states)
+
+    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
+        """Return the head's input, (frames, dim) per utterance.
+
+        Args:
+            model: calls the expert, or what wraps it for several processes.
+            featurizer: S3PRL's.
+            wavs: arrays or tensors of shape (samples,), on the CPU.
+            split: the split that they belong to.
+        """
+        device = next(self.expert.backbone.parameters()).device
+        parts = self.parts(wavs, split)
+        return featurizer(*self.replay.run(model, [part.to(device, non_blocking=True) for part in parts]))
+
+    def parts(self, wavs: Sequence[Any], split: str) -> list[Tensor]:
+        """Return the frozen part of each utterance on the CPU, (recorded, frames, width); keep what was computed."""
+        store = self.store if self.kept(split) else None
+        found = [self._part(torch.as_tensor(wav, dtype=torch.float32), store) for wav in wavs]
+        return found if self.dtype is None else [part.float() for part in found]
+
+    def _part(self, wav: Tensor, store: Store | None) -> Tensor:
+        key = "" if store is None else key_of(wav)
+        if store is not None and (part := store.get(key)) is not None:
+            self.found += 1
+            return part
+        self.computed += 1
+        device = next(self.expert.backbone.parameters()).device
+        part = self.replay.record(self.expert, wav.to(device))
+        part = stored_as(part.mean(dim=1, keepdim=True) if self.choice.pooled else part, self.dtype)
+        if store is not None:
+            store.put(key, part)
+        return part
+
+    def flush(self) -> None:
+        """Write what has been computed since the last shard."""
+        if self.store is not None:
+            self.store.flush()
+
+    def __str__(self) -> str:
+        if self.store is None:
+            return f"nothing is cached; {self.choice} is computed for every utterance by itself"
+        count = len(self.store)
+        return f"{self.choice} is computed once per utterance and kept in {self.store.folder} ({count} are there)"
+
+
+def key_of(wav: Tensor) -> str:
+    """Return the key of a wave: a digest of its samples, whatever file and preprocessing they come from."""
+    return hashlib.blake2b(wav.contiguous().numpy(), digest_size=16).hexdigest()

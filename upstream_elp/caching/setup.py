@@ -1,0 +1,102 @@
+"""Set up the features of a run from its runner block: what is cached, and where."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from torch import nn
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.caching import checks
+from upstream_elp.caching.choice import Choice, Wish, choose
+from upstream_elp.caching.features import FrozenFeatures, OneByOne
+from upstream_elp.caching.identity import describe, folder_of
+from upstream_elp.caching.store import Store
+from upstream_elp.upstream.expert import ElpExpert
+
+logger = logging.getLogger(__name__)
+ALL_STATES = ("hidden_states", "last_hidden_state")
+"""Features whose states are known from the configuration; for any other key of ``-s``, all states are recorded."""
+
+
+def features_of(
+    wish: Wish, upstream: nn.Module, head: Any, *, trained: bool, selection: str, specaug: bool, precision: str
+) -> FrozenFeatures | OneByOne | None:
+    """Return how a run computes features; None if it computes all of them in every step, as batches.
+
+    Args:
+        wish: the keys of the runner block.
+        upstream: the upstream, without what wraps it for several processes.
+        head: the task's expert.
+        trained: whether the upstream is trained.
+        selection: the featurizer's key, S3PRL's ``-s``.
+        specaug: whether the features are masked in training.
+        precision: the runner's precision.
+
+    Raises:
+        ElpError: the adapter, the backbone or the head does not allow what is asked for.
+    """
+    if wish.idle:
+        return None
+    if not isinstance(upstream, ElpExpert):
+        raise ElpError("runner.cache and runner.features_of work only with elp_* upstreams; choose one with -u")
+    if wish.features_of == "batch" and checks.sees_padding(upstream):
+        return _not_for_batches(wish)
+    pools = getattr(head, "pools_features", False) and not specaug
+    choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
+    features = None if choice is None else _built(wish, upstream, choice, selection)
+    if features is None:
+        if wish.features_of == "utterance":
+            return OneByOne(upstream)
+        logger.warning("runner.cache is auto, but nothing of this adapter's backbone stays the same; nothing is cached")
+        return None
+    if wish.cache != "off":
+        features.kept = _fixed(wish, head)
+        facts = describe(features, precision=precision)
+        features.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
+    return features
+
+
+def _not_for_batches(wish: Wish) -> None:
+    """Refuse a cache, or for ``auto`` do without one, if an utterance's features depend on its batch."""
+    sentence = (
+        "with this backbone, an utterance's features depend on the padding of its batch, so they cannot be cached; set "
+        "runner.features_of: utterance to use those of each utterance by itself"
+    )
+    if wish.cache != "auto":
+        raise ElpError(f"runner.cache is {wish.cache}, but {sentence}")
+    logger.warning("runner.cache is auto, but %s", sentence)
+
+
+def _built(wish: Wish, expert: ElpExpert, choice: Choice, selection: str) -> FrozenFeatures | None:
+    """Return the features; None if a replay gives other features and the kind was not asked for by name."""
+    layers = expert.injection.layers
+    states = needed_states(expert) if selection in ALL_STATES else range(layers + 1)
+    features = FrozenFeatures(expert, choice, states=list(states), dtype=wish.dtype)
+    if checks.replays(features):
+        return features
+    features.replay.remove(expert)
+    expert.replay = None
+    if wish.cache in ("off", "auto"):
+        return None
+    raise ElpError(
+        f"runner.cache is {wish.cache}, but with this backbone, features from a record of {choice} differ from "
+        "those of each utterance by itself; choose auto or off"
+    )
+
+
+def needed_states(expert: ElpExpert) -> list[int]:
+    """Return the indices of the hidden states that the head sees, and the last one."""
+    layers = expert.injection.layers
+    if expert.config.features == "l":
+        return sorted({*(index + 1 for index in expert.injection.l_layers), layers})
+    return list(range(layers + 1)) if expert.config.features == "layers" else [layers]
+
+
+def _fixed(wish: Wish, head: Any) -> Any:
+    """Return whether a split's waves are the same in every epoch; of S3PRL's tasks, only the user can know it."""
+    own = getattr(head, "fixed_waves", None)
+    if own is not None:
+        return own
+    return lambda split: wish.cache != "auto"
