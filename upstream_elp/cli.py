@@ -19,6 +19,7 @@ COMMANDS = {
     "infer": ("upstream_elp.commands.infer:infer", "Transcribe, classify or compare audio files."),
     "merge": ("upstream_elp.commands.merge:merge", "Merge trained weights into a plain backbone checkpoint."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
+    "cache": ("upstream_elp.commands.cache:cache", "Fill, list, estimate, bound or clear cached features."),
     "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),
     "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables that tasks read."),
     "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise small corpora offline."),

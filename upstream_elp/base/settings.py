@@ -22,6 +22,7 @@ VARIABLES = {
     "self_check": "ELP_SELF_CHECK",
     "stock_loop": "ELP_STOCK_LOOP",
     "skip_bad_files": "ELP_SKIP_BAD_FILES",
+    "fill_cache": "ELP_FILL_CACHE",
     "ddp_hours": "ELP_DDP_HOURS",
 }
 """Setting -> environment variable."""
@@ -40,6 +41,7 @@ class Settings:
         self_check: whether adapters are checked when they are inserted into a backbone.
         stock_loop: whether to train with S3PRL's own loop.
         skip_bad_files: whether unusable audio files are skipped.
+        fill_cache: whether to compute cached features instead of training.
         ddp_hours: how long ranks wait for each other.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     self_check: bool = True
     stock_loop: bool = False
     skip_bad_files: bool = False
+    fill_cache: bool = False
     ddp_hours: float = 12.0
 
 
@@ -78,6 +81,7 @@ def from_environment() -> Settings:
         self_check=texts["self_check"] != "0",
         stock_loop=texts["stock_loop"] is not None,
         skip_bad_files=texts["skip_bad_files"] == "1",
+        fill_cache=texts["fill_cache"] == "1",
         ddp_hours=_hours(texts["ddp_hours"]),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from upstream_elp.base.errors import counted
 from upstream_elp.caching.choice import Choice
 from upstream_elp.caching.store import Store, stored_as
 from upstream_elp.upstream.expert import ElpExpert
@@ -46,7 +47,7 @@ class OneByOne:
         """Do nothing."""
 
     def __str__(self) -> str:
-        return "nothing is cached; every utterance is computed by itself"
+        return "computed for each utterance by itself in every step"
 
 
 class FrozenFeatures:
@@ -110,9 +111,9 @@ class FrozenFeatures:
 
     def __str__(self) -> str:
         if self.store is None:
-            return f"nothing is cached; {self.choice} is computed for every utterance by itself"
-        count = len(self.store)
-        return f"{self.choice} is computed once per utterance and kept in {self.store.folder} ({count} are there)"
+            return f"computed for each utterance by itself in every step: {self.choice}"
+        there = counted(len(self.store), "utterance")
+        return f"computed once per utterance: {self.choice}; kept in {self.store.folder}, which has {there}"
 
 
 def key_of(wav: Tensor) -> str:

@@ -61,6 +61,9 @@ class Store:
             ) from error
         self.full = ""
         """Why nothing more is kept, as a sentence; empty while there is room."""
+        self.advice = (
+            "raise runner.cache_gb, set runner.cache_dtype: fp16, or remove other features with `elp cache bound`"
+        )
         self._shards: dict[str, Any] = {}
         self._place: dict[str, Any] = {}
         self._new: dict[str, Tensor] = {}
@@ -112,7 +115,7 @@ class Store:
     def _no_room(self, size: int) -> str:
         top = self.folder.parent
         if (used := bytes_in(top)) + size > self.limit:
-            return f"the cache {top} holds {used / 1e9:.1f} GB, and its limit is {self.limit / 1e9:.1f} GB"
+            return f"the cache {top} has {used / 1e9:.1f} GB, and its limit is {self.limit / 1e9:.1f} GB"
         if shutil.disk_usage(top).free < size + FREE:
             return f"the disk of the cache {top} has less than {FREE / 1e9:.1f} GB left"
         return ""

@@ -125,6 +125,10 @@ class OurRunner:
 
     def train(self) -> None:
         """Train; see :func:`upstream_elp.training.loop.train`."""
+        if settings.current().fill_cache:
+            from upstream_elp.training import filling
+
+            return filling.fill(self)
         if settings.current().stock_loop:
             return super().train()
         from upstream_elp.training import loop
