@@ -5,16 +5,18 @@ import copy
 import pytest
 import torch
 
-from tests.experts import CONFIGS, make_expert
+from tests.experts import CONFIGS, add_noise, make_expert
 from tests.toys import BACKBONES, LAW_BACKBONES
 from upstream_elp.adapters.lowest import (
     CNN_OUTPUT,
     ENCODER_INPUT,
+    LAYER_LEVEL,
     STATES,
     layer_input,
     lowest_trained,
 )
-from upstream_elp.upstream.replay import Replay
+from upstream_elp.upstream.inject import eject
+from upstream_elp.upstream.replay import PassedOver, Replay
 
 SAMPLES = (2600, 1700, 3020, 2941, 81)
 """Lengths that leave different remainders, for a front end with a stride of 20 or 40 samples."""
@@ -75,7 +77,7 @@ def gradients(expert, features):
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("backbone", LAW_BACKBONES)
-def test_features_and_gradients_are_those_of_each_utterance_by_itself(backbone, config):
+def test_features_and_gradients_are_those_of_each_utterance_by_itself(backbone, config, law):
     plain = make_expert(backbone, config, noise=0.1).double().eval()
     wavs = waves(plain)
     expected = by_itself(plain, wavs)
@@ -93,3 +95,67 @@ def test_features_and_gradients_are_those_of_each_utterance_by_itself(backbone, 
         size = max((1.0, *(float(gradient.abs().max()) for gradient in wanted.values())))
         for name in wanted:
             torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-10 * size)
+    law("features and gradients from a record are those of each utterance by itself")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("backbone", LAW_BACKBONES)
+def test_nothing_below_the_lowest_trained_tensor_depends_on_what_is_trained(backbone, config, law):
+    """And what lies one place higher does, so nothing that could be recorded is missed."""
+    plain = make_expert(backbone, config, noise=0.1)
+    (wav,) = waves(plain, torch.float32)[:1]
+    lowest = lowest_trained(plain.injection)
+    higher = [place for place in (CNN_OUTPUT, ENCODER_INPUT, layer_input(0)) if place > lowest][:1]
+    if lowest.level == LAYER_LEVEL:
+        last = lowest.layer + 1 == plain.injection.layers
+        higher = [STATES if last else layer_input(lowest.layer + 1)]
+    for place, same in [*((place, True) for place in places(plain)), *((place, False) for place in higher)]:
+        expert = copy.deepcopy(plain)
+        replay = Replay(expert, place, states=range(expert.injection.layers + 1))
+        before = replay.record(expert, wav)
+        add_noise(expert, 0.3, seed=9)
+        assert torch.equal(before, replay.record(expert, wav)) == same, place
+    law("nothing below the lowest trained tensor depends on what is trained")
+
+
+@pytest.mark.parametrize("place", [CNN_OUTPUT, ENCODER_INPUT, layer_input(0), layer_input(2), STATES])
+@pytest.mark.parametrize("backbone", ["wavlm-base", "hubert-base", "hf_wavlm-large", "hf_hubert-base"])
+def test_a_removed_replay_leaves_the_expert_as_it_was(backbone, place):
+    expert = make_expert(backbone, "weighted_sum")
+    wavs = waves(expert, torch.float32)
+    expected = expert(wavs)["hidden_states"]
+    classes = [type(module) for module in expert.modules()]
+    replay, _ = replayed(expert, wavs, place)
+    assert all(map(torch.equal, expert(wavs)["hidden_states"], expected))  # nor does its presence change anything
+    replay.remove(expert)
+    expert.replay = None
+    assert [type(module) for module in expert.modules()] == classes
+    assert not any(hook for module in expert.modules() for hook in _hooks_of(module, replay))
+    assert all(map(torch.equal, expert(wavs)["hidden_states"], expected))
+
+
+def _hooks_of(module, replay):
+    hooks = module._forward_pre_hooks.values()
+    return [hook for hook in hooks if replay in (getattr(hook, "__self__", None), getattr(hook, "replay", None))]
+
+
+def test_eject_removes_a_replay():
+    expert = make_expert("wavlm-base", "le")
+    wavs = waves(expert, torch.float32)
+    expert.enabled = False
+    expected = expert(wavs)["backbone_hidden_states"]
+    replayed(expert, wavs, layer_input(0))
+    plain = eject(expert)
+    assert all(map(torch.equal, plain(wavs)["hidden_states"], expected))
+    assert not any(isinstance(module, PassedOver) for module in plain.modules())
+
+
+def test_gradient_checkpointing_and_a_replay_together():
+    plain = make_expert("wavlm-base", "le", noise=0.1).double().train()
+    wavs = waves(plain)
+    expected = gradients(plain, replayed(plain, wavs, layer_input(0))[1])
+    expert = make_expert("wavlm-base", "le", noise=0.1).double().train()
+    expert.checkpoint_layers()
+    found = gradients(expert, replayed(expert, wavs, layer_input(0))[1])
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)

@@ -65,6 +65,8 @@ def eject(expert: nn.Module) -> nn.Module:
     """
     if not expert.injection.switchable:
         raise ElpError("this preset fine-tunes the backbone in place, so the plain backbone cannot be restored")
+    if expert.replay is not None:
+        expert.replay.remove(expert)
     expert.injection.changes.undo()
     for module in expert.backbone.modules():  # gradient checkpointing, which was added after the injection
         take_out_mixin(module)
