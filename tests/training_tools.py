@@ -64,14 +64,15 @@ def assert_same(first, second, where=""):
         assert first == second or first != first, where
 
 
-def assert_same_run(expected: Path, found: Path) -> None:
+def assert_same_run(expected: Path, found: Path, *, except_config: bool = False) -> None:
     """Parameters, optimizer, schedule, random states and logged values are equal; times are not compared."""
     assert [path.name for path in checkpoints.states(found)][-1] == f"states-{STEPS}.ckpt"
     for name in (f"states-{STEPS}.ckpt", "dev-best.ckpt", "dev-clean-best.ckpt"):
         if (expected / name).exists():
             one, other = load_states(expected / name), load_states(found / name)
             for states in (one, other):
-                states.pop("Args")
+                for key in ("Args", "Config") if except_config else ("Args",):
+                    states.pop(key)
             assert_same(one, other, name)
     for name in ("train.jsonl", "metrics.jsonl"):
         assert lines_of(expected / name) == lines_of(found / name), name

@@ -1,4 +1,4 @@
-"""Checks at the start of a run, on waves of noise: does padding matter, and does a replay give the same features?"""
+"""A check at the start of a run, on waves of noise: does a replay give the same features?"""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ from upstream_elp.upstream.expert import ElpExpert
 
 SAME = 1e-4
 """Largest difference, relative to the norm, that counts as rounding in float32."""
-
-
-def sees_padding(expert: ElpExpert) -> bool:
-    """Return whether an utterance's hidden states depend on the length of the others in its batch."""
-    waves = _waves(expert)
-    with _for_a_check(expert):
-        batch = expert(waves)["hidden_states"]
-        alone = _alone(expert, waves)
-    return not _equal([[state[row] for state in batch] for row in range(len(waves))], alone)
 
 
 def replays(features: FrozenFeatures) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from upstream_elp.caching.store import Store, stored_as
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.replay import Replay, Upstream
 
+logger = logging.getLogger(__name__)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -70,6 +72,7 @@ class FrozenFeatures:
         """Whether a split's waves are the same in every epoch, so that keeping their features helps."""
         self.found = self.computed = 0
         """How many utterances came from the cache, and how many had to be computed."""
+        self._reported = False
         self.replay = expert.replay = Replay(expert, choice.place, states=states)
 
     def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
@@ -102,12 +105,20 @@ class FrozenFeatures:
         part = stored_as(part.mean(dim=1, keepdim=True) if self.choice.pooled else part, self.dtype)
         if store is not None:
             store.put(key, part)
+            self._report(store)
         return part
+
+    def _report(self, store: Store) -> None:
+        """Say once that nothing more is kept."""
+        if store.full and not self._reported:
+            self._reported = True
+            logger.warning("%s, so other utterances are computed in every step; %s", store.full, store.advice)
 
     def flush(self) -> None:
         """Write what has been computed since the last shard."""
         if self.store is not None:
             self.store.flush()
+            self._report(self.store)
 
     def __str__(self) -> str:
         if self.store is None:

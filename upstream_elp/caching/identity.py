@@ -13,6 +13,7 @@ import torch
 from upstream_elp.adapters.lowest import STATES, lowest_trained
 from upstream_elp.backbones.fingerprint import digest
 from upstream_elp.base.files import cache_dir
+from upstream_elp.base.randomness import preserved
 from upstream_elp.caching.features import FrozenFeatures
 from upstream_elp.upstream.expert import ElpExpert
 
@@ -64,6 +65,6 @@ def normalises(expert: ElpExpert) -> bool:
     samples = expert.injection.front.samples(12)
     wav = torch.randn(samples, generator=torch.Generator().manual_seed(0)).to(next(expert.backbone.parameters()))
     frame_len = expert.check_wavs([wav])
-    with torch.no_grad():
+    with torch.no_grad(), preserved(wav.device):
         one, other = (expert.backbone_states([factor * wav], frame_len)[0] for factor in (1.0, LOUDER))
     return bool((one - other).norm() < 1e-2 * one.norm())

@@ -41,7 +41,7 @@ def features_of(
         return None
     if not isinstance(upstream, ElpExpert):
         raise ElpError("runner.cache and runner.features_of work only with elp_* upstreams; choose one with -u")
-    if wish.features_of == "batch" and checks.sees_padding(upstream):
+    if wish.features_of == "batch":
         return _not_for_batches(wish)
     pools = getattr(head, "pools_features", False) and not specaug
     choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
@@ -59,14 +59,18 @@ def features_of(
 
 
 def _not_for_batches(wish: Wish) -> None:
-    """Refuse a cache, or for ``auto`` do without one, if an utterance's features depend on its batch."""
+    """Refuse a cache, or for ``auto`` do without one: what is cached is not what a batch computes.
+
+    In a batch, the features of every backbone see padding: S3PRL's featurizer takes a frame of padding for three of
+    four shorter utterances, S3PRL's own models attend to it, and a group norm in the front end normalises over it.
+    """
     sentence = (
-        "with this backbone, an utterance's features depend on the padding of its batch, so they cannot be cached; set "
-        "runner.features_of: utterance to use those of each utterance by itself"
+        "features that are computed once are those of each utterance by itself, and in a padded batch they are not the "
+        "same; set runner.features_of: utterance to use them"
     )
     if wish.cache != "auto":
         raise ElpError(f"runner.cache is {wish.cache}, but {sentence}")
-    logger.warning("runner.cache is auto, but %s", sentence)
+    logger.warning("nothing is cached: %s", sentence)
 
 
 def _built(wish: Wish, expert: ElpExpert, choice: Choice, selection: str) -> FrozenFeatures | None:

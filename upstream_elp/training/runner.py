@@ -133,11 +133,12 @@ class OurRunner:
             return super().train()
         from upstream_elp.training import loop
 
+        frozen = self.frozen  # now, so that what cannot work is refused before the first step
         try:
             loop.train(self)
         finally:
-            if "frozen" in vars(self) and self.frozen is not None:
-                self.frozen.flush()
+            if frozen is not None:
+                frozen.flush()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
         return None
