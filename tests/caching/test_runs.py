@@ -54,8 +54,17 @@ def held():
     return {entry.folder.name.split("-")[0]: entry.utterances for entry in folders.entries(features_dir())}
 
 
-@pytest.mark.parametrize("preset", ["weighted_sum", "le", "elp", "full_finetune"])
-@pytest.mark.parametrize("task", TASKS)
+PRESETS = ["weighted_sum", "le", "elp", "full_finetune"]
+
+
+@pytest.mark.parametrize(
+    ("task", "preset"),
+    [
+        pytest.param(task, preset, marks=() if task == "elp_ic" or preset == "le" else pytest.mark.slow)
+        for task in TASKS
+        for preset in PRESETS
+    ],
+)
 def test_with_and_without_a_cache_the_same_numbers(task, preset, data, tmp_path):
     run(flags(task, data, tmp_path / "off", UTTERANCE, preset=preset))
     run(flags(task, data, tmp_path / "auto", UTTERANCE, "runner.cache=auto", preset=preset))

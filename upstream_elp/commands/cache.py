@@ -29,7 +29,10 @@ def cache() -> None:
 @cache.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_(as_json: bool) -> None:
-    """List the cached features, those used last first."""
+    """List the cached features, those used last first.
+
+    Example: elp cache list --json
+    """
     from upstream_elp.caching import folders
     from upstream_elp.caching.identity import features_dir
 
