@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from downstream_heads.common import memory
+from downstream_heads.common.batches import Batches
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.contract import LOSS, Task
@@ -22,7 +23,7 @@ from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.values import mapping, wrong_value
 
 
-class TaskExpert(nn.Module):
+class TaskExpert(Batches, nn.Module):
     """Base class of the task experts.
 
     A task sets ``about``, fills ``self.audio``, builds its head and implements ``make_dataset(split)``,
@@ -67,6 +68,7 @@ class TaskExpert(nn.Module):
         self.expdir = Path(expdir)
         self.seed = int(seed)
         self.run_args = kwargs
+        self.check_ratio()
         self.audio = AudioReader(min_samples=self.min_samples)
         self.skips = Skips(self.expdir) if wanted() else None
         self._datasets: dict[str, Dataset] = {}

@@ -1,14 +1,15 @@
 """Data loaders that follow S3PRL's contract, and the audio reader of all tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed import is_available, is_initialized
+from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from downstream_heads.common.batching import Limits, eval_batches, train_batches
 from upstream_elp.audio.reading import MIN_SAMPLES, load_audio
 from upstream_elp.audio.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
 
@@ -61,6 +62,11 @@ def transpose(samples: Sequence[tuple]) -> tuple[list, ...]:
     return tuple(list(column) for column in zip(*samples, strict=True))
 
 
+def process() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks."""
+    return (get_rank(), get_world_size()) if is_available() and is_initialized() else (0, 1)
+
+
 def train_loader(
     dataset: Dataset,
     *,
@@ -70,26 +76,28 @@ def train_loader(
     epoch: int = 0,
     seed: int = 0,
     skip: SplitSkips | None = None,
+    limits: Limits | None = None,
 ) -> DataLoader:
     """Make a loader shuffled by ``seed`` and ``epoch``; several ranks share the same order of a single process.
 
-    With ``skip``, an unusable item is replaced by the next usable one.
+    With ``skip``, an unusable item is replaced by the next usable one. With ``limits``, batches contain utterances of
+    similar length, and ``batch_size`` is not used; the data set then needs a method ``lengths()``.
     """
-    if skip is not None:
-        dataset = Replacing(dataset, skip)
+    options = {
+        "num_workers": num_workers,
+        "collate_fn": collate_fn,
+        "generator": torch.Generator().manual_seed(seed + epoch),  # as DistributedSampler seeds its own
+    }
+    items = dataset if skip is None else Replacing(dataset, skip)
+    rank, ranks = process()
+    if limits is not None:
+        batches = train_batches(dataset.lengths(), limits, seed=seed, epoch=epoch, ranks=ranks)
+        return DataLoader(items, batch_sampler=batches[rank::ranks], **options)
     sampler = None
     if is_available() and is_initialized():
-        sampler = DistributedSampler(dataset, seed=seed)
+        sampler = DistributedSampler(items, seed=seed)
         sampler.set_epoch(epoch)
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        shuffle=sampler is None,
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        generator=torch.Generator().manual_seed(seed + epoch),  # as DistributedSampler seeds its own
-    )
+    return DataLoader(items, batch_size=batch_size, shuffle=sampler is None, sampler=sampler, **options)
 
 
 def eval_loader(
@@ -99,35 +107,18 @@ def eval_loader(
     num_workers: int,
     collate_fn: Callable[[list], Any] = transpose,
     skip: SplitSkips | None = None,
+    limits: Limits | None = None,
 ) -> DataLoader:
     """Make a loader in the data set's order; S3PRL evaluates in one process, even in distributed training.
 
     It has its own generator, so that worker seeds are not drawn from the global random state. With ``skip``, unusable
-    items are skipped.
+    items are skipped. With ``limits``, utterances are sorted by length, and ``batch_size`` is not used.
     """
-    options = {
-        "batch_size": batch_size,
-        "shuffle": False,
-        "num_workers": num_workers,
-        "generator": torch.Generator().manual_seed(0),
-    }
+    options = {"num_workers": num_workers, "generator": torch.Generator().manual_seed(0)}
+    if limits is None:
+        options |= {"batch_size": batch_size, "shuffle": False}
+    else:
+        options["batch_sampler"] = eval_batches(dataset.lengths(), limits)
     if skip is None:
         return DataLoader(dataset, collate_fn=collate_fn, **options)
     return DroppingLoader(Dropping(dataset, skip), collate_fn=Present(collate_fn), skip=skip, **options)
-
-
-def split_loader(
-    dataset: Dataset,
-    datarc: Mapping[str, Any],
-    *,
-    train: bool,
-    epoch: int,
-    seed: int,
-    skip: SplitSkips | None = None,
-) -> DataLoader:
-    """Make a loader with the batch size and workers of ``datarc``, for training or evaluation."""
-    workers = datarc["num_workers"]
-    if train:
-        size = datarc["train_batch_size"]
-        return train_loader(dataset, batch_size=size, num_workers=workers, epoch=epoch, seed=seed, skip=skip)
-    return eval_loader(dataset, batch_size=datarc["eval_batch_size"], num_workers=workers, skip=skip)

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from downstream_heads.common.base import TaskExpert, mean_loss
+from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
 from downstream_heads.common.files import write_text
-from downstream_heads.common.loaders import AudioReader, split_loader
+from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.metrics import accuracy
 from downstream_heads.common.scorer import UtteranceScorer
 from upstream_elp.audio.reading import CHANNEL_RULES
@@ -24,6 +25,7 @@ LOADER_DEFAULTS = {
     "pre_load": False,
     "resample": False,
     "channels": "error",
+    **BATCH_DEFAULTS,
 }
 
 
@@ -41,6 +43,7 @@ def data_options(
         positive_int(rc[key], key=f"{where}.{key}", least=least)
     for key in ("pre_load", "resample"):
         boolean(rc[key], key=f"{where}.{key}")
+    check_batch_options(rc, where=where)
     check_paths(rc, [key for key in ("root", "file_path", "meta_data") if key in rc], where=where)
     choose(rc["channels"], CHANNEL_RULES, key=f"{where}.channels")
     return rc
@@ -86,15 +89,14 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Make a loader of ``(wavs, labels, filenames)``."""
         split = self.split_name(split)
-        data, skip = self.dataset(split), self.skip(split)
-        return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
+        return self.batch_loader(split, self.dataset(split), epoch=epoch)
 
     def log_records(
         self, split: str, records: Mapping[str, list], logger: Any, global_step: int, **_: Any
     ) -> list[str]:
         """Report the metrics, write the answer files, and name the checkpoint if dev's accuracy is the best so far."""
         split = self.split_name(split)
-        predict, truth = records["predict"], records["truth"]
+        names, predict, truth = self.data_order(split, records["filename"], records["predict"], records["truth"])
         values = self.measures(predict, truth)
         self.report(
             split,
@@ -109,7 +111,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         if split == "train":
             return []
         for kind, answers in (("predict", predict), ("truth", truth)):
-            self.write_answers(f"{split}_{kind}", records["filename"], answers)
+            self.write_answers(f"{split}_{kind}", names, answers)
         return self.keep_best(split, values["acc"]) if split == "dev" else []
 
     def write_answers(self, name: str, utterances: Sequence[str], answers: Sequence[Any]) -> list[str]:
@@ -149,7 +151,7 @@ class LabelExpert(UtteranceExpert):
         """Return the cross-entropy of a batch; predictions and truths go into ``records``."""
         logits = self.logits(features)  # (batch, classes)
         loss = self.objective(logits, torch.as_tensor(labels, dtype=torch.long, device=logits.device))
-        records["loss"].append(loss.item())
+        records["loss"] += self.losses(split, loss, len(labels))
         records["predict"] += [self.names[index] for index in logits.argmax(dim=-1).tolist()]
         records["truth"] += [self.names[int(index)] for index in labels]
         records["filename"] += list(filenames)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.loaders import AudioReader, transpose
 from downstream_heads.elp_asr.characters import Characters
 from downstream_heads.elp_asr.table import Entry, measure, read_split
 from upstream_elp.audio.headers import Header
@@ -81,6 +81,8 @@ class LibriSpeech(Dataset):
         headers = self._usable(measure(root, found, split=split))
         entries = [Entry(path, header.samples) for path, header in headers]
         entries.sort(key=lambda entry: (-entry.length, entry.path))
+        self.samples = {path: checks.converted(header).samples for path, header in headers}
+        self.entries = entries
         self.labels = {row.name: characters.encode(row.text, superb=superb) for row in found.present}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
         if not self.batches:
@@ -111,20 +113,49 @@ class LibriSpeech(Dataset):
         return [self.root / path for batch in self.batches for path in batch]
 
     def __getitem__(self, index: int) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-        wavs, names = [], []
+        found = []
         for path in self.batches[index]:
             try:
-                wavs.append(self.audio(self.root / path).numpy())
+                found.append(self.utterance(path))
             except AudioError as error:
                 if self.skip is None:
                     raise
                 self.skip.note(error)
                 last = error
-            else:
-                names.append(stem(path))
-        if not wavs:
+        if not found:
             raise last
-        return wavs, [np.asarray(self.labels[name], dtype=np.int64) for name in names], names
+        return transpose(found)
+
+    def utterance(self, path: str) -> tuple[np.ndarray, np.ndarray, str]:
+        """Read one utterance: ``(wav, labels, name)``."""
+        name = stem(path)
+        return self.audio(self.root / path).numpy(), np.asarray(self.labels[name], dtype=np.int64), name
+
+    def item_names(self) -> list[str]:
+        """Return the names of the utterances, from the longest to the shortest."""
+        return [stem(entry.path) for entry in self.entries]
+
+
+class Utterances(Dataset):
+    """The utterances of one split one by one, for batches of similar length; an item is ``(wav, labels, name)``.
+
+    Args:
+        split: the split, whose own batches are not used.
+    """
+
+    def __init__(self, split: LibriSpeech) -> None:
+        self.split = split
+        self.paths = [entry.path for entry in split.entries]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def lengths(self) -> list[int]:
+        """Return the samples of each item, from S3PRL's length tables or its file's header."""
+        return [self.split.samples[path] for path in self.paths]
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+        return self.split.utterance(self.paths[index])
 
 
 def only(items: Sequence[tuple]) -> tuple:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
 from downstream_heads.elp_asr.about import TASK
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.errors import ElpError
@@ -29,6 +30,7 @@ DATA_DEFAULTS = {
     "resample": False,
     "channels": "error",
     "decoder_args": None,
+    **BATCH_DEFAULTS,
 }
 
 
@@ -44,6 +46,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
     for key in ("zero_infinity", "pre_load", "resample"):
         boolean(rc[key], key=f"{WHERE}.{key}")
+    check_batch_options(rc, where=WHERE)
     check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
     for split in TASK.splits:
         if rc[split]:  # an unused split may be empty

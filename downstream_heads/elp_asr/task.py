@@ -16,7 +16,7 @@ from downstream_heads.common.loaders import AudioReader, eval_loader, train_load
 from downstream_heads.common.metrics import error_rate
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
-from downstream_heads.elp_asr.data import LibriSpeech, only
+from downstream_heads.elp_asr.data import LibriSpeech, Utterances, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
 from downstream_heads.elp_asr.options import data_options, folders_of
@@ -68,6 +68,8 @@ class DownstreamExpert(Transcriber, TaskExpert):
         """Make a loader of ``(wavs, labels, names)``."""
         split, workers = self.split_name(split), self.datarc["num_workers"]
         dataset = self.dataset(split)
+        if self.limits(split, size="batch_size"):
+            return self.batch_loader(split, Utterances(dataset), epoch=epoch, size="batch_size")
         if split == "train":
             return train_loader(
                 dataset,
@@ -97,7 +99,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         loss = self.objective(log_probs.transpose(0, 1), targets, frames_len, target_len)  # (frames, batch, symbols)
         lists = [row.tolist() for row in rows]
         short = [frames_needed(row) > frames for row, frames in zip(lists, frames_len.tolist(), strict=True)]
-        records["loss"].append(loss.item())
+        records["loss"] += self.losses(split, loss, len(rows))
         records["too_short"] += short
         records["pred_tokens"] += self.decode(log_probs.detach(), frames_len)
         records["target_tokens"] += [self.characters.tokens(row) for row in lists]
@@ -109,7 +111,9 @@ class DownstreamExpert(Transcriber, TaskExpert):
     ) -> list[str]:
         """Report UER and WER, write the ark files, and name the checkpoint if dev-clean is the best so far."""
         split = self.split_name(split)
-        guessed, true = records["pred_tokens"], records["target_tokens"]
+        names, guessed, true = self.data_order(
+            split, records["filenames"], records["pred_tokens"], records["target_tokens"]
+        )
         guessed_words, true_words = [words(row) for row in guessed], [words(row) for row in true]
         values = {"wer": error_rate(guessed_words, true_words), "uer": error_rate(guessed, true)}
         self.report(
@@ -128,7 +132,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
         if split == "train":
             return []
         for kind, rows in (("hyp", guessed_words), ("ref", true_words)):
-            text = "".join(f"{n} {' '.join(row)}\n" for n, row in zip(records["filenames"], rows, strict=True))
+            text = "".join(f"{n} {' '.join(row)}\n" for n, row in zip(names, rows, strict=True))
             write_text(self.expdir / f"{split}-noLM-{kind}.ark", text)
         return self.keep_best(split, values[self.datarc["best_by"]]) if split == "dev-clean" else []
 

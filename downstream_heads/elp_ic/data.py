@@ -1,11 +1,13 @@
 """Fluent Speech Commands: three slots per utterance, from the corpus's own csv files."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from downstream_heads.common.lengths import header_lengths
 from downstream_heads.common.loaders import AudioReader
 from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS, refuse
 from upstream_elp.corpora.fluent import SLOTS, Command, read, read_table, slot_values, table_name
@@ -63,6 +65,18 @@ class Commands(Dataset):
     def files(self) -> list[Path]:
         """Return the audio files of the split."""
         return [self.root / row.path for row in self.rows]
+
+    def item_names(self) -> list[str]:
+        """Return the names of the items."""
+        return [row.name for row in self.rows]
+
+    def lengths(self) -> list[int]:
+        """Return the samples of each item, from its file's header."""
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return header_lengths(self.root, [row.path for row in self.rows])
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
         row = self.rows[index]

@@ -72,7 +72,7 @@ class DownstreamExpert(UtteranceExpert):
         on_device = target.to(slots[0].device)
         loss = sum(self.objective(logits, on_device[:, slot]) for slot, logits in enumerate(slots))
         best = torch.stack([logits.argmax(dim=1) for logits in slots], dim=1)  # (batch, slots)
-        records["loss"].append(loss.item())
+        records["loss"] += self.losses(split, loss, len(labels))
         records["predict"] += [self.names(row) for row in best.tolist()]
         records["truth"] += [self.names(row) for row in target.tolist()]
         records["filename"] += list(filenames)

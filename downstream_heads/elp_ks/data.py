@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from downstream_heads.common.lengths import header_lengths
 from downstream_heads.common.loaders import AudioReader
 from upstream_elp.audio.reading import SAMPLE_RATE
 from upstream_elp.audio.sox import apply_effects_tensor
@@ -48,6 +49,10 @@ class Clip:
         begin = round(self.start * left)
         return wav[begin : begin + SECOND]
 
+    def length(self, whole: int) -> int:
+        """Return the samples of the item, of the ``whole`` samples of its file."""
+        return min(whole, SECOND) if self.row.label == SILENCE else whole
+
 
 def draw(rows: Sequence[Row], *, seed: int) -> list[Clip]:
     """Draw as many clips as there are rows, with replacement, so that all classes are equally likely.
@@ -77,6 +82,7 @@ class Keywords(Dataset):
         self, root: Path, rows: Sequence[Row], *, audio: AudioReader, clips: Sequence[Clip] | None = None
     ) -> None:
         self.root, self.rows, self.audio = root, list(rows), audio
+        self._whole: dict[str, int] = {}  # samples of each file; shared with the draws of all epochs
         self.clips = [Clip(row) for row in rows] if clips is None else list(clips)
 
     def __len__(self) -> int:
@@ -86,9 +92,22 @@ class Keywords(Dataset):
         """Return the audio files of the split."""
         return [self.root / row.path for row in self.rows]
 
+    def item_names(self) -> list[str]:
+        """Return the names of the items."""
+        return [clip.row.name for clip in self.clips]
+
+    def lengths(self) -> list[int]:
+        """Return the samples of each item, from its file's header."""
+        if not self._whole:
+            files = [row.path for row in self.rows]
+            self._whole.update(zip(files, header_lengths(self.root, files), strict=True))
+        return [clip.length(self._whole[clip.row.path]) for clip in self.clips]
+
     def drawn(self, *, seed: int) -> "Keywords":
         """Return the same split with newly drawn clips."""
-        return Keywords(self.root, self.rows, audio=self.audio, clips=draw(self.rows, seed=seed))
+        drawn = Keywords(self.root, self.rows, audio=self.audio, clips=draw(self.rows, seed=seed))
+        drawn._whole = self._whole
+        return drawn
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
         clip = self.clips[index]

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from downstream_heads.common.loaders import split_loader
 from downstream_heads.common.utterance import LabelExpert, data_options
 from downstream_heads.elp_ks.about import TASK
 from downstream_heads.elp_ks.data import Keywords, Reader
@@ -96,4 +95,4 @@ class DownstreamExpert(LabelExpert):
         data, train = self.dataset(split), split == "train"
         if train:
             data = data.drawn(seed=self.datarc["draw_seed"] + epoch)
-        return split_loader(data, self.datarc, train=train, epoch=epoch, seed=self.seed, skip=self.skip(split))
+        return self.batch_loader(split, data, epoch=epoch)

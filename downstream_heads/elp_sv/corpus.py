@@ -45,7 +45,8 @@ class VoxCeleb:
         self.held_out = choose_speakers(everyone, options, folder=self.train_folder)
         apart = set(self.held_out)
         self.speakers = [speaker for speaker in everyone if speaker not in apart]
-        self._long: list[str] | None = None
+        self._long: dict[str, int] | None = None
+        """The training and held-out utterances that are long enough, and their samples after trimming."""
 
     def names(self, *, held_out: bool) -> list[str]:
         """Return the held-out or training speakers' utterances that are longer than `min_samples` after trimming."""
@@ -56,7 +57,7 @@ class VoxCeleb:
             jobs = self.options["n_jobs"]
             lengths = trimmed_lengths(self.train_folder, names, n_jobs=jobs, skip=skip).tolist()
             self._refuse_empty([name for name, length in zip(names, lengths, strict=True) if not length])
-            self._long = [name for name, length in zip(names, lengths, strict=True) if length > least]
+            self._long = {name: length for name, length in zip(names, lengths, strict=True) if length > least}
             if self._long and len(self._long) < len(names):
                 tqdm.write(
                     f"[elp_sv] {len(names) - len(self._long)} of {len(names)} utterances below {self.train_folder} are "
@@ -85,9 +86,9 @@ class VoxCeleb:
 
     def train(self) -> TrainUtterances:
         """Return random crops of the training speakers' utterances."""
-        return TrainUtterances(
-            self.train_folder, self.names(held_out=False), self.speakers, crop=self.options["max_timestep"]
-        )
+        names, crop = self.names(held_out=False), self.options["max_timestep"]
+        lengths = [self._long[name] for name in names]
+        return TrainUtterances(self.train_folder, names, self.speakers, crop=crop, lengths=lengths)
 
     def trials(self, split: str) -> list[Trial]:
         """Return the trials of `dev` (made here) or `test` (read from the list)."""
@@ -124,6 +125,7 @@ class VoxCeleb:
         return TrialUtterances(
             folder,
             names,
+            root=self.root,
             least=self.least,
             untrimmed=untrimmed,
             cohort=cohort,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from downstream_heads.common.lengths import header_lengths
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
 from upstream_elp.base.errors import AudioError
@@ -65,10 +66,20 @@ class TrainUtterances(Dataset):
     """Random crops of the training speakers' utterances; an item is `(wav, name, speaker index)`.
 
     The crop is drawn from Python's random state, which S3PRL seeds and PyTorch seeds again in every worker.
+
+    Args:
+        folder: the folder that the names are relative to.
+        names: the utterances.
+        speakers: all training speakers; a speaker's position is its class.
+        crop: most samples of an item; None keeps whole utterances.
+        lengths: samples of each utterance after trimming.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], speakers: Sequence[str], *, crop: int | None) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], speakers: Sequence[str], *, crop: int | None, lengths: Sequence[int]
+    ) -> None:
         self.folder, self.names, self.crop = folder, list(names), crop
+        self._lengths = [min(length, crop or length) for length in lengths]
         self.index = {speaker: place for place, speaker in enumerate(speakers)}
 
     def __len__(self) -> int:
@@ -77,6 +88,10 @@ class TrainUtterances(Dataset):
     def files(self) -> list[Path]:
         """Return the audio files of the split."""
         return [self.folder / name for name in self.names]
+
+    def lengths(self) -> list[int]:
+        """Return the samples of each item, after trimming and cropping."""
+        return self._lengths
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, str, int]:
         name = self.names[position]
@@ -91,7 +106,8 @@ class TrialUtterances(Dataset):
     """Whole utterances of the trials, then those of the cohort; an item is `(wav, name)`.
 
     Args:
-        folder: the folder that the names are relative to.
+        root: the corpus.
+        folder: the folder in it that the names are relative to.
         names: utterances of the trials.
         least: samples that backbone and head need.
         untrimmed: see `read_utterance`.
@@ -106,13 +122,14 @@ class TrialUtterances(Dataset):
         folder: Path,
         names: Sequence[str],
         *,
+        root: Path,
         least: int = MIN_SAMPLES,
         untrimmed: bool = False,
         cohort: Sequence[Path] = (),
         cohort_crop: int | None = None,
     ) -> None:
         self.folder, self.names, self.least, self.untrimmed = folder, list(names), least, untrimmed
-        self.cohort, self.cohort_crop = list(cohort), cohort_crop
+        self.root, self.cohort, self.cohort_crop = root, list(cohort), cohort_crop
 
     def __len__(self) -> int:
         return len(self.names) + len(self.cohort)
@@ -121,6 +138,12 @@ class TrialUtterances(Dataset):
         """Return the audio files of the trials, then those of the cohort."""
         return [*(self.folder / name for name in self.names), *self.cohort]
 
+    def lengths(self) -> list[int]:
+        """Return the samples of each item before trimming, which are at least those after it, from its header."""
+        whole = header_lengths(self.root, [file.relative_to(self.root).as_posix() for file in self.files()])
+        trials = len(self.names)
+        return whole[:trials] + [min(length, self.cohort_crop or length) for length in whole[trials:]]
+
     def __getitem__(self, position: int) -> tuple[np.ndarray, str]:
         if position < len(self.names):
             name = self.names[position]
@@ -128,6 +151,12 @@ class TrialUtterances(Dataset):
         path = self.cohort[position - len(self.names)]
         wav = read_utterance(path, least=self.least, untrimmed=self.untrimmed)
         return wav[: self.cohort_crop], f"{self.COHORT}{position - len(self.names)}"
+
+
+def cohort_names(records: Iterable[str]) -> list[str]:
+    """Return the names of the cohort's utterances among others, in the data set's order."""
+    found = [str(name) for name in records if str(name).startswith(TrialUtterances.COHORT)]
+    return sorted(found, key=lambda name: int(name.removeprefix(TrialUtterances.COHORT)))
 
 
 def draw_cohort(names: Sequence[str], count: int, *, seed: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import HARMLESS
 from upstream_elp.base.values import (
@@ -42,6 +43,7 @@ DATA_DEFAULTS: dict[str, Any] = {
     "num_workers": 4,
     "train_batch_size": 10,
     "eval_batch_size": 1,
+    **BATCH_DEFAULTS,
 }
 HEAD_DEFAULTS: dict[str, dict[str, Any]] = {
     "superb": {"input_dim": 512, "agg_dim": 1500, "dropout_p": 0.0, "batch_norm": False, "s": 30.0, "m": 0.4},
@@ -89,6 +91,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
         ("eval_batch_size", 1),
     ):
         positive_int(options[key], key=f"{DATA}.{key}", least=least)
+    check_batch_options(options, where=DATA)
     for key in ("max_timestep", "n_jobs"):
         if options[key] is not None:
             positive_int(options[key], key=f"{DATA}.{key}")

@@ -16,10 +16,9 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
-from downstream_heads.common.loaders import split_loader
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.corpus import VoxCeleb
-from downstream_heads.elp_sv.data import TrialUtterances, read_utterance
+from downstream_heads.elp_sv.data import cohort_names, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.metrics import eer_threshold, equal_error_rate, min_dcf, symmetric_norm
 from downstream_heads.elp_sv.model import AmSoftmax, Softmax
@@ -122,8 +121,7 @@ class DownstreamExpert(Embedder, TaskExpert):
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Make a loader of `(wavs, names, speaker indices)` for train and `(wavs, names)` for dev and test."""
         split = self.split_name(split)
-        data, skip = self.dataset(split), self.skip(split)
-        return split_loader(data, self.datarc, train=split == "train", epoch=epoch, seed=self.seed, skip=skip)
+        return self.batch_loader(split, self.dataset(split), epoch=epoch)
 
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file and apply the recipe's effects, for S3PRL's `-m inference`."""
@@ -201,7 +199,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         scores = cosine = cosines(matrix[first], matrix[second]).numpy()  # (trials,)
         labels = np.asarray([trial.label for trial in trials])
         raw = {}
-        cohort = [records[name] for name in records if str(name).startswith(TrialUtterances.COHORT)]
+        cohort = [records[name] for name in cohort_names(records)]
         if len(cohort) > 1:
             raw = {"eer_raw": equal_error_rate(labels, cosine)}
             against = (matrix @ torch.stack(cohort).t()).numpy()  # (utterances, cohort)
