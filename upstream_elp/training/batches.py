@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from upstream_elp.base import randomness
 from upstream_elp.base.errors import ElpError
 from upstream_elp.training.stop import SIGNALS, held
+from upstream_elp.training.waves import pin_for
 
 
 class SeededItems(Dataset):
@@ -90,13 +92,16 @@ class Epoch:
         epoch: the epoch's number, from 0.
         seed: the run's seed.
         start: number of batches to skip, as an earlier run has used them.
+        device: where the waves go; for a GPU, they are pinned.
     """
 
-    def __init__(self, expert: Any, split: str, *, epoch: int, seed: int, start: int = 0) -> None:
+    def __init__(
+        self, expert: Any, split: str, *, epoch: int, seed: int, start: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
         self.start = start
         with randomness.preserved():
             randomness.seed_host(seed, epoch, "order")
-            loader = _loader(expert, split, epoch)
+            loader = pin_for(_loader(expert, split, epoch), device)
             self.total = len(loader) if not isinstance(loader.dataset, IterableDataset) else None
             # created here, because this draws the workers' seed
             with held():

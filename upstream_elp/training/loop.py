@@ -124,7 +124,14 @@ class Training:
     def _epoch(self) -> None:
         state, position = self.state, self.state.position
         head = self.runner.downstream.model
-        epoch = Epoch(head, state.split, epoch=position.epoch, seed=state.args.seed, start=position.batch)
+        epoch = Epoch(
+            head,
+            state.split,
+            epoch=position.epoch,
+            seed=state.args.seed,
+            start=position.batch,
+            device=state.device,
+        )
         self.batches = epoch.total
         if state.random is not None:  # only now, since building models and loaders draws random numbers
             randomness.restore(state.random[rank()], state.device)

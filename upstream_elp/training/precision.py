@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.training.collectives import rank
+from upstream_elp.training.units import warn_without_bf16_units
 
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,6 +41,8 @@ class Precision:
         self.device = torch.device(device)
         if self.name == "bf16" and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ElpError("runner.precision is bf16, which this GPU does not support; choose fp16 or fp32")
+        if self.name == "bf16" and self.device.type == "cpu" and rank() == 0:
+            warn_without_bf16_units()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
     def autocast(self) -> torch.autocast:

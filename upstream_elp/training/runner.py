@@ -109,12 +109,14 @@ class OurRunner:
             wavs: arrays or tensors of shape (samples,), on the CPU.
             split: the split that they belong to.
         """
+        from upstream_elp.training.waves import waves_on
+
         frozen, featurizer = self.frozen, self.featurizer.model
         with self.precision.autocast():
             if frozen is not None:
                 features = frozen(self._states, featurizer, wavs, split)
             else:
-                wavs = [torch.as_tensor(wav, dtype=torch.float32).to(self.args.device) for wav in wavs]
+                wavs = waves_on(wavs, self.args.device)
                 features = featurizer(wavs, self._states(wavs))
         return [feature.float() for feature in features]
 
@@ -186,10 +188,11 @@ class OurRunner:
         from upstream_elp.training import stock_metrics
         from upstream_elp.training.batches import Undisturbed, check_split
         from upstream_elp.training.stop import Stopped, held
+        from upstream_elp.training.waves import pin_for
 
         expert = self.downstream.model
         check_split(unwrapped(expert), split)
-        loader = expert.get_dataloader(split)
+        loader = pin_for(expert.get_dataloader(split), self.args.device)
         if isinstance(loader, DataLoader):
             loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
         batches = max(1, round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1))))
