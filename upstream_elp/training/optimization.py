@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -41,7 +42,21 @@ def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.pop("initial_lr", None)  # of the checkpoint's schedule
         group.update(own)
+    place_step_counts(optimizer)
     return optimizer
+
+
+def place_step_counts(optimizer: Optimizer) -> None:
+    """Move the counts of steps to where the optimizer's kernels expect them, as the checkpoint's may have been others.
+
+    A fused kernel reads them on the device of the parameters, the others on the CPU.
+    """
+    for group in optimizer.param_groups:
+        on_device = group.get("fused") or group.get("capturable")
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].to(parameter.device if on_device else "cpu")
 
 
 def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:

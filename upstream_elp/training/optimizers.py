@@ -8,7 +8,8 @@ Registered on ``s3prl.optimizers``, so that a task configuration can say::
       groups: {e_adapter: 1.0e-5, l_adapter: 1.0e-4, layer_norm: 1.0e-5, encoder: 1.0e-4}
 
 ``ELPAdamW`` and ``ELPOptim`` (for any other class of ``torch.optim``, chosen with ``torch_optim_name``) have the same
-keys. The optimizer gets only trainable parameters.
+keys. The optimizer gets only trainable parameters. ``fused: true`` updates all tensors of a device in one kernel, which
+rounds differently, so it is off by default.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import nn
 from upstream_elp.adapters.registry import method_names
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import boolean
 from upstream_elp.experiment.checkpoint import FEATURIZER
 from upstream_elp.upstream.groups import by_component
 from upstream_elp.upstream.groups import parameter_groups as build_groups
@@ -95,9 +97,10 @@ def get_ELPAdam(  # S3PRL looks for get_NAME
     groups: Mapping[str, float] | None = None,
     betas: Sequence[float] = (0.9, 0.999),
     eps: float = 1e-8,
+    fused: bool = False,
 ) -> torch.optim.Adam:
     """Adam with one learning rate per module; ``total_steps``, which S3PRL passes, is ignored."""
-    return _grouped(torch.optim.Adam, model_params, lr, groups, betas=betas, eps=eps)
+    return _grouped(torch.optim.Adam, model_params, lr, groups, betas=betas, eps=eps, fused=fused)
 
 
 def get_ELPAdamW(  # S3PRL looks for get_NAME
@@ -108,9 +111,11 @@ def get_ELPAdamW(  # S3PRL looks for get_NAME
     betas: Sequence[float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
     """AdamW with one learning rate per module; ``total_steps``, which S3PRL passes, is ignored."""
-    return _grouped(torch.optim.AdamW, model_params, lr, groups, betas=betas, eps=eps, weight_decay=weight_decay)
+    options = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": fused}
+    return _grouped(torch.optim.AdamW, model_params, lr, groups, **options)
 
 
 def get_ELPOptim(  # S3PRL looks for get_NAME
@@ -129,7 +134,7 @@ def get_ELPOptim(  # S3PRL looks for get_NAME
         torch_optim_name: class name, such as RAdam.
         lr: learning rate of the groups that ``groups`` does not name.
         groups: learning rate per group.
-        **options: further options of that class; YAML lists become tuples.
+        **options: further options of that class, such as fused; YAML lists become tuples.
 
     Raises:
         ElpError: a class that does not exist or that a plain loop cannot drive, or an option that it does not have.
@@ -171,4 +176,6 @@ def _grouped(
     **options: Any,
 ) -> Any:
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    if "fused" in plain and not boolean(plain["fused"], key="optimizer.fused"):
+        del plain["fused"]  # torch then chooses among the kernels that are not fused
     return chosen(parameter_groups(models, lr, groups), lr=lr, **plain)
