@@ -392,7 +392,8 @@ def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_s
 
 
 @pytest.mark.slow
-def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
+@pytest.mark.parametrize("batches", ["train_batch_size=3", "train_batch_seconds=1.2"])
+def test_two_ranks_resumed_equal_two_ranks_never_stopped(batches, tmp_path):
     """With dropout, uneven batches and accumulation: each rank's random states are kept."""
     from tests import toy_corpora
     from tests.training_tools import assert_same_run, lines_of
@@ -406,9 +407,9 @@ def test_two_ranks_resumed_equal_two_ranks_never_stopped(tmp_path):
         "runner.eval_step": 4,
         "runner.gradient_accumulate_steps": 2,
         "downstream_expert.datarc.num_workers": 1,
-        "downstream_expert.datarc.train_batch_size": 3,
     }
     steps = ",,".join(f"config.{key}={value}" for key, value in values.items())
+    steps += f",,config.downstream_expert.datarc.{batches}"
     base = ["--data", str(tmp_path / "data"), "--device", "cpu", "-p", str(tmp_path / "exp")]
     words = ["-m", "train", "-u", "elp_local", "-g", "elp", "-k", str(tiny_backbone()), "-d", "elp_ic", "-o", steps]
     done = call([*TORCHRUN, "-m", "upstream_elp.run", *words, *base])
