@@ -88,6 +88,27 @@ def test_another_optimizer_on_resume_starts_anew(data, tmp_path):
     assert load_states(tmp_path / "states-6.ckpt")["Optimizer"]["param_groups"][0]["lr"] == 0.1
 
 
+def test_fused_kernels_resume_and_can_be_chosen_on_resume(data, tmp_path):
+    """A run that resumes with them ends as one that had them, up to the rounding of the steps before."""
+    flags = with_settings(flags_of("elp_ic", data, tmp_path / "straight"), "optimizer={name: ELPAdam, lr: 0.001}")
+    fused = with_settings(flags, "optimizer.fused=true")
+    run(fused)
+    shutil.copytree(tmp_path / "straight", tmp_path / "again")
+    (tmp_path / "again" / "states-8.ckpt").unlink()
+    run(resuming(tmp_path / "again", data))
+    assert_same_run(tmp_path / "straight", tmp_path / "again")
+    flags[flags.index("-p") + 1] = str(tmp_path / "late")
+    run(with_settings(flags, "runner.total_steps=4"))
+    run(resuming(tmp_path / "late", data, "runner.total_steps=8", "optimizer.fused=true"))
+    one, other = (load_states(tmp_path / name / "states-8.ckpt") for name in ("straight", "late"))
+    assert [group["fused"] for group in other["Optimizer"]["param_groups"]] == [True] * len(
+        other["Optimizer"]["param_groups"]
+    )
+    for key, tensor in one["Downstream"].items():
+        if tensor.is_floating_point() and "best_score" not in key:
+            torch.testing.assert_close(tensor, other["Downstream"][key], rtol=1e-3, atol=1e-5)
+
+
 def test_an_optimizer_whose_settings_hold_objects_can_be_taken_up(data, tmp_path):
     flags = flags_of("elp_ic", data, tmp_path / "exp")
     run(with_settings(flags, "optimizer={name: AdamW_with_schedule, lr: 0.001, warmup_proportion: 0.5}"))
