@@ -27,7 +27,7 @@ from tabulate import tabulate
 from downstream_heads import registry
 
 TASKS = tuple(task.short for task in registry.tasks().values() if task.synthesised)
-HEADER = ("task", "batches", "number", "utterances", "padding %", "CPU s per epoch", "x random")
+HEADER = ("task", "batches", "number", "utterances", "padding %", "CPU s per epoch", "x first row")
 
 
 @click.command()
