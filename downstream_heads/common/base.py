@@ -128,6 +128,11 @@ class TaskExpert(Batches, nn.Module):
                 self._datasets[each] = self.make_dataset(each)
         return self._datasets[name]
 
+    @property
+    def cuts_features(self) -> bool:
+        """Whether training cuts the features of whole utterances, as :class:`Excerpt` describes them."""
+        return False
+
     def fixed_waves(self, split: str) -> bool:
         """Return whether a split's waves are the same in every epoch, so that their features can be cached."""
         return True

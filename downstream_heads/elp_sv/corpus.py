@@ -88,7 +88,8 @@ class VoxCeleb:
         """Return random crops of the training speakers' utterances."""
         names, crop = self.names(held_out=False), self.options["max_timestep"]
         lengths = [self._long[name] for name in names]
-        return TrainUtterances(self.train_folder, names, self.speakers, crop=crop, lengths=lengths)
+        options = {"crop": crop, "crop_from": self.options["crop_from"], "lengths": lengths}
+        return TrainUtterances(self.train_folder, names, self.speakers, **options)
 
     def trials(self, split: str) -> list[Trial]:
         """Return the trials of `dev` (made here) or `test` (read from the list)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from downstream_heads.common.lengths import header_lengths
+from upstream_elp.audio.excerpt import Excerpt
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_file
 from upstream_elp.base.errors import AudioError
@@ -72,13 +73,21 @@ class TrainUtterances(Dataset):
         names: the utterances.
         speakers: all training speakers; a speaker's position is its class.
         crop: most samples of an item; None keeps whole utterances.
+        crop_from: ``samples``, or ``features`` to let the runner cut those of the whole utterance.
         lengths: samples of each utterance after trimming.
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str], speakers: Sequence[str], *, crop: int | None, lengths: Sequence[int]
+        self,
+        folder: Path,
+        names: Sequence[str],
+        speakers: Sequence[str],
+        *,
+        crop: int | None,
+        lengths: Sequence[int],
+        crop_from: str = "samples",
     ) -> None:
-        self.folder, self.names, self.crop = folder, list(names), crop
+        self.folder, self.names, self.crop, self.crop_from = folder, list(names), crop, crop_from
         self._lengths = [min(length, crop or length) for length in lengths]
         self.index = {speaker: place for place, speaker in enumerate(speakers)}
 
@@ -93,12 +102,15 @@ class TrainUtterances(Dataset):
         """Return the samples of each item, after trimming and cropping."""
         return self._lengths
 
-    def __getitem__(self, position: int) -> tuple[np.ndarray, str, int]:
+    def __getitem__(self, position: int) -> tuple[np.ndarray | Excerpt, str, int]:
         name = self.names[position]
-        wav = read_utterance(self.folder / name)
+        wav: np.ndarray | Excerpt = read_utterance(self.folder / name)
         if self.crop is not None and len(wav) > self.crop:
             start = random.randint(0, len(wav) - self.crop)
-            wav = wav[start : start + self.crop]
+            if self.crop_from == "features":
+                wav = Excerpt(wav, start / (len(wav) - self.crop), self.crop)
+            else:
+                wav = wav[start : start + self.crop]
         return wav, utterance_name(name), self.index[name.split("/")[0]]
 
 

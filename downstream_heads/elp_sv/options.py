@@ -25,6 +25,7 @@ PROTOCOLS = ("dev", "superb")
 TOLERATED = HARMLESS | {"empty-speaker"}
 """Kinds of problems that do not matter here; an empty speaker only matters to S3PRL's own task."""
 TOO_SHORT = ("error", "untrimmed")
+CROPS = ("samples", "features")
 DATA_DEFAULTS: dict[str, Any] = {
     "root": None,
     "file_path": None,
@@ -36,6 +37,7 @@ DATA_DEFAULTS: dict[str, Any] = {
     "dev_trials": 20000,
     "min_samples": 32000,
     "max_timestep": 128000,
+    "crop_from": "samples",
     "too_short": "error",
     "snorm": 0,
     "p_target": 0.01,
@@ -95,6 +97,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("max_timestep", "n_jobs"):
         if options[key] is not None:
             positive_int(options[key], key=f"{DATA}.{key}")
+    choose(options["crop_from"], CROPS, key=f"{DATA}.crop_from")
     if options["snorm"] == 1:
         raise wrong_value(1, "0 (off) or at least 2, as a cohort needs 2 utterances", key=f"{DATA}.snorm")
     number(options["p_target"], key=f"{DATA}.p_target", above=0, below=1)

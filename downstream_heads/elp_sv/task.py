@@ -64,8 +64,14 @@ class DownstreamExpert(Embedder, TaskExpert):
         self._build_head(head, options)
 
     def fixed_waves(self, split: str) -> bool:
-        """Return whether a split's waves are the same in every epoch: not if training crops at random places."""
-        return self.split_name(split) != "train" or self.datarc["max_timestep"] is None
+        """Return whether a split's waves are the same in every epoch: not if training crops samples at random."""
+        whole = self.datarc["max_timestep"] is None or self.cuts_features
+        return whole or self.split_name(split) != "train"
+
+    @property
+    def cuts_features(self) -> bool:
+        """Whether training cuts the features of whole utterances."""
+        return self.datarc["crop_from"] == "features"
 
     def _check_sizes(self, head: str) -> None:
         """Check that training utterances and crops are long enough for the head."""

@@ -187,3 +187,28 @@ def test_wrong_values_are_refused_before_training(setting, sentence, data, tmp_p
 def test_an_unquoted_off_is_off(data, tmp_path):
     run(flags("elp_ic", data, tmp_path, "runner.cache=off"))
     assert not features_dir().exists()
+
+
+CUT = "downstream_expert.datarc.crop_from=features"
+
+
+def test_crops_of_features_are_kept_and_resumed(data, tmp_path):
+    expdir, straight = tmp_path / "exp", tmp_path / "straight"
+    run(flags("elp_sv", data, expdir, UTTERANCE, "runner.cache=auto", CUT))
+    computed = held()["input_of_layer"]
+    run(flags("elp_sv", data, tmp_path / "off", UTTERANCE, CUT))
+    assert_same_run(tmp_path / "off", expdir, except_config=True)
+    run(flags("elp_sv", data, tmp_path / "lora", UTTERANCE, "runner.cache=auto", CUT, preset="lora_qk8"))
+    assert held()["input_of_layer"] == computed  # whole utterances, wherever they are cut
+    shutil.copytree(expdir, straight)
+    for path in existing.states(expdir):
+        if int(path.stem.split("-")[-1]) > 4:
+            path.unlink()
+    run(resuming(expdir, data))
+    assert_same_run(straight, expdir)
+
+
+@pytest.mark.parametrize(("settings", "preset"), [([], "le"), ([UTTERANCE], "cnn")])
+def test_crops_of_features_need_features_of_utterances(settings, preset, data, tmp_path):
+    with pytest.raises(ElpError, match=r"crop_from is features, so they must be .* set runner.features_of: utterance"):
+        run(flags("elp_sv", data, tmp_path, CUT, *settings, preset=preset))

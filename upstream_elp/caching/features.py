@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from upstream_elp.audio.excerpt import Excerpt
 from upstream_elp.base.errors import counted
 from upstream_elp.caching.choice import Choice
 from upstream_elp.caching.store import Store, stored_as
@@ -81,7 +82,7 @@ class FrozenFeatures:
         Args:
             model: calls the expert, or what wraps it for several processes.
             featurizer: S3PRL's.
-            wavs: arrays or tensors of shape (samples,), on the CPU.
+            wavs: arrays or tensors of shape (samples,), on the CPU, or excerpts.
             split: the split that they belong to.
         """
         device = next(self.expert.backbone.parameters()).device
@@ -91,10 +92,15 @@ class FrozenFeatures:
     def parts(self, wavs: Sequence[Any], split: str) -> list[Tensor]:
         """Return the frozen part of each utterance on the CPU, (recorded, frames, width); keep what was computed."""
         store = self.store if self.kept(split) else None
-        found = [self._part(torch.as_tensor(wav, dtype=torch.float32), store) for wav in wavs]
+        found = [self._excerpt(wav, store) if isinstance(wav, Excerpt) else self._part(wav, store) for wav in wavs]
         return found if self.dtype is None else [part.float() for part in found]
 
-    def _part(self, wav: Tensor, store: Store | None) -> Tensor:
+    def _excerpt(self, excerpt: Excerpt, store: Store | None) -> Tensor:
+        frames = int(self.expert.injection.frame_len(torch.tensor([excerpt.samples])))
+        return excerpt.cut(self._part(excerpt.wave, store), frames)
+
+    def _part(self, samples: Any, store: Store | None) -> Tensor:
+        wav = torch.as_tensor(samples, dtype=torch.float32)
         key = "" if store is None else key_of(wav)
         if store is not None and (part := store.get(key)) is not None:
             self.found += 1

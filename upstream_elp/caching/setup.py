@@ -37,6 +37,18 @@ def features_of(
     Raises:
         ElpError: the adapter, the backbone or the head does not allow what is asked for.
     """
+    found = _features(wish, upstream, head, trained=trained, selection=selection, specaug=specaug, precision=precision)
+    if getattr(head, "cuts_features", False) and not isinstance(found, FrozenFeatures):
+        raise ElpError(
+            "downstream_expert.datarc.crop_from is features, so they must be computed for whole utterances: set "
+            "runner.features_of: utterance, with an adapter that leaves the CNN frozen, or crop_from: samples"
+        )
+    return found
+
+
+def _features(
+    wish: Wish, upstream: nn.Module, head: Any, *, trained: bool, selection: str, specaug: bool, precision: str
+) -> FrozenFeatures | OneByOne | None:
     if wish.idle:
         return None
     if not isinstance(upstream, ElpExpert):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from upstream_elp.audio.excerpt import Excerpt
+
 
 class WaveBatch:
     """A batch ``(waves, *others)`` that can be pinned; it unpacks like the tuple.
@@ -27,7 +29,8 @@ class WaveBatch:
     def pin_memory(self) -> WaveBatch:
         """Return the batch with its waves as float32 tensors in pinned memory; PyTorch's loader calls this."""
         waves, *others = self.parts
-        return WaveBatch(([_float32(wave).pin_memory() for wave in waves], *others))
+        pinned = [wave if isinstance(wave, Excerpt) else _float32(wave).pin_memory() for wave in waves]
+        return WaveBatch((pinned, *others))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.parts)
