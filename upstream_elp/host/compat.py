@@ -4,8 +4,9 @@ import threading
 from collections.abc import Sequence
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.host.item import Item
 from upstream_elp.host.places import s3prl_version
-from upstream_elp.host.table import ITEMS, Item
+from upstream_elp.host.table import ITEMS
 
 SUPPORTED = "0.4.18"
 _STATE: dict[str, str] = {}

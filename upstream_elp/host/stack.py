@@ -1,7 +1,6 @@
 """Replacements for what torch, torchaudio and huggingface_hub have removed; each function fixes one thing."""
 
 import argparse
-import importlib
 import importlib.util
 import logging
 import sys
@@ -15,39 +14,8 @@ from torch.utils.data import Sampler
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import sound
-from upstream_elp.host.edits import Edit, edit
 
 _HUB_NAMES = ("HfFolder", "Repository")
-
-
-# transformers ------------------------------------------------------------------------------------------------------
-
-
-class Later:
-    """Stand-in for a class of transformers until it is used.
-
-    Args:
-        name: the name of the class.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(getattr(importlib.import_module("transformers"), self._name), attribute)
-
-
-def import_transformers_later() -> None:
-    for module, model in (("hf_hubert", "HubertModel"), ("hf_wav2vec2", "Wav2Vec2Model")):
-        names = sorted([model, "Wav2Vec2FeatureExtractor"])
-        later = ", ".join(f"_elp_later({name!r})" for name in names)
-        line = Edit(
-            f"from transformers import {', '.join(names)}",
-            f"{', '.join(names)} = {later}",
-            {"_elp_later": Later},
-            required=False,
-        )
-        edit(f"s3prl.upstream.{module}.expert", line)
 
 
 # torchaudio --------------------------------------------------------------------------------------------------------

@@ -4,47 +4,14 @@ The packages are torch 2.8 or newer, torchaudio 2.8 to 2.11, transformers 4.57 t
 ``elp doctor`` prints the table.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from upstream_elp.host import extension, features, literal, loading, mend, stack
-from upstream_elp.host.edits import Edit, after, edit
+from upstream_elp.host import extension, features, later, literal, loading, mend, stack
+from upstream_elp.host.edits import Edit, edit
+from upstream_elp.host.item import Item, after_import, edit_module
 
 _HELPER = "s3prl.utility.helper"
 RUNNER = "s3prl.downstream.runner"
 MAIN = "s3prl.run_downstream"
 _SV = "s3prl.downstream.sv_voxceleb1"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One patch.
-
-    Args:
-        name: what it patches.
-        why: what happens without it.
-        until: what makes it unnecessary.
-        apply: applies it, now or when the module in question is imported.
-        needed: whether this process needs it.
-        found: what was found in this process, in words; empty if there is nothing to add.
-    """
-
-    name: str
-    why: str
-    until: str
-    apply: Callable[[], None]
-    needed: Callable[[], bool] = lambda: True
-    found: Callable[[], str] = str
-
-
-def edit_module(module: str, *edits: Edit) -> Callable[[], None]:
-    """A function that registers edits of a module's source, which are made when it is imported."""
-    return lambda: edit(module, *edits)
-
-
-def after_import(module: str, hook: Callable) -> Callable[[], None]:
-    """A function that registers a hook, which gets a module once it is imported."""
-    return lambda: after(module, hook)
 
 
 def _map_checkpoints() -> None:
@@ -83,12 +50,7 @@ ITEMS = (
         "a torchaudio that reads wav and flac by itself",
         stack.replace_load,
     ),
-    Item(
-        "transformers at every start",
-        "s3prl.hub imports two of its models, which takes longer than everything else; they are imported when used",
-        "an s3prl that imports them when used",
-        stack.import_transformers_later,
-    ),
+    *later.ITEMS,
     Item(
         "huggingface_hub.HfFolder and Repository",
         "they were removed in huggingface_hub 1.0; run_downstream imports them for uploads",

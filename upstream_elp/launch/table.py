@@ -2,7 +2,8 @@
 
 from upstream_elp.experiment import moved
 from upstream_elp.host.edits import Edit
-from upstream_elp.host.table import MAIN, RUNNER, Item, after_import, edit_module
+from upstream_elp.host.item import Item, after_import, edit_module
+from upstream_elp.host.table import MAIN, RUNNER
 from upstream_elp.training import runner
 
 ITEMS = (
