@@ -56,7 +56,8 @@ def fingerprint(module: nn.Module) -> Fingerprint:
         structure.update(f"{name}|{tuple(tensor.shape)}|".encode())
     floating = [tensor for _, tensor in state if tensor.is_floating_point()]
     largest = sorted(floating, key=Tensor.numel, reverse=True)[:SKETCHED]  # matrices: norms and biases start out equal
-    sketch = (number for tensor in largest for number in _sketch(tensor))
+    directions = {size: torch.arange(size, dtype=torch.float64).cos() for size in {*map(Tensor.numel, largest)}}
+    sketch = (number for tensor in largest for number in _sketch(tensor, directions[tensor.numel()]))
     return Fingerprint(digest(dict(state)), structure.hexdigest(), tuple(sketch))
 
 
@@ -69,8 +70,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _sketch(tensor: Tensor) -> tuple[float, float]:
-    """Return the norm and the projection on a fixed direction; rounding moves both by at most its share of the norm."""
+def _sketch(tensor: Tensor, direction: Tensor) -> tuple[float, float]:
+    """Return the norm and the projection on a direction; rounding moves both by at most its share of the norm."""
     values = tensor.detach().cpu().double().flatten()
-    direction = torch.arange(values.numel(), dtype=torch.float64).cos()
     return round(values.norm().item(), 6), round(torch.dot(values, direction).item(), 6)

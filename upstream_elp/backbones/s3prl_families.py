@@ -7,7 +7,9 @@ import io
 import logging
 import re
 import traceback
+import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,20 +81,35 @@ def _load(found: BackboneFile) -> nn.Module:
     """
     from s3prl import hub
 
+    from upstream_elp.base import unfilled
+
     try:
         if not found.remarks:
-            return getattr(hub, found.kind.hub_local)(ckpt=found.place)
+            with _mapped(found.place):
+                return unfilled.build(lambda: getattr(hub, found.kind.hub_local)(ckpt=found.place))
         import torch
 
         logger.warning("%s: %s", found.place, "; ".join(found.remarks))
         buffer = io.BytesIO()
         torch.save(found.state, buffer)
-        buffer.seek(0)
-        return importlib.import_module(f"s3prl.upstream.{found.family}.expert").UpstreamExpert(buffer)
+        expert = importlib.import_module(f"s3prl.upstream.{found.family}.expert").UpstreamExpert
+        return unfilled.build(lambda: expert(_from_start(buffer)))
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError) as error:
         raise ElpError(
             f"{found.place} looks like a {found.family} checkpoint, but S3PRL cannot load it: {_reason(error)}"
         ) from error
+
+
+def _mapped(path: str) -> AbstractContextManager:
+    """Let ``torch.load``, which S3PRL calls, map the file into memory: its tensors are only copied into the model."""
+    from torch.utils.serialization import config
+
+    return config.patch({"load.mmap": zipfile.is_zipfile(path)})
+
+
+def _from_start(buffer: io.BytesIO) -> io.BytesIO:
+    buffer.seek(0)
+    return buffer
 
 
 def _reason(error: Exception) -> str:

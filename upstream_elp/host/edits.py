@@ -37,9 +37,11 @@ _AFTER: dict[str, list[Callable[[ModuleType], None]]] = {}
 
 
 class EditedLoader(importlib.machinery.SourceFileLoader):
-    """Compile a module from its edited source, without reading or writing byte code files."""
+    """Compile a module from its edited source, without reading or writing byte code files of it."""
 
     def get_code(self, fullname: str) -> CodeType:
+        if not _EDITS.get(fullname):
+            return super().get_code(fullname)
         text = self.get_source(fullname) or ""
         for edit in _EDITS.get(fullname, []):
             text = _replace(text, edit, module=fullname, path=self.path)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.experiment.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from upstream_elp.host.features import check_selection
+from upstream_elp.host.features import Probe
 from upstream_elp.inference.model import TrainedModel
 from upstream_elp.inference.rebuild import rebuild, selection, trained_head, why_no_head
 from upstream_elp.training.precision import Precision
@@ -70,22 +70,20 @@ def build_featurizer(upstream: nn.Module, chosen: Selection, *, where: str) -> n
     Raises:
         ElpError: the upstream does not offer the selection.
     """
-    from s3prl.upstream.interfaces import SAMPLE_RATE, Featurizer
+    from s3prl.upstream.interfaces import Featurizer
 
     upstream.eval()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
         try:
-            check_selection(upstream([torch.randn(SAMPLE_RATE)]), chosen.feature, chosen.layer)
-        except ElpError as error:
-            raise ElpError(f"{where}: {error}") from error
-        with contextlib.redirect_stderr(io.StringIO()):
             featurizer = Featurizer(
-                upstream,
+                Probe(upstream, chosen.feature, chosen.layer),
                 feature_selection=chosen.feature,
                 upstream_device="cpu",
                 layer_selection=chosen.layer,
                 normalize=chosen.normalize,
             )
+        except ElpError as error:
+            raise ElpError(f"{where}: {error}") from error
     return featurizer.eval()
 
 

@@ -16,6 +16,7 @@ from upstream_elp.backbones.architecture import backbone_family
 from upstream_elp.backbones.backbone_file import read_backbone, read_folder
 from upstream_elp.backbones.families import FAMILIES
 from upstream_elp.backbones.family import HUB_PREFIX, HUGGING_FACE
+from upstream_elp.backbones.fingerprint import digest
 from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 from upstream_elp.base import settings
 from upstream_elp.base.downloads import downloading
@@ -58,7 +59,8 @@ def build_upstream(
             raise ElpError(f"{ckpt} is a trained adapter with its own configuration: remove -g {model_config}")
         location = backbone or chosen.backbone
         stock, hub_name = load_backbone(name or (None if location else folder.backbone), location, refresh, folder)
-        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=chosen.self_check)
+        known = folder.fingerprint if digest(stock.state_dict()) == folder.fingerprint.sha256 else None
+        expert = ElpExpert(stock, folder.config, name=hub_name or folder.backbone, check=chosen.self_check, known=known)
         load_adapter(expert, folder, where=str(ckpt))
         return expert
     if ckpt is not None and backbone is not None:
