@@ -17,6 +17,7 @@ from downstream_heads import registry
 from upstream_elp.base import texts
 from upstream_elp.base.errors import AudioError, ElpError, counted
 from upstream_elp.base.files import check_writable
+from upstream_elp.base.imports import uncollected
 
 if TYPE_CHECKING:
     from upstream_elp.inference import TrainedModel
@@ -162,7 +163,8 @@ def _two_by_two(files: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _load(place: str, options: dict[str, Any]) -> TrainedModel:
-    from upstream_elp import inference
+    with uncollected():
+        from upstream_elp import inference
 
     names = ("backbone", "device", "resample", "channels", "precision")
     return inference.load(place, **{name: options[name] for name in names})

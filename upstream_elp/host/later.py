@@ -1,4 +1,4 @@
-"""Packages that S3PRL and torch import at every start and that most runs never use; here they are imported when used."""
+"""Packages that S3PRL and torch import at every start and most runs never use: here they are imported when used."""
 
 import functools
 import importlib
@@ -138,7 +138,8 @@ ITEMS = (
     ),
     Item(
         "torch.compile at every start",
-        "the first optimizer imports torch's compiler, which takes as long as importing torch; it is imported when used",
+        "the first optimizer imports torch's compiler, which takes as long as importing torch; it is imported for "
+        "torch.compile only",
         "a torch whose optimizers do not import it",
         compiler,
         lambda: not compiles(),

@@ -20,6 +20,7 @@ import click
 from upstream_elp.base import settings
 from upstream_elp.base.downloads import failed_download
 from upstream_elp.base.errors import ElpError, chain, sentence_of
+from upstream_elp.base.imports import uncollected
 from upstream_elp.base.ranks import ranks
 from upstream_elp.experiment.asked import Asked, asked
 from upstream_elp.host import flags
@@ -43,7 +44,8 @@ def run(argv: Sequence[str]) -> None:
 
         click.echo(flags.help_text(tasks=registry.in_words(others=places.stock_tasks())))
         return
-    from upstream_elp.launch import planning
+    with uncollected():
+        from upstream_elp.launch import planning
 
     plan = planning.read(argv)
     planning.complete(plan)  # may add settings that a checkpoint remembers
