@@ -32,6 +32,9 @@ from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
 from upstream_elp.run import run
+from upstream_elp.upstream import expert as expert_module
+from upstream_elp.upstream.adapter_folder import read_adapter_folder
+from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.head_folder import CONFIG_FILE, TENSOR_FILE
 
 TASKS = registry.names()
@@ -607,6 +610,17 @@ def test_the_command_s_help_loads_neither_torch_nor_s3prl():
     code = "import sys, upstream_elp.commands.infer; print({'torch', 's3prl', 'tqdm'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_folder_is_loaded_with_one_hash_of_its_backbone_and_one_pass_of_the_featurizer(world, monkeypatch):
+    monkeypatch.setattr(expert_module, "fingerprint", None)  # it also computes projections
+    passes = []
+    forward = ElpExpert.forward
+    monkeypatch.setattr(ElpExpert, "forward", lambda self, wavs: passes.append(len(wavs)) or forward(self, wavs))
+    folder = world.folder["elp_ic"]
+    model = upstream_elp.load(folder, backbone=world.backbone)
+    assert passes.count(1) == 1  # the self-check's batches have two waves
+    assert model.upstream.fingerprint == read_adapter_folder(folder).fingerprint
 
 
 # --- folders from anywhere ------------------------------------------------------------------------------------------
