@@ -74,7 +74,34 @@ def test_a_weight_that_is_not_replaced_gets_its_random_numbers():
     assert same(plain, drawn_after(lambda: build(make))) and len(calls) == 2
 
 
-def test_replaced_weights_are_not_filled(monkeypatch):
+@pytest.mark.parametrize("keep", ["register_buffer", "__setattr__"])
+def test_a_skipped_tensor_that_is_not_a_weight_gets_its_random_numbers(keep):
+    def made():
+        model = Model(["first", "second"])
+        getattr(model, keep)("noise", torch.empty(SHAPE).normal_())
+        return model
+
+    torch.manual_seed(5)
+    plain = made().noise
+    make, calls = counted(made)
+    torch.manual_seed(5)
+    assert torch.equal(build(make).noise, plain) and len(calls) == 2
+
+
+def test_a_part_of_a_weight_is_not_the_whole():
+    def made():
+        model = Model(["first", "second"])
+        with torch.no_grad():
+            model.first.weight.normal_()
+            model.first.weight[:9].copy_(torch.zeros(9, SHAPE[0]))
+        return model
+
+    plain = drawn_after(made)
+    make, calls = counted(made)
+    assert same(plain, drawn_after(lambda: build(make))) and len(calls) == 2
+
+
+def test_replaced_weights_are_not_filled():
     make, calls = counted(lambda: Model(["first", "second"]))
     assert same(drawn_after(make), drawn_after(lambda: build(make))) and len(calls) == 2  # one each
     with Unfilled() as skipped:

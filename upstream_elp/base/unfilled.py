@@ -50,14 +50,17 @@ class Unfilled(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.draws = 0
-        self._gaps: dict[int, int] = {}
-        """Sizes of the matrices that nothing has been copied into since, by address."""
+        self._gaps: set[int] = set()
+        """Addresses of the matrices that were skipped."""
+        self._replaced: dict[int, int] = {}
+        """Number of values that were last copied to an address, after it was skipped."""
 
     def gaps_in(self, model: nn.Module) -> bool:
-        """Return whether a tensor of a model was skipped and not replaced since."""
+        """Return whether a weight of a model was not replaced, or another of its tensors was skipped."""
         attributes = (value for module in model.modules() for value in vars(module).values())
-        held = [*model.parameters(), *model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
-        return any(_address(tensor) in self._gaps for tensor in held)
+        others = [*model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
+        wanted = [*model.parameters(), *(tensor for tensor in others if _address(tensor) in self._gaps)]
+        return any(self._replaced.get(_address(tensor), 0) < tensor.numel() for tensor in wanted)
 
     def __torch_function__(
         self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -67,12 +70,13 @@ class Unfilled(TorchFunctionMode):
             tensor = args[0] if args else kwargs["tensor"]
             if _can_wait(tensor, kwargs):
                 self.draws += words(tensor.numel(), normal=func in _NORMAL)
-                self._gaps[_address(tensor)] = tensor.numel()
+                self._gaps.add(_address(tensor))
+                self._replaced.pop(_address(tensor), None)
                 return tensor
-        elif func is Tensor.copy_ and self._gaps:
+        elif func is Tensor.copy_:
             into, source = args[:2]
-            if _address(into) != _address(source) and self._gaps.get(_address(into)) == into.numel():
-                del self._gaps[_address(into)]
+            if _address(into) != _address(source):
+                self._replaced[_address(into)] = into.numel()
         return func(*args, **kwargs)
 
 
