@@ -5,8 +5,8 @@
 
 A corpus, a backbone with random weights and a trained adapter folder are made in a temporary folder. Every command is
 a separate process, from its start to its end; a training counts until the end of its first optimizer step, with two
-utterances per batch. With `--against`, the commands of another checkout take turns with this one's. The first round is
-not counted: it fills the caches of byte code and of files.
+utterances per batch. No start can do without `import torch`. With `--against`, the commands of another checkout take
+turns with this one's. The first round is not counted: it fills the caches of byte code and of files.
 """
 
 from __future__ import annotations
@@ -80,11 +80,13 @@ class Bench:
     def rows(self) -> dict[str, list[str]]:
         """The arguments of each row's command."""
         infer = ["infer", str(self.exported), str(self.wav), "--backbone", str(self.backbone), "--device", "cpu"]
-        return {"elp --help": ["--help"], "elp infer": infer, "elp run, first step": self.run}
+        return {"import torch": [], "elp --help": ["--help"], "elp infer": infer, "elp run, first step": self.run}
 
     def timed(self, name: str, checkout: Path) -> tuple[float, float]:
         """Elapsed and processor seconds of a row's command, with the code of a checkout."""
         words, code = self.rows()[name], COMMAND
+        if not words:
+            code = name
         if name.endswith("first step"):
             folder = self.folder / "run"
             shutil.rmtree(folder, ignore_errors=True)
