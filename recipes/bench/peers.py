@@ -4,10 +4,10 @@
     python recipes/bench/peers.py --parts table --precisions fp32 --rows "S3PRL frozen,le,S3PRL -f"
     python recipes/bench/peers.py --device cuda --batch 16 --precisions bf16 --steps 20
 
-The backbones have random weights. Every run is a separate process with the same batch, head and optimizer, and dropout
-is off. The runs take turns for several rounds; a figure is the median over the rounds, with the lowest and the highest
-in brackets, and a ratio is that of the same round. On the CPU, the time is processor time, which other programs
-disturb little. Memory is the peak above that of the process after loading the model.
+The backbones have random weights. Every row runs in separate processes with the same batch, head and optimizer, and
+dropout is off. The processes take turns for several rounds; a figure is the median over the rounds, with the lowest and
+the highest in brackets, and a ratio is that of the same round. On the CPU, the time is processor time, which other
+programs disturb little. Memory is the peak above that of the process after loading the model.
 
 There are three parts: "table" (all rows and precisions), "length" (fp32, batches of several shapes) and "size" (fp32,
 Base and Large shapes).
@@ -19,11 +19,12 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from peers_models import ROWS, SCALED, cached_step, load, plain_step, set_mode, trained_parameters
+from peers_models import ROWS, SCALED, Row, cached_step, load, plain_step, set_mode, trained_parameters
 from peers_tables import Case, Results
 from shared import Clock, pooled_loss, pooling_head, run_worker
 
@@ -83,18 +84,27 @@ def _all(names: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 @click.option("--steps", default=3, show_default=True, help="Timed steps per process, after some untimed ones.")
-@click.option("--rounds", default=3, show_default=True, help="Processes per row and setting.")
+@click.option("--rounds", default=3, type=click.IntRange(0), show_default=True, help="Processes per row and setting.")
 @click.option("--out", type=click.Path(path_type=Path), default="result/bench/peers", show_default=True,
               help="Writes OUT.md, OUT.csv, OUT.json and OUT.png.")  # fmt: skip
+@click.option("--add", type=click.Path(exists=True, path_type=Path), multiple=True,
+              help="JSON file of an earlier call, to include; --rounds 0 measures nothing else.")  # fmt: skip
 @click.option("--worker", hidden=True)
 @click.option("--checkpoint", type=Path, hidden=True)
 @click.option("--precision", hidden=True)
 @click.pass_context
-def main(context: click.Context, worker: str | None, checkpoint: Path | None, out: Path, **options: Any) -> None:
+def main(
+    context: click.Context,
+    worker: str | None,
+    checkpoint: Path | None,
+    out: Path,
+    add: tuple[Path, ...],
+    **options: Any,
+) -> None:
     shared = {name: options[name] for name in ("device", "threads", "steps")}
     if worker:
-        flags = {name: options[name] for name in ("batch", "seconds", "precision")}
-        print(json.dumps(measure(worker, Path(checkpoint), **flags, **shared)))
+        flags = {"shapes": options["shapes"], "precision": options["precision"]}
+        print(json.dumps({"cases": measure(worker, Path(checkpoint), **flags, **shared)}))
         return
     if context.get_parameter_source("sizes") == click.core.ParameterSource.DEFAULT:
         options["sizes"] = ("base", "large")
@@ -102,20 +112,23 @@ def main(context: click.Context, worker: str | None, checkpoint: Path | None, ou
 
     upstream_elp.register()  # writing a backbone imports torchaudio, which may need its repair
     results = Results(shared)
+    for path in add:
+        results.read(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        order = [(number, case) for number in range(options["rounds"]) for case in cases(**options)]
-        show = {"label": "processes", "item_show_func": lambda item: item and item[1].row, "file": sys.stderr}
+        order = [(number, group) for number in range(options["rounds"]) for group in groups(**options)]
+        show = {"label": "processes", "item_show_func": lambda item: item and item[1][0].row, "file": sys.stderr}
         with click.progressbar(order, **show) as bar:
-            for number, case in bar:
-                _run(case, number, Path(folder), shared, results)
+            for number, group in bar:
+                _run(group, number, Path(folder), shared, results)
                 results.write(out)  # keep what has been measured, even if a later row fails
+    results.write(out)
     click.echo(results.text())
     if results.problems:
         raise click.ClickException(f"{len(results.problems)} runs failed; the first: {results.problems[0]}")
 
 
-def cases(
+def groups(
     *,
     parts: tuple[str, ...],
     rows: tuple[str, ...],
@@ -126,25 +139,29 @@ def cases(
     shapes: tuple[tuple[int, float], ...],
     sizes: tuple[str, ...],
     **_: Any,
-) -> list[Case]:
-    """List what one round measures."""
+) -> list[list[Case]]:
+    """List what one round measures, in groups of cases that share a process: all shapes of a row."""
     scaled = [row for row in rows if row in SCALED]
     of_part = {
-        "table": [Case("table", row, size, batch, seconds, precision) for precision in precisions for row in rows],
-        "length": [Case("length", row, size, *shape, "fp32") for shape in shapes for row in scaled],
-        "size": [Case("size", row, each, 2, seconds, "fp32") for each in sizes for row in scaled],
+        "table": [[Case("table", row, size, batch, seconds, precision)] for precision in precisions for row in rows],
+        "length": [[Case("length", row, size, *shape, "fp32") for shape in shapes] for row in scaled],
+        "size": [[Case("size", row, each, 2, seconds, "fp32")] for each in sizes for row in scaled],
     }
-    return [case for part in parts for case in of_part[part]]
+    return [group for part in parts for group in of_part[part]]
 
 
-def _run(case: Case, number: int, folder: Path, shared: dict[str, Any], results: Results) -> None:
-    """Run a case in its own process, and note its result or its problem."""
-    setting = {"batch": case.batch, "seconds": case.seconds, "precision": case.precision, **shared}
+def _run(group: list[Case], number: int, folder: Path, shared: dict[str, Any], results: Results) -> None:
+    """Run cases of one row in one process, and note their results or their problem."""
+    first = group[0]
+    setting = {"shapes": ",".join(f"{case.batch}x{case.seconds:g}" for case in group), **shared}
     try:
-        path = _backbone(ROWS[case.row].family, case.size, folder)
-        results.add(case, number, run_worker(__file__, case.row, path, setting))
+        path = _backbone(ROWS[first.row].family, first.size, folder)
+        measured = run_worker(__file__, first.row, path, {**setting, "precision": first.precision})
     except click.ClickException as error:
-        results.problems.append(f"{case.part}, {case.size}, {case.precision}: {error.message}")
+        results.problems.append(f"{first.part}, {first.size}, {first.precision}: {error.message}")
+        return
+    for case, run in zip(group, measured["cases"], strict=True):
+        results.add(case, number, run)
 
 
 def _backbone(family: str, size: str, folder: Path) -> Path:
@@ -161,21 +178,19 @@ def measure(
     name: str,
     checkpoint: Path,
     *,
-    batch: int,
-    seconds: float,
+    shapes: tuple[tuple[int, float], ...],
     precision: str,
     device: str,
     threads: int,
     steps: int,
-) -> dict[str, float]:
-    """Run one row in this process.
+) -> list[dict[str, float]]:
+    """Run one row in this process, with one shape of a batch after the other.
 
     Returns:
-        ``step`` in seconds (processor time on the CPU, elapsed time on a GPU), ``gigabytes`` at the peak above the
-        loaded model, and ``trained`` parameters of the upstream.
+        For each shape, ``step`` in seconds (processor time on the CPU, elapsed time on a GPU), ``gigabytes`` at the
+        peak above the loaded model, and ``trained`` parameters of the upstream.
     """
     import torch
-    from torch import nn
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -183,35 +198,49 @@ def measure(
     upstream = load(row, checkpoint).to(device)
     featurizer, head = pooling_head(upstream, device)
     set_mode(row, upstream)
-    waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
-    parameters = [p for m in (upstream, featurizer, head) for p in m.parameters() if p.requires_grad]
+    trained = trained_parameters(row, upstream)
+    measured = []
+    for batch, seconds in shapes:
+        waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
+        clock = Clock(device)
+        step = _step(row, (upstream, featurizer, head), waves, precision)
+        for _ in range(WARMUP[device.partition(":")[0]]):
+            step()
+        times = []
+        for _ in range(steps):
+            started = clock.now()
+            step()
+            times.append(clock.now() - started)
+        measured.append({"step": statistics.median(times), "gigabytes": clock.peak(), "trained": trained})
+        del step  # with its optimizer
+    return measured
+
+
+def _step(row: Row, models: tuple, waves: list, precision: str) -> Callable[[], None]:
+    """Return a training step of a batch, with a new optimizer."""
+    import torch
+    from torch import nn
+
+    upstream, featurizer, head = models
+    parameters = [p for model in models for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
-    kind = device.partition(":")[0]
-    clock = Clock(device)
+    autocast = torch.autocast(waves[0].device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def loss_of(waves: list[torch.Tensor], states: dict) -> torch.Tensor:
         return pooled_loss(featurizer, head, waves, states)
 
-    with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast:
         forward = (cached_step if row.cached else plain_step)(row, upstream, loss_of, waves)
 
     def step() -> None:
-        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast:
             loss = forward()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    for _ in range(WARMUP[kind]):
-        step()
-    times = []
-    for _ in range(steps):
-        started = clock.now()
-        step()
-        times.append(clock.now() - started)
-    trained = trained_parameters(row, upstream)
-    return {"step": statistics.median(times), "gigabytes": clock.peak(), "trained": trained}
+    return step
 
 
 if __name__ == "__main__":

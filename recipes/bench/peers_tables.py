@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,13 +46,21 @@ class Results:
 
     def __init__(self, setting: dict[str, Any]) -> None:
         self.setting = setting
-        self.runs: dict[Case, dict[int, dict[str, float]]] = {}
+        self.runs: dict[Case, dict[Hashable, dict[str, float]]] = {}
         """Case -> round -> measurement."""
         self.problems: list[str] = []
 
-    def add(self, case: Case, number: int, run: dict[str, float]) -> None:
+    def add(self, case: Case, number: Hashable, run: dict[str, float]) -> None:
         """Note a measurement of a round."""
         self.runs.setdefault(case, {})[number] = run
+
+    def read(self, path: Path) -> None:
+        """Add the measurements of an earlier call; its rounds are other ones than those of this call."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for line in content["runs"]:
+            case = Case(*(line.pop(field) for field in Case._fields))
+            self.add(case, f"{path.stem} {line.pop('round')}", line)
+        self.problems += content["problems"]
 
     def of(self, part: str) -> list[Case]:
         """Return the measured cases of a part."""
@@ -71,12 +80,12 @@ class Results:
     def text(self) -> str:
         """Return all tables as Markdown."""
         parts = [
-            _described(self.setting),
-            _table(self.table()),
-            _table(self.peers()),
-            _table(self.lengths()),
-            _table(self.costs()),
-            _table(self.sizes()),
+            described(self.setting),
+            table(self.table()),
+            table(self.peers()),
+            table(self.lengths()),
+            table(self.costs()),
+            table(self.sizes()),
             "\n".join(f"failed: {problem}" for problem in self.problems),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -95,8 +104,8 @@ class Results:
         step = self.values(case, "step")
         ratios = self.ratios(case, case._replace(row=BASE, precision="fp32"))
         return {
-            self._unit: _spread(step),
-            "x frozen": _spread(ratios),
+            self._unit: spread(step),
+            "x frozen": spread(ratios),
             "utt/s": f"{case.batch / statistics.median(step):.2f}",
             "GB": f"{statistics.median(self.values(case, 'gigabytes')):.2f}",
         }
@@ -111,7 +120,7 @@ class Results:
         for case in self.of("table"):
             peer = case._replace(row=PEERS.get(case.row, ""))
             if peer in self.runs:
-                ratio = {"time": _spread(self.ratios(case, peer)), "memory": _spread(self.memory(case, peer))}
+                ratio = {"time": spread(self.ratios(case, peer)), "memory": spread(self.memory(case, peer))}
                 lines.append({"ours": case.row, "peer": peer.row, "precision": case.precision, **ratio})
         return lines
 
@@ -124,7 +133,7 @@ class Results:
         lines: dict[str, dict[str, str]] = {}
         for case in self.of("length"):
             line = lines.setdefault(case.row, {f"{self._unit} per second of audio": case.row})
-            line[case.shape] = _spread([step / case.audio for step in self.values(case, "step")])
+            line[case.shape] = spread([step / case.audio for step in self.values(case, "step")])
         return list(lines.values())
 
     def costs(self) -> list[dict[str, str]]:
@@ -172,6 +181,7 @@ class Results:
 
 
 TERMS = ("a", "b", "c")
+PACKAGES = ("torch", "transformers", "peft", "s3prl")
 
 
 def fitted(cases: list[Case], measured: list[float]) -> tuple[list[float], list[float]]:
@@ -196,7 +206,7 @@ def fitted(cases: list[Case], measured: list[float]) -> tuple[list[float], list[
     return found.tolist(), (terms @ found / seconds - 1).tolist()
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """Write the median, with the extremes in brackets if there are several values."""
     if not values:
         return "-"
@@ -206,7 +216,7 @@ def _spread(values: list[float]) -> str:
     return text if len(values) == 1 else f"{text} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def _table(lines: list[dict[str, str]]) -> str:
+def table(lines: list[dict[str, str]]) -> str:
     from tabulate import tabulate
 
     columns = list(dict.fromkeys(name for line in lines for name in line))
@@ -214,14 +224,14 @@ def _table(lines: list[dict[str, str]]) -> str:
     return tabulate(cells, columns, colalign=("left", *["right"] * (len(columns) - 1)), **MARKDOWN) if lines else ""
 
 
-def _described(setting: dict[str, Any]) -> str:
+def described(setting: dict[str, Any], packages: tuple[str, ...] = PACKAGES) -> str:
     """Say what the measurements were made with."""
     from importlib.metadata import version
 
     import torch
 
     device = torch.cuda.get_device_name(setting["device"]) if setting["device"].startswith("cuda") else _processor()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "s3prl"))
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"{device}; {', '.join(f'{key} {value}' for key, value in setting.items())}; {versions}"
 
 
