@@ -41,6 +41,8 @@ class Row(NamedTuple):
     trained: bool = True
     cached: bool = False
     """Whether the hidden states are computed once and kept."""
+    told: bool = True
+    """For peft: whether transformers has been told to freeze the CNN."""
 
 
 ROWS = {
@@ -56,6 +58,7 @@ ROWS = {
     "L-E reference on HF WavLM": Row("reference", "hf_wavlm"),
     "le on HF WavLM": Row("ours", "hf_wavlm", "le"),
     "peft LoRA on HF HuBERT": Row("peft", "hf_hubert"),
+    "peft LoRA as is on HF HuBERT": Row("peft", "hf_hubert", told=False),
     "lora_qv8 on HF HuBERT": Row("ours", "hf_hubert", "lora_qv8"),
     "peft LoRA on HF wav2vec2": Row("peft", "hf_wav2vec2"),
     "lora_qv8 on HF wav2vec2": Row("ours", "hf_wav2vec2", "lora_qv8"),
@@ -63,11 +66,11 @@ ROWS = {
 
 
 PEERS = {
-    "weighted_sum": "S3PRL frozen",
-    "full_finetune": "S3PRL -f",
-    "le on HF WavLM": "L-E reference on HF WavLM",
-    "lora_qv8 on HF HuBERT": "peft LoRA on HF HuBERT",
-    "lora_qv8 on HF wav2vec2": "peft LoRA on HF wav2vec2",
+    "weighted_sum": ("S3PRL frozen",),
+    "full_finetune": ("S3PRL -f",),
+    "le on HF WavLM": ("L-E reference on HF WavLM",),
+    "lora_qv8 on HF HuBERT": ("peft LoRA on HF HuBERT", "peft LoRA as is on HF HuBERT"),
+    "lora_qv8 on HF wav2vec2": ("peft LoRA on HF wav2vec2",),
 }
 """The other code that does the same as a row of ours, or for full fine-tuning, nearly the same."""
 SCALED = ("S3PRL frozen", "weighted_sum", "le", "elp", "full_finetune", "S3PRL -f")
@@ -85,7 +88,7 @@ def load(row: Row, checkpoint: Path) -> nn.Module:
         return getattr(hub, f"{row.family}_local")(ckpt=str(checkpoint)).requires_grad_(row.trained)
     if row.side == "ours":
         return hub.elp_custom(ckpt=str(checkpoint), model_config=row.preset)
-    return (PeftLora if row.side == "peft" else ReferenceLE)(checkpoint)
+    return PeftLora(checkpoint, told=row.told) if row.side == "peft" else ReferenceLE(checkpoint)
 
 
 def set_mode(row: Row, upstream: nn.Module) -> None:
@@ -151,13 +154,21 @@ class HuggingFaceUpstream(nn.Module):
 
 
 class PeftLora(HuggingFaceUpstream):
-    """peft's LoRA on q and v, with the CNN frozen as transformers' ``freeze_feature_encoder`` does."""
+    """peft's LoRA on q and v.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: a backbone in Hugging Face's format.
+        told: whether transformers has been told to freeze the CNN, as ``freeze_feature_encoder`` of its models with a
+            head does. Otherwise, in training, its CNN makes its input require a gradient, so that the backward pass
+            goes through the CNN, although peft has frozen all weights there.
+    """
+
+    def __init__(self, folder: Path, *, told: bool) -> None:
         super().__init__(folder)
         import peft
 
-        self.model.feature_extractor._freeze_parameters()
+        if told:
+            self.model.feature_extractor._freeze_parameters()
         options = {"r": RANK, "lora_alpha": 1, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
         self.model = peft.get_peft_model(self.model, peft.LoraConfig(**options))
 

@@ -9,7 +9,8 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peers_models import PEERS
+import click
+from peers_models import PEERS, ROWS
 
 BASE = "S3PRL frozen"
 """The row, in fp32, to which ratios refer."""
@@ -30,6 +31,12 @@ class Case(NamedTuple):
     def audio(self) -> float:
         """Seconds of audio per step."""
         return self.batch * self.seconds
+
+    @property
+    def tabled(self) -> str:
+        """What all cases of one table have in common."""
+        common = {"table": f"the size {self.size} and steps of {self.shape}", "length": f"the size {self.size}"}
+        return common.get(self.part, f"steps of {self.shape}")
 
     @property
     def shape(self) -> str:
@@ -55,16 +62,25 @@ class Results:
         self.runs.setdefault(case, {})[number] = run
 
     def read(self, path: Path) -> None:
-        """Add the measurements of an earlier call; its rounds are other ones than those of this call."""
+        """Add the measurements of an earlier call; its rounds are other ones than those of this call.
+
+        Raises:
+            click.UsageError: its tables are those of another backbone or batch.
+        """
         content = json.loads(path.read_text(encoding="utf-8"))
+        self.setting = content["setting"]
         for line in content["runs"]:
             case = Case(*(line.pop(field) for field in Case._fields))
+            others = [other for other in self.of(case.part) if other.tabled != case.tabled]
+            if others:
+                raise click.UsageError(f"--add {path} must have {others[0].tabled}, but has {case.tabled}")
             self.add(case, f"{path.stem} {line.pop('round')}", line)
         self.problems += content["problems"]
 
     def of(self, part: str) -> list[Case]:
-        """Return the measured cases of a part."""
-        return [case for case in self.runs if case.part == part]
+        """Return the measured cases of a part, in the order of the rows."""
+        order = list(ROWS)
+        return sorted((case for case in self.runs if case.part == part), key=lambda case: order.index(case.row))
 
     def values(self, case: Case, key: str) -> list[float]:
         """Return one value per round."""
@@ -118,10 +134,10 @@ class Results:
         """Return our rows relative to the code that does the same, at equal precision."""
         lines = []
         for case in self.of("table"):
-            peer = case._replace(row=PEERS.get(case.row, ""))
-            if peer in self.runs:
-                ratio = {"time": spread(self.ratios(case, peer)), "memory": spread(self.memory(case, peer))}
-                lines.append({"ours": case.row, "peer": peer.row, "precision": case.precision, **ratio})
+            for peer in (case._replace(row=name) for name in PEERS.get(case.row, ())):
+                if peer in self.runs:
+                    ratio = {"time": spread(self.ratios(case, peer)), "memory": spread(self.memory(case, peer))}
+                    lines.append({"ours": case.row, "peer": peer.row, "precision": case.precision, **ratio})
         return lines
 
     def memory(self, case: Case, peer: Case) -> list[float]:

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
@@ -52,7 +53,7 @@ def test_every_preset_and_peer_exists(bench):
     for name, row in models.ROWS.items():
         assert row.family in FAMILIES, name
         assert (row.preset in preset_names()) == (row.side == "ours"), name
-    assert {*models.PEERS, *models.PEERS.values(), *models.SCALED} <= models.ROWS.keys()
+    assert {*models.PEERS, *sum(models.PEERS.values(), ()), *models.SCALED} <= models.ROWS.keys()
 
 
 def _reference_and_ours(models):
@@ -103,6 +104,19 @@ def test_only_the_restated_reference_goes_back_through_the_cnn(bench):
     assert needs == [True, False]
 
 
+def test_peft_goes_back_through_the_cnn_unless_told_to_freeze_it(bench):
+    models = bench("peers_models")
+    for name, goes in (("peft LoRA on HF HuBERT", False), ("peft LoRA as is on HF HuBERT", True)):
+        upstream, needs = models.load(models.ROWS[name], tiny_backbone(family="hf_hubert")), []
+        models.set_mode(models.ROWS[name], upstream)
+        cnn = next(m for n, m in upstream.named_modules() if n.endswith("feature_extractor.conv_layers.6"))
+        cnn.register_forward_hook(lambda module, args, output, needs=needs: needs.append(output.requires_grad))
+        assert upstream([torch.randn(5000)])["hidden_states"][-1].requires_grad
+        assert needs == [goes]
+        trained = [n for n, p in upstream.named_parameters() if p.requires_grad]
+        assert len(trained) == 3 * 2 * 2 and all("lora_" in n for n in trained)
+
+
 def test_kept_states_give_the_plain_steps_loss(bench):
     models = bench("peers_models")
     row = models.ROWS["weighted_sum with kept states"]
@@ -143,6 +157,36 @@ def test_a_failed_row_leaves_the_others(tmp_path):
 
     done = _run("peers.py", "--rounds", "0", "--add", str(tmp_path / "peers.json"), "--out", str(tmp_path / "again"))
     assert "| S3PRL frozen " in done.stdout and (tmp_path / "again.png").exists()
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["setting"]["steps"] == 1, "that of the measurements, not the default"
+
+
+def test_only_equal_settings_share_a_table(bench, tmp_path):
+    tables = bench("peers_tables")
+    results = tables.Results({"device": "cpu"})
+    run = {"step": 2.0, "gigabytes": 1.0, "trained": 3}
+    case = tables.Case("table", "le", "base", 4, 4.0, "fp32")
+    results.add(case, 0, run)
+    (tmp_path / "more.json").write_text(json.dumps({"setting": {}, "problems": [], "runs": []}))
+    results.read(tmp_path / "more.json")
+    other = {**case._replace(size="mini")._asdict(), "round": 0, **run}
+    (tmp_path / "other.json").write_text(json.dumps({"setting": {}, "problems": [], "runs": [other]}))
+    with pytest.raises(
+        click.UsageError, match="must have the size base and steps of 4 x 4 s, but has the size mini and"
+    ):
+        results.read(tmp_path / "other.json")
+
+
+def test_ratios_are_those_of_the_same_round(bench):
+    tables = bench("peers_tables")
+    results = tables.Results({"device": "cpu"})
+    for number, (frozen, le) in enumerate([(1.0, 2.0), (2.0, 6.0)]):
+        for row, step in (("S3PRL frozen", frozen), ("le", le)):
+            case = tables.Case("table", row, "base", 4, 4.0, "fp32")
+            results.add(case, number, {"step": step, "gigabytes": 0.5, "trained": 7})
+    line = results.table()[1]
+    assert line["fp32 CPU s"] == "4.00 (2.00-6.00)" and line["fp32 x frozen"] == "2.50 (2.00-3.00)"
+    assert line["fp32 utt/s"] == "1.00" and line["fp32 GB"] == "0.50" and line["trained in upstream"] == "7"
 
 
 @pytest.mark.slow
