@@ -117,20 +117,19 @@ def test_peft_goes_back_through_the_cnn_unless_told_to_freeze_it(bench):
         assert len(trained) == 3 * 2 * 2 and all("lora_" in n for n in trained)
 
 
-def test_kept_states_give_the_plain_steps_loss(bench):
+@pytest.mark.parametrize("name", ["weighted_sum", "le", "elp", "lora_qv8 on HF HuBERT"])
+def test_a_cached_step_is_the_plain_step(bench, name):
     models = bench("peers_models")
-    row = models.ROWS["weighted_sum with kept states"]
-    upstream = models.load(row, tiny_backbone())
+    row = models.ROWS[f"{name}, cached"]
+    upstream = models.load(row, tiny_backbone(family=row.family))
     models.set_mode(row, upstream)
-    waves = [torch.randn(5000) for _ in range(2)]
+    waves = [torch.randn(5000) for _ in range(2)]  # of one length, so that there is no padding
 
     def loss_of(waves, states):
         return torch.stack(states["hidden_states"]).square().mean()
 
-    plain, cached = (step(row, upstream, loss_of, waves)() for step in (models.plain_step, models.cached_step))
-    assert torch.equal(plain, cached)
-    with pytest.raises(ValueError, match="change with every step"):
-        models.cached_step(models.ROWS["le"], upstream, loss_of, waves)
+    plain = models.plain_step(row, upstream, loss_of, waves)()
+    torch.testing.assert_close(models.cached_step(row, upstream, loss_of, waves)(), plain)
 
 
 def test_the_cost_model_finds_its_terms(bench):
