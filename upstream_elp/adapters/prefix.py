@@ -79,8 +79,8 @@ def attend(
     if blocked is not None and pairs:  # every query may look at the prefixes
         blocked = F.pad(blocked, (sum(len(keys) for keys, _ in pairs), 0))
     output = compute(query, key, value, bias=bias, gate=gate, blocked=blocked, dropout=dropout)
-    output = output.permute((2, 0, 1, 3) if frames_first else (0, 2, 1, 3))  # frames and batch in the order of x
-    return F.linear(output.flatten(2), attention.out_proj.weight, attention.out_proj.bias)
+    output = output.permute((2, 0, 1, 3) if frames_first else (0, 2, 1, 3)).flatten(2)  # the order of x
+    return F.linear(output.contiguous(), attention.out_proj.weight, attention.out_proj.bias)
 
 
 def _columns(prefix: Prefix, length: int, bias: Tensor) -> Tensor:

@@ -75,6 +75,8 @@ def attention(
         (batch, heads, frames, width).
     """
     if blocked is not None and blocked.dtype == torch.bool:
+        if bias is not None and blocked.device.type == "cpu" and not blocked.any():
+            return attention(query, key, value, bias=bias, gate=gate, dropout=dropout)
         blocked = torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, float("-inf"))
     trained = bias is not None and (bias.requires_grad or (gate is not None and gate.requires_grad))
     if trained and torch.is_grad_enabled() and query.device.type == "cpu" and not dropout:

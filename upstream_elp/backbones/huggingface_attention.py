@@ -52,7 +52,7 @@ class LeanAttention:
             blocked=None if attention_mask is None else attention_mask.ne(1)[:, None, None],
             dropout=self.dropout if self.training else 0.0,
         ).transpose(1, 2)  # (batch, frames, heads, width)
-        return F.linear(output.flatten(2), self.out_proj.weight, self.out_proj.bias), None, position_bias
+        return F.linear(output.flatten(2).contiguous(), self.out_proj.weight, self.out_proj.bias), None, position_bias
 
 
 def make_lean(model: nn.Module) -> None:
