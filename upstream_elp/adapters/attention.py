@@ -32,6 +32,8 @@ class PrefixAttention(Mixin):
     """Linear layer of WavLM's gate."""
     gate_constant: str | None = None
     """Constant of WavLM's gate, one per head."""
+    fused: bool = False
+    """Whether attention with a trained position bias or gate is computed by torch's fused kernel."""
 
     def position_bias(self, distances: Tensor) -> Tensor:
         """Bias by signed distance, (steps, steps) to (heads, steps, steps); for the attention of layer 0 only."""
@@ -45,6 +47,12 @@ class PrefixAttention(Mixin):
         """WavLM's gate per query and head, (batch, heads, frames, 1), or None; x is (batch, frames, dim)."""
         linear = getattr(self, self.gate_linear or "", None)
         return None if linear is None else position_gate(x, linear, getattr(self, self.gate_constant))
+
+
+class FusedAttention(Mixin):
+    """Mixed into a :class:`PrefixAttention`, lets it use the fused kernel wherever it can."""
+
+    fused = True
 
 
 class FairseqAttention(PrefixAttention):
@@ -90,6 +98,8 @@ class FairseqAttention(PrefixAttention):
         if bias is None and getattr(self, "has_relative_attention_bias", False):
             frames = len(query)
             bias = self.compute_bias(frames, frames)  # (heads, frames, frames)
+            if bias.requires_grad and not self.fused:  # as the original does, which fixes the order of a sum
+                bias = bias.unsqueeze(0).repeat(query.shape[1], 1, 1, 1).flatten(0, 1)
         output = self._attend(query, prefixes, padding=key_padding_mask, bias=bias)
         return (output, None, bias) if hasattr(self, "gru_rel_pos") else (output, None)
 
@@ -105,9 +115,17 @@ class FairseqAttention(PrefixAttention):
     def _attend(self, query: Tensor, prefixes: list[Prefix], *, padding: Tensor | None, bias: Tensor | None) -> Tensor:
         """Compute the output, (frames, batch, dim) like the query."""
         blocked = None if padding is None else padding.bool()[:, None, None]
-        gate = None if bias is None else self._gate(query.transpose(0, 1))
-        dropout = self.dropout_module.p if self.training else 0.0
-        return attend(self, prefixes, query, frames_first=True, blocked=blocked, bias=bias, gate=gate, dropout=dropout)
+        x = query.transpose(0, 1)  # (batch, frames, dim)
+        options = {
+            "blocked": blocked,
+            "bias": bias,
+            "gate": None if bias is None else self._gate(x),
+            "dropout": self.dropout_module.p if self.training else 0.0,
+            "fused": self.fused,
+        }
+        if prefixes:
+            return attend(self, prefixes, x, **options).transpose(0, 1)  # (frames, batch, dim)
+        return attend(self, prefixes, query, frames_first=True, **options)
 
 
 #: what Hugging Face's attention returns after the output: weights, and in transformers 4 an unused cache
@@ -202,6 +220,13 @@ def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> N
     attention.add_module(component, prefix)
     path = f"{target.layer_path(index)}.{target.family.attention}.{component}"
     target.declare_module(component, str(index), path)
+
+
+def fuse(layers: Iterable[nn.Module], family: Family) -> None:
+    """Compute attention with a trained position bias by torch's fused kernel: less memory, and another rounding."""
+    if family.attention_kind == "fairseq":
+        for layer in layers:
+            mix_in(layer.get_submodule(family.attention), FusedAttention)
 
 
 def quicken(layers: Iterable[nn.Module], family: Family) -> None:

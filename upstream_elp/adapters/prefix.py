@@ -37,6 +37,7 @@ def attend(
     bias: Tensor | None = None,
     gate: Tensor | None = None,
     dropout: float = 0.0,
+    fused: bool = False,
 ) -> Tensor:
     """Compute the attention of x over the prefixes and x.
 
@@ -49,6 +50,7 @@ def attend(
         bias: position bias, (heads, frames, frames) or (batch * heads, frames, frames).
         gate: factor of the bias, (batch, heads, frames, 1).
         dropout: of the attention weights.
+        fused: see :func:`upstream_elp.backbones.attention.attention`.
 
     Returns:
         The shape of x.
@@ -78,7 +80,7 @@ def attend(
         bias = torch.cat([*columns, bias], dim=-1) if columns else bias  # (1 or batch, heads, frames, length + frames)
     if blocked is not None and pairs:  # every query may look at the prefixes
         blocked = F.pad(blocked, (sum(len(keys) for keys, _ in pairs), 0))
-    output = compute(query, key, value, bias=bias, gate=gate, blocked=blocked, dropout=dropout)
+    output = compute(query, key, value, bias=bias, gate=gate, blocked=blocked, dropout=dropout, fused=fused)
     output = output.permute((2, 0, 1, 3) if frames_first else (0, 2, 1, 3)).flatten(2)  # the order of x
     return F.linear(output.contiguous(), attention.out_proj.weight, attention.out_proj.bias)
 

@@ -2,7 +2,7 @@
 
 Torch's fused kernels on the CPU do not give the bias a gradient. As soon as WavLM's gate needs one, torch takes a path
 that keeps several tensors of shape (batch, heads, frames, frames) per layer for the backward pass and computes its
-output with another rounding. :func:`attention` always computes its output with the fused kernel, and keeps none.
+output with another rounding. :func:`attention` can compute its output with the fused kernel, and keeps none of them.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def attention(
     gate: Tensor | None = None,
     blocked: Tensor | None = None,
     dropout: float = 0.0,
+    fused: bool = True,
 ) -> Tensor:
     """Compute attention.
 
@@ -70,16 +71,18 @@ def attention(
         gate: factor of the bias, (batch, heads, frames, 1), or None.
         blocked: broadcasts to (batch, heads, frames, steps): true where a query may not look, or added to the scores.
         dropout: of the attention weights.
+        fused: whether the fused kernel also computes attention whose bias or gate is trained, on the CPU and without
+            dropout. Otherwise torch chooses.
 
     Returns:
         (batch, heads, frames, width).
     """
     if blocked is not None and blocked.dtype == torch.bool:
         if bias is not None and blocked.device.type == "cpu" and not blocked.any():
-            return attention(query, key, value, bias=bias, gate=gate, dropout=dropout)
+            return attention(query, key, value, bias=bias, gate=gate, dropout=dropout, fused=fused)
         blocked = torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, float("-inf"))
     trained = bias is not None and (bias.requires_grad or (gate is not None and gate.requires_grad))
-    if trained and torch.is_grad_enabled() and query.device.type == "cpu" and not dropout:
+    if fused and trained and torch.is_grad_enabled() and query.device.type == "cpu" and not dropout:
         return _BiasedAttention.apply(query, key, value, bias, gate, blocked)
     return F.scaled_dot_product_attention(query, key, value, _mask(bias, gate, blocked, query.dtype), dropout)
 
