@@ -18,7 +18,9 @@ def _drawn(*shape, dtype):
     return torch.randn(*shape, dtype=torch.float64).to(dtype).requires_grad_()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+)
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("blocked", [None, BLOCKED], ids=["alone", "padded"])
 @pytest.mark.parametrize("biases", [1, BATCH])
@@ -38,7 +40,9 @@ def test_fused_attention_and_its_gradients_follow_the_formula(biases, blocked, g
     assert (ours - wanted).abs().max() < tolerance
     gradient = torch.randn(wanted.shape, dtype=torch.float64)
     pairs = zip(
-        torch.autograd.grad(ours, inputs, gradient.to(dtype)), torch.autograd.grad(wanted, inputs, gradient), strict=True
+        torch.autograd.grad(ours, inputs, gradient.to(dtype)),
+        torch.autograd.grad(wanted, inputs, gradient),
+        strict=True,
     )
     for got, expected in pairs:
         assert got.dtype == dtype and (got - expected).abs().max() < tolerance * expected.abs().max()
