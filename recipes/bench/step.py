@@ -20,12 +20,16 @@ from typing import Any
 import click
 from shared import Clock, pooled_loss, pooling_head, run_worker
 
-# row: (adapter preset, None for stock S3PRL; trained?; the backbone's dropout)
+# row: (adapter preset, None for stock S3PRL; trained?; the backbone's dropout), and perhaps methods to call before
 ROWS = {
     "S3PRL frozen": (None, False, False),
     "weighted_sum": ("weighted_sum", False, False),
+    "l_plain": ("l_plain", True, False),
     "l_only": ("l_only", True, False),
     "le": ("le", True, False),
+    "le, fused": ("le", True, False, "fuse_attention"),
+    "le, checkpointing": ("le", True, False, "checkpoint_layers"),
+    "le, fused, checkpointing": ("le", True, False, "fuse_attention", "checkpoint_layers"),
     "le, dropout on": ("le", True, True),
     "elp": ("elp", True, False),
     "elp, dropout on": ("elp", True, True),
@@ -136,7 +140,7 @@ def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
     upstream_elp.register()
     from s3prl import hub
 
-    preset, trained, dropout = ROWS[row]
+    preset, trained, dropout, *methods = ROWS[row]
     if preset is None:
         upstream = getattr(hub, f"{family}_local")(ckpt=checkpoint).to(device)
         # stock S3PRL ties dropout to training; without it, only the mode differs
@@ -147,6 +151,8 @@ def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
         config = {**load_config(preset).to_dict(), "backbone_dropout": dropout}
         upstream = hub.elp_custom(ckpt=checkpoint, model_config=config).to(device)
         mode = trained
+    for method in methods:
+        getattr(upstream, method)()
     featurizer, head = pooling_head(upstream, device)
     upstream.train(mode)
     return upstream, featurizer, head

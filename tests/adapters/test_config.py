@@ -31,6 +31,7 @@ def test_the_presets_are_the_papers_methods():
     expected = {
         "le": ("l", {"e_adapter": dataclasses.replace(e_all, layers=":-1"), "l_adapter": l_all, "layer_norm": norms}),
         "l_only": ("l", {"l_adapter": l_all, "layer_norm": norms}),
+        "l_plain": ("l", {"l_adapter": l_all}),
         "e_only": ("last", {"e_adapter": e_all, "layer_norm": norms}),
         "conventional": (
             "last",

@@ -24,6 +24,7 @@ PAPER = {
     "le": {"e_adapter": 11 * E, "l_adapter": 12 * L, "layer_norm": NORMS, "total": 9_127_436 - 12},
     "elp": {"e_adapter": 11 * E, "l_adapter": 12 * L, "p_adapter": 7680, "layer_norm": NORMS, "total": 9_135_104},
     "l_only": {"l_adapter": 4_737_036 - 12, "layer_norm": NORMS, "total": 4_773_900 - 12},
+    "l_plain": {"l_adapter": 12 * L, "total": 4_737_024},
     "e_only": {"e_adapter": 4_749_312, "layer_norm": NORMS, "total": 4_786_176},
     "conventional": {"e_adapter": 9_498_624, "layer_norm": NORMS, "total": 9_535_488},
     "full_finetune": {"encoder": 85_064_688, "total": 85_064_688},

@@ -5,6 +5,8 @@ import zlib
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from tests.experts import (
     CONFIGS,
@@ -87,6 +89,86 @@ def test_declared_tensors_train_and_no_other(config, backbone, law):
     zero = {item.path for item in declared.values() if item.zero_gradient}
     assert all("k_proj" in path and "bias" in path for path in zero)
     assert declared.keys() - zero <= set(changed(expert, before)) <= declared.keys()
+
+
+class GraphStart(TorchFunctionMode):
+    """Finds operations whose result is in the graph although no trained tensor has been used up to then."""
+
+    def __init__(self, trained):
+        super().__init__()
+        self.trained = {id(parameter) for parameter in trained}
+        self.started = False
+        self.too_early = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not self.started:
+            used = {id(tensor) for tensor in tree_leaves((args, kwargs))} & self.trained
+            made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and id(t) not in self.trained]
+            if any(tensor.requires_grad for tensor in made):
+                self.started = True
+                if not used:
+                    self.too_early.append(getattr(func, "__name__", str(func)))
+        return result
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("backbone", LAW_BACKBONES)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_graph_starts_at_the_lowest_trained_tensor(config, backbone, checkpointing, law):
+    """Nothing that runs before the first trained tensor is in the graph, so nothing of it is kept in memory."""
+    law("no graph below the lowest trained tensor")
+    expert = make_expert(backbone, config, noise=0.1).train()
+    if checkpointing:
+        expert.checkpoint_layers()
+    start = GraphStart(expert.injection.parameters(expert).values())
+    saved = []
+
+    def note(tensor):
+        if not start.started:
+            saved.append(tensor)
+        return tensor
+
+    with start, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        states = expert(WAVS)["hidden_states"]
+    assert not start.too_early
+    assert any(state.requires_grad for state in states) is start.started is bool(expert.injection.declared)
+    # what the operation itself saved that started the graph; of a checkpointed layer these are its inputs
+    assert len(saved) <= (12 if start.started else 0)
+    leaves = _leaves(state.grad_fn for state in states if state.grad_fn is not None)
+    assert leaves <= start.trained
+
+
+def _leaves(functions):
+    """Ids of the tensors at the ends of a graph."""
+    found, seen, queue = set(), set(), list(functions)
+    while queue:
+        function = queue.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        if hasattr(function, "variable"):
+            found.add(id(function.variable))
+        queue.extend(following for following, _ in function.next_functions)
+    return found
+
+
+def test_a_graph_that_starts_too_early_is_noticed():
+    expert = make_expert("hf_hubert-base", "le").train()
+    expert.backbone.model.feature_extractor._requires_grad = True  # its input then requires gradients in training
+    expert.backbone.model.feature_extractor.train()
+    start = GraphStart(expert.injection.parameters(expert).values())
+    with start:
+        expert(WAVS)
+    assert start.too_early
+
+
+@pytest.mark.parametrize("backbone", LAW_BACKBONES)
+def test_l_adapters_alone_leave_the_encoder_without_a_graph(backbone):
+    expert = make_expert(backbone, "l_plain", noise=0.1).train()
+    result = expert(WAVS)
+    assert not any(state.requires_grad for state in result["backbone_hidden_states"])
+    assert all(state.requires_grad for state in result["hidden_states"])
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -1,31 +1,26 @@
-"""Attention with additional keys and values: classes that are mixed into the backbones' own self-attention modules.
+"""Classes that are mixed into the backbones' own self-attention modules: additional keys and values, and less work.
 
-If no prefix is switched on, the original forward runs. Otherwise the same attention is computed over the prefixes and
-the frames, with WavLM's gated relative position bias where the module has one.
+With prefixes, the same attention is computed over the prefixes and the frames, with WavLM's gated relative position
+bias where the module has one. S3PRL's modules compute their attention here without prefixes too: the result is equal
+to their own bit by bit, but takes less time and memory, see :mod:`upstream_elp.backbones.attention`. In Hugging Face's
+modules the original forward runs if no prefix is switched on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from upstream_elp.adapters.injection import Switch, Target
+from upstream_elp.adapters.injection import Target
+from upstream_elp.adapters.prefix import Prefix, attend, enabled_prefixes
 from upstream_elp.adapters.primitives import Mixin, mix_in
-
-
-class Prefix(Switch):
-    """A source of additional keys and values for an attention module, whose child it is.
-
-    Called with the attention module, it returns keys and values, each (length, dim).
-    """
-
-    def bias(self, frames: int) -> Tensor | None:
-        """Position bias of ``frames`` queries towards the prefix, (heads, frames, length), or None."""
-        return None
+from upstream_elp.backbones.attention import position_gate
+from upstream_elp.backbones.family import Family
+from upstream_elp.backbones.huggingface_attention import LeanAttention
 
 
 class PrefixAttention(Mixin):
@@ -37,6 +32,8 @@ class PrefixAttention(Mixin):
     """Linear layer of WavLM's gate."""
     gate_constant: str | None = None
     """Constant of WavLM's gate, one per head."""
+    fused: bool = False
+    """Whether attention with a trained position bias or gate is computed by torch's fused kernel."""
 
     def position_bias(self, distances: Tensor) -> Tensor:
         """Bias by signed distance, (steps, steps) to (heads, steps, steps); for the attention of layer 0 only."""
@@ -47,18 +44,15 @@ class PrefixAttention(Mixin):
         return self._relative_positions_bucket(distances)
 
     def _gate(self, x: Tensor) -> Tensor | None:
-        """WavLM's gate per query and head (arXiv 2110.13900, section 3): (batch, heads, frames, 1), from x by heads.
-
-        The linear layer has eight outputs, in two groups of four. With g1 and g2 the logistic function of the sum of
-        each group, and c one constant per head, the gate is g1 (c g2 - 1) + 2.
-        """
+        """WavLM's gate per query and head, (batch, heads, frames, 1), or None; x is (batch, frames, dim)."""
         linear = getattr(self, self.gate_linear or "", None)
-        if linear is None:
-            return None
-        parts = x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, frames, dim / heads)
-        groups = linear(parts).unflatten(-1, (2, 4)).sum(-1)  # (batch, heads, frames, 2)
-        first, second = torch.sigmoid(groups).split(1, dim=-1)
-        return first * (second * getattr(self, self.gate_constant) - 1.0) + 2.0
+        return None if linear is None else position_gate(x, linear, getattr(self, self.gate_constant))
+
+
+class FusedAttention(Mixin):
+    """Mixed into a :class:`PrefixAttention`, lets it use the fused kernel wherever it can."""
+
+    fused = True
 
 
 class FairseqAttention(PrefixAttention):
@@ -70,19 +64,13 @@ class FairseqAttention(PrefixAttention):
     def _buckets(self, distances: Tensor) -> Tensor:
         return self._relative_positions_bucket(distances, bidirectional=True)
 
-    def forward(  # the original's arguments, in its order
+    def forward(
         self,
         query: Tensor,
         key: Tensor | None = None,
         value: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
-        incremental_state: dict | None = None,
-        need_weights: bool = True,
-        static_kv: bool = False,
-        attn_mask: Tensor | None = None,
-        before_softmax: bool = False,
-        need_head_weights: bool = False,
-        **position: Tensor | None,
+        **options: Any,
     ) -> tuple[Tensor | None, ...]:
         """Compute self-attention.
 
@@ -91,52 +79,53 @@ class FairseqAttention(PrefixAttention):
             key: the same as query.
             value: the same as query.
             key_padding_mask: (batch, frames), true on padding.
-            incremental_state: must be None if there is a prefix.
-            need_weights: must be false if there is a prefix.
-            static_kv: must be false if there is a prefix.
-            attn_mask: must be None if there is a prefix.
-            before_softmax: must be false if there is a prefix.
-            need_head_weights: must be false if there is a prefix.
-            position: WavLM's ``position_bias``, (batch * heads, frames, frames), computed by layer 0.
+            options: the original's other arguments: ``need_weights``, which is true by default and must be false, and
+                WavLM's ``position_bias``, (heads, frames, frames) or (batch * heads, frames, frames), computed by
+                layer 0. With any other option the original forward runs, unless there is a prefix.
 
         Returns:
             The output (frames, batch, dim), None in place of weights, and for WavLM the position bias.
 
         Raises:
-            ValueError: an option that S3PRL's encoders never use.
+            ValueError: there is a prefix, and an option that S3PRL's encoders never use.
         """
         prefixes = enabled_prefixes(self)
-        if not prefixes:
-            return super().forward(
-                query,
-                key,
-                value,
-                key_padding_mask=key_padding_mask,
-                incremental_state=incremental_state,
-                need_weights=need_weights,
-                static_kv=static_kv,
-                attn_mask=attn_mask,
-                before_softmax=before_softmax,
-                need_head_weights=need_head_weights,
-                **position,
-            )
-        unusual = need_weights or need_head_weights or before_softmax or static_kv
-        if unusual or attn_mask is not None or incremental_state is not None:
+        if self._is_unusual(options) or not key is value is query:
+            if not prefixes:
+                return super().forward(query, key, value, key_padding_mask=key_padding_mask, **options)
             raise ValueError("attention with a prefix supports neither weights, nor attn_mask, nor incremental_state")
-        bias = position.get("position_bias")
+        bias = options.get("position_bias")
         if bias is None and getattr(self, "has_relative_attention_bias", False):
-            frames, batch = query.shape[:2]
-            bias = self.compute_bias(frames, frames).repeat(batch, 1, 1)  # (batch * heads, frames, frames)
+            frames = len(query)
+            bias = self.compute_bias(frames, frames)  # (heads, frames, frames)
+            if bias.requires_grad and not self.fused:  # as the original does, which fixes the order of a sum
+                bias = bias.unsqueeze(0).repeat(query.shape[1], 1, 1, 1).flatten(0, 1)
         output = self._attend(query, prefixes, padding=key_padding_mask, bias=bias)
         return (output, None, bias) if hasattr(self, "gru_rel_pos") else (output, None)
 
+    def _is_unusual(self, options: Mapping[str, Any]) -> bool:
+        """Whether a call or the module has options of fairseq that none of S3PRL's encoders uses."""
+        rest = [value for name, value in options.items() if name not in ("need_weights", "position_bias")]
+        if options.get("need_weights", True) or any(value is not None and value is not False for value in rest):
+            return True
+        if self.bias_k is not None or self.bias_v is not None or self.add_zero_attn or self.k_proj.bias is None:
+            return True
+        return getattr(self, "use_xformers", False) or getattr(self, "skip_embed_dim_check", False)
+
     def _attend(self, query: Tensor, prefixes: list[Prefix], *, padding: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Compute the output with prefixes, (frames, batch, dim) like the query."""
-        x = query.transpose(0, 1)  # (batch, frames, dim)
+        """Compute the output, (frames, batch, dim) like the query."""
         blocked = None if padding is None else padding.bool()[:, None, None]
-        dropout = self.dropout_module.p if self.training else 0.0
-        output = attend(self, prefixes, x, blocked=blocked, bias=bias, gate=self._gate(x), dropout=dropout)
-        return output.transpose(0, 1)  # (frames, batch, dim)
+        x = query.transpose(0, 1)  # (batch, frames, dim)
+        options = {
+            "blocked": blocked,
+            "bias": bias,
+            "gate": None if bias is None else self._gate(x),
+            "dropout": self.dropout_module.p if self.training else 0.0,
+            "fused": self.fused,
+        }
+        if prefixes:
+            return attend(self, prefixes, x, **options).transpose(0, 1)  # (frames, batch, dim)
+        return attend(self, prefixes, query, frames_first=True, **options)
 
 
 #: what Hugging Face's attention returns after the output: weights, and in transformers 4 an unused cache
@@ -190,7 +179,7 @@ class HuggingFaceWavLMAttention(PrefixAttention):
         Args:
             hidden_states: (batch, frames, dim).
             attention_mask: (batch, frames), true on the utterance.
-            position_bias: (batch * heads, frames, frames), computed by layer 0.
+            position_bias: (heads, frames, frames) or (batch * heads, frames, frames), computed by layer 0.
             kwargs: passed to the original.
 
         Returns:
@@ -204,9 +193,11 @@ class HuggingFaceWavLMAttention(PrefixAttention):
             return super().forward(hidden_states, attention_mask, position_bias, **kwargs)
         if kwargs.get("output_attentions"):
             raise ValueError("attention with a prefix does not return weights")
-        batch, frames, _ = hidden_states.shape
         if position_bias is None:
-            position_bias = self.compute_bias(frames, frames).repeat(batch, 1, 1)
+            frames = hidden_states.shape[1]
+            position_bias = self.compute_bias(frames, frames)  # (heads, frames, frames)
+            if not isinstance(self, LeanAttention):
+                position_bias = position_bias.repeat(len(hidden_states), 1, 1)
         blocked = None if attention_mask is None else attention_mask.ne(1)[:, None, None]
         dropout = self.dropout if self.training else 0.0
         gate = self._gate(hidden_states)
@@ -231,68 +222,15 @@ def give_prefix(target: Target, component: str, index: int, prefix: Prefix) -> N
     target.declare_module(component, str(index), path)
 
 
-def enabled_prefixes(attention: nn.Module) -> list[Prefix]:
-    """Return the prefixes of an attention module that are switched on."""
-    return [child for child in attention.children() if isinstance(child, Prefix) and child.enabled]
+def fuse(layers: Iterable[nn.Module], family: Family) -> None:
+    """Compute attention with a trained position bias by torch's fused kernel: less memory, and another rounding."""
+    if family.attention_kind == "fairseq":
+        for layer in layers:
+            mix_in(layer.get_submodule(family.attention), FusedAttention)
 
 
-def attend(
-    attention: nn.Module,
-    prefixes: list[Prefix],
-    x: Tensor,
-    *,
-    blocked: Tensor | None = None,
-    bias: Tensor | None = None,
-    gate: Tensor | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Compute the attention of x over the prefixes and x.
-
-    Args:
-        attention: module with the projections ``q_proj``, ``k_proj``, ``v_proj``, ``out_proj`` and ``num_heads``.
-        prefixes: its prefixes.
-        x: (batch, frames, dim).
-        blocked: broadcasts to (batch, heads, frames, frames): true where a query may not look, or added to the scores.
-        bias: position bias, (batch * heads, frames, frames).
-        gate: factor of the bias, (batch, heads, frames, 1).
-        dropout: of the attention weights.
-
-    Returns:
-        (batch, frames, dim).
-    """
-    batch, frames, _ = x.shape
-    heads = attention.num_heads
-    pairs = [prefix(attention) for prefix in prefixes]
-
-    def by_heads(steps: Tensor) -> Tensor:
-        """(batch, steps, dim) to (batch, heads, steps, dim / heads)."""
-        return steps.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-    def before(learned: list[Tensor], steps: Tensor) -> Tensor:
-        """Put learned steps, each (length, dim), before the frames: (batch, length + frames, dim)."""
-        return torch.cat([*(one.to(steps.dtype).expand(batch, -1, -1) for one in learned), steps], dim=1)
-
-    query = by_heads(attention.q_proj(x))
-    key = by_heads(before([keys for keys, _ in pairs], attention.k_proj(x)))
-    value = by_heads(before([values for _, values in pairs], attention.v_proj(x)))
-    mask = None
-    if bias is not None:
-        bias = bias.view(batch, heads, frames, frames)
-        columns = [_columns(prefix, len(keys), bias) for prefix, (keys, _) in zip(prefixes, pairs, strict=True)]
-        mask = torch.cat([*columns, bias], dim=-1)  # (batch, heads, frames, length + frames)
-        mask = (mask if gate is None else gate * mask).to(query.dtype)
-    if blocked is not None:
-        if blocked.dtype == torch.bool:
-            blocked = torch.zeros_like(blocked, dtype=query.dtype).masked_fill(blocked, float("-inf"))
-        blocked = F.pad(blocked, (sum(len(keys) for keys, _ in pairs), 0))  # every query may look at the prefixes
-        mask = blocked if mask is None else mask + blocked
-    output = F.scaled_dot_product_attention(query, key, value, mask, dropout)
-    return attention.out_proj(output.transpose(1, 2).flatten(2))
-
-
-def _columns(prefix: Prefix, length: int, bias: Tensor) -> Tensor:
-    """Return the position bias towards a prefix, zero if it has no position: (batch, heads, frames, length)."""
-    batch, heads, frames, _ = bias.shape
-    columns = prefix.bias(frames)
-    shape = (batch, heads, frames, length)
-    return bias.new_zeros(shape) if columns is None else columns.to(bias.dtype).expand(shape)
+def quicken(layers: Iterable[nn.Module], family: Family) -> None:
+    """Let the attention of a frozen backbone's layers run here where that saves work and changes no output."""
+    if family.attention_kind == "fairseq":
+        for layer in layers:
+            mix_in(layer.get_submodule(family.attention), FairseqAttention)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from upstream_elp.adapters.attention import KINDS, Prefix, give_prefix
+from upstream_elp.adapters.attention import KINDS, give_prefix
 from upstream_elp.adapters.injection import Target
 from upstream_elp.adapters.kinds import Counts, Layers, VectorsPerLayer
+from upstream_elp.adapters.prefix import Prefix
 from upstream_elp.adapters.primitives import mix_in
 from upstream_elp.backbones.architecture import Architecture
 

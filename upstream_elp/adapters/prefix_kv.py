@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.adapters.attention import Prefix, give_prefix
+from upstream_elp.adapters.attention import give_prefix
 from upstream_elp.adapters.injection import Target
 from upstream_elp.adapters.kinds import Counts, Layers, VectorsPerLayer
+from upstream_elp.adapters.prefix import Prefix
 from upstream_elp.backbones.architecture import Architecture
 
 

@@ -121,8 +121,9 @@ class CheckpointedLayer(Mixin):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the layer's own forward."""
-        if not torch.is_grad_enabled():
-            return super().forward(*args, **kwargs)
+        tensors = (value for value in (*args, *kwargs.values(), *self.parameters()) if isinstance(value, Tensor))
+        if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
+            return super().forward(*args, **kwargs)  # below the lowest trained tensor there is nothing to keep
         return checkpoint(super().forward, *args, use_reentrant=False, **kwargs)
 
 

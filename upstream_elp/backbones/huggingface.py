@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from upstream_elp.audio.front import SAMPLE_RATE
 from upstream_elp.backbones.family import HUB_PREFIX
+from upstream_elp.backbones.huggingface_attention import make_lean
 from upstream_elp.backbones.huggingface_files import (
     CONFIG_FILE,
     MODEL_CLASSES,
@@ -82,7 +83,9 @@ class HuggingFaceExpert(nn.Module):
         place = str(ckpt)
         family = hugging_face_family(place, refresh=refresh)
         normalize = normalizes_waves(place, refresh=refresh)
-        self._hold(load_model(place, refresh=refresh), family=family, normalize=normalize)
+        model = load_model(place, refresh=refresh)
+        make_lean(model)
+        self._hold(model, family=family, normalize=normalize)
 
     @classmethod
     def around(cls, model: nn.Module) -> HuggingFaceExpert:

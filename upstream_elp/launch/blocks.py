@@ -88,6 +88,7 @@ _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "fp16": (False, lambda value: isinstance(value, bool), "true or false"),
     "precision": (False, lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "gradient_checkpointing": (False, lambda value: isinstance(value, bool), "true or false"),
+    "fused_attention": (False, lambda value: isinstance(value, bool), "true or false"),
     "max_failed_steps": (False, *_COUNT),
     "cache": (False, lambda value: value is False or value in KINDS, f"one of {', '.join(KINDS)}"),
     "features_of": (False, lambda value: value in FEATURES_OF, " or ".join(FEATURES_OF)),

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from upstream_elp.training.stop import StopRequest
 
 
+UPSTREAM_SWITCHES = {"gradient_checkpointing": "checkpoint_layers", "fused_attention": "fuse_attention"}
+"""Keys of ``runner`` that may be true, and what each of them calls."""
+
+
 def use_our_loop(runner: ModuleType) -> None:
     """Replace ``runner.Runner`` with a subclass that trains and evaluates with :mod:`upstream_elp.training`."""
     runner.Runner = type("Runner", (OurRunner, runner.Runner), {"__module__": runner.__name__})
@@ -47,8 +51,9 @@ class OurRunner:
         self.precision = Precision(config["runner"], args.device)
         self.request: StopRequest | None = None
         super().__init__(args, config)
-        if config["runner"].get("gradient_checkpointing"):
-            checkpoint_layers(self.upstream.model)
+        for key, method in UPSTREAM_SWITCHES.items():
+            if config["runner"].get(key):
+                call_upstream(self.upstream.model, method, key=key)
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
@@ -228,18 +233,16 @@ class OurRunner:
         return names if isinstance(names, list) else []
 
 
-def checkpoint_layers(upstream: torch.nn.Module) -> None:
-    """Recompute the encoder layers' activations in the backward pass instead of keeping them.
+def call_upstream(upstream: torch.nn.Module, method: str, *, key: str) -> None:
+    """Call a method of our upstream that the key of ``runner`` switches on.
 
     Raises:
         ElpError: if the upstream is not one of ours.
     """
     model = unwrapped(upstream)
     if not hasattr(model, "injection"):
-        raise ElpError(
-            "runner.gradient_checkpointing works only with elp_* upstreams; choose one with -u, or remove it"
-        )
-    model.checkpoint_layers()
+        raise ElpError(f"runner.{key} works only with elp_* upstreams; choose one with -u, or remove it")
+    getattr(model, method)()
 
 
 def _load_audio(path: Path) -> torch.Tensor:

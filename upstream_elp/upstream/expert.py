@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from upstream_elp.adapters.attention import fuse
 from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.adapters.lowest import STATES
 from upstream_elp.adapters.primitives import CheckpointedLayer, mix_in
@@ -101,6 +102,10 @@ class ElpExpert(AdaptedModule, AdapterFace):
         """Recompute the encoder layers' activations in the backward pass: less memory, but a third more time."""
         for layer in self.get_submodule(f"{self.injection.model_path}.{self.injection.family.layers}"):
             mix_in(layer, CheckpointedLayer)
+
+    def fuse_attention(self) -> None:
+        """Train WavLM's attention with torch's fused kernel: less memory, but results differ by rounding."""
+        fuse(self.get_submodule(f"{self.injection.model_path}.{self.injection.family.layers}"), self.injection.family)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
         """Extract features.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from upstream_elp.adapters.attention import quicken
 from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.adapters.injection import Injection, Target
 from upstream_elp.adapters.primitives import take_out_mixin
@@ -48,6 +49,7 @@ def inject(expert: nn.Module, config: AdapterConfig) -> Injection:
     plain = Structure(expert)
     for method in config.methods.values():
         method.inject(Target(expert, model, injection, method.zero_gradients(family)))
+    quicken(layers, family)
     injection.changes = plain.changes()
     for parameter in injection.parameters(expert).values():
         parameter.requires_grad_(True)
