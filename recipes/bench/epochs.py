@@ -22,6 +22,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def measure(
     task, method = row.split()
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said):
+        os.environ["ELP_CACHE"] = f"{folder}/cache"  # so that the first epoch finds no features
         flags = ["-m", "train", "-k", str(backbone), "-p", f"{folder}/exp", "--device", device]
         watch = EpochWatch(epochs)  # after register() of its own, as S3PRL's runner is replaced there
         if method == STOCK:
