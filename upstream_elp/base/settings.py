@@ -107,6 +107,12 @@ def in_force(settings: Settings) -> Iterator[None]:
         _export(before)
 
 
+def exported(settings: Settings) -> dict[str, str]:
+    """Return the variables that give these settings to another process; defaults are not among them."""
+    texts = {VARIABLES[name]: _text(settings, name) for name in VARIABLES}
+    return {variable: text for variable, text in texts.items() if text is not None}
+
+
 def _export(texts: dict[str, str | None]) -> None:
     for variable, text in texts.items():
         if text is None:

@@ -85,7 +85,7 @@ def quickstart(
         seed=seed,
         device=device or _device(),
     )
-    problems = run_jobs(plan, workers=jobs or min(4, os.cpu_count() or 1))
+    problems = run_jobs(plan, workers=jobs or min(4, os.cpu_count() or 1), cache=out / "cache")
     if any(job.tested() for job in plan):
         click.echo("\n" + write_report(plan, out, note=note))
         click.echo(f"tables and plots: {out}/results.md, .csv, .json, curves.png, layer_weights.png")

@@ -13,15 +13,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from upstream_elp.base import settings
 from upstream_elp.base.files import whole_file
 from upstream_elp.quickstart.jobs import Job, finished
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
+def run_jobs(jobs: Sequence[Job], *, workers: int, cache: Path) -> list[str]:
     """Run all jobs that are not finished yet.
 
     Args:
         jobs: all runs; finished ones are skipped.
+        cache: folder for the frozen features that runs share, unless the user has chosen one.
         workers: number of processes at a time; if there are several, each uses one CPU thread.
 
     Returns:
@@ -33,7 +35,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(jobs), initial=len(jobs) - len(waiting), desc="runs", unit="run", dynamic_ncols=True) as bar,
     ):
-        futures = {pool.submit(_run_one, job, workers): job for job in waiting}
+        futures = {pool.submit(_run_one, job, workers, cache): job for job in waiting}
         for future in as_completed(futures):
             job, problem = futures[future], future.result()
             tqdm.write(f"{job.task} {job.method}: {problem or 'done'}")
@@ -42,12 +44,14 @@ def run_jobs(jobs: Sequence[Job], *, workers: int) -> list[str]:
     return problems
 
 
-def _run_one(job: Job, workers: int) -> str:
+def _run_one(job: Job, workers: int, cache: Path) -> str:
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(job.description, encoding="utf-8") as file:
         json.dump(asdict(job), file, indent=2)
     env = dict(os.environ, PYTHONWARNINGS="ignore")
+    if settings.current().cache is None:
+        env |= settings.exported(settings.Settings(cache=str(cache.absolute())))
     if workers > 1:
         env["OMP_NUM_THREADS"] = env["MKL_NUM_THREADS"] = "1"
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
