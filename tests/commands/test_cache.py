@@ -93,6 +93,7 @@ def test_list_bound_and_clear(data):
 def test_the_estimate_is_the_size_of_what_is_recorded():
     """Of ten seconds, of which the last frames are missing, as the front end looks ahead."""
     rows = json.loads(elp("cache", "estimate", "-k", str(tiny_backbone()), "--hours", "1", "--json"))
+    assert all(row["hours to fill"] > 0 for row in rows)
     estimated = {row["cache"].partition(",")[0]: row["GB in fp32"] * 1e9 / 360 for row in rows[:5]}
     expert = make_expert("wavlm-base", "weighted_sum")
     states = range(expert.injection.layers + 1)

@@ -12,6 +12,7 @@ from upstream_elp.commands.run import Untouched
 
 if TYPE_CHECKING:
     from upstream_elp.caching.estimate import Shape
+    from upstream_elp.upstream.expert import ElpExpert
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -64,19 +65,27 @@ def fill(arguments: tuple[str, ...]) -> None:
 @click.option("-k", "--checkpoint", help="Checkpoint or folder of a backbone.")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="Hours of audio.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=12.0, show_default=True,
-              help="Mean length of an utterance, for pooled features.")  # fmt: skip
+              help="Mean length of an utterance.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def estimate(upstream: str | None, checkpoint: str | None, hours: float, seconds: float, as_json: bool) -> None:
     """Estimate the disk that each kind of cache needs.
 
+    With -k, the time that one process needs to fill it is measured on this machine's CPU, without reading audio. Of
+    "input_of_layer", it is that of layer 0.
+
     Example: elp cache estimate -u elp_wavlm_base_plus --hours 100
     """
-    from upstream_elp.caching.estimate import sizes
+    from upstream_elp.caching.estimate import filling_hours, sizes
 
     if (upstream is None) == (checkpoint is None):
         raise ElpError("choose a backbone with either -u or -k")
-    shape = _shape_of_named(upstream) if upstream is not None else _shape_of_file(checkpoint)
-    rows = sizes(shape, hours=hours, seconds=seconds)
+    if upstream is not None:
+        rows = sizes(_shape_of_named(upstream), hours=hours, seconds=seconds)
+    else:
+        expert = _expert_of(checkpoint)
+        rows = sizes(_shape_of(expert), hours=hours, seconds=seconds)
+        for row, measured in zip(rows, filling_hours(expert, hours=hours, seconds=seconds), strict=True):
+            row["hours to fill"] = measured
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -94,15 +103,19 @@ def _shape_of_named(name: str) -> Shape:
     return Shape(model.layers, model.dim, model.cnn_dim, STANDARD.stride)
 
 
-def _shape_of_file(place: str) -> Shape:
+def _expert_of(place: str) -> ElpExpert:
     from upstream_elp.adapters.config import load_config
-    from upstream_elp.caching.estimate import Shape
     from upstream_elp.launch.registry import register
     from upstream_elp.upstream.build import load_backbone
     from upstream_elp.upstream.expert import ElpExpert
 
     register()
-    expert = ElpExpert(load_backbone(None, place, False, None)[0], load_config("weighted_sum"), check=False)
+    return ElpExpert(load_backbone(None, place, False, None)[0], load_config("weighted_sum"), check=False)
+
+
+def _shape_of(expert: ElpExpert) -> Shape:
+    from upstream_elp.caching.estimate import Shape
+
     family, model = expert.injection.family, expert.get_submodule(expert.injection.model_path)
     (cnn_dim,) = model.get_submodule(family.cnn_norm).normalized_shape
     return Shape(expert.injection.layers, expert.injection.dim, cnn_dim, expert.injection.front.stride)
