@@ -1,6 +1,7 @@
 """What may be cached: it follows from where the lowest trained tensor sits, for every configuration."""
 
 import pytest
+import torch
 
 from tests.experts import CONFIGS, make_expert
 from upstream_elp.adapters.lowest import ENCODER_INPUT, STATES, WAVES, layer_input, lowest_trained
@@ -88,6 +89,7 @@ def set_up(backbone, config, head=None, **wish):
         Wish(**wish),
         expert,
         Head() if head is None else head,
+        device="cpu",
         trained=expert.config.trains_backbone,
         selection="hidden_states",
         specaug=False,
@@ -130,19 +132,15 @@ class TestSetup:
             "train"
         )
 
-    def test_other_upstreams_are_refused(self):
-        import torch
-
-        with pytest.raises(ElpError, match=r"work only with elp_\* upstreams"):
-            setup.features_of(
-                Wish(features_of="utterance"),
-                torch.nn.Linear(1, 1),
-                Head(),
-                trained=False,
-                selection="hidden_states",
-                specaug=False,
-                precision="fp32",
-            )
+    def test_of_other_upstreams_nothing_is_cached(self):
+        options = {"device": "cpu", "trained": False, "selection": "hidden_states", "specaug": False}
+        for cache in ("off", "auto"):
+            wish = Wish(cache=cache, features_of="utterance")
+            found = setup.features_of(wish, torch.nn.Linear(1, 1), Head(), precision="fp32", **options)
+            assert isinstance(found, OneByOne)
+        wish = Wish(cache="layers", features_of="utterance")
+        with pytest.raises(ElpError, match=r"runner.cache is layers, which works only with elp_\* upstreams"):
+            setup.features_of(wish, torch.nn.Linear(1, 1), Head(), precision="fp32", **options)
 
     def test_what_determines_the_features_determines_the_folder(self):
         """Another preset with the same frozen part shares the folder; anything that matters has its own."""

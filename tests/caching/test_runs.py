@@ -212,3 +212,16 @@ def test_crops_of_features_are_kept_and_resumed(data, tmp_path):
 def test_crops_of_features_need_features_of_utterances(settings, preset, data, tmp_path):
     with pytest.raises(ElpError, match=r"crop_from is features, so they must be .* set runner.features_of: utterance"):
         run(flags("elp_sv", data, tmp_path, CUT, *settings, preset=preset))
+
+
+def test_other_upstreams_compute_each_utterance_by_itself(data, tmp_path):
+    """As fbank does anyway, but S3PRL's featurizer then takes no frame of padding."""
+    for name, settings in (("batch", []), ("utterance", [UTTERANCE, "runner.cache=auto"])):
+        found = flags("elp_ic", data, tmp_path / name, *settings)
+        for flag in ("-k", "-g"):
+            place = found.index(flag)
+            del found[place : place + 2]
+        found[found.index("-u") + 1] = "fbank"
+        run(found)
+    losses = [lines_of(tmp_path / name / "train.jsonl")[0]["loss"] for name in ("batch", "utterance")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and not held()

@@ -28,21 +28,20 @@ class Featurizer(Protocol):
 
 
 class OneByOne:
-    """The features of each utterance by itself, if nothing of the upstream is frozen in every step.
+    """The features of each utterance by itself, if nothing of the upstream is known to stay the same.
 
     Args:
-        expert: the upstream, without what wraps it for several processes.
+        device: where the upstream is.
     """
 
-    def __init__(self, expert: ElpExpert) -> None:
-        self.expert = expert
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = device
 
     def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
         """Return the head's input; the arguments are those of :meth:`FrozenFeatures.__call__`."""
-        device = next(self.expert.backbone.parameters()).device
         features = []
         for wav in wavs:
-            one = [torch.as_tensor(wav, dtype=torch.float32).to(device)]
+            one = [torch.as_tensor(wav, dtype=torch.float32).to(self.device)]
             features += featurizer(one, model(one))
         return features
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from torch import nn
 
 from upstream_elp.base.errors import ElpError
@@ -21,7 +22,15 @@ ALL_STATES = ("hidden_states", "last_hidden_state")
 
 
 def features_of(
-    wish: Wish, upstream: nn.Module, head: Any, *, trained: bool, selection: str, specaug: bool, precision: str
+    wish: Wish,
+    upstream: nn.Module,
+    head: Any,
+    *,
+    device: torch.device | str,
+    trained: bool,
+    selection: str,
+    specaug: bool,
+    precision: str,
 ) -> FrozenFeatures | OneByOne | None:
     """Return how a run computes features; None if it computes all of them in every step, as batches.
 
@@ -29,6 +38,7 @@ def features_of(
         wish: the keys of the runner block.
         upstream: the upstream, without what wraps it for several processes.
         head: the task's expert.
+        device: where the upstream is.
         trained: whether the upstream is trained.
         selection: the featurizer's key, S3PRL's ``-s``.
         specaug: whether the features are masked in training.
@@ -37,7 +47,8 @@ def features_of(
     Raises:
         ElpError: the adapter, the backbone or the head does not allow what is asked for.
     """
-    found = _features(wish, upstream, head, trained=trained, selection=selection, specaug=specaug, precision=precision)
+    options = {"device": device, "trained": trained, "selection": selection, "specaug": specaug, "precision": precision}
+    found = _features(wish, upstream, head, **options)
     if getattr(head, "cuts_features", False) and not isinstance(found, FrozenFeatures):
         raise ElpError(
             "downstream_expert.datarc.crop_from is features, so they must be computed for whole utterances: set "
@@ -47,22 +58,29 @@ def features_of(
 
 
 def _features(
-    wish: Wish, upstream: nn.Module, head: Any, *, trained: bool, selection: str, specaug: bool, precision: str
+    wish: Wish,
+    upstream: nn.Module,
+    head: Any,
+    *,
+    device: torch.device | str,
+    trained: bool,
+    selection: str,
+    specaug: bool,
+    precision: str,
 ) -> FrozenFeatures | OneByOne | None:
     if wish.idle:
         return None
-    if not isinstance(upstream, ElpExpert):
-        raise ElpError("runner.cache and runner.features_of work only with elp_* upstreams; choose one with -u")
     if wish.features_of == "batch":
         return _not_for_batches(wish)
+    if not isinstance(upstream, ElpExpert):
+        if wish.cache not in ("off", "auto"):
+            raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
+        return OneByOne(device)
     pools = getattr(head, "pools_features", False) and not specaug
     choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
     features = None if choice is None else _built(wish, upstream, choice, selection)
     if features is None:
-        if wish.features_of == "utterance":
-            return OneByOne(upstream)
-        logger.warning("runner.cache is auto, but nothing of this adapter's backbone stays the same; nothing is cached")
-        return None
+        return OneByOne(device)
     if wish.cache != "off":
         features.kept = _fixed(wish, head)
         facts = describe(features, precision=precision)

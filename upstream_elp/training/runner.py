@@ -98,6 +98,7 @@ class OurRunner:
             Wish.of(self.config["runner"]),
             unwrapped(self.upstream.model),
             unwrapped(self.downstream.model),
+            device=self.args.device,
             trained=self.upstream.trainable,
             selection=self.args.upstream_feature_selection,
             specaug=bool(self.config.get("specaug")),
