@@ -120,7 +120,7 @@ def test_peft_goes_back_through_the_cnn_unless_told_to_freeze_it(bench):
 @pytest.mark.parametrize("name", ["weighted_sum", "le", "elp", "lora_qv8 on HF HuBERT"])
 def test_a_cached_step_is_the_plain_step(bench, name):
     models = bench("peers_models")
-    row = models.ROWS[f"{name}, cached"]
+    row = models.ROWS[f"{name} (cached)"]
     upstream = models.load(row, tiny_backbone(family=row.family))
     models.set_mode(row, upstream)
     waves = [torch.randn(5000) for _ in range(2)]  # of one length, so that there is no padding
