@@ -225,3 +225,13 @@ def test_other_upstreams_compute_each_utterance_by_itself(data, tmp_path):
         run(found)
     losses = [lines_of(tmp_path / name / "train.jsonl")[0]["loss"] for name in ("batch", "utterance")]
     assert losses[0] == pytest.approx(losses[1], rel=0.05) and not held()
+
+
+@pytest.mark.parametrize("task", ["elp_ic", "elp_sv"])
+def test_inference_on_one_file_keeps_nothing(task, data, tmp_path):
+    run(flags(task, data, tmp_path, UTTERANCE, "runner.cache=auto"))
+    before = held()
+    wav = next((data / "fluent_speech_commands_dataset").rglob("*.wav"))
+    words = ["-m", "inference", "-e", str(tmp_path / "states-8.ckpt"), "-t", str(wav), "--data", str(data)]
+    run([*words, "--device", "cpu"])
+    assert held() == before

@@ -37,7 +37,7 @@ class OneByOne:
     def __init__(self, device: torch.device | str) -> None:
         self.device = device
 
-    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
+    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str | None) -> list[Tensor]:
         """Return the head's input; the arguments are those of :meth:`FrozenFeatures.__call__`."""
         features = []
         for wav in wavs:
@@ -75,22 +75,22 @@ class FrozenFeatures:
         self._reported = False
         self.replay = expert.replay = Replay(expert, choice.place, states=states)
 
-    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str) -> list[Tensor]:
+    def __call__(self, model: Upstream, featurizer: Featurizer, wavs: Sequence[Any], split: str | None) -> list[Tensor]:
         """Return the head's input, (frames, dim) per utterance.
 
         Args:
             model: calls the expert, or what wraps it for several processes.
             featurizer: S3PRL's.
             wavs: arrays or tensors of shape (samples,), on the CPU, or excerpts.
-            split: the split that they belong to.
+            split: the split that they belong to; None for other files, which are not kept.
         """
         device = next(self.expert.backbone.parameters()).device
         parts = self.parts(wavs, split)
         return featurizer(*self.replay.run(model, [part.to(device, non_blocking=True) for part in parts]))
 
-    def parts(self, wavs: Sequence[Any], split: str) -> list[Tensor]:
+    def parts(self, wavs: Sequence[Any], split: str | None) -> list[Tensor]:
         """Return the frozen part of each utterance on the CPU, (recorded, frames, width); keep what was computed."""
-        store = self.store if self.kept(split) else None
+        store = self.store if split is not None and self.kept(split) else None
         found = [self._excerpt(wav, store) if isinstance(wav, Excerpt) else self._part(wav, store) for wav in wavs]
         return found if self.dtype is None else [part.float() for part in found]
 

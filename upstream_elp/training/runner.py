@@ -108,12 +108,12 @@ class OurRunner:
             tqdm.write(f"elp: features: {found}", file=sys.stderr)
         return found
 
-    def features(self, wavs: Sequence[Any], split: str) -> list[torch.Tensor]:
+    def features(self, wavs: Sequence[Any], split: str | None) -> list[torch.Tensor]:
         """The head's input for a batch of waves: float32, (frames, dim) each.
 
         Args:
             wavs: arrays or tensors of shape (samples,), on the CPU.
-            split: the split that they belong to.
+            split: the split that they belong to; None for other files.
         """
         from upstream_elp.training.waves import waves_on
 
@@ -188,7 +188,7 @@ class OurRunner:
             raise ElpError(f"-m inference does not work with the task {self.args.downstream}; use -m evaluate")
         wav = head.load_audio(path) if hasattr(head, "load_audio") else _load_audio(path)
         with torch.no_grad(), _eval_mode([entry.model for entry in self.all_entries]):
-            head.inference(self.features([wav.reshape(-1)], "inference"), [path.stem])
+            head.inference(self.features([wav.reshape(-1)], None), [path.stem])
 
     def _evaluate(self, split: str, logger: Any, global_step: int) -> list[str]:
         from upstream_elp.training import stock_metrics
