@@ -235,3 +235,8 @@ def test_inference_on_one_file_keeps_nothing(task, data, tmp_path):
     words = ["-m", "inference", "-e", str(tmp_path / "states-8.ckpt"), "-t", str(wav), "--data", str(data)]
     run([*words, "--device", "cpu"])
     assert held() == before
+
+
+def test_the_other_loop_does_not_ignore_the_key_silently(data, tmp_path):
+    with pytest.raises(ElpError, match=r"--stock-loop: S3PRL's loop ignores runner.features_of: utterance"):
+        run([*flags("elp_ic", data, tmp_path, UTTERANCE), "--stock-loop"])

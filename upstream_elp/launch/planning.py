@@ -217,14 +217,20 @@ def _fresh(plan: Plan) -> None:
 
 
 def _stock_loop(plan: Plan, config: dict) -> None:
-    """Report or refuse a precision that S3PRL's own loop would ignore.
+    """Report or refuse a precision and a way to compute features that S3PRL's own loop would ignore.
 
     Raises:
         ElpError: if the run trains.
     """
     block = config.get("runner")
-    precision = block.get("precision", "fp32") if isinstance(block, dict) else "fp32"
-    if plan.settings.stock_loop and precision != "fp32":
+    if not plan.settings.stock_loop or not isinstance(block, dict):
+        return
+    if block.get("features_of", "batch") != "batch":
+        if plan.args.mode == "train":
+            raise ElpError("--stock-loop: S3PRL's loop ignores runner.features_of: utterance; remove one of them")
+        plan.notes.append("S3PRL's loop evaluates batches, and not each utterance by itself as in training")
+    precision = block.get("precision", "fp32")
+    if precision != "fp32":
         if plan.args.mode == "train":
             raise ElpError(
                 f"--stock-loop: S3PRL's loop ignores runner.precision ({precision}); remove one of them "
