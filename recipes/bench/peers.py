@@ -155,7 +155,7 @@ def _run(group: list[Case], number: int, folder: Path, shared: dict[str, Any], r
     first = group[0]
     setting = {"shapes": ",".join(f"{case.batch}x{case.seconds:g}" for case in group), **shared}
     try:
-        path = _backbone(ROWS[first.row].family, first.size, folder)
+        path = backbone_at(ROWS[first.row].family, first.size, folder)
         measured = run_worker(__file__, first.row, path, {**setting, "precision": first.precision})
     except click.ClickException as error:
         results.problems.append(f"{first.part}, {first.size}, {first.precision}: {error.message}")
@@ -164,7 +164,7 @@ def _run(group: list[Case], number: int, folder: Path, shared: dict[str, Any], r
         results.add(case, number, run)
 
 
-def _backbone(family: str, size: str, folder: Path) -> Path:
+def backbone_at(family: str, size: str, folder: Path) -> Path:
     """Write a backbone when it is first needed."""
     from upstream_elp.mini.backbone import write_backbone
     from upstream_elp.mini.sizes import size_options
@@ -203,7 +203,7 @@ def measure(
     for batch, seconds in shapes:
         waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
         clock = Clock(device)
-        step = _step(row, (upstream, featurizer, head), waves, precision)
+        step = step_of(row, (upstream, featurizer, head), waves, precision)
         for _ in range(WARMUP[device.partition(":")[0]]):
             step()
         times = []
@@ -216,7 +216,7 @@ def measure(
     return measured
 
 
-def _step(row: Row, models: tuple, waves: list, precision: str) -> Callable[[], None]:
+def step_of(row: Row, models: tuple, waves: list, precision: str) -> Callable[[], None]:
     """Return a training step of a batch, with a new optimizer."""
     import torch
     from torch import nn

@@ -38,6 +38,15 @@ def test_help_names_the_options():
         assert word in shown
 
 
+@pytest.mark.slow
+def test_where_the_time_goes():
+    done = _run("where.py", *MINI[:6], "--rows", "le (cached)")
+    assert done.returncode == 0, done.stderr
+    frozen, cached = (line.split("|") for line in done.stdout.splitlines()[-2:])
+    assert (frozen[1].strip(), float(frozen[2])) == ("S3PRL frozen", 1.0)
+    assert float(cached[4]) == 0.0 < float(frozen[4]), "a cached step has no convolutions"
+
+
 def test_an_unknown_name_is_refused():
     done = _run("peers.py", "--rows", "le,lee")
     assert done.returncode == 2 and "unknown 'lee'; the names are: S3PRL frozen, weighted_sum, " in done.stderr
