@@ -1,0 +1,67 @@
+"""Sentences to synthesise: random English grammar, random words and invented words, without any sentence of a test set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+PATTERNS = (
+    "determiner adjective noun verb determiner noun place determiner noun adverb",
+    "pronoun adverb verb determiner adjective noun place determiner adjective noun",
+    "determiner noun verb number adjective noun adverb joiner pronoun verb determiner noun",
+    "adverb determiner noun place determiner noun verb determiner noun",
+    "pronoun verb determiner noun joiner determiner noun verb determiner adjective noun",
+    "determiner adjective adjective noun verb adverb place number noun joiner number noun",
+    "number noun joiner number noun verb determiner noun adverb place determiner noun",
+)
+ONSETS = "b bl br ch d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sh sk sl sm sn sp st str sw t th tr v w y z".split()
+VOWELS = "a e i o u ai ea ee oa oo ou oy ar er or".split()
+CODAS = ["", "", "", *"b d f g k l m n nd ng nk nt p rd rk rn s sh st t th v x z".split()]
+
+
+def normalise(text: str) -> str:
+    """Reduce a sentence to lower-case words, so that equal ones compare as equal."""
+    return " ".join(re.findall(r"[a-z']+", text.lower()))
+
+
+class Sentences:
+    """A source of sentences that never says one of the given ones, not even as a part of a longer one.
+
+    Args:
+        unheard: the sentences to avoid.
+    """
+
+    def __init__(self, unheard: Iterable[str] = ()) -> None:
+        lines = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines()
+        self.words = {kind: text.split() for kind, _, text in (line.partition(": ") for line in lines)}
+        self.all = sorted({word for words in self.words.values() for word in words})
+        self._avoid = [f" {normalise(text)} " for text in unheard]
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """Draw a sentence: half follow a grammar, a third are random words, the others invented words."""
+        while True:
+            kind = rng.random()
+            text = " ".join(self._grammar(rng) if kind < 0.5 else self._list(rng, invented=kind > 0.83))
+            if not any(sentence in f" {normalise(text)} " for sentence in self._avoid):
+                return text
+
+    def _grammar(self, rng: np.random.Generator) -> list[str]:
+        pattern = PATTERNS[rng.integers(len(PATTERNS))].split()
+        return [self.words[kind][rng.integers(len(self.words[kind]))] for kind in pattern]
+
+    def _list(self, rng: np.random.Generator, *, invented: bool) -> list[str]:
+        count = rng.integers(5, 9) if invented else rng.integers(7, 14)
+        if invented:
+            return [_invent(rng) for _ in range(count)]
+        return [self.all[index] for index in rng.integers(len(self.all), size=count)]
+
+
+def _invent(rng: np.random.Generator) -> str:
+    """Invent a pronounceable word of one to three syllables."""
+    parts = []
+    for _ in range(rng.integers(1, 4)):
+        parts += [options[rng.integers(len(options))] for options in (ONSETS, VOWELS, CODAS)]
+    return "".join(parts)
