@@ -21,7 +21,9 @@ class Strength:
     equaliser: float = 5.0  # dB, largest gain of a band
     tilt: float = 0.5
     room: float = 0.3
-    overlap: float = 0.15  # another utterance of the batch in at most half of this one (arXiv 2110.13900, section III-B)
+    overlap: float = (
+        0.15  # another utterance of the batch in at most half of this one (arXiv 2110.13900, section III-B)
+    )
     overlap_level: tuple[float, float] = (-12.0, 0.0)  # dB
 
 
@@ -42,7 +44,9 @@ class Augment:
         self.size = 1 << (samples + SAMPLE_RATE // 3).bit_length()
         hertz = np.fft.rfftfreq(self.size, 1 / SAMPLE_RATE)
         points = np.log(BANDS + 20)
-        self._bands = np.stack([np.interp(np.log(hertz + 20), points, row) for row in np.eye(len(BANDS))]).astype(np.float32)
+        self._bands = np.stack([np.interp(np.log(hertz + 20), points, row) for row in np.eye(len(BANDS))]).astype(
+            np.float32
+        )
         self._delay = np.exp(-2j * np.pi * hertz / SAMPLE_RATE).astype(np.complex64)
         length = max(self.NOISE_SECONDS * SAMPLE_RATE, 2 * samples)
         self._noises = np.stack([_noise(length, rng) for _ in range(self.NOISES)])

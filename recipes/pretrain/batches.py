@@ -37,7 +37,7 @@ class BatchShape:
 
 @dataclass
 class Batch:
-    """Waves (batch, samples), mask (batch, frames) and labels (batch, frames); rows 2 i and 2 i + 1 are one utterance."""
+    """Waves (batch, samples), mask and labels (batch, frames); rows 2 i and 2 i + 1 are crops of one utterance."""
 
     waves: Tensor
     mask: Tensor
@@ -96,5 +96,7 @@ class Batches:
         for shift in range(1, shape.span):
             mask[:, shift:] |= starts[:, :-shift]
         return Batch(
-            F.layer_norm(heard, heard.shape[1:]), mask, {name: torch.from_numpy(label) for name, label in labels.items()}
+            F.layer_norm(heard, heard.shape[1:]),
+            mask,
+            {name: torch.from_numpy(label) for name, label in labels.items()},
         )

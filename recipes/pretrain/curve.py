@@ -18,6 +18,8 @@ def draw_curve(rows: list[dict[str, Any]], path: Path) -> None:
     for axis, ending, title in ((masked, "", "masked frames"), (unmasked, "_u", "unmasked frames")):
         for name in GOALS:
             points = [(row["step"], 100 * row[name + ending]) for row in rows if name + ending in row]
+            if not points:
+                continue
             axis.plot([x for x, _ in points], [y for _, y in points], label=name)
         axis.set(title=title, xlabel="step", ylabel="accuracy (%)")
     loss.plot([row["step"] for row in rows], [row["loss"] for row in rows], color="black")

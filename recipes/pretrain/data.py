@@ -53,15 +53,19 @@ def plan_shard(shard: int, *, seed: int, voices: int, sentences: Sentences) -> l
         for _ in range(TAKES):
             text, pitch = sentences.draw(rng), talker.pitch + rng.normal(0, 4)
             margins = tuple(rng.uniform(0.02, 0.2, size=2))
-            takes.append(Take(talker=talker, text=text, pitch=pitch, rate=talker.rate * rng.uniform(0.94, 1.06), margins=margins))
+            rate = talker.rate * rng.uniform(0.94, 1.06)
+            takes.append(Take(talker=talker, text=text, pitch=pitch, rate=rate, margins=margins))
     return takes
 
 
 def speak(espeak: DrawnEspeak, take: Take, *, name: str) -> np.ndarray:
     """Return a take, (samples,) int16 with a peak at half scale and a multiple of 320 samples."""
     talker = take.talker
-    parameters = {"rate": take.rate / talker.tract, "pitch": take.pitch, "pitch_range": talker.pitch_range}
-    parameters = {key: int(np.clip(value, 80 if key == "rate" else 0, 400 if key == "rate" else 99)) for key, value in parameters.items()}
+    parameters = {
+        "rate": int(np.clip(take.rate / talker.tract, 80, 400)),
+        "pitch": int(np.clip(take.pitch, 0, 99)),
+        "pitch_range": int(np.clip(talker.pitch_range, 0, 99)),
+    }
     raw = espeak.speak(take.text, voice=f"{talker.accent}+{name}", **parameters).astype(np.float32) / 32768.0
     wave = soxr.resample(raw, espeak.rate * talker.tract, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
@@ -70,11 +74,23 @@ def speak(espeak: DrawnEspeak, take: Take, *, name: str) -> np.ndarray:
     return np.round(wave * (0.5 * 32767 / (np.abs(wave).max() + 1e-6))).astype(np.int16)
 
 
-def make_shard(folder: Path, shard: int, settings: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a process needs to speak a shard; `sentences` and `voices` are those that must not be heard."""
+
+    folder: str
+    shard: int
+    settings: dict[str, Any]
+    sentences: list[str]
+    voices: list[str]
+
+
+def make_shard(job: Job) -> None:
     """Speak one shard in this process, which must be fresh, and write its two files."""
-    takes = plan_shard(shard, seed=settings["seed"], voices=settings["voices"], sentences=Sentences(unheard_sentences()))
+    folder, shard, settings = Path(job.folder), job.shard, job.settings
+    takes = plan_shard(shard, seed=settings["seed"], voices=settings["voices"], sentences=Sentences(job.sentences))
     voices = {take.talker.voice: draw_voice(settings["seed"], take.talker.voice) for take in takes}
-    if heard := {voice.name for voice in voices.values()} & unheard_voices():
+    if heard := {voice.name for voice in voices.values()} & set(job.voices):
         raise ElpError(f"the voices {sorted(heard)} must not be heard, but were drawn; change voices.PREFIX")
     espeak = DrawnEspeak(voices.values())
     waves, rows, total = [], [], 0
@@ -105,7 +121,8 @@ def finished(folder: Path, shard: int, settings: dict[str, Any]) -> bool:
 
 def write_manifest(folder: Path, count: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Describe the folder: settings, voices with their definitions, hours, and a hash of each shard's audio."""
-    rows = [row for shard in range(count) for row in json.loads(shard_path(folder, shard, "json").read_text())["utterances"]]
+    indexes = (json.loads(shard_path(folder, shard, "json").read_text(encoding="utf-8")) for shard in range(count))
+    rows = [row for index in indexes for row in index["utterances"]]
     numbers = sorted({row["voice"] for row in rows})
     manifest = {
         "settings": settings,
@@ -119,13 +136,25 @@ def write_manifest(folder: Path, count: int, settings: dict[str, Any]) -> dict[s
     return manifest
 
 
-def run_shard(folder: Path, shard: int, settings: dict[str, Any]) -> None:
+def run_job(job: Job) -> None:
     """Speak one shard in a new process."""
-    command = [sys.executable, __file__, str(folder), "--shard", str(shard), "--settings", json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--worker", job.folder]
+    done = subprocess.run(command, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or f"the process ended with status {done.returncode}").splitlines()[-1]
-        raise ElpError(f"shard {shard} failed: {last}")
+        raise ElpError(f"shard {job.shard} failed: {last}")
+
+
+def run_jobs(jobs: list[Job], processes: int) -> None:
+    """Speak shards in several processes at a time."""
+    with ThreadPoolExecutor(processes) as pool:
+        futures = [pool.submit(run_job, job) for job in jobs]
+        try:
+            for future in tqdm(futures, desc="speech", unit="shard", disable=None):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @click.command(context_settings={"show_default": True})
@@ -135,31 +164,24 @@ def run_shard(folder: Path, shard: int, settings: dict[str, Any]) -> None:
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed of everything random.")
 @click.option("--jobs", default=1, type=click.IntRange(min=1), help="Processes at a time; does not change the result.")
 @click.option("--shard-seconds", default=SHARD_SECONDS, type=click.IntRange(1, SHARD_SECONDS), hidden=True)
-@click.option("--shard", type=int, hidden=True)
-@click.option("--settings", hidden=True)
-def main(out: Path, hours: float, voices: int, seed: int, jobs: int, shard_seconds: int, shard: int | None, settings: str) -> None:
+@click.option("--worker", is_flag=True, hidden=True, help="Speak the shard that a job on standard input describes.")
+def main(out: Path, hours: float, voices: int, seed: int, jobs: int, shard_seconds: int, worker: bool) -> None:
     """Synthesise speech in the folder OUT."""
-    if shard is not None:
-        make_shard(out, shard, json.loads(settings))
+    if worker:
+        make_shard(Job(**json.load(sys.stdin)))
         return
     chosen = {"format": 1, "seed": seed, "voices": voices, "shard_seconds": shard_seconds}
     count = int(np.ceil(hours * 3600 / shard_seconds))
     out.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(count) if not finished(out, number, chosen)]
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            futures = [pool.submit(run_shard, out, number, chosen) for number in missing]
-            for future in tqdm(futures, desc="speech", unit="shard", disable=None):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    unheard = {"sentences": sorted(unheard_sentences()), "voices": sorted(unheard_voices())}
+    run_jobs([Job(folder=str(out), shard=number, settings=chosen, **unheard) for number in missing], jobs)
     manifest = write_manifest(out, count, chosen)
     click.echo(f"{out}: {manifest['hours']} h, {manifest['utterances']} utterances, {len(manifest['voices'])} voices")
 
 
 if __name__ == "__main__":
     try:
-        main(standalone_mode=True)
+        main()
     except ElpError as error:
         sys.exit(f"error: {error}")

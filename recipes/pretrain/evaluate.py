@@ -51,14 +51,20 @@ def load_data(root: Path, task: str, row: str, splits: list[str], model: dict[st
     data = {}
     for split in splits:
         items = read_items(root, task, [split])
-        data[split] = items, all_features(items, features, pooled=task != "asr", name=f"{Path(row).stem} {task} {split}")
+        data[split] = (
+            items,
+            all_features(items, features, pooled=task != "asr", name=f"{Path(row).stem} {task} {split}"),
+        )
     return data
 
 
 def show(results: dict[str, Any], rows: list[str], tasks: list[str], split: str) -> str:
     """Return a table with standard errors."""
     cells = [
-        [Path(row).stem, *(f"{found['mean']:.1f} ± {found['error']:.1f}" for found in (results[row][t][split] for t in tasks))]
+        [
+            Path(row).stem,
+            *(f"{found['mean']:.1f} ± {found['error']:.1f}" for found in (results[row][t][split] for t in tasks)),
+        ]
         for row in rows
     ]
     return tabulate(cells, headers=[split, *(f"{task} {METRICS[task]}" for task in tasks)], tablefmt="github")
@@ -70,12 +76,27 @@ def show(results: dict[str, Any], rows: list[str], tasks: list[str], split: str)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file for the results.")
 @click.option("--tasks", default=",".join(TASKS), help="Comma-separated tasks.")
 @click.option("--seeds", default=2, type=click.IntRange(min=1), help="Seeds of the heads.")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the heads; by default " + ", ".join(f"{k} {v}" for k, v in STEPS.items()))
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Steps of the heads; by default " + ", ".join(f"{k} {v}" for k, v in STEPS.items()),
+)
 @click.option("--test", is_flag=True, help="Also read the test sets.")
 @click.option("--family", default="wavlm", type=click.Choice(FAMILIES))
 @click.option("--size", default="mini", type=click.Choice(tuple(SHAPES)), help="Of the random weights.")
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-def main(data: Path, checkpoints: tuple[Path, ...], out: Path, tasks: str, seeds: int, steps: int | None, test: bool, family: str, size: str, threads: int) -> None:
+def main(
+    data: Path,
+    checkpoints: tuple[Path, ...],
+    out: Path,
+    tasks: str,
+    seeds: int,
+    steps: int | None,
+    test: bool,
+    family: str,
+    size: str,
+    threads: int,
+) -> None:
     """Evaluate CHECKPOINTS, log-mel and random weights on the mini-SUPERB in DATA."""
     torch.set_num_threads(threads)
     upstream_elp.register()

@@ -46,7 +46,9 @@ def recognise(checkpoint: dict[str, Any]) -> BackboneShape:
             shape = shape_of(size, family)
             if parts(build_checkpoint(shape))[0] == described:
                 return shape
-    raise ElpError("the checkpoint must be a backbone of this recipe, but has another configuration; name a backbone-<step>.pt")
+    raise ElpError(
+        "the checkpoint must be a backbone of this recipe, but has another configuration; name a backbone-<step>.pt"
+    )
 
 
 def pack(checkpoint: Path, out: Path, origin: dict[str, Any]) -> None:

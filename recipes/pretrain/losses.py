@@ -36,7 +36,7 @@ TEMPERATURE = 0.1
 class Heads(nn.Module):
     """One linear layer per target, and a projection for the contrast.
 
-    All targets have a head from the start, so that a later target does not change the optimizer.
+    Clusters of states have a head from the start, so that their arrival does not change the optimizer.
 
     Args:
         dim: width of the states.

@@ -1,4 +1,4 @@
-"""The model in pretraining: S3PRL's own WavLM or HuBERT, whose hidden states are read at every depth, and small heads."""
+"""The model in pretraining: S3PRL's own WavLM or HuBERT, whose hidden states are read at every depth."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def feature_of(row: str, *, family: str, size: str, seed: int) -> FeatureOf:
     """Return a function from a wave to the states of a row, (states, frames, dim).
 
     Args:
-        row: ``fbank`` (log-mel with slopes, not normalised per utterance, whose mean would then be 0), ``random``, or a
-            checkpoint in S3PRL's format.
+        row: ``fbank`` (S3PRL's log-mel with slopes; two frames of 10 ms become one, and they are not normalised per
+            utterance, since their mean would then be 0), ``random``, or a checkpoint in S3PRL's format.
         family: of the random model and of the checkpoint.
         size: of the random model.
         seed: of the random model.
@@ -110,14 +110,17 @@ def feature_of(row: str, *, family: str, size: str, seed: int) -> FeatureOf:
         model = getattr(hub, f"{family}_local")(ckpt=row).eval()
 
     def features(wave: Tensor) -> Tensor:
-        return torch.stack([state[0] for state in model([wave])["hidden_states"]])
+        states = torch.stack([state[0] for state in model([wave])["hidden_states"]])
+        if row == "fbank":
+            states = states[:, : states.shape[1] // 2 * 2].reshape(1, states.shape[1] // 2, -1)
+        return states
 
     return features
 
 
 @torch.inference_mode()
 def all_features(items: Sequence[Item], features: FeatureOf, *, pooled: bool, name: str) -> list[Tensor]:
-    """Return the features of each utterance by itself: (states, dim) if pooled over frames, else (states, frames, dim)."""
+    """Return the features of each utterance by itself: (states, dim) if pooled, else (states, frames, dim)."""
     found = []
     for item in tqdm(items, desc=name, unit="utt", disable=None):
         states = features(load_audio(item.path))

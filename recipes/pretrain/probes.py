@@ -72,7 +72,9 @@ class Scale:
         return (features.float() - self.mean[middle]) / self.scale[middle]
 
 
-def probe(task: str, data: dict[str, tuple[list[Item], list[Tensor]]], *, rate: float, steps: int, seed: int) -> dict[str, Answers]:
+def probe(
+    task: str, data: dict[str, tuple[list[Item], list[Tensor]]], *, rate: float, steps: int, seed: int
+) -> dict[str, Answers]:
     """Train a head on ``train`` and return its answers on the other splits."""
     torch.manual_seed(seed)
     items, features = data["train"]
@@ -81,7 +83,10 @@ def probe(task: str, data: dict[str, tuple[list[Item], list[Tensor]]], *, rate: 
     mixture = WeightedSum(features[0].shape[0])
     build = _recognizer if task == "asr" else _classifier
     head, loss_of, answers_of = build(task, items, features[0].shape[-1])
-    groups = [{"params": list(head.parameters()), "lr": rate}, {"params": list(mixture.parameters()), "lr": WEIGHTS_RATE}]
+    groups = [
+        {"params": list(head.parameters()), "lr": rate},
+        {"params": list(mixture.parameters()), "lr": WEIGHTS_RATE},
+    ]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     rng = np.random.default_rng((seed, 8))
@@ -138,7 +143,9 @@ def _recognizer(task: str, items: Sequence[Item], dim: int) -> tuple[nn.Module, 
         labels = [torch.tensor(characters.encode(item.label, superb=False)) for item in chosen]
         found, lengths = log_probs(mixture, features)
         sizes = torch.tensor([len(label) for label in labels])
-        return F.ctc_loss(found.transpose(0, 1), torch.cat(labels), lengths, sizes, Characters.blank, zero_infinity=True)
+        return F.ctc_loss(
+            found.transpose(0, 1), torch.cat(labels), lengths, sizes, Characters.blank, zero_infinity=True
+        )
 
     def answers(mixture: WeightedSum, features: Sequence[Tensor], found: Sequence[Item]) -> Answers:
         errors = []
@@ -146,7 +153,9 @@ def _recognizer(task: str, items: Sequence[Item], dim: int) -> tuple[nn.Module, 
             path = log_probs(mixture, [each])[0][0].argmax(dim=-1).tolist()
             said = words(characters.tokens(collapse(path, Characters.blank)))
             errors.append(editdistance.eval(said, item.label.upper().split()))
-        return _ratio(100 * np.array(errors, dtype=float), np.array([len(i.label.split()) for i in found], float), found)
+        return _ratio(
+            100 * np.array(errors, dtype=float), np.array([len(i.label.split()) for i in found], float), found
+        )
 
     return head, loss, answers
 

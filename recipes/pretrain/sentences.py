@@ -1,4 +1,4 @@
-"""Sentences to synthesise: random English grammar, random words and invented words, without any sentence of a test set."""
+"""Sentences to synthesise: English patterns, random words and invented words, but no sentence of a test set."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ PATTERNS = (
     "determiner adjective adjective noun verb adverb place number noun joiner number noun",
     "number noun joiner number noun verb determiner noun adverb place determiner noun",
 )
-ONSETS = "b bl br ch d dr f fl fr g gl gr h j k kl kr l m n p pl pr r s sh sk sl sm sn sp st str sw t th tr v w y z".split()
-VOWELS = "a e i o u ai ea ee oa oo ou oy ar er or".split()
-CODAS = ["", "", "", *"b d f g k l m n nd ng nk nt p rd rk rn s sh st t th v x z".split()]
+SYLLABLE = ("onset", "vowel", "coda")  # the parts of invented words
 
 
 def normalise(text: str) -> str:
@@ -37,6 +35,7 @@ class Sentences:
     def __init__(self, unheard: Iterable[str] = ()) -> None:
         lines = (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines()
         self.words = {kind: text.split() for kind, _, text in (line.partition(": ") for line in lines)}
+        self.syllables = [self.words.pop(part) for part in SYLLABLE]
         self.all = sorted({word for words in self.words.values() for word in words})
         self._avoid = [f" {normalise(text)} " for text in unheard]
 
@@ -55,13 +54,13 @@ class Sentences:
     def _list(self, rng: np.random.Generator, *, invented: bool) -> list[str]:
         count = rng.integers(5, 9) if invented else rng.integers(7, 14)
         if invented:
-            return [_invent(rng) for _ in range(count)]
+            return [self._invent(rng) for _ in range(count)]
         return [self.all[index] for index in rng.integers(len(self.all), size=count)]
 
-
-def _invent(rng: np.random.Generator) -> str:
-    """Invent a pronounceable word of one to three syllables."""
-    parts = []
-    for _ in range(rng.integers(1, 4)):
-        parts += [options[rng.integers(len(options))] for options in (ONSETS, VOWELS, CODAS)]
-    return "".join(parts)
+    def _invent(self, rng: np.random.Generator) -> str:
+        """Invent a pronounceable word of one to three syllables; two in five have no consonant at their end."""
+        word = ""
+        for _ in range(rng.integers(1, 4)):
+            onset, vowel, coda = (options[rng.integers(len(options))] for options in self.syllables)
+            word += onset + vowel + (coda if rng.random() < 0.6 else "")
+        return word

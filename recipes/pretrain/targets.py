@@ -31,6 +31,7 @@ TABLE = "targets.json"
 CLUSTERED = {"mfcc": 128, "mel": 128}
 CLASSES = {"f0": F0_BINS + 1, "energy": ENERGY_CLASSES}
 STATE_CLUSTERS = 200
+MOST_CLASSES = 256  # a label is one byte
 Measure = Callable[[Tensor], Tensor]
 
 
@@ -45,7 +46,9 @@ class Clusters:
 
     def __init__(self, frames: np.ndarray, count: int, *, seed: int) -> None:
         if len(frames) < count:
-            raise ElpError(f"the frames for k-means must be at least {count}, but are {len(frames)}; synthesise more speech")
+            raise ElpError(
+                f"the frames for k-means must be at least {count}, but are {len(frames)}; synthesise more speech"
+            )
         self._means = MiniBatchKMeans(count, batch_size=4096, n_init=2, max_iter=40, random_state=seed).fit(frames)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
@@ -78,7 +81,9 @@ def sampled_frames(speech: Speech, measure: Measure, limit: int, *, seed: int) -
     return np.concatenate(found)[:limit].astype(np.float32)
 
 
-def write_targets(speech: Speech, out: Path, name: str, label: Callable[[Utterance], np.ndarray], classes: int) -> dict[str, Any]:
+def write_targets(
+    speech: Speech, out: Path, name: str, label: Callable[[Utterance], np.ndarray], classes: int
+) -> dict[str, Any]:
     """Write one target for all shards, (samples / 320,) uint8 each, and return its statistics."""
     counts = np.zeros(classes, dtype=np.int64)
     bar = tqdm(total=len(speech.utterances), desc=name, unit="utt", disable=None)
@@ -113,15 +118,21 @@ def _labels_of(speech: Speech, measure: Measure, clusters: Clusters | None) -> C
 @click.option("--states", type=click.Path(path_type=Path, exists=True), help="Cluster the states of this checkpoint.")
 @click.option("--layer", default=3, help="Layer whose states are clustered, from 1.")
 @click.option("--frames", default=120_000, type=click.IntRange(min=1), help="Frames that k-means sees.")
-@click.option("--clusters", type=click.IntRange(2, 256), help="Clusters; by default 128, or 200 for states.")
+@click.option("--clusters", type=click.IntRange(2, MOST_CLASSES), help="Clusters; by default 128, or 200 for states.")
 @click.option("--seed", default=0, help="Seed of k-means.")
 @click.option("--threads", default=1, type=click.IntRange(min=1))
-def main(speech: Path, out: Path, states: Path | None, layer: int, frames: int, clusters: int | None, seed: int, threads: int) -> None:
+def main(
+    speech: Path, out: Path, states: Path | None, layer: int, frames: int, clusters: int | None, seed: int, threads: int
+) -> None:
     """Write targets for the folder SPEECH into the folder OUT."""
     torch.set_num_threads(threads)
     source, acoustics = Speech(speech), Acoustics()
     out.mkdir(parents=True, exist_ok=True)
-    counts = {"states": clusters or STATE_CLUSTERS} if states else {name: clusters or count for name, count in CLUSTERED.items()}
+    counts = (
+        {"states": clusters or STATE_CLUSTERS}
+        if states
+        else {name: clusters or count for name, count in CLUSTERED.items()}
+    )
     table: dict[str, Any] = {}
     with torch.inference_mode():
         for name in counts if states else (*counts, *CLASSES):
@@ -129,7 +140,9 @@ def main(speech: Path, out: Path, states: Path | None, layer: int, frames: int, 
             means = None
             if name in counts:
                 means = Clusters(sampled_frames(source, measure, frames, seed=seed), counts[name], seed=seed)
-            table[name] = write_targets(source, out, name, _labels_of(source, measure, means), {**counts, **CLASSES}[name])
+            table[name] = write_targets(
+                source, out, name, _labels_of(source, measure, means), {**counts, **CLASSES}[name]
+            )
             click.echo(f"{name}: {table[name]}")
     origin = {"checkpoint": sha256_of(states), "layer": layer} if states else None
     write_json(out / TABLE, {"shards": source.manifest["shards"], "seed": seed, "states": origin, "targets": table})
@@ -150,7 +163,9 @@ def read_targets(folders: tuple[Path, ...], speech: Speech) -> tuple[dict[str, i
             raise ElpError(f"--targets {folder} must belong to {speech.folder}, but was made for other speech")
         for name, target in table["targets"].items():
             classes[name] = target["classes"]
-            labels[name] = [np.load(folder / f"{name}-{shard:04d}.npy", mmap_mode="r") for shard in range(speech.shards)]
+            labels[name] = [
+                np.load(folder / f"{name}-{shard:04d}.npy", mmap_mode="r") for shard in range(speech.shards)
+            ]
     return classes, labels
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import click
 import torch
 import torch.distributed as dist
-from batches import Batch, Batches, BatchShape
+from batches import Batches, BatchShape
 from curve import draw_curve
 from losses import GOALS
 from model import FAMILIES, SHAPES
 from speech import SAMPLE_RATE, Speech
-from targets import STATE_CLUSTERS, read_targets
+from targets import MOST_CLASSES, read_targets
 from tqdm import tqdm
 from trainer import STATE, Trainer, join_processes, save_backbone
 
@@ -76,7 +76,9 @@ class Meter:
         }
 
 
-def train(trainer: Trainer, batches: Batches, out: Path, *, rank: int, until: int, minutes: float, every: int, save: int) -> None:
+def train(
+    trainer: Trainer, batches: Batches, out: Path, *, rank: int, until: int, minutes: float, every: int, save: int
+) -> None:
     """Train up to a step or for some minutes, and write what a resumed run needs; only process 0 writes."""
     log = Log(out / LOG, step=trainer.step)
     validation = batches.validate(VALIDATION_BATCHES) if rank == 0 else []
@@ -118,26 +120,37 @@ def _save(trainer: Trainer, out: Path) -> None:
 def _show(bar: tqdm, row: dict[str, Any]) -> None:
     names = [name for name in row if name.removesuffix("_u") in GOALS or name == "crops"]
     shown = " ".join(f"{name} {100 * row[name]:.0f}" for name in names)
-    bar.write(f"step {row['step']}: loss {row['loss']:.3f}, {shown}, {row['audio_per_cpu_second']:.0f} audio-s per CPU-s")
+    bar.write(
+        f"step {row['step']}: loss {row['loss']:.3f}, {shown}, {row['audio_per_cpu_second']:.0f} audio-s per CPU-s"
+    )
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("speech", type=click.Path(path_type=Path))
 @click.argument("out", metavar="RUN", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--targets", required=True, multiple=True, type=click.Path(path_type=Path), help="Folder of targets; repeatable.")
+@click.option(
+    "--targets", required=True, multiple=True, type=click.Path(path_type=Path), help="Folder of targets; repeatable."
+)
 @click.option("--steps", default=20_000, type=click.IntRange(min=1), help="Steps of the whole schedule.")
 @click.option("--until", type=click.IntRange(min=1), help="Stop after this step, to resume later.")
 @click.option("--minutes", default=0.0, help="Stop after this time, to resume later; 0 for no limit.")
 @click.option("--resume", is_flag=True, help="Continue from RUN/state.pt.")
 @click.option("--family", default="wavlm", type=click.Choice(FAMILIES))
 @click.option("--size", default="mini", type=click.Choice(tuple(SHAPES)))
-@click.option("--pairs", default=8, type=click.IntRange(min=2), help="Utterances per step and process, with two crops each.")
+@click.option(
+    "--pairs", default=8, type=click.IntRange(min=2), help="Utterances per step and process, with two crops each."
+)
 @click.option("--frames", default=128, type=click.IntRange(min=16), help="Frames of a crop, 20 ms each.")
 @click.option("--span", default=5, type=click.IntRange(min=1), help="Frames of a masked span.")
 @click.option("--mask", default=0.08, type=click.FloatRange(0, 1), help="Probability that a span starts at a frame.")
 @click.option("--lr", default=1e-3, help="Highest learning rate.")
 @click.option("--warmup", default=300, type=click.IntRange(min=1), help="Steps in which the rate rises.")
-@click.option("--decay-from", default=0.6, type=click.FloatRange(0, 1, max_open=True), help="Part of the steps after which the rate falls.")
+@click.option(
+    "--decay-from",
+    default=0.6,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Part of the steps after which the rate falls.",
+)
 @click.option("--clip", default=2.0, help="Largest norm of the gradient.")
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16"]))
 @click.option("--compile", "compiled", is_flag=True, help="Compile all but the positional convolution.")
@@ -155,7 +168,21 @@ def main(speech: Path, out: Path, targets: tuple[Path, ...], **options: Any) -> 
     classes, labels = read_targets(targets, source)
     shape = BatchShape(**{key: options[key] for key in ("pairs", "frames", "span", "mask")})
     batches = Batches(source, labels, shape, seed=options["seed"])
-    fixed = ("steps", "family", "size", "pairs", "frames", "span", "mask", "lr", "warmup", "decay_from", "clip", "precision", "seed")
+    fixed = (
+        "steps",
+        "family",
+        "size",
+        "pairs",
+        "frames",
+        "span",
+        "mask",
+        "lr",
+        "warmup",
+        "decay_from",
+        "clip",
+        "precision",
+        "seed",
+    )
     config = {**{key: options[key] for key in fixed}, "compile": options["compiled"], "processes": processes}
     config["shards"] = source.manifest["shards"]
     state, resume = out / STATE, options["resume"]
@@ -164,11 +191,16 @@ def main(speech: Path, out: Path, targets: tuple[Path, ...], **options: Any) -> 
     if resume and not state.is_file():
         raise ElpError(f"--resume needs {state}, which does not exist; start without it")
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, {"states": STATE_CLUSTERS, **classes}, _device(options["device"]))
+    trainer = Trainer(config, {**classes, "states": MOST_CLASSES}, _device(options["device"]))
     if resume:
         trainer.load(state)
     until = min(options["until"] or options["steps"], options["steps"])
-    limits = {"until": until, "minutes": options["minutes"], "every": options["log_every"], "save": options["save_every"]}
+    limits = {
+        "until": until,
+        "minutes": options["minutes"],
+        "every": options["log_every"],
+        "save": options["save_every"],
+    }
     train(trainer, batches, out, rank=rank, **limits)
     if processes > 1:
         dist.destroy_process_group()

@@ -131,7 +131,9 @@ class Trainer:
         content = torch.load(path, map_location=self.device, weights_only=True)
         for key, value in self.config.items():
             if content["config"].get(key) != value:
-                raise ElpError(f"--{key.replace('_', '-')} must stay {content['config'].get(key)!r} in {path}, but is {value!r}")
+                raise ElpError(
+                    f"--{key.replace('_', '-')} must stay {content['config'].get(key)!r} in {path}, but is {value!r}"
+                )
         self.step, self.bad = content["step"], content["bad"]
         self.backbone.load_state_dict(content["backbone"])
         self.heads.load_state_dict(content["heads"])

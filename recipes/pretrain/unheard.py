@@ -1,8 +1,8 @@
-"""What pretraining must not hear: the voices of the dev and test sets of mini-SUPERB, and the sentences of the tests."""
+"""What pretraining must not hear: the voices of mini-SUPERB's dev and test sets, and the sentences of its tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 
 from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
 from upstream_elp.mini.superb import plan_corpora
@@ -15,11 +15,11 @@ TRAINING = {librispeech.NAME: "train-clean-100", voxceleb.NAME: None, fluent.NAM
 TESTS = {librispeech.NAME: "test-clean", voxceleb.NAME: "test", fluent.NAME: "test", iemocap.NAME: None}
 
 
-def _plans(seeds: tuple[int, ...]) -> Iterator[Plan]:
+@functools.cache
+def plans(seeds: tuple[int, ...] = SEEDS) -> tuple[Plan, ...]:
     """Plan every size with every seed, as `elp mini-superb` does by default."""
-    for seed in seeds:
-        for size in SIZES:
-            yield from plan_corpora({"size": size, "seed": seed, "voices": None})
+    settings = ({"size": size, "seed": seed, "voices": None} for seed in seeds for size in SIZES)
+    return tuple(plan for each in settings for plan in plan_corpora(each))
 
 
 def evaluated(plan: Plan) -> list[Utterance]:
@@ -34,9 +34,9 @@ def tested(plan: Plan) -> list[Utterance]:
 
 def unheard_voices(seeds: tuple[int, ...] = SEEDS) -> frozenset[str]:
     """Return the eSpeak variants of all dev and test sets."""
-    return frozenset(item.voice.split("+")[1] for plan in _plans(seeds) for item in evaluated(plan))
+    return frozenset(item.voice.split("+")[1] for plan in plans(seeds) for item in evaluated(plan))
 
 
 def unheard_sentences(seeds: tuple[int, ...] = SEEDS) -> frozenset[str]:
     """Return the sentences of all test sets."""
-    return frozenset(item.text for plan in _plans(seeds) for item in tested(plan))
+    return frozenset(item.text for plan in plans(seeds) for item in tested(plan))
