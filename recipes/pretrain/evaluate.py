@@ -42,7 +42,11 @@ def summary(runs: list[Answers]) -> dict[str, Any]:
     """Return the value of each seed, their mean, and its standard error over speakers (the same ones for all seeds)."""
     values = [run.value() for run in runs]
     drawn = np.mean([run.resampled() for run in runs], axis=0)
-    return {"seeds": [round(v, 2) for v in values], "mean": float(np.mean(values)), "error": float(drawn.std(ddof=1))}
+    return {
+        "seeds": [round(v, 2) for v in values],
+        "mean": float(np.mean(values)),
+        "error": float(np.nanstd(drawn, ddof=1)),
+    }
 
 
 def load_data(root: Path, task: str, row: str, splits: list[str], model: dict[str, Any]) -> dict[str, Any]:

@@ -181,6 +181,8 @@ def _verification(points: np.ndarray, items: Sequence[Item]) -> Answers:
     def measure(weights: np.ndarray) -> float:
         pair = np.where(same, weights[rows[first]], weights[rows[first]] * weights[rows[second]])
         kept = pair > 0
+        if len(set(same[kept])) < 2:
+            return float("nan")  # one speaker was drawn again and again
         alarms, hits, _ = roc_curve(same[kept], scores[kept], sample_weight=pair[kept])
         place = np.argmin(np.abs(1 - hits - alarms))
         return float(50 * (1 - hits[place] + alarms[place]))
