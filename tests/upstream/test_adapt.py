@@ -64,7 +64,8 @@ def noisy(model, std=0.1):
 def test_off_is_the_plain_model_and_on_is_not(family, preset):
     inputs, _ = batch()
     with torch.no_grad():
-        plain = hf_model(family=family)(**inputs, output_hidden_states=True)
+        plain = hf_model(family=family).requires_grad_(False)  # torch may choose a kernel by it
+        plain = plain(**inputs, output_hidden_states=True)
         model = noisy(upstream_elp.adapt(hf_model(family=family), preset))
         on = model(**inputs, output_hidden_states=True)
         with model.adapters_off():
@@ -162,7 +163,8 @@ def test_the_folder_is_the_one_that_elp_reads(tmp_path):
     expert = build_upstream(None, ckpt=folder, backbone=tiny_backbone(None, "hf_wavlm")).eval()
     wavs = waves(8000, 5000)
     with torch.no_grad():
-        assert equal(expert(wavs)["hidden_states"], model.features(wavs)["hidden_states"])
+        states, here = (list(each(wavs)["hidden_states"]) for each in (expert, model.features))
+        torch.testing.assert_close(states, here)  # the expert's attention does less, and rounds differently
     other = hf_model("Model")
     with torch.no_grad():
         other.encoder.layers[0].attention.q_proj.weight.add_(1)
@@ -198,6 +200,7 @@ def test_a_module_that_holds_a_model_is_adapted_inside():
     torch.manual_seed(0)
     plain = Own().eval()
     call = (inputs["input_values"], inputs["attention_mask"].sum(1))
+    plain.body.requires_grad_(False)  # torch may choose a kernel by it
     before = plain(*call)
     model = upstream_elp.adapt(plain, {"features": "last", "p_adapter": {"length": 3}, "lora": {}})
     assert model.backbone_path == "body.speech"
@@ -267,7 +270,7 @@ def test_spec_augment_masks_in_training_if_it_is_asked_for():
     masked = {**load_config("lora_qv8").to_dict(), "spec_augment": True}
     model = upstream_elp.adapt(hf_model("Model", mask_time_prob=0.5), masked).train()
     assert not torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
-    plain = hf_model("Model")(**inputs).last_hidden_state
+    plain = hf_model("Model").requires_grad_(False)(**inputs).last_hidden_state  # torch may choose a kernel by it
     assert torch.equal(model.eval()(**inputs).last_hidden_state, plain)
 
 
