@@ -270,8 +270,10 @@ def test_spec_augment_masks_in_training_if_it_is_asked_for():
     masked = {**load_config("lora_qv8").to_dict(), "spec_augment": True}
     model = upstream_elp.adapt(hf_model("Model", mask_time_prob=0.5), masked).train()
     assert not torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
-    plain = hf_model("Model").requires_grad_(False)(**inputs).last_hidden_state  # torch may choose a kernel by it
-    assert torch.equal(model.eval()(**inputs).last_hidden_state, plain)
+    plain = hf_model("Model")(**inputs).last_hidden_state
+    torch.testing.assert_close(
+        model.eval()(**inputs).last_hidden_state, plain
+    )  # torch may choose a kernel by gradients
 
 
 def test_the_backbones_name_is_recorded(tmp_path):
