@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tests.toys import BACKBONES, S3PRL_STYLE, TINY_CONV, tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.mini_backbone import mini_backbone
+from upstream_elp.mini import backbone as module
 from upstream_elp.mini.backbone import count_parameters, parse_conv, write_backbone
 from upstream_elp.mini.sizes import FAMILIES, FULL_CONV, NARROW_CONV, size_options
 
@@ -166,3 +167,16 @@ def test_full_size(tmp_path, family, size, count):
     assert len(states) == layers + 1
     assert states[-1].shape[-1] == dim
     assert all(torch.isfinite(state).all() for state in states)
+
+
+def test_a_library_that_cannot_be_loaded_is_not_an_unwritable_place(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("libtorchaudio.so: undefined symbol")
+
+    monkeypatch.setattr(module, "_save", broken)
+    with pytest.raises(OSError, match="undefined symbol"):
+        write_backbone(tmp_path / "mini.pt")
+    with pytest.raises(ElpError, match=r"cannot write the backbone .*: Not a directory; choose a writable place"):
+        (tmp_path / "file").write_text("")
+        monkeypatch.undo()
+        write_backbone(tmp_path / "file" / "folder" / "mini.pt")

@@ -44,9 +44,9 @@ def write_backbone(path: str | os.PathLike[str], *, family: str = "wavlm", seed:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return _save(families()[family], shape, seed, Path(path))
     except OSError as error:
-        raise ElpError(
-            f"cannot write the backbone {path}: {error.strerror or error}; choose a writable place"
-        ) from error
+        if error.errno is None:  # a library that cannot be loaded, not a file that cannot be written
+            raise
+        raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
 
 
 def _shape(family: str, options: Mapping[str, Any]) -> BackboneShape:
