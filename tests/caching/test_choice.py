@@ -64,7 +64,12 @@ def test_a_frozen_adapter_may_be_cached_whole():
     [
         ("le", {}, "layers", "the adapter custom is trained from the input of layer 0 on; choose auto or off or"),
         ("cnn", {}, "cnn", "the adapter custom is trained from the waves on; choose auto or off$"),
-        ("weighted_sum", {"pools": False}, "pooled", "the task's head, or its SpecAugment, needs every frame"),
+        (
+            "weighted_sum",
+            {"pools": False},
+            "pooled",
+            "the head, SpecAugment or the normalisation of features needs every frame",
+        ),
         ({"features": "l", "l_adapter": {}}, {}, "pooled", "trained on every frame of the hidden states"),
         ("dropout-on", {}, "cnn", "with backbone_dropout: true, the backbone computes other numbers in every step"),
     ],
@@ -92,7 +97,7 @@ def set_up(backbone, config, head=None, **wish):
         device="cpu",
         trained=expert.config.trains_backbone,
         selection="hidden_states",
-        specaug=False,
+        per_frame=False,
         precision="fp32",
     )
 
@@ -133,7 +138,7 @@ class TestSetup:
         )
 
     def test_of_other_upstreams_nothing_is_cached(self):
-        options = {"device": "cpu", "trained": False, "selection": "hidden_states", "specaug": False}
+        options = {"device": "cpu", "trained": False, "selection": "hidden_states", "per_frame": False}
         for cache in ("off", "auto"):
             wish = Wish(cache=cache, features_of="utterance")
             found = setup.features_of(wish, torch.nn.Linear(1, 1), Head(), precision="fp32", **options)

@@ -240,3 +240,17 @@ def test_inference_on_one_file_keeps_nothing(task, data, tmp_path):
 def test_the_other_loop_does_not_ignore_the_key_silently(data, tmp_path):
     with pytest.raises(ElpError, match=r"--stock-loop: S3PRL's loop ignores runner.features_of: utterance"):
         run([*flags("elp_ic", data, tmp_path, UTTERANCE), "--stock-loop"])
+
+
+@pytest.mark.parametrize(
+    ("more", "setting"),
+    [(["--upstream_feature_normalize"], "runner.cache=auto"), ([], "specaug={apply_time_warp: false}")],
+)
+def test_what_changes_single_frames_is_not_pooled(more, setting, data, tmp_path):
+    """The mean of normalised or masked frames is not the normalised or masked mean."""
+    settings = {UTTERANCE, "runner.cache=auto", setting}
+    run([*flags("elp_ic", data, tmp_path / "auto", *sorted(settings), preset="weighted_sum"), *more])
+    assert held().keys() == {"layers"}
+    with pytest.raises(ElpError, match="the head, SpecAugment or the normalisation of features needs every frame"):
+        pooled = sorted({*settings - {"runner.cache=auto"}, "runner.cache=pooled"})
+        run([*flags("elp_ic", data, tmp_path / "pooled", *pooled, preset="weighted_sum"), *more])

@@ -136,6 +136,6 @@ def _why_not(expert: ElpExpert, kind: str, top: Place, *, pools: bool) -> str:
         return f"with {key}: true, the backbone computes other numbers in every step"
     if kind == "pooled" and top == STATES:
         if not pools:
-            return "the task's head, or its SpecAugment, needs every frame"
+            return "the head, SpecAugment or the normalisation of features needs every frame"
         return "the adapter is trained on every frame of the hidden states"
     return f"the adapter {expert.config.name} is trained from {top} on"

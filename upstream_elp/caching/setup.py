@@ -29,7 +29,7 @@ def features_of(
     device: torch.device | str,
     trained: bool,
     selection: str,
-    specaug: bool,
+    per_frame: bool,
     precision: str,
 ) -> FrozenFeatures | OneByOne | None:
     """Return how a run computes features; None if it computes all of them in every step, as batches.
@@ -41,13 +41,19 @@ def features_of(
         device: where the upstream is.
         trained: whether the upstream is trained.
         selection: the featurizer's key, S3PRL's ``-s``.
-        specaug: whether the features are masked in training.
+        per_frame: whether single frames are masked or normalised before the head.
         precision: the runner's precision.
 
     Raises:
         ElpError: the adapter, the backbone or the head does not allow what is asked for.
     """
-    options = {"device": device, "trained": trained, "selection": selection, "specaug": specaug, "precision": precision}
+    options = {
+        "device": device,
+        "trained": trained,
+        "selection": selection,
+        "per_frame": per_frame,
+        "precision": precision,
+    }
     found = _features(wish, upstream, head, **options)
     if getattr(head, "cuts_features", False) and not isinstance(found, FrozenFeatures):
         raise ElpError(
@@ -65,7 +71,7 @@ def _features(
     device: torch.device | str,
     trained: bool,
     selection: str,
-    specaug: bool,
+    per_frame: bool,
     precision: str,
 ) -> FrozenFeatures | OneByOne | None:
     if wish.idle:
@@ -76,7 +82,7 @@ def _features(
         if wish.cache not in ("off", "auto"):
             raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
         return OneByOne(device)
-    pools = getattr(head, "pools_features", False) and not specaug
+    pools = getattr(head, "pools_features", False) and not per_frame
     choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
     features = None if choice is None else _built(wish, upstream, choice, selection)
     if features is None:

@@ -101,7 +101,7 @@ class OurRunner:
             device=self.args.device,
             trained=self.upstream.trainable,
             selection=self.args.upstream_feature_selection,
-            specaug=bool(self.config.get("specaug")),
+            per_frame=bool(self.config.get("specaug")) or self.featurizer.model.normalize,
             precision=self.precision.name,
         )
         if found is not None and not follows():
