@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import click
@@ -89,7 +90,9 @@ def quickstart(
     if any(job.tested() for job in plan):
         click.echo("\n" + write_report(plan, out, note=note))
         click.echo(f"tables and plots: {out}/results.md, .csv, .json, curves.png, layer_weights.png")
-    if problems:
+    if not problems:  # otherwise the next call needs them
+        shutil.rmtree(out / "cache", ignore_errors=True)
+    else:
         raise ElpError(f"{len(problems)} of {len(plan)} runs failed (the others are kept): {'; '.join(problems)}")
 
 
