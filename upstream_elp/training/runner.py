@@ -101,7 +101,7 @@ class OurRunner:
             device=self.args.device,
             trained=self.upstream.trainable,
             selection=self.args.upstream_feature_selection,
-            per_frame=bool(self.config.get("specaug")) or self.featurizer.model.normalize,
+            per_frame=bool(self.config.get("specaug")) or unwrapped(self.featurizer.model).normalize,
             precision=self.precision.name,
         )
         if found is not None and not follows():
