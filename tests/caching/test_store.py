@@ -80,7 +80,7 @@ def test_the_limit_counts_all_folders_and_says_what_to_do(tmp_path):
     second = Store(tmp_path / "other", limit=bytes_in(tmp_path) + 8, description={})
     second.put("b", tensor_of(2))
     second.flush()
-    assert "has 0.0 GB, and its limit is 0.0 GB" in second.full and "runner.cache_gb" in second.advice
+    assert "has 0.0 GB, and its limit is 0.0 GB" in second.full and "runner.cache_gb" in store.ADVICE
     second.put("c", tensor_of(3))
     assert second.get("b") is None and second.get("c") is None  # computed again
     assert bytes_in(tmp_path / "other") == 0

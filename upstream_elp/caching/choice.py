@@ -51,11 +51,6 @@ class Wish:
             gigabytes=float(runner.get("cache_gb", GIGABYTES)),
         )
 
-    @property
-    def idle(self) -> bool:
-        """Whether the run computes everything in every step, as without these keys."""
-        return self.cache == "off" and self.features_of == "batch"
-
 
 def _word(value: Any) -> str:
     return "off" if value is False else value  # YAML 1.1 reads an unquoted off as false
@@ -91,9 +86,12 @@ def highest(expert: ElpExpert, *, trained: bool) -> Place:
     """
     if not trained:
         return STATES
-    if expert.config.backbone_dropout or expert.config.spec_augment:
-        return WAVES
-    return lowest_trained(expert.injection)
+    return WAVES if _varies(expert) else lowest_trained(expert.injection)
+
+
+def _varies(expert: ElpExpert) -> str:
+    """Return the key that lets even the frozen part compute other numbers in every step; empty if there is none."""
+    return next((key for key in ("backbone_dropout", "spec_augment") if getattr(expert.config, key)), "")
 
 
 def choose(expert: ElpExpert, kind: str, *, trained: bool, pools: bool) -> Choice | None:
@@ -131,8 +129,7 @@ def choose(expert: ElpExpert, kind: str, *, trained: bool, pools: bool) -> Choic
 
 def _why_not(expert: ElpExpert, kind: str, top: Place, *, pools: bool) -> str:
     """Return the reason why a kind is impossible, as a clause."""
-    if top == WAVES and (expert.config.backbone_dropout or expert.config.spec_augment):
-        key = "backbone_dropout" if expert.config.backbone_dropout else "spec_augment"
+    if top == WAVES and (key := _varies(expert)):
         return f"with {key}: true, the backbone computes other numbers in every step"
     if kind == "pooled" and top == STATES:
         if not pools:

@@ -13,7 +13,7 @@ from torch import Tensor
 from upstream_elp.audio.excerpt import Excerpt
 from upstream_elp.base.errors import counted
 from upstream_elp.caching.choice import Choice
-from upstream_elp.caching.store import Store, stored_as
+from upstream_elp.caching.store import ADVICE, Store, stored_as
 from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.replay import Replay, Upstream
 
@@ -117,7 +117,7 @@ class FrozenFeatures:
         """Say once that nothing more is kept."""
         if store.full and not self._reported:
             self._reported = True
-            logger.warning("%s, so other utterances are computed in every step; %s", store.full, store.advice)
+            logger.warning("%s, so other utterances are computed in every step; %s", store.full, ADVICE)
 
     def flush(self) -> None:
         """Write what has been computed since the last shard."""

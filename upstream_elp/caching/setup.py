@@ -47,55 +47,29 @@ def features_of(
     Raises:
         ElpError: the adapter, the backbone or the head does not allow what is asked for.
     """
-    options = {
-        "device": device,
-        "trained": trained,
-        "selection": selection,
-        "per_frame": per_frame,
-        "precision": precision,
-    }
-    found = _features(wish, upstream, head, **options)
-    if getattr(head, "cuts_features", False) and not isinstance(found, FrozenFeatures):
+    found: FrozenFeatures | None = None
+    if wish.features_of == "batch":
+        _not_for_batches(wish)
+    elif isinstance(upstream, ElpExpert):
+        pools = getattr(head, "pools_features", False) and not per_frame
+        choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
+        found = None if choice is None else _built(wish, upstream, choice, selection)
+        if found is not None and wish.cache != "off":
+            found.kept = _fixed(wish, head)
+            facts = describe(found, precision=precision)
+            found.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
+    elif wish.cache not in ("off", "auto"):
+        raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
+    if getattr(head, "cuts_features", False) and found is None:
         raise ElpError(
             "downstream_expert.datarc.crop_from is features, so they must be computed for whole utterances: set "
             "runner.features_of: utterance, with an adapter that leaves the CNN frozen, or crop_from: samples"
         )
-    return found
-
-
-def _features(
-    wish: Wish,
-    upstream: nn.Module,
-    head: Any,
-    *,
-    device: torch.device | str,
-    trained: bool,
-    selection: str,
-    per_frame: bool,
-    precision: str,
-) -> FrozenFeatures | OneByOne | None:
-    if wish.idle:
-        return None
-    if wish.features_of == "batch":
-        return _not_for_batches(wish)
-    if not isinstance(upstream, ElpExpert):
-        if wish.cache not in ("off", "auto"):
-            raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
-        return OneByOne(device)
-    pools = getattr(head, "pools_features", False) and not per_frame
-    choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
-    features = None if choice is None else _built(wish, upstream, choice, selection)
-    if features is None:
-        return OneByOne(device)
-    if wish.cache != "off":
-        features.kept = _fixed(wish, head)
-        facts = describe(features, precision=precision)
-        features.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
-    return features
+    return OneByOne(device) if found is None and wish.features_of == "utterance" else found
 
 
 def _not_for_batches(wish: Wish) -> None:
-    """Refuse a cache, or for ``auto`` do without one: what is cached is not what a batch computes.
+    """Refuse a cache, or for ``auto`` warn that nothing is cached: what is cached is not what a batch computes.
 
     In a batch, the features of every backbone see padding: S3PRL's featurizer takes a frame of padding for three of
     four shorter utterances, S3PRL's own models attend to it, and a group norm in the front end normalises over it.
@@ -104,9 +78,10 @@ def _not_for_batches(wish: Wish) -> None:
         "features that are computed once are those of each utterance by itself, and in a padded batch they are not the "
         "same; set runner.features_of: utterance to use them"
     )
-    if wish.cache != "auto":
+    if wish.cache not in ("off", "auto"):
         raise ElpError(f"runner.cache is {wish.cache}, but {sentence}")
-    logger.warning("nothing is cached: %s", sentence)
+    if wish.cache == "auto":
+        logger.warning("nothing is cached: %s", sentence)
 
 
 def _built(wish: Wish, expert: ElpExpert, choice: Choice, selection: str) -> FrozenFeatures | None:

@@ -31,6 +31,8 @@ SHARD = 64 * 2**20
 """Bytes that are collected before a shard is written."""
 SECONDS = 60.0
 """Seconds after which a smaller shard is written, so that a kill loses little."""
+ADVICE = "raise runner.cache_gb, set runner.cache_dtype: fp16, or remove other features with `elp cache bound`"
+"""What to do when a store is full."""
 FREE = 2**30
 """Bytes of the disk that stay free."""
 
@@ -61,9 +63,6 @@ class Store:
             ) from error
         self.full = ""
         """Why nothing more is kept, as a sentence; empty while there is room."""
-        self.advice = (
-            "raise runner.cache_gb, set runner.cache_dtype: fp16, or remove other features with `elp cache bound`"
-        )
         self._shards: dict[str, Any] = {}
         self._place: dict[str, Any] = {}
         self._new: dict[str, Tensor] = {}

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.caching.features import FrozenFeatures
+from upstream_elp.caching.store import ADVICE
 from upstream_elp.training.batches import Epoch, check_split
 
 
@@ -49,7 +50,7 @@ def _fill_split(runner: Any, frozen: FrozenFeatures, split: str) -> None:
             with runner.precision.autocast():
                 frozen.parts(wavs, split)
             if frozen.store.full:
-                raise ElpError(f"{split} does not fit: {frozen.store.full}; {frozen.store.advice}")
+                raise ElpError(f"{split} does not fit: {frozen.store.full}; {ADVICE}")
     frozen.flush()
     found, computed = frozen.found - before[0], frozen.computed - before[1]
     click.echo(f"elp: {split}: {counted(computed, 'utterance')} computed, {found} found in the cache")
