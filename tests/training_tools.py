@@ -43,6 +43,13 @@ def resuming(expdir, data, *settings):
     return [*flags, *(["-o", ",,".join(f"config.{setting}" for setting in settings)] if settings else [])]
 
 
+def forget_after(expdir, step):
+    """Remove the checkpoints after a step, as if the run had been killed there."""
+    for path in checkpoints.states(expdir):
+        if int(path.stem.split("-")[-1]) > step:
+            path.unlink()
+
+
 def lines_of(path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("time", "seconds")} for line in lines]

@@ -10,11 +10,10 @@ import torch
 
 from downstream_heads import registry
 from tests.toys import tiny_backbone
-from tests.training_tools import assert_same_run, flags_of, lines_of, resuming, with_settings
+from tests.training_tools import assert_same_run, flags_of, forget_after, lines_of, resuming, with_settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.caching import folders
 from upstream_elp.caching.identity import features_dir
-from upstream_elp.experiment import existing
 from upstream_elp.run import run
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -105,9 +104,7 @@ def test_resumed_under_a_cache_equals_never_stopped(task, lost, data, tmp_path):
     expdir, straight = tmp_path / "exp", tmp_path / "straight"
     run(flags(task, data, expdir, UTTERANCE, "runner.cache=auto"))
     shutil.copytree(expdir, straight)
-    for path in existing.states(expdir):
-        if int(path.stem.split("-")[-1]) > 4:
-            path.unlink()
+    forget_after(expdir, 4)
     if lost:
         shutil.rmtree(features_dir())
     torch.manual_seed(4)
@@ -201,9 +198,7 @@ def test_crops_of_features_are_kept_and_resumed(data, tmp_path):
     run(flags("elp_sv", data, tmp_path / "lora", UTTERANCE, "runner.cache=auto", CUT, preset="lora_qk8"))
     assert held()["input_of_layer"] == computed  # whole utterances, wherever they are cut
     shutil.copytree(expdir, straight)
-    for path in existing.states(expdir):
-        if int(path.stem.split("-")[-1]) > 4:
-            path.unlink()
+    forget_after(expdir, 4)
     run(resuming(expdir, data))
     assert_same_run(straight, expdir)
 

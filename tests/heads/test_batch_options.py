@@ -11,10 +11,9 @@ from downstream_heads.elp_sv.data import TrialUtterances, cohort_names
 from tests import toy_corpora
 from tests.audio_files import break_late
 from tests.task_tools import SMALL_DATA, SMALL_HEAD, TASKS, make_expert, names_in, packaged_config, run_split
-from tests.training_tools import assert_same_run, flags_of, lines_of, resuming, with_settings
+from tests.training_tools import assert_same_run, flags_of, forget_after, lines_of, resuming, with_settings
 from upstream_elp.audio.skips import FILE
 from upstream_elp.base.errors import ElpError
-from upstream_elp.experiment import existing
 from upstream_elp.run import run
 from upstream_elp.training.batches import Epoch
 
@@ -187,9 +186,7 @@ def test_a_run_that_stops_and_resumes(task, corpora, tmp_path):
     flags = with_settings(flags, f"{keys}.train_batch_seconds={SECONDS}", f"{keys}.eval_batch_seconds={SECONDS}")
     run(flags)
     shutil.copytree(expdir, straight)
-    for path in existing.states(expdir):
-        if int(path.stem.split("-")[-1]) > 2:
-            path.unlink()
+    forget_after(expdir, 2)
     run(resuming(expdir, corpora))
     assert_same_run(straight, expdir)
     assert {line["split"] for line in lines_of(expdir / "metrics.jsonl")} == {"train", DEV[task]}

@@ -22,7 +22,16 @@ from downstream_heads import registry
 from tests.checkpoints import load_states
 from tests.programs import call, ended, launch
 from tests.toys import tiny_backbone
-from tests.training_tools import STEPS, assert_same, assert_same_run, flags_of, lines_of, resuming, with_settings
+from tests.training_tools import (
+    STEPS,
+    assert_same,
+    assert_same_run,
+    flags_of,
+    forget_after,
+    lines_of,
+    resuming,
+    with_settings,
+)
 from upstream_elp.base import randomness
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import existing, saving
@@ -49,9 +58,7 @@ def test_resumed_equals_never_stopped(task, workers, data, tmp_path):
     run(flags_of(task, data, expdir, workers=workers))
     shutil.copytree(expdir, straight)
     for step in (2, 4, 6) if workers == 0 else (4,):
-        for path in existing.states(expdir):
-            if int(path.stem.split("-")[-1]) > step:
-                path.unlink()
+        forget_after(expdir, step)
         torch.manual_seed(step)
         random.seed(step)
         np.random.seed(step)
