@@ -16,7 +16,6 @@ Base and Large shapes).
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,12 +25,10 @@ from typing import Any
 import click
 from peers_models import ROWS, SCALED, Row, cached_step, load, plain_step, set_mode, trained_parameters
 from peers_tables import Case, Results
-from shared import Clock, pooled_loss, pooling_head, run_worker
+from shared import Clock, pooled_loss, pooling_head, run_worker, timed
 
 PARTS = ("table", "length", "size")
 PRECISIONS = ("fp32", "bf16")
-WARMUP = {"cpu": 1, "cuda": 5}
-"""Untimed steps before the others, in which a GPU chooses kernels and reserves memory."""
 
 
 class Names(click.ParamType):
@@ -204,14 +201,8 @@ def measure(
         waves = [torch.randn(int(16000 * seconds), device=device) for _ in range(batch)]
         clock = Clock(device)
         step = step_of(row, (upstream, featurizer, head), waves, precision)
-        for _ in range(WARMUP[device.partition(":")[0]]):
-            step()
-        times = []
-        for _ in range(steps):
-            started = clock.now()
-            step()
-            times.append(clock.now() - started)
-        measured.append({"step": statistics.median(times), "gigabytes": clock.peak(), "trained": trained})
+        middle = timed(step, clock, steps=steps)
+        measured.append({"step": middle, "gigabytes": clock.peak(), "trained": trained})
         del step  # with its optimizer
     return measured
 

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HEAD_DIM, CLASSES = 256, 4
+WARMUP = {"cpu": 1, "cuda": 5}
+"""Untimed steps before the others, in which a GPU chooses kernels and reserves memory."""
 
 
 def run_worker(script: str, row: str, checkpoint: Path, setting: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +73,18 @@ def pooled_loss(featurizer: nn.Module, head: nn.Module, waves: list[Tensor], sta
     labels = torch.arange(len(waves), device=waves[0].device) % CLASSES
     features = torch.stack([f.mean(dim=0) for f in featurizer(waves, states)])  # (batch, dim)
     return torch.nn.functional.cross_entropy(head(features), labels)
+
+
+def timed(step: Callable[[], None], clock: Clock, *, steps: int) -> float:
+    """Return the median seconds of a step, after some untimed ones."""
+    for _ in range(WARMUP["cuda" if clock.cuda else "cpu"]):
+        step()
+    times = []
+    for _ in range(steps):
+        started = clock.now()
+        step()
+        times.append(clock.now() - started)
+    return statistics.median(times)
 
 
 def take_turns(steps: dict[str, Callable[[], None]], clock: Clock, *, repeats: int, warmup: int) -> dict[str, list]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from shared import Clock, pooled_loss, pooling_head, run_worker
+from shared import Clock, pooled_loss, pooling_head, run_worker, timed
 
 # row: (adapter preset, None for stock S3PRL; trained?; the backbone's dropout), and perhaps methods to call before
 ROWS = {
@@ -38,8 +38,6 @@ ROWS = {
     "S3PRL -f": (None, True, False),
     "S3PRL -f, dropout on": (None, True, True),
 }
-WARMUP = {"cpu": 1, "cuda": 5}
-"""Untimed steps before the others, in which a GPU chooses kernels and reserves memory."""
 
 
 @click.command()
@@ -123,15 +121,9 @@ def measure(
         optimizer.zero_grad()
 
     clock = Clock(device)
-    for _ in range(WARMUP[device.partition(":")[0]]):
-        step()
-    times = []
-    for _ in range(steps):
-        started = clock.now()
-        step()
-        times.append(clock.now() - started)
+    middle = timed(step, clock, steps=steps)
     count = sum(p.numel() for p in upstream.parameters() if p.requires_grad) if trained else 0
-    return {"seconds": statistics.median(times), "gigabytes": clock.peak(), "trainable": count}
+    return {"seconds": middle, "gigabytes": clock.peak(), "trainable": count}
 
 
 def _models(row: str, checkpoint: str, family: str, device: str) -> tuple:
