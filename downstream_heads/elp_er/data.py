@@ -1,14 +1,12 @@
 """IEMOCAP: the utterances of a fold, the draw of the dev set, and the data set."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from downstream_heads.common.lengths import header_lengths
+from downstream_heads.common.lengths import Rows
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.elp_er.fold import Fold, find_fold
 from upstream_elp.base.errors import ElpError
@@ -59,7 +57,7 @@ def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[li
     return [rows[i] for i in order[:kept]], [rows[i] for i in order[kept:]]
 
 
-class Emotions(Dataset):
+class Emotions(Rows):
     """Utterances of one split; an item is ``(wav, class index, name)``.
 
     Args:
@@ -79,27 +77,8 @@ class Emotions(Dataset):
         audio: AudioReader,
         crop: int | None = None,
     ) -> None:
-        self.root, self.rows, self.labels, self.audio, self.crop = root, list(rows), labels, audio, crop
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def files(self) -> list[Path]:
-        """Return the audio files of the split."""
-        return [self.root / row.path for row in self.rows]
-
-    def item_names(self) -> list[str]:
-        """Return the names of the items."""
-        return [row.name for row in self.rows]
-
-    def lengths(self) -> list[int]:
-        """Return the samples of each item, from its file's header."""
-        return self._lengths
-
-    @cached_property
-    def _lengths(self) -> list[int]:
-        whole = header_lengths(self.root, [row.path for row in self.rows])
-        return [min(length, self.crop or length) for length in whole]
+        super().__init__(root, rows, crop=crop)
+        self.labels, self.audio = labels, audio
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
         row = self.rows[index]

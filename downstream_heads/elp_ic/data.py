@@ -1,13 +1,11 @@
 """Fluent Speech Commands: three slots per utterance, from the corpus's own csv files."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from downstream_heads.common.lengths import header_lengths
+from downstream_heads.common.lengths import Rows
 from downstream_heads.common.loaders import AudioReader
 from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS, refuse
 from upstream_elp.corpora.fluent import SLOTS, Command, read, read_table, slot_values, table_name
@@ -30,7 +28,7 @@ def read_commands(root: Path, split: str) -> list[Command]:
     return rows
 
 
-class Commands(Dataset):
+class Commands(Rows):
     """Utterances of one split; an item is ``(wav, class indices (3,), name)``.
 
     Args:
@@ -53,30 +51,11 @@ class Commands(Dataset):
         audio: AudioReader,
         skip_missing: bool = False,
     ) -> None:
-        self.root, self.audio = root, audio
         found = read(root, [TABLES[split]])
         found.refuse(root, passed=HARMLESS | AUDIO_KINDS if skip_missing else HARMLESS)
-        self.rows = found.of[TABLES[split]]
+        super().__init__(root, found.of[TABLES[split]])
+        self.audio = audio
         self.index = [{value: index for index, value in enumerate(column)} for column in values]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def files(self) -> list[Path]:
-        """Return the audio files of the split."""
-        return [self.root / row.path for row in self.rows]
-
-    def item_names(self) -> list[str]:
-        """Return the names of the items."""
-        return [row.name for row in self.rows]
-
-    def lengths(self) -> list[int]:
-        """Return the samples of each item, from its file's header."""
-        return self._lengths
-
-    @cached_property
-    def _lengths(self) -> list[int]:
-        return header_lengths(self.root, [row.path for row in self.rows])
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
         row = self.rows[index]
