@@ -30,7 +30,7 @@ class Batches:
     dataset: Callable[[str], Dataset]
     skip: Callable[[str], SplitSkips | None]
     split_name: Callable[[str], str]
-    _told_batches = False
+    _reported_batches = False
 
     def limits(self, split: str, *, size: str = "train_batch_size") -> Limits | None:
         """Return the limits of a split's batches; None if these are not made by length.
@@ -62,12 +62,12 @@ class Batches:
         if split != "train":
             return eval_loader(data, batch_size=rc["eval_batch_size"], **options)
         loader = train_loader(data, batch_size=rc[size], epoch=epoch, seed=self.seed, **options)
-        if limits is not None and not self._told_batches:
+        if limits is not None and not self._reported_batches:
             rank, ranks = process()
             if rank == 0:
                 line = summary(list(loader.batch_sampler), data.lengths(), limits, ranks=ranks)
                 tqdm.write(f"[{self.task}] {line}")
-            self._told_batches = True
+            self._reported_batches = True
         return loader
 
     def sorts(self, split: str) -> bool:

@@ -148,9 +148,11 @@ def summary(batches: Sequence[Sequence[int]], lengths: Sequence[int], limits: Li
         f"batches of at most {limits}: {len(batches)} in an epoch{' of each process' if ranks > 1 else ''}, with "
         f"{mean:.1f} utterances on average and {100 * (1 - held / max(padded, 1)):.1f} % padding"
     )
-    alone = sum(limits.samples is not None and lengths[place] > limits.samples for batch in batches for place in batch)
-    if alone:
-        what = counted(alone, "utterance is", "utterances are")
+    oversized = sum(
+        limits.samples is not None and lengths[place] > limits.samples for batch in batches for place in batch
+    )
+    if oversized:
+        what = counted(oversized, "utterance is", "utterances are")
         line += f"; {what} longer than that, each in a batch of its own"
     return line
 

@@ -44,8 +44,8 @@ class Row(NamedTuple):
     trained: bool = True
     cached: bool = False
     """Whether what is frozen is computed once per utterance and read from the disk."""
-    told: bool = True
-    """For peft: whether transformers has been told to freeze the CNN."""
+    freezes: bool = True
+    """For peft: whether transformers was asked to freeze the CNN."""
 
 
 ROWS = {
@@ -67,7 +67,7 @@ ROWS = {
     "L-E reference on HF WavLM": Row("reference", "hf_wavlm"),
     "le on HF WavLM": Row("ours", "hf_wavlm", "le"),
     "peft LoRA on HF HuBERT": Row("peft", "hf_hubert"),
-    "peft LoRA as is on HF HuBERT": Row("peft", "hf_hubert", told=False),
+    "peft LoRA as is on HF HuBERT": Row("peft", "hf_hubert", freezes=False),
     "lora_qv8 on HF HuBERT": Row("ours", "hf_hubert", "lora_qv8"),
     "lora_qv8 on HF HuBERT (cached)": Row("ours", "hf_hubert", "lora_qv8", cached=True),
     "peft LoRA on HF wav2vec2": Row("peft", "hf_wav2vec2"),
@@ -99,7 +99,7 @@ def load(row: Row, checkpoint: Path) -> nn.Module:
         return getattr(hub, f"{row.family}_local")(ckpt=str(checkpoint)).requires_grad_(row.trained)
     if row.side == "ours":
         return hub.elp_custom(ckpt=str(checkpoint), model_config=row.preset)
-    return PeftLora(checkpoint, told=row.told) if row.side == "peft" else ReferenceLE(checkpoint)
+    return PeftLora(checkpoint, freezes=row.freezes) if row.side == "peft" else ReferenceLE(checkpoint)
 
 
 def set_mode(row: Row, upstream: nn.Module) -> None:
@@ -191,16 +191,16 @@ class PeftLora(HuggingFaceUpstream):
 
     Args:
         folder: a backbone in Hugging Face's format.
-        told: whether transformers has been told to freeze the CNN, as ``freeze_feature_encoder`` of its models with a
+        freezes: whether transformers was asked to freeze the CNN, as ``freeze_feature_encoder`` of its models with a
             head does. Otherwise, in training, its CNN makes its input require a gradient, so that the backward pass
             goes through the CNN, although peft has frozen all weights there.
     """
 
-    def __init__(self, folder: Path, *, told: bool) -> None:
+    def __init__(self, folder: Path, *, freezes: bool) -> None:
         super().__init__(folder)
         import peft
 
-        if told:
+        if freezes:
             self.model.feature_extractor._freeze_parameters()
         options = {"r": RANK, "lora_alpha": 1, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
         self.model = peft.get_peft_model(self.model, peft.LoraConfig(**options))

@@ -17,28 +17,25 @@ SAME = 1e-4
 
 
 def replays(features: FrozenFeatures) -> bool:
-    """Return whether a batch of recorded utterances has the hidden states of each utterance by itself.
-
-    For pooled features, the place is the hidden states themselves, so there is nothing to check.
-    """
+    """Return whether a batch of recorded utterances has the hidden states of each utterance by itself."""
     expert = features.expert
     waves = _waves(expert)
     with _for_a_check(expert):
-        alone = _alone(expert, waves)
+        single = _each(expert, waves)
         parts = [features.replay.record(expert, wav) for wav in waves]
         states = features.replay.run(expert, parts)[1]["hidden_states"]
-    return _equal([[state[row] for state in states] for row in range(len(waves))], alone)
+    return _equal([[state[row] for state in states] for row in range(len(waves))], single)
 
 
-def _alone(expert: ElpExpert, waves: Sequence[Tensor]) -> list[list[Tensor]]:
+def _each(expert: ElpExpert, waves: Sequence[Tensor]) -> list[list[Tensor]]:
     """Return the head's hidden states of each utterance, (frames, dim) each."""
     lengths = [int(expert.check_wavs([wav])) for wav in waves]
     found = [expert([wav])["hidden_states"] for wav in waves]
     return [[state[0, :frames] for state in states] for states, frames in zip(found, lengths, strict=True)]
 
 
-def _equal(batch: Sequence[Sequence[Tensor]], alone: Sequence[Sequence[Tensor]]) -> bool:
-    pairs = [pair for rows in zip(batch, alone, strict=True) for pair in zip(*rows, strict=True)]
+def _equal(batch: Sequence[Sequence[Tensor]], single: Sequence[Sequence[Tensor]]) -> bool:
+    pairs = [pair for rows in zip(batch, single, strict=True) for pair in zip(*rows, strict=True)]
     return all(bool((one[: len(other)] - other).norm() <= SAME * other.norm()) for one, other in pairs)
 
 
