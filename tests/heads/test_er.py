@@ -68,6 +68,19 @@ def test_split_seed_moves_dev_but_not_test(root, tmp_path):
     assert names(one, "dev") != names(two, "dev") and names(one, "test") == names(two, "test")
 
 
+def test_a_whole_session_as_the_dev_set(root, tmp_path):
+    expert = make(tmp_path, datarc={"dev_session": "Session4"})
+    assert {name[:5] for name in names(expert, "dev")} == {"Ses04"}
+    assert {name[:5] for name in names(expert, "train")} == {"Ses02", "Ses03", "Ses05"}
+    assert names(expert, "test") == names(make(tmp_path), "test")
+    for datarc, message in (
+        ({"dev_session": "Session1"}, "dev_session is Session1, which is the test set of this fold"),
+        ({"dev_session": "Session6"}, r"datarc\.dev_session must be one of Session1.*, but is 'Session6'"),
+    ):
+        with pytest.raises(ElpError, match=message):
+            make(tmp_path, datarc=datarc).dataset("dev")
+
+
 def test_order_of_files_on_disk_does_not_matter(root, tmp_path, monkeypatch):
     before = [row.name for row in make(tmp_path).dataset("dev").rows]
     entries = folders._entries
