@@ -41,8 +41,9 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     except ElpError as error:
         parts["train"], parts["dev"] = fold.train, []
         found.problems.append(Problem("layout", session, f"{error}.", False))
+    known = iemocap.people(root)
     for split in splits:
         rows = parts[split]
-        speakers = [iemocap.speaker_of(row.name) for row in rows]
+        speakers = [known.get(row.name) or iemocap.speaker_of(row.name) for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
     return found

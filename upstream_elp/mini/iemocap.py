@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ SIZES = {
     "full": ((60, 40),) * SESSIONS,
 }
 SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions
+PEOPLE = "speakers.csv"  # not in the real corpus, where two people speak in a session
 OTHER_SHARE = 0.1  # utterances with a label outside the four classes, which the task must skip
 #: parts of the sentences; a sentence belongs to one session
 PARTS = (
@@ -76,7 +78,7 @@ def plan_iemocap(size: str, *, seeds: Seeds) -> Plan:
     return Plan(
         name=NAME,
         utterances=tuple(utterances),
-        tables=lambda samples: _evaluations(utterances, labels, samples),
+        tables=lambda samples: {**_evaluations(utterances, labels, samples), PEOPLE: _people(utterances)},
     )
 
 
@@ -128,6 +130,12 @@ def _dialog_name(session: int, dialog: int) -> str:
     marker, number = "FM"[dialog % 2], dialog // 4 + 1
     scene = f"impro{number:02d}" if dialog % 4 < 2 else f"script{number:02d}_1"
     return f"Ses{session:02d}{marker}_{scene}"
+
+
+def _people(utterances: Sequence[Utterance]) -> str:
+    """Return who speaks, since there are more than two people in a session."""
+    rows = (f"{Path(utterance.path).stem},{utterance.voice.name}\n" for utterance in utterances)
+    return "".join(["utterance,speaker\n", *rows])
 
 
 def _evaluations(utterances: Sequence[Utterance], labels: Sequence[str], samples: Sequence[int]) -> dict[str, str]:
