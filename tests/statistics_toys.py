@@ -1,9 +1,11 @@
 """Synthetic results of test sets whose speakers differ, and whose true values are known."""
 
+import functools
+
 import numpy as np
 from scipy.special import expit, ndtr
 
-from upstream_elp.statistics import Items
+from upstream_elp.statistics import Items, interval
 
 SKILL, SPREAD = 1.0, 0.8
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
@@ -56,10 +58,32 @@ def names(who):
     return [f"speaker-{number:03d}" for number in who]
 
 
-def covered(make, truth, *, runs, seed=0, interval):
+def covered(make, truth, *, runs, interval, seed=0):
     """How many of ``runs`` intervals contain the truth, in per cent."""
     hits = 0
     for run in range(runs):
         found = interval(make(np.random.default_rng([seed, run])))
         hits += found.low <= truth <= found.high
     return 100.0 * hits / runs
+
+
+def main():
+    """Print how often intervals contain the truth, by number of speakers (the table in ``docs/statistics.md``)."""
+    makers = {
+        "accuracy": (answers, TRUE_ACCURACY, 1500),
+        "error rate": (transcripts, TRUE_RATE, 1500),
+        "EER": (trials, TRUE_EER, 300),
+    }
+    print(f"| speakers | {' | '.join(makers)} |\n|---{'|---' * len(makers)}|")
+    for speakers in (5, 10, 20, 40):
+        cells = [
+            covered(
+                functools.partial(make, speakers=speakers), truth, runs=runs, interval=lambda x: interval(x, draws=300)
+            )
+            for make, truth, runs in makers.values()
+        ]
+        print(f"| {speakers} | {' | '.join(f'{cell:.1f}' for cell in cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -71,8 +71,8 @@ def limits(values: np.ndarray, *, error: float, freedom: float, level: float) ->
     """Return the ends of a percentile interval.
 
     Percentiles of few clusters are too narrow: their spread lacks a factor, and they are those of a normal, not of a t
-    distribution. So they are taken as far out as makes up for both (Hesterberg 2015, "What Teachers Should Know About
-    the Bootstrap", section 4.6).
+    distribution. So they are taken as far out as makes up for both (the "expanded percentile interval" of Hesterberg,
+    "What Teachers Should Know about the Bootstrap", The American Statistician 69, 2015).
 
     Args:
         values: the draws' values. Shape ``(draws,)``.
