@@ -22,6 +22,7 @@ from upstream_elp.experiment.facts import FACTS
 from upstream_elp.experiment.logs import Logs, read_logs, summarize
 from upstream_elp.experiment.report import duration, rewrite, table, write_report
 from upstream_elp.run import run
+from upstream_elp.statistics import Interval
 from upstream_elp.training.datafiles import data_fingerprint, task_fingerprint
 
 GROUPS = {"head": 1e-3, "l_adapter": 1e-4, "e_adapter": 1e-4, "encoder": 0.0}
@@ -388,6 +389,42 @@ def test_of_several_evaluations_the_latest_of_a_best_checkpoint_is_compared(tmp_
         write_lines(tmp_path / name / "metrics.jsonl", lines)
     told = CliRunner().invoke(group, ["report", str(tmp_path / "one"), str(tmp_path / "two")]).output
     assert rows_of(told.strip())["test accuracy (%)"] == "80.00"
+
+
+def with_interval(value, se, **more):
+    """A line of an evaluation of test with the interval of its accuracy."""
+    found = Interval("acc", value, se, value - 2 * se, value + 2 * se, 0.95, 1000, 2, 0, "fewer than 10 clusters")
+    line = {**metric_line("test", 0, acc=value), **more, "checkpoint": "dev-best.ckpt"}
+    return {**line, "intervals": {"acc": found.to_dict()}}
+
+
+def test_intervals_are_in_the_table_and_in_results(tmp_path):
+    write_lines(tmp_path / "metrics.jsonl", [metric_line("dev", 5, acc=50.0), with_interval(76.1, 1.4)])
+    results = rewrite(tmp_path)
+    assert results["tests"][0]["intervals"]["acc"]["se"] == 1.4
+    margin = "± 1.40 (95 % 73.30 to 78.90, 2 speakers, rough: fewer than 10 clusters)"
+    assert f"76.10 % {margin} of dev-best.ckpt" in table(results)
+    broken = {**with_interval(76.1, 1.4), "intervals": {"acc": {"written": "by a later version"}}}
+    write_lines(tmp_path / "metrics.jsonl", [broken])
+    assert "76.10 % of dev-best.ckpt" in table(rewrite(tmp_path))
+
+
+def test_standard_errors_are_compared_and_combined_over_folds(tmp_path):
+    lines = {"one": with_interval(70.0, 3.0, fold="fold1"), "two": with_interval(80.0, 4.0, fold="fold2")}
+    for name, line in lines.items():
+        (tmp_path / name).mkdir()
+        write_lines(
+            tmp_path / name / "metrics.jsonl", [{**metric_line("dev", 5, acc=50.0), "fold": line["fold"]}, line]
+        )
+    (tmp_path / "three").mkdir()
+    write_lines(tmp_path / "three" / "metrics.jsonl", [metric_line("dev", 5, acc=60.0)])
+    folders = [str(tmp_path / name) for name in (*lines, "three")]
+    told = CliRunner().invoke(group, ["report", *folders]).output
+    assert "70.00 ± 3.00" in told and "80.00 ± 4.00" in told and "standard error" not in told
+    assert "75.00 ± 2.50" in told  # (9 + 16) ** 0.5 / 2
+    as_csv = CliRunner().invoke(group, ["report", *folders, "--format", "csv"]).output
+    row = next(csv.DictReader(as_csv.splitlines()))
+    assert row["test accuracy (%)"] == "70.0" and row["test accuracy standard error (%)"] == "3.0"
 
 
 # which data ----------------------------------------------------------------------------------------------------------

@@ -49,8 +49,14 @@ def draw(items: Items, *, draws: int, generator: np.random.Generator) -> Draws:
     groups = _groups(items)
     multiplicities = np.zeros((draws, len(items.clusters)))
     for group in groups:
-        multiplicities[:, group] = generator.multinomial(len(group), np.full(len(group), 1 / len(group)), size=draws)
+        multiplicities[:, group] = with_replacement(len(group), draws=draws, generator=generator)
     return Draws(multiplicities, len(items.clusters) - len(groups))
+
+
+def with_replacement(count: int, *, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Return how often each draw of ``count`` of ``count`` things has each of them. Shape ``(draws, count)``."""
+    places = generator.integers(0, count, size=(draws, count)) + count * np.arange(draws)[:, None]
+    return np.bincount(places.ravel(), minlength=draws * count).reshape(draws, count)
 
 
 def _groups(items: Items) -> list[np.ndarray]:
@@ -65,8 +71,8 @@ def limits(values: np.ndarray, *, error: float, freedom: float, level: float) ->
     """Return the ends of a percentile interval.
 
     Percentiles of few clusters are too narrow: their spread lacks a factor, and they are those of a normal, not of a t
-    distribution. So they are taken as far out as makes up for both (Hesterberg 2015, "What Teachers Should Know About
-    the Bootstrap", section 4.6).
+    distribution. So they are taken as far out as makes up for both (the "expanded percentile interval" of Hesterberg,
+    "What Teachers Should Know about the Bootstrap", The American Statistician 69, 2015).
 
     Args:
         values: the draws' values. Shape ``(draws,)``.

@@ -11,7 +11,7 @@ import numpy as np
 
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.values import is_number
-from upstream_elp.statistics.draws import FEW, Draws, check, draw, limits
+from upstream_elp.statistics.draws import FEW, Draws, check, draw, limits, with_replacement
 from upstream_elp.statistics.items import Items, aligned
 from upstream_elp.statistics.measures import Measure, find
 
@@ -185,7 +185,6 @@ class Sample:
     Attributes:
         clusters: the draws of clusters.
         seeds: how often each draw has each seed. Shape ``(draws, seeds)``.
-        unknown: whether the clusters are items, as no speaker is known.
     """
 
     clusters: Draws
@@ -196,7 +195,7 @@ class Sample:
         """Draw the clusters of a test set, and seeds; clusters first, so that they do not depend on the seeds."""
         generator = np.random.default_rng(seed)
         clusters = draw(items, draws=draws, generator=generator)
-        return cls(clusters, generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws))
+        return cls(clusters, with_replacement(seeds, draws=draws, generator=generator))
 
     def values(self, measure: Measure, runs: Sequence[Items]) -> np.ndarray:
         """Return the value of each draw of clusters for each seed. Shape ``(draws, seeds)``."""

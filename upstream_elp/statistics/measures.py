@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.statistics.equal_errors import equal_error_rates, shares
 from upstream_elp.statistics.items import ERRORS, SAME, SCORE, TOTAL, Items
-
-CHUNK = 1 << 21
-"""Weights of trials that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +78,12 @@ class Measure:
         """Return what each cluster contributes to the difference ``b - a``. Shape ``(clusters,)``.
 
         For a sum over items the contributions add up to the difference, and the sign of one changes if the cluster's
-        results of ``a`` and ``b`` are exchanged. An equal error rate is no such sum: its contributions are the
-        jackknife's pseudo-values, divided by the number of clusters.
+        results of ``a`` and ``b`` are exchanged. An equal error rate is no such sum; see
+        :func:`upstream_elp.statistics.equal_errors.shares`.
         """
-        if not self.is_linear:
-            count = len(a.clusters)
-            rows = np.vstack([np.ones(count), 1.0 - np.eye(count)])
-            difference = self.values(b, rows) - self.values(a, rows)
-            return difference[0] - (count - 1) / count * difference[1:]
         folds = fold_places(a)
+        if not self.is_linear:
+            return sum(self._eer_shares(b, places) - self._eer_shares(a, places) for places in folds) / len(folds)
         total = np.zeros(len(a.clusters))
         for places in folds:
             before, below = self._parts(a, places)
@@ -97,6 +92,10 @@ class Measure:
             known = sums > 0
             total += (100.0 * (after - before)[:, known] / sums[known]).sum(axis=1) / known.sum() / len(folds)
         return total
+
+    def _eer_shares(self, items: Items, places: np.ndarray) -> np.ndarray:
+        first, second = (of[places] for of in items.places)
+        return shares(items.columns[SCORE][places], items.columns[SAME][places], first, second, len(items.clusters))
 
 
 def find(items: Items, name: str | None = None) -> Measure:
@@ -128,56 +127,3 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
-
-
-def equal_error_rates(
-    scores: np.ndarray, same: np.ndarray, first: np.ndarray, second: np.ndarray, multiplicities: np.ndarray
-) -> np.ndarray:
-    """Return the equal error rate of each draw of speakers, in per cent.
-
-    A speaker that is drawn twice counts as two speakers with the same voice. Of the trials of one speaker there are
-    then two copies, and of the trials of two speakers as many as the product of both multiplicities; trials between
-    copies of one speaker do not exist. The rate is where misses equal false alarms on the straight lines between
-    operating points, as in the task's own value.
-
-    Args:
-        scores: finite; higher means more alike. Shape ``(trials,)``.
-        same: 1 for trials of one speaker, 0 for those of two. Shape ``(trials,)``.
-        first: number of each trial's first speaker. Shape ``(trials,)``.
-        second: number of each trial's second speaker. Shape ``(trials,)``.
-        multiplicities: shape ``(draws, speakers)``.
-
-    Returns:
-        Shape ``(draws,)``; nan for draws without both kinds of trials.
-    """
-    draws = len(multiplicities)
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # thresholds: trials of equal score go together
-    first, second, target = first[order], second[order], same[order] == 1
-    both, weights = first != second, np.asarray(multiplicities, dtype=float)
-    rates = np.empty(draws)
-    step = max(1, CHUNK // len(ranked))
-    for start in range(0, draws, step):
-        drawn = weights[start : start + step]
-        weight = drawn[:, first] * np.where(both, drawn[:, second], 1.0)  # (draws, trials)
-        hits = np.cumsum(weight * target, axis=1)[:, ends]
-        alarms = np.cumsum(weight * ~target, axis=1)[:, ends]
-        rates[start : start + step] = _crossings(hits, alarms)
-    return rates
-
-
-def _crossings(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    """Return where misses equal false alarms, from cumulative weights of shape ``(draws, thresholds)``."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        hits, alarms = hits / hits[:, -1:], alarms / alarms[:, -1:]
-    rows, start = np.arange(len(hits)), np.zeros((len(hits), 1))
-    alarms = np.hstack([start, alarms])
-    excess = np.hstack([start + 1.0, 1.0 - hits]) - alarms  # from 1 to -1; nan if a kind is missing
-    after = np.argmax(excess <= 0, axis=1)
-    before = np.maximum(after - 1, 0)
-    upper, lower = excess[rows, before], excess[rows, after]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = upper / (upper - lower)
-        found = 100.0 * (alarms[rows, before] + part * (alarms[rows, after] - alarms[rows, before]))
-    return np.where(np.isfinite(excess[:, -1]), found, np.nan)
