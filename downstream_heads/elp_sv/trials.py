@@ -33,8 +33,14 @@ TRIALS_SOURCE = f"https://www.openslr.org/resources/49/{TRIALS_FILE}"
 
 
 def trials_path(root: Path, given: str | Path | None) -> Path:
-    """Return the path of the trial list: the given one, or SUPERB's in the corpus' root."""
-    return Path(given).expanduser() if given else root / TRIALS_FILE
+    """Return the path of the trial list: the given one, or SUPERB's in the corpus' root.
+
+    The name of one of VoxCeleb1's own lists, such as ``veri_test2.txt``, means the one in the root.
+    """
+    if given is None:
+        return root / TRIALS_FILE
+    path = Path(given).expanduser()
+    return root / path if str(given) in LISTS and not path.is_file() else path
 
 
 def read_trials(path: Path, root: Path, *, there: Collection[str]) -> tuple[list[Trial], list[Problem]]:
