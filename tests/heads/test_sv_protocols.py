@@ -254,7 +254,7 @@ def test_every_parameter_has_a_gradient(head):
 
 @pytest.mark.parametrize("head", NETWORKS)
 def test_padding_changes_nothing(head):
-    """In evaluation, an utterance has the same embedding by itself and in a padded batch, whatever the padding holds."""
+    """In evaluation, an utterance has the same embedding by itself and in a batch, whatever the padding contains."""
     made = network(head).eval()
     for module in made.modules():  # statistics that are not 0 and 1
         if isinstance(module, nn.BatchNorm1d):
