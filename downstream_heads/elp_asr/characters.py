@@ -13,7 +13,8 @@ SPECIALS = {
 }
 """The special symbols by the order that ``datarc.symbols`` names; the first one serves as the CTC blank.
 
-With the packaged characters, ``wav2vec2`` gives the 32 symbols of Hugging Face's ``wav2vec2-base-960h``, in their order.
+With the packaged characters, ``wav2vec2`` gives the 32 symbols of Hugging Face's ``wav2vec2-base-960h`` in their
+order.
 """
 SPECIAL = SPECIALS["fairseq"]
 WORD_END = "|"
