@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +109,9 @@ def test_short_trial_utterances_without_trimming(tmp_path, monkeypatch):
 def test_a_published_list_is_found_in_the_corpus(tmp_path, monkeypatch):
     assert trials_path(tmp_path, "veri_test2.txt") == tmp_path / "veri_test2.txt"
     assert str(trials_path(tmp_path, "other.txt")) == "other.txt"
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "veri_test2.txt").write_text("")
+    assert trials_path(tmp_path, "veri_test2.txt") == tmp_path / "meta" / "veri_test2.txt"
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -235,6 +240,16 @@ def sizes_of(head):
 def test_number_of_parameters(head):
     made = NETWORKS[head](768, **HEAD_DEFAULTS[head])
     assert sum(p.numel() for p in made.parameters()) == sizes_of(head)
+
+
+def test_sizes_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    for head in HEAD_DEFAULTS:
+        made = Embedder.__new__(Embedder)
+        made.upstream_dim = 768
+        width = made.build_embedder(*head_options({"head": head}))
+        size = sum(p.numel() for part in (made.connector, made.model) for p in part.parameters())
+        assert re.search(rf"\| `{head}`.* \| {width} \| {size:,} \|", text)
 
 
 #: what a norm or a softmax after it takes away, so that its gradient is zero by mathematics
