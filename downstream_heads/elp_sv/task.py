@@ -17,8 +17,8 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
-from downstream_heads.common.results import Items
 from downstream_heads.common.loaders import process
+from downstream_heads.common.results import Items
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.cohort import LastEpoch, cohort_names
 from downstream_heads.elp_sv.corpus import VoxCeleb

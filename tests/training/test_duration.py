@@ -10,9 +10,10 @@ from tests import toy_corpora
 from tests.task_runs import flags, options
 from tests.toys import tiny_backbone
 from tests.training_tools import forget_after
+from upstream_elp.base.epochs import epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.run import run
-from upstream_elp.training.duration import epochs_of, in_steps
+from upstream_elp.training.duration import in_steps
 
 
 class Head:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from upstream_elp.base.epochs import LAST, epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
 from upstream_elp.caching.choice import DTYPES, FEATURES_OF, KINDS
-from upstream_elp.training.duration import LAST, epochs_of
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")

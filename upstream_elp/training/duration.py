@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import IterableDataset
 
 from upstream_elp.base import randomness
+from upstream_elp.base.epochs import LAST, epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.training.batches import epoch_loader
-
-LAST = "last"
-"""The value of ``eval_step`` for an evaluation after the last step only."""
-_EPOCHS = re.compile(r"([1-9][0-9]*) epochs?")
-
-
-def epochs_of(value: Any) -> int | None:
-    """Return 6 for ``6 epochs``, None for anything else."""
-    found = _EPOCHS.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1]) if found else None
 
 
 def check_stock_loop(block: Mapping[str, Any]) -> None:
