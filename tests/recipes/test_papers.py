@@ -1,145 +1,83 @@
-"""The scripts of the papers' tables: which runs they make, that each can start, and that they do train."""
+"""The plans of the papers' tables: which runs they make, and that each of these can start."""
 
-import json
-import os
-import shlex
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 import upstream_elp
 from tests import toy_corpora
 from tests.toys import tiny_backbone
-from upstream_elp.adapters.config import load_named
-from upstream_elp.launch import planning
+from upstream_elp.launch import blocks
+from upstream_elp.sweep.plan import read_plan
+from upstream_elp.sweep.points import cells
+from upstream_elp.sweep.resolve import Resolver
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "recipes" / "papers"
-#: number of runs of each script for a task; ER has five folds
+#: number of runs of each plan by task; ER has five folds
 RUNS = {
-    "l_e_adapters": dict.fromkeys(("sv", "asr", "ic"), 5) | {"er": 25},
-    "elp_adapters": dict.fromkeys(("sv", "asr", "ic"), 15) | {"er": 75},
+    "l_e_adapters": {"sv": 5, "er": 25, "asr": 5, "ic": 5},
+    "elp_adapters": {"sv": 15, "er": 75, "asr": 15, "ic": 15},
     "adapter_transfer": {"asr": 5},
-    "efficient_tuning": dict.fromkeys(("sv", "asr", "ic", "ks"), 16) | {"er": 80},
+    "efficient_tuning": {"asr": 16, "ic": 16, "ks": 16, "sv": 16, "er": 80},
 }
-RECORD = '#!/usr/bin/env bash\nfor word in "$@"; do printf "%q " "$word"; done >> "$RECORD"\necho >> "$RECORD"\n'
 
 
-def script(name, *arguments, **environment):
-    return subprocess.run(
-        ["bash", str(PAPERS / f"{name}.sh"), *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def root(monkeypatch):
+    """Plans name their adapters relative to the repository."""
+    monkeypatch.chdir(ROOT)
 
 
-def recorded(tmp_path, name, *tasks):
-    """The commands of a script, whose runs are replaced by a program that writes them down."""
-    stub, record = tmp_path / "elp", tmp_path / "record"
-    stub.write_text(RECORD)
-    stub.chmod(0o755)
-    record.write_text("")
-    (tmp_path / "data").mkdir(exist_ok=True)
-    done = script(name, tmp_path / "data", tmp_path / "out", *tasks, ELP=str(stub), RECORD=str(record))
-    assert done.returncode == 0, done.stderr
-    return [shlex.split(line) for line in record.read_text().splitlines()]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = toy_corpora.write_all(tmp_path_factory.mktemp("data"))
+    toy_corpora.librilight(folder)
+    trials = folder / "VoxCeleb1" / "voxceleb1_test_v2.txt"
+    trials.with_name("veri_test2.txt").write_text(trials.read_text())
+    return folder
 
 
-def value(command, flag):
-    return command[command.index(flag) + 1]
+def test_every_plan_is_here():
+    assert {path.stem for path in PAPERS.glob("*.yaml")} == {*RUNS}
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_script_is_known(name):
-    assert {path.stem for path in PAPERS.glob("*.sh")} == {*RUNS, "cells"}
+def test_the_runs_of_a_table(name):
+    found = cells(read_plan(PAPERS / f"{name}.yaml"))
+    assert Counter(cell.task.removeprefix("elp_") for cell in found) == RUNS[name]
+    assert all(len(cell.seeds) == 1 for cell in found)
+    folds = {cell.fold for cell in found if cell.task == "elp_er"}
+    assert folds in (set(), {f"fold{number}" for number in range(1, 6)})
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_the_runs_of_a_table(name, tmp_path):
-    *runs, report = recorded(tmp_path, name)
-    assert report[0] == "report"
-    counted = {task: sum(value(run, "-d") == f"elp_{task}" for run in runs) for task in RUNS[name]}
-    assert counted == RUNS[name] and len(runs) == sum(counted.values())
-    assert len({value(run, "-p") for run in runs}) == len(runs)  # every run has its own folder
-    again = recorded(tmp_path, name)
-    assert [command[0] for command in again] == ["report"]  # what is done is not run again
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_every_run_can_start(name, tmp_path, monkeypatch):
-    """Its recipe has this method, its adapter exists, and its blocks are valid; the backbone is a tiny one."""
-    upstream_elp.register()
-    monkeypatch.chdir(tmp_path)
-    seen = set()
-    for command in recorded(tmp_path, name)[:-1]:
-        kind = (value(command, "-d"), value(command, "-g"), value(command, "-c"))
-        if kind in seen:
-            continue
-        seen.add(kind)
-        flags = ["-k", str(tiny_backbone()), "--device", "cpu"]
-        plan = planning.read([*command[1:], "-u", "elp_local", *flags])
-        planning.complete(plan)
-        assert plan.config["optimizer"] and plan.fresh
-
-
-def test_the_l_e_table_has_the_papers_adapters(tmp_path):
-    runs = recorded(tmp_path, "l_e_adapters")[:-1]
-    for run in runs:
-        config, names = load_named(value(run, "-g"))
-        assert config.backbone_dropout and value(run, "--seed") == "42"
+def test_the_l_e_table_has_the_papers_adapters():
+    for cell in cells(read_plan(PAPERS / "l_e_adapters.yaml")):
+        config = cell.method.config
+        assert config.backbone_dropout and cell.seeds == (42,)
         activations = {getattr(options, "activation", None) for options in config.methods.values()} - {None}
-        wanted = {"relu" if value(run, "-d") in ("elp_sv", "elp_er") else "gelu"}
-        assert activations == (set() if names[1] == "full_finetune" else wanted)
-    assert {value(run, "-v") for run in runs if "-v" in run} == {f"fold{number}" for number in range(1, 6)}
+        wanted = {"relu"} if cell.task in ("elp_sv", "elp_er") else {"gelu"}
+        assert activations == (set() if cell.method.name == "full_finetune_dropout" else wanted)
 
 
-def test_some_tasks_only(tmp_path):
-    assert {value(run, "-d") for run in recorded(tmp_path, "l_e_adapters", "ic", "asr")[:-1]} == {"elp_ic", "elp_asr"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ((), "usage: "),
-        (("nowhere", "out"), "DATA must be the folder of the corpora, but there is no folder nowhere"),
-        ((".", "out", "pr"), "TASK must be one of sv er asr ic, but is pr"),
-    ],
-)
-def test_wrong_arguments(arguments, sentence):
-    done = script("l_e_adapters", *arguments, ELP="false")
-    assert done.returncode == 2 and sentence in done.stderr and not done.stdout
-
-
-def test_an_interrupted_script_does_not_go_on(tmp_path):
-    done = script("adapter_transfer", tmp_path, tmp_path / "out", ELP="false")
-    assert done.returncode == 1 and done.stdout.count("==") == 1
-
-
-#: what makes a table small: two epochs of the toys, and schedules and crops that fit
-SHORT = (
-    "config.runner.total_steps=2,,config.runner.eval_step=2,,config.runner.save_step=2,,config.runner.log_step=1,,"
-    "config.downstream_expert.datarc.num_workers=0"
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "task"), [("adapter_transfer", "asr"), ("l_e_adapters", "ic")])
-def test_a_table_is_trained(name, task, tmp_path):
-    data, out = tmp_path / "data", tmp_path / "out"
-    toy_corpora.write_all(data)
-    toy_corpora.librilight(data)
-    elp = Path(sys.executable).with_name("elp")
-    backbone = f"elp_local -k {tiny_backbone()}"
-    settings = {"ELP": str(elp), "ELP_BACKBONE": backbone, "ELP_OPTIONS": SHORT, "ELP_CACHE": str(tmp_path / "cache")}
-    done = script(name, data, out, task, **settings)
-    assert done.returncode == 0, done.stderr[-3000:]
-    folders = sorted((out / task).iterdir())
-    assert len(folders) == RUNS[name][task]
-    for folder in folders:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines if line["split"] != "train"] == [2]
-    assert all(folder.name in done.stdout.split("== ")[-1] for folder in folders)  # the report
+@pytest.mark.parametrize("name", RUNS)
+def test_every_run_can_start(name, data, tmp_path, monkeypatch):
+    """Its recipe has this method, its configuration is valid, and its data pass the check; the backbone is tiny."""
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    upstream_elp.register()
+    whole = {"base": str(PAPERS / f"{name}.yaml"), "data": str(data), "backbones": [str(tiny_backbone())]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(whole))
+    monkeypatch.setenv("ELP_DATA", str(data))
+    plan = read_plan(tmp_path / "plan.yaml")
+    resolver, folders = Resolver(tmp_path / "out", plan.data, several=False), set()
+    for cell in cells(plan):
+        if cell.fold not in (None, "fold1"):
+            continue
+        for job in resolver.jobs(cell):
+            blocks.check(job.config, where=job.folder, ours=True)
+            folders.add(job.folder)
+    assert len(folders) * (2 if name == "efficient_tuning" else 5 if name == "elp_adapters" else 1) == sum(
+        count // 5 if task == "er" else count for task, count in RUNS[name].items()
+    )
