@@ -23,6 +23,7 @@ class AudioReader:
         pre_load: keep decoded files in memory. Each process has its own copies, so use it only without worker
             processes, and for corpora that fit.
         min_samples: shortest accepted utterance, in samples.
+        normalize: scale every wave to mean 0 and variance 1.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class AudioReader:
         channels: str = "error",
         pre_load: bool = False,
         min_samples: int = MIN_SAMPLES,
+        normalize: bool = False,
     ) -> None:
         self.resample = resample
         self.channels = channels
         self.min_samples = min_samples
+        self.normalize = normalize
         self.kept: dict[str, Tensor] | None = {} if pre_load else None
 
     def __call__(self, path: Path | str) -> Tensor:
@@ -49,12 +52,18 @@ class AudioReader:
 
     def _read(self, path: Path | str) -> Tensor:
         options = {"resample": self.resample, "channels": self.channels, "min_samples": self.min_samples}
-        return load_audio(Path(path), **options)
+        wav = load_audio(Path(path), **options)
+        return normalized(wav) if self.normalize else wav
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state["kept"] = None if self.kept is None else {}  # a spawned worker fills its own
         return state
+
+
+def normalized(wav: Tensor) -> Tensor:
+    """Scale a wave to mean 0 and variance 1, like Hugging Face's Wav2Vec2FeatureExtractor. Shape: ``(samples,)``."""
+    return (wav - wav.mean()) / (wav.var(correction=0) + 1e-7).sqrt()
 
 
 def transpose(samples: Sequence[tuple]) -> tuple[list, ...]:

@@ -7,7 +7,16 @@ from pathlib import Path
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.texts import lines, read_text
 
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's order; "<s>" serves as the CTC blank
+SPECIALS = {
+    "fairseq": ("<s>", "<pad>", "</s>", "<unk>"),
+    "wav2vec2": ("<pad>", "<s>", "</s>", "<unk>"),
+}
+"""The special symbols by the order that ``datarc.symbols`` names; the first one serves as the CTC blank.
+
+With the packaged characters, ``wav2vec2`` gives the 32 symbols of Hugging Face's ``wav2vec2-base-960h`` in their
+order.
+"""
+SPECIAL = SPECIALS["fairseq"]
 WORD_END = "|"
 PACKAGED = Path(__file__).with_name("characters.txt")
 
@@ -17,6 +26,7 @@ class Characters:
 
     Args:
         path: text file with one symbol per line; a count after a space, as in S3PRL's ``char.dict``, is ignored.
+        order: key of ``SPECIALS``.
 
     Raises:
         ElpError: the file is missing, or a symbol occurs twice.
@@ -24,14 +34,14 @@ class Characters:
 
     blank, pad, end, unknown = range(4)
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None, *, order: str = "fairseq") -> None:
         path = Path(path) if path else PACKAGED
         if not path.is_file():
             raise ElpError(
                 f"character dictionary {path} does not exist; remove datarc.dict_path to use the packaged one"
             )
         found = lines(read_text(path, name=f"character dictionary {path}"))
-        self._number([*SPECIAL, *(line.split()[0] for line in found if line.strip())], where=str(path))
+        self._number([*SPECIALS[order], *(line.split()[0] for line in found if line.strip())], where=str(path))
 
     @classmethod
     def of(cls, symbols: Sequence[str], *, where: str) -> "Characters":
@@ -42,7 +52,7 @@ class Characters:
         """
         if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):
             raise ElpError(f"character dictionary {where} must be a list of texts")
-        if tuple(symbols[: len(SPECIAL)]) != SPECIAL:
+        if tuple(symbols[: len(SPECIAL)]) not in SPECIALS.values():
             raise ElpError(f"character dictionary {where} must begin with {', '.join(SPECIAL)}")
         characters = cls.__new__(cls)
         characters._number(symbols, where=where)

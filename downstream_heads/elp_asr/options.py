@@ -5,6 +5,7 @@ from typing import Any
 
 from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
 from downstream_heads.elp_asr.about import TASK
+from downstream_heads.elp_asr.characters import SPECIALS
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import boolean, check_paths, choose, mapping, positive_int, read_options, wrong_value
@@ -15,6 +16,7 @@ DATA_DEFAULTS = {
     "libri_root": None,
     "bucket_file": None,
     "dict_path": None,
+    "symbols": "fairseq",
     "train": ["train-clean-100"],
     "dev-clean": ["dev-clean"],
     "dev-other": ["dev-other"],
@@ -28,6 +30,7 @@ DATA_DEFAULTS = {
     "best_by": "wer",
     "pre_load": False,
     "resample": False,
+    "normalize": False,
     "channels": "error",
     "decoder_args": None,
     **BATCH_DEFAULTS,
@@ -44,7 +47,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     rc = read_options(block, DATA_DEFAULTS, where=WHERE, ignored=("train_batch_size",))
     for key, least in (("num_workers", 0), ("batch_size", 1), ("eval_batch_size", 1)):
         positive_int(rc[key], key=f"{WHERE}.{key}", least=least)
-    for key in ("zero_infinity", "pre_load", "resample"):
+    for key in ("zero_infinity", "pre_load", "resample", "normalize"):
         boolean(rc[key], key=f"{WHERE}.{key}")
     check_batch_options(rc, where=WHERE)
     check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
@@ -53,6 +56,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
             folders_of(rc, split)
     choose(rc["protocol"], ("superb", "plain"), key=f"{WHERE}.protocol")
     choose(rc["best_by"], ("wer", "uer"), key=f"{WHERE}.best_by")
+    choose(rc["symbols"], SPECIALS, key=f"{WHERE}.symbols")
     choose(rc["channels"], CHANNEL_RULES, key=f"{WHERE}.channels")
     decoder = mapping(rc["decoder_args"], key=f"{WHERE}.decoder_args").get("decoder_type")
     if str(decoder).lower() != "none":

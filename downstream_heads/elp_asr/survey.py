@@ -31,7 +31,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"))
     model = mapping(block.get("modelrc"), key="downstream_expert.modelrc")
-    root, characters = corpus_root(rc, TASK.corpus), Characters(rc["dict_path"])
+    root, characters = corpus_root(rc, TASK.corpus), Characters(rc["dict_path"], order=rc["symbols"])
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     if rc["zero_infinity"]:  # an utterance with too few frames then only wastes its place in the batch
         found.tolerated |= {"ctc"}

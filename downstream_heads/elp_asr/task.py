@@ -37,9 +37,9 @@ class DownstreamExpert(Transcriber, TaskExpert):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         rc = self.datarc = data_options(self.datarc)
-        options = {key: rc[key] for key in ("resample", "channels", "pre_load")}
+        options = {key: rc[key] for key in ("resample", "channels", "pre_load", "normalize")}
         self.audio = AudioReader(**options, min_samples=self.min_samples)
-        self.characters = Characters(rc["dict_path"])
+        self.characters = Characters(rc["dict_path"], order=rc["symbols"])
         self.projector, self.model, self.head = build_head(
             self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
         )

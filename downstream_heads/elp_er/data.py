@@ -25,19 +25,21 @@ def read_fold(
     meta_data: str | Path | None = None,
     missing: str = "error",
     keep_absent: bool = False,
+    folds: str = "session",
 ) -> Fold:
     """Return a usable fold; the arguments are those of :func:`downstream_heads.elp_er.fold.find_fold`.
 
     Raises:
         ElpError: a session, file, label or audio is missing; names all problems.
     """
-    fold = find_fold(root, session, meta_data=meta_data, missing=missing, keep_absent=keep_absent)
+    options = {"meta_data": meta_data, "missing": missing, "keep_absent": keep_absent, "folds": folds}
+    fold = find_fold(root, session, **options)
     fold.refuse(root, passed=HARMLESS | AUDIO_KINDS if keep_absent else HARMLESS)
     return fold
 
 
 def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[list[Utterance], list[Utterance]]:
-    """Draw the dev set from the training sessions.
+    """Draw the dev set from the training part; a ratio of 0 leaves it empty.
 
     With seed 0 this is S3PRL's draw for the same order of rows (downstream/emotion/expert.py:47-52), but from its own
     generator: it does not touch the global random state or depend on ``--seed``.
@@ -48,6 +50,8 @@ def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[li
     Raises:
         ElpError: one of the two would be empty.
     """
+    if ratio == 0:
+        return list(rows), []
     kept = int((1 - ratio) * len(rows))
     if not 0 < kept < len(rows):
         raise ElpError(

@@ -1,6 +1,10 @@
-"""A fold of IEMOCAP with one session held out, read from the corpus itself or from S3PRL's metadata files."""
+"""A fold of IEMOCAP, read from the corpus itself or from S3PRL's metadata files.
+
+A fold holds one session out, or a random fifth of all utterances, as the L-E reference does.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +23,8 @@ class Fold(Reading[Utterance]):
     """The contents of one fold.
 
     Attributes:
-        train: the utterances of four sessions.
-        test: the utterances of the held-out session.
+        train: the utterances of four sessions, or four fifths of all.
+        test: the utterances of the held-out session, or a fifth of all.
         labels: the classes and their numbers.
     """
 
@@ -29,18 +33,29 @@ class Fold(Reading[Utterance]):
     labels: dict[str, int] = field(default_factory=dict)
 
 
+RANDOM_SEED = 42
+"""Seed of the random folds in the L-E reference."""
+
+
 def find_fold(
-    root: Path, session: str, *, meta_data: str | Path | None, missing: str, keep_absent: bool = False
+    root: Path,
+    session: str,
+    *,
+    meta_data: str | Path | None,
+    missing: str,
+    keep_absent: bool = False,
+    folds: str = "session",
 ) -> Fold:
-    """Read the fold that holds one session out, with its problems.
+    """Read one fold, with its problems.
 
     Args:
         root: corpus root.
-        session: the session to test on, such as ``Session3``.
+        session: the session to test on, such as ``Session3``; with random folds, its number is that of the fold.
         meta_data: folder of S3PRL's ``<session>/{train,test}_meta_data.json``; their order is kept, because S3PRL's dev
             set depends on it. If None, the corpus itself is read, sorted by path.
         missing: ``skip`` ignores utterances without audio or label.
         keep_absent: keep labelled utterances without audio, and leave it to the reader what to do with them.
+        folds: ``session``, or ``random`` for fifths of all utterances, whose speakers overlap.
     """
     if meta_data:
         return _from_tables(root, session, Path(meta_data) / session)
@@ -53,9 +68,29 @@ def find_fold(
         fold.gone |= found.gone
         part = fold.test if name == session else fold.train
         part += found.rows if keep_absent else found.present
+    if folds == "random" and fold.train and fold.test:
+        fold.train, fold.test = random_fold([*fold.train, *fold.test], SESSIONS.index(session))
     fold.rows = [*fold.train, *fold.test]
     fold.problems += class_problems(session, fold.train) if fold.train else []
     return fold
+
+
+def random_fold(rows: Sequence[Utterance], number: int) -> tuple[list[Utterance], list[Utterance]]:
+    """Return training and test part of one of five random folds, each sorted by path.
+
+    The draw is that of the L-E reference; the order of utterances in its table is not public, so the folds need not
+    contain the same ones.
+
+    Args:
+        rows: all utterances.
+        number: the fold, from 0.
+    """
+    from sklearn.model_selection import KFold  # takes long to import, and few runs need it
+
+    ordered = sorted(rows, key=lambda row: row.path)
+    parts = list(KFold(5, shuffle=True, random_state=RANDOM_SEED).split(ordered))[number]
+    train, test = ([ordered[place] for place in part] for part in parts)
+    return train, test
 
 
 def _from_tables(root: Path, session: str, folder: Path) -> Fold:

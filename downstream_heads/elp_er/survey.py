@@ -8,7 +8,7 @@ from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import divide
 from downstream_heads.elp_er.fold import find_fold
-from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
+from downstream_heads.elp_er.task import DATA_DEFAULTS, OVERLAP, check_folds, choose_fold
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import Problem
@@ -30,10 +30,11 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
+    check_folds(rc)
     session = choose_fold(variant, rc["test_fold"]).replace("fold", "Session")
     root = corpus_root(rc, TASK.corpus)
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
-    fold = find_fold(root, session, meta_data=rc["meta_data"], missing=rc["missing"])
+    fold = find_fold(root, session, **{key: rc[key] for key in ("meta_data", "missing", "folds")})
     found.add(fold)
     parts = {"test": fold.test}
     try:
@@ -41,6 +42,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     except ElpError as error:
         parts["train"], parts["dev"] = fold.train, []
         found.problems.append(Problem("layout", session, f"{error}.", False))
+    if rc["folds"] == "random":
+        found.remarks.append(OVERLAP)
     known = iemocap.people(root)
     for split in splits:
         rows = parts[split]

@@ -5,19 +5,20 @@ is no non-linearity, so ``superb`` and ``linear`` compute the same function. SUP
 their protocols:
 
 ========== ==================================== =======================================================
-.          SUPERB (what this task does)         L-E reference (train.py)
+.          SUPERB (the default)                 L-E reference (train.py)
 ========== ==================================== =======================================================
-folds      one session held out, speakers new   random fifths of all utterances, speakers seen
+folds      one session held out, speakers new   random fifths, speakers seen (``datarc.folds: random``)
 training   30,000 steps of 4 x 8 utterances     20 epochs of batch 32, learning rate x 0.1 after 10
 audio      whole                                first 200,000 samples in training (``datarc.crop``)
-choice     best dev accuracy                    last epoch
+choice     best dev accuracy                    last epoch (``datarc.valid_ratio: 0``)
 ========== ==================================== =======================================================
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
@@ -25,16 +26,23 @@ from downstream_heads.common.utterance import LabelExpert
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, divide, read_fold
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.values import choose, number, positive_int
+from upstream_elp.base.values import choose, number, positive_int, wrong_value
 from upstream_elp.corpora.iemocap import SESSIONS, people, speaker_of
 from upstream_elp.corpora.registry import corpus_root
 
 WHERE = "downstream_expert.datarc"
 FOLDS = TASK.variants
+KINDS = ("session", "random")
+OF_SESSIONS = "every random fold contains all sessions"
+OVERLAP = (
+    "folds: random, as in the L-E reference: speakers of the test set are in training, so the results cannot be "
+    "compared with those of folds by session"
+)
 DATA_DEFAULTS = {
     "root": None,
     "meta_data": None,
     "test_fold": None,
+    "folds": "session",
     "valid_ratio": 0.2,
     "split_seed": 0,
     "dev_session": None,
@@ -59,11 +67,29 @@ def choose_fold(variant: str | None, configured: str | None) -> str:
     return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
 
 
+def check_folds(options: Mapping[str, Any]) -> None:
+    """Check the keys that decide on the folds and the dev set.
+
+    Raises:
+        ElpError: a wrong value, or metadata of folds by session for random folds.
+    """
+    choose(options["folds"], KINDS, key=f"{WHERE}.folds")
+    choose(options["missing"], ("error", "skip"), key=f"{WHERE}.missing")
+    number(options["valid_ratio"], key=f"{WHERE}.valid_ratio", least=0, below=1)
+    positive_int(options["split_seed"], key=f"{WHERE}.split_seed", least=0)
+    if options["dev_session"] is not None:
+        choose(options["dev_session"], SESSIONS, key=f"{WHERE}.dev_session")
+    for key, why in (("meta_data", "S3PRL's metadata describe folds by session"), ("dev_session", OF_SESSIONS)):
+        if options["folds"] == "random" and options[key]:
+            raise wrong_value(options[key], f"null with folds: random, as {why}; remove it", key=f"{WHERE}.{key}")
+
+
 class DownstreamExpert(LabelExpert):
     """ER on IEMOCAP, following S3PRL's downstream contract.
 
     It writes two files into ``expdir`` for dev and test: ``<split>_<fold>_predict.txt`` and
-    ``<split>_<fold>_truth.txt``, one ``<utterance> <label>`` per line.
+    ``<split>_<fold>_truth.txt``, one ``<utterance> <label>`` per line. With random folds, they are called
+    ``<split>_random-<fold>_…``, so that nobody takes them for a submission.
     """
 
     about = TASK
@@ -72,11 +98,7 @@ class DownstreamExpert(LabelExpert):
         super().__init__(**kwargs)
         self.read_data_options(DATA_DEFAULTS)
         rc = self.datarc
-        choose(rc["missing"], ("error", "skip"), key=f"{WHERE}.missing")
-        number(rc["valid_ratio"], key=f"{WHERE}.valid_ratio", least=0, below=1)
-        positive_int(rc["split_seed"], key=f"{WHERE}.split_seed", least=0)
-        if rc["dev_session"] is not None:
-            choose(rc["dev_session"], SESSIONS, key=f"{WHERE}.dev_session")
+        check_folds(rc)
         if rc["crop"] is not None:
             positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)
         self.fold = choose_fold(downstream_variant, rc["test_fold"])
@@ -87,7 +109,11 @@ class DownstreamExpert(LabelExpert):
 
     def get_extra_state(self) -> Tensor:
         """Return the label tables and the fold."""
-        return memory.encode({"labels": self.label_tables(), "fold": self.fold})
+        return memory.encode({"labels": self.label_tables(), "fold": self.fold, **self._kind()})
+
+    def _kind(self) -> dict[str, str]:
+        """Return the kind of folds if it is not the usual one."""
+        return {"folds": self.datarc["folds"]} if self.datarc["folds"] != KINDS[0] else {}
 
     def set_extra_state(self, state: Any) -> None:
         """Check the labels as the base class does, and the fold: with another one, it would test on training data.
@@ -96,7 +122,13 @@ class DownstreamExpert(LabelExpert):
             ElpError: the labels or the fold differ.
         """
         super().set_extra_state(state)
-        fold = memory.decode(state).get("fold", self.fold)
+        found = memory.decode(state)
+        fold, kind = found.get("fold", self.fold), found.get("folds", KINDS[0])
+        if kind != self.datarc["folds"]:
+            raise ElpError(
+                f"config key {WHERE}.folds must be {kind}, as for the checkpoint, but is {self.datarc['folds']}, which "
+                "would test on training data; change it"
+            )
         if fold != self.fold:
             raise ElpError(
                 f"the checkpoint was trained on {fold}, which includes the test session of {self.fold}; use it with "
@@ -104,8 +136,13 @@ class DownstreamExpert(LabelExpert):
             )
 
     def notes(self) -> dict[str, Any]:
-        """Return the fold, for ``metrics.jsonl``."""
-        return {"fold": self.fold}
+        """Return the fold, for ``metrics.jsonl``; random folds are marked."""
+        kind = self._kind()
+        return {"fold": self._fold_name(), **kind, **({"speakers_overlap": True} if kind else {})}
+
+    def _fold_name(self) -> str:
+        """Return the name of the fold in results and files: ``fold1``, or ``random-fold1``."""
+        return "-".join([*self._kind().values(), self.fold])
 
     def parts(self) -> Fold:
         """Return the fold's utterances, which are read once."""
@@ -113,9 +150,8 @@ class DownstreamExpert(LabelExpert):
             session = self.fold.replace("fold", "Session")
             rc = self.datarc
             root = corpus_root(rc, TASK.corpus)
-            self._parts = read_fold(
-                root, session, meta_data=rc["meta_data"], missing=rc["missing"], keep_absent=bool(self.skips)
-            )
+            options = {key: rc[key] for key in ("meta_data", "missing", "folds")}
+            self._parts = read_fold(root, session, keep_absent=bool(self.skips), **options)
         return self._parts
 
     def rows(self, split: str) -> list[Utterance]:
@@ -123,10 +159,17 @@ class DownstreamExpert(LabelExpert):
         if split == "test":
             return self.parts().test
         train, dev = divide(self.parts().train, self.datarc, session=self.fold.replace("fold", "Session"))
+        if split == "dev" and not dev:
+            raise ElpError(
+                f"config key {WHERE}.valid_ratio must be above 0 for a dev set, but is 0; raise it, or evaluate test "
+                "(runner.eval_dataloaders: [test])"
+            )
         return train if split == "train" else dev
 
     def make_dataset(self, split: str) -> Emotions:
         """Return the data set of one split."""
+        if split == "train" and self._kind():
+            tqdm.write(f"[{self.task}] {OVERLAP}")
         crop = self.datarc["crop"] if split == "train" else None
         root = corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
@@ -158,4 +201,4 @@ class DownstreamExpert(LabelExpert):
     def answer_file(self, name: str) -> str:
         """Return the file name, with the fold as in submissions; answers about a user's own files have none."""
         split, _, kind = name.partition("_")
-        return f"{split}_{self.fold}_{kind}.txt" if kind else f"{name}.txt"
+        return f"{split}_{self._fold_name()}_{kind}.txt" if kind else f"{name}.txt"

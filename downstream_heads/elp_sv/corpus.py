@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from downstream_heads.elp_sv.data import TrainUtterances, TrialUtterances, draw_cohort
+from downstream_heads.elp_sv.cohort import draw_cohort
+from downstream_heads.elp_sv.data import EFFECTS, TrainUtterances, TrialUtterances
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA, TOLERATED
 from downstream_heads.elp_sv.trials import Trial, choose_speakers, make_trials, read_trials, trials_path, utterances
@@ -55,22 +56,28 @@ class VoxCeleb:
             names = self._everything
             skip = self.skips.of("train") if self.skips else None
             jobs = self.options["n_jobs"]
-            lengths = trimmed_lengths(self.train_folder, names, n_jobs=jobs, skip=skip).tolist()
+            chain = EFFECTS[self.options["effects"]]
+            lengths = trimmed_lengths(self.train_folder, names, effects=chain, n_jobs=jobs, skip=skip).tolist()
             self._refuse_empty([name for name, length in zip(names, lengths, strict=True) if not length])
             self._long = {name: length for name, length in zip(names, lengths, strict=True) if length > least}
             if self._long and len(self._long) < len(names):
                 tqdm.write(
                     f"[elp_sv] {len(names) - len(self._long)} of {len(names)} utterances below {self.train_folder} are "
-                    f"skipped: after trimming silence, they have at most {least} samples ({DATA}.min_samples)"
+                    f"skipped: {self._after}they have at most {least} samples ({DATA}.min_samples)"
                 )
         apart = set(self.held_out)
         found = [name for name in self._long if (name.split("/")[0] in apart) == held_out]
         if not found and not held_out:
             raise ElpError(
-                f"no training utterance below {self.train_folder} is longer than {least} samples after trimming "
-                f"silence; lower {DATA}.min_samples or check the audio"
+                f"no training utterance below {self.train_folder} is longer than {least} samples"
+                f"{' after trimming silence' if self._after else ''}; lower {DATA}.min_samples or check the audio"
             )
         return found
+
+    @property
+    def _after(self) -> str:
+        """The beginning of sentences about lengths."""
+        return "after trimming silence, " if self.options["effects"] == "superb" else ""
 
     def _refuse_empty(self, names: Sequence[str]) -> None:
         """Report files without any samples: unlike files that trimming made empty, they are damaged."""
@@ -85,10 +92,10 @@ class VoxCeleb:
             self.skips.add("train", AudioError(f"{file} has 0 samples", file), lasting=True)
 
     def train(self) -> TrainUtterances:
-        """Return random crops of the training speakers' utterances."""
-        names, crop = self.names(held_out=False), self.options["max_timestep"]
-        lengths = [self._long[name] for name in names]
-        options = {"crop": crop, "crop_from": self.options["crop_from"], "lengths": lengths}
+        """Return crops of the training speakers' utterances."""
+        names = self.names(held_out=False)
+        options = {key: self.options[key] for key in ("crop_from", "crop_at", "effects")}
+        options |= {"crop": self.options["max_timestep"], "lengths": [self._long[name] for name in names]}
         return TrainUtterances(self.train_folder, names, self.speakers, **options)
 
     def trials(self, split: str) -> list[Trial]:
@@ -115,12 +122,12 @@ class VoxCeleb:
         """Return the utterances of the trials, and the cohort for s-norm."""
         folder = self.train_folder if split == "dev" else self.test_folder
         names, options = utterances(trials), self.options
-        untrimmed = options["too_short"] == "untrimmed"
+        untrimmed = options["too_short"] == "untrimmed" and options["effects"] == "superb"
         # dev trials are made from utterances that are long enough
         if split == "test" and not untrimmed and self.skips is None:
             self._check_lengths(folder, names)
         cohort: list[Path] = []
-        if options["snorm"]:
+        if options["snorm"] and options["snorm_cohort"] == "drawn":
             drawn = draw_cohort(self.names(held_out=False), options["snorm"], seed=options["split_seed"])
             cohort = [self.train_folder / name for name in drawn]
         return TrialUtterances(
@@ -129,18 +136,21 @@ class VoxCeleb:
             root=self.root,
             least=self.least,
             untrimmed=untrimmed,
+            effects=options["effects"],
             cohort=cohort,
             cohort_crop=options["max_timestep"],
         )
 
     def _check_lengths(self, folder: Path, names: Sequence[str]) -> None:
         """Report, before the first step, utterances that would fail in the middle of an evaluation."""
-        lengths = trimmed_lengths(folder, names, n_jobs=self.options["n_jobs"]).tolist()
+        chain = EFFECTS[self.options["effects"]]
+        lengths = trimmed_lengths(folder, names, effects=chain, n_jobs=self.options["n_jobs"]).tolist()
         short = [f"{n} ({length})" for n, length in zip(names, lengths, strict=True) if length < self.least]
         if short:
             what = counted(len(short), "utterance has", "utterances have")
+            cure = f"set {DATA}.too_short: untrimmed to keep their pauses, or remove these trials"
             raise ElpError(
-                f"after trimming silence {what} fewer samples than the {self.least} that backbone and head need, in "
-                f"the trials below {folder}: {problem_list(short, shown=5)}; set {DATA}.too_short: untrimmed to "
-                "keep their pauses, or remove these trials"
+                f"{'after trimming silence ' if self._after else ''}{what} fewer samples than the {self.least} that "
+                f"backbone and head need, in the trials below {folder}: {problem_list(short, shown=5)}; "
+                f"{cure if self._after else 'remove these trials'}"
             )

@@ -1,9 +1,9 @@
-"""The two kinds of data sets: random crops for training, and whole utterances of trials."""
+"""The two kinds of data sets: crops for training, and whole utterances of trials."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,18 @@ from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, apply_effects_fil
 from upstream_elp.base.errors import AudioError
 from upstream_elp.corpora.trials import utterance_name
 
+EFFECTS: dict[str, Effects] = {"superb": SUPERB_SV_EFFECTS, "plain": SUPERB_SV_EFFECTS[:2]}
+"""The values of `datarc.effects`: SUPERB's gain and trimming of silence, or only one channel and 16 kHz."""
 
-def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = False) -> np.ndarray:
-    """Read an utterance and apply SUPERB's effects; float32 of shape `(samples,)`.
+
+def read_utterance(
+    path: Path, *, effects: str = "superb", least: int = MIN_SAMPLES, untrimmed: bool = False
+) -> np.ndarray:
+    """Read an utterance and apply effects; float32 of shape `(samples,)`.
 
     Args:
         path: audio file.
+        effects: key of `EFFECTS`.
         least: samples that the backbone and the head need.
         untrimmed: if trimming leaves too little, return the utterance with its pauses instead of raising an error.
 
@@ -30,26 +36,37 @@ def read_utterance(path: Path, *, least: int = MIN_SAMPLES, untrimmed: bool = Fa
         ElpError: the file is unreadable, or too short.
     """
     return long_enough(
-        lambda effects: apply_effects_file(path, effects)[0], str(path), least=least, untrimmed=untrimmed
+        lambda chain: apply_effects_file(path, chain)[0],
+        str(path),
+        effects=effects,
+        least=least,
+        untrimmed=untrimmed,
     )
 
 
 def long_enough(
-    apply: Callable[[Effects], Tensor], name: str, *, least: int = MIN_SAMPLES, untrimmed: bool = False
+    apply: Callable[[Effects], Tensor],
+    name: str,
+    *,
+    effects: str = "superb",
+    least: int = MIN_SAMPLES,
+    untrimmed: bool = False,
 ) -> np.ndarray:
-    """Apply SUPERB's effects to an utterance and check its length; float32 of shape `(samples,)`.
+    """Apply effects to an utterance and check its length; float32 of shape `(samples,)`.
 
     Args:
         apply: function of the effects that returns the utterance after them, of shape `(1, samples)`.
         name: what to call it in errors.
+        effects: key of `EFFECTS`.
         least: samples that the backbone and the head need.
         untrimmed: see `read_utterance`.
 
     Raises:
         ElpError: the utterance is too short.
     """
-    wav = apply(SUPERB_SV_EFFECTS)
-    if wav.shape[1] < least and untrimmed:
+    wav = apply(EFFECTS[effects])
+    untrimmed = untrimmed or effects == "plain"
+    if wav.shape[1] < least and untrimmed and effects == "superb":
         wav = apply(SUPERB_SV_EFFECTS[:-1])  # all but trimming
     if wav.shape[1] < least:
         after = "" if untrimmed else " after trimming silence"
@@ -64,9 +81,9 @@ def long_enough(
 
 
 class TrainUtterances(Dataset):
-    """Random crops of the training speakers' utterances; an item is `(wav, name, speaker index)`.
+    """Crops of the training speakers' utterances; an item is `(wav, name, speaker index)`.
 
-    The crop is drawn from Python's random state, which S3PRL seeds and PyTorch seeds again in every worker.
+    A random crop is drawn from Python's random state, which S3PRL seeds and PyTorch seeds again in every worker.
 
     Args:
         folder: the folder that the names are relative to.
@@ -74,6 +91,8 @@ class TrainUtterances(Dataset):
         speakers: all training speakers; a speaker's position is its class.
         crop: most samples of an item; None keeps whole utterances.
         crop_from: ``samples``, or ``features`` to let the runner cut those of the whole utterance.
+        crop_at: ``random``, or ``start`` for the first samples.
+        effects: key of `EFFECTS`.
         lengths: samples of each utterance after trimming.
     """
 
@@ -86,8 +105,11 @@ class TrainUtterances(Dataset):
         crop: int | None,
         lengths: Sequence[int],
         crop_from: str = "samples",
+        crop_at: str = "random",
+        effects: str = "superb",
     ) -> None:
         self.folder, self.names, self.crop, self.crop_from = folder, list(names), crop, crop_from
+        self.crop_at, self.effects = crop_at, effects
         self._lengths = [min(length, crop or length) for length in lengths]
         self.index = {speaker: place for place, speaker in enumerate(speakers)}
 
@@ -104,9 +126,9 @@ class TrainUtterances(Dataset):
 
     def __getitem__(self, position: int) -> tuple[np.ndarray | Excerpt, str, int]:
         name = self.names[position]
-        wav: np.ndarray | Excerpt = read_utterance(self.folder / name)
+        wav: np.ndarray | Excerpt = read_utterance(self.folder / name, effects=self.effects)
         if self.crop is not None and len(wav) > self.crop:
-            start = random.randint(0, len(wav) - self.crop)
+            start = 0 if self.crop_at == "start" else random.randint(0, len(wav) - self.crop)
             if self.crop_from == "features":
                 wav = Excerpt(wav, start / (len(wav) - self.crop), self.crop)
             else:
@@ -123,6 +145,7 @@ class TrialUtterances(Dataset):
         names: utterances of the trials.
         least: samples that backbone and head need.
         untrimmed: see `read_utterance`.
+        effects: key of `EFFECTS`.
         cohort: paths of training utterances for s-norm; their names get a prefix that no trial has.
         cohort_crop: how many samples of them to use, from the start.
     """
@@ -137,10 +160,12 @@ class TrialUtterances(Dataset):
         root: Path,
         least: int = MIN_SAMPLES,
         untrimmed: bool = False,
+        effects: str = "superb",
         cohort: Sequence[Path] = (),
         cohort_crop: int | None = None,
     ) -> None:
-        self.folder, self.names, self.least, self.untrimmed = folder, list(names), least, untrimmed
+        self.folder, self.names = folder, list(names)
+        self.reading = {"effects": effects, "least": least, "untrimmed": untrimmed}
         self.root, self.cohort, self.cohort_crop = root, list(cohort), cohort_crop
 
     def __len__(self) -> int:
@@ -159,18 +184,7 @@ class TrialUtterances(Dataset):
     def __getitem__(self, position: int) -> tuple[np.ndarray, str]:
         if position < len(self.names):
             name = self.names[position]
-            return read_utterance(self.folder / name, least=self.least, untrimmed=self.untrimmed), name
+            return read_utterance(self.folder / name, **self.reading), name
         path = self.cohort[position - len(self.names)]
-        wav = read_utterance(path, least=self.least, untrimmed=self.untrimmed)
+        wav = read_utterance(path, **self.reading)
         return wav[: self.cohort_crop], f"{self.COHORT}{position - len(self.names)}"
-
-
-def cohort_names(records: Iterable[str]) -> list[str]:
-    """Return the names of the cohort's utterances among others, in the data set's order."""
-    found = [str(name) for name in records if str(name).startswith(TrialUtterances.COHORT)]
-    return sorted(found, key=lambda name: int(name.removeprefix(TrialUtterances.COHORT)))
-
-
-def draw_cohort(names: Sequence[str], count: int, *, seed: int) -> list[str]:
-    """Draw training utterances for s-norm without replacement, the same in every run."""
-    return random.Random(f"sv-cohort-{seed}").sample(list(names), min(count, len(names)))

@@ -7,16 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from downstream_heads.common.heads import pad_features
+from downstream_heads.elp_sv.ecapa import Ecapa
+from downstream_heads.elp_sv.mhfa import Mhfa
 from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, MeanPooling, XVector
 from upstream_elp.base.errors import ElpError
+
+NETWORKS = {"ecapa": Ecapa, "mhfa": Mhfa}
+"""Heads that need no projection first; their options are the arguments."""
+
+
+def frames_needed(head: str) -> int:
+    """Return the fewest frames that a head accepts."""
+    return XVECTOR_MIN_FRAMES if head == "superb" else 1
 
 
 class Embedder:
     """Mixin for modules that compute embeddings.
 
     Attributes:
-        connector: ``Linear(upstream_dim, dim)``, under S3PRL's name.
-        model: ``XVector`` or ``MeanPooling``.
+        connector: ``Linear(upstream_dim, dim)``, under S3PRL's name; an identity for ECAPA-TDNN and MHFA.
+        model: the speaker network.
         min_frames: number of frames that the head needs.
         least: number of samples that backbone and head need.
     """
@@ -31,12 +41,15 @@ class Embedder:
     least: int
 
     def set_lengths(self, head: str) -> None:
-        """Set the lengths that the head ``superb`` or ``linear`` needs."""
-        self.min_frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
+        """Set the lengths that a head needs."""
+        self.min_frames = frames_needed(head)
         self.least = self.min_samples + (self.min_frames - 1) * self.upstream_rate
 
     def build_embedder(self, head: str, options: Mapping[str, Any]) -> int:
         """Build ``connector`` and ``model`` in S3PRL's order; return the width of embeddings."""
+        if head in NETWORKS:
+            self.connector, self.model = nn.Identity(), NETWORKS[head](self.upstream_dim, **options)
+            return options["embedding_dim"]
         dim = options["input_dim" if head == "superb" else "projector_dim"]
         self.connector = nn.Linear(self.upstream_dim, dim)
         if head == "superb":

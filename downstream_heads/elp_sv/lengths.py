@@ -21,7 +21,7 @@ from tqdm import tqdm
 from downstream_heads.common.files import cache_dir, digest
 from upstream_elp.audio.decoding import RULES
 from upstream_elp.audio.skips import SplitSkips
-from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, run_chain
+from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, run_chain
 from upstream_elp.audio.sox_samples import read_int32
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.base.files import whole_file
@@ -43,13 +43,19 @@ State = tuple[int, int]
 
 
 def trimmed_lengths(
-    root: Path, names: Sequence[str], *, n_jobs: int | None = None, skip: SplitSkips | None = None
+    root: Path,
+    names: Sequence[str],
+    *,
+    effects: Effects = SUPERB_SV_EFFECTS,
+    n_jobs: int | None = None,
+    skip: SplitSkips | None = None,
 ) -> np.ndarray:
-    """Return the lengths of files in samples at 16 kHz, after SUPERB's chain of effects.
+    """Return the lengths of files in samples at 16 kHz, after a chain of effects.
 
     Args:
         root: folder of the files.
         names: paths relative to `root`.
+        effects: the chain.
         n_jobs: threads; None uses one per CPU (decoding and NumPy release the GIL).
         skip: list of skipped files; if None, files that are missing or unreadable are an error.
 
@@ -60,7 +66,7 @@ def trimmed_lengths(
         ElpError: files are missing or unreadable; lists the first ones.
     """
     states = _states(root, names, allow_missing=skip is not None)
-    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), SUPERB_SV_EFFECTS, RULES)}.npz"
+    path = cache_dir() / "sv_lengths" / f"{digest(str(root.resolve()), effects, RULES)}.npz"
     lengths = _known(states, _read(path))
     problems: dict[str, str] = {}
     if None in lengths.values():
@@ -68,7 +74,7 @@ def trimmed_lengths(
             table = _read(path)  # another process may have been faster
             lengths = _known(states, table)
             todo = [name for name, length in lengths.items() if length is None and states[name] is not None]
-            found, problems = _compute(root, todo, n_jobs)
+            found, problems = _compute(root, todo, effects, n_jobs)
             lengths.update(found)
             if found:
                 _write(path, {**table, **{name: (*states[name], length) for name, length in found.items()}})
@@ -80,9 +86,9 @@ def trimmed_lengths(
     return np.asarray([UNUSABLE if lengths[name] is None else lengths[name] for name in names], dtype=np.int64)
 
 
-def trimmed_length(path: Path) -> int:
+def trimmed_length(path: Path, effects: Effects = SUPERB_SV_EFFECTS) -> int:
     """Return the length of one file in samples, after the chain."""
-    wav, _ = run_chain(*read_int32(path), SUPERB_SV_EFFECTS)
+    wav, _ = run_chain(*read_int32(path), effects)
     return wav.shape[1]
 
 
@@ -110,25 +116,32 @@ def _known(states: Mapping[str, State | None], table: Mapping[str, tuple[int, in
     return lengths
 
 
-def _compute(root: Path, names: Sequence[str], n_jobs: int | None) -> tuple[dict[str, int], dict[str, str]]:
+def _compute(
+    root: Path, names: Sequence[str], effects: Effects, n_jobs: int | None
+) -> tuple[dict[str, int], dict[str, str]]:
     """Return the lengths of readable files, and the problems of the others."""
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     jobs = Parallel(n_jobs=n_jobs or os.cpu_count() or 1, prefer="threads", return_as="generator")
     lengths: dict[str, int] = {}
     problems: dict[str, str] = {}
-    with tqdm(total=len(names), desc=f"trimmed lengths of {root}", unit="file", dynamic_ncols=True) as bar:
-        for found, wrong in jobs(delayed(_chunk)(root, chunk) for chunk in chunks):
+    with tqdm(
+        total=len(names),
+        desc=f"lengths of {root}" if effects[-1][0] != "silence" else f"trimmed lengths of {root}",
+        unit="file",
+        dynamic_ncols=True,
+    ) as bar:
+        for found, wrong in jobs(delayed(_chunk)(root, chunk, effects) for chunk in chunks):
             lengths.update(found)
             problems.update(wrong)
             bar.update(len(found) + len(wrong))
     return lengths, problems
 
 
-def _chunk(root: Path, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
+def _chunk(root: Path, names: Sequence[str], effects: Effects) -> tuple[dict[str, int], dict[str, str]]:
     lengths, problems = {}, {}
     for name in names:
         try:
-            lengths[name] = trimmed_length(root / name)
+            lengths[name] = trimmed_length(root / name, effects)
         except ElpError as error:
             problems[name] = str(error)
     return lengths, problems

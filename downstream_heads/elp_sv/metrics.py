@@ -72,20 +72,29 @@ def min_dcf(
     return float(cost.min() / min(c_miss * p_target, c_fa * (1.0 - p_target)))
 
 
-def symmetric_norm(scores: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Apply s-norm with the whole cohort (L-E reference): normalise scores by those of both sides against the cohort.
+def symmetric_norm(
+    scores: np.ndarray, against: np.ndarray, first: np.ndarray, second: np.ndarray, *, top: int | None = None
+) -> np.ndarray:
+    """Normalise the scores of trials by those of both sides against a cohort.
+
+    With the whole cohort, this is s-norm, as in the L-E reference. With ``top``, it is adaptive s-norm (AS-norm): each
+    side is normalised by the part of the cohort that is most like it.
 
     Args:
         scores: shape `(trials,)`.
-        left: scores of each trial's first utterance against the cohort, shape `(trials, cohort)`.
-        right: the same for the second utterance.
+        against: scores of each utterance against the cohort, shape `(utterances, cohort)`.
+        first: each trial's first utterance, as a row of `against`. Shape: `(trials,)`.
+        second: the same for the second utterance.
+        top: number of highest scores of each utterance to use; None uses all.
 
     Returns:
         Normalised scores, shape `(trials,)`.
     """
-    first = (scores - left.mean(axis=1)) / left.std(axis=1, ddof=1)
-    second = (scores - right.mean(axis=1)) / right.std(axis=1, ddof=1)
-    return 0.5 * (first + second)
+    if top is not None and top < against.shape[1]:
+        against = np.partition(against, -top, axis=1)[:, -top:]
+    mean, deviation = against.mean(axis=1), against.std(axis=1, ddof=1)  # (utterances,)
+    left, right = ((scores - mean[side]) / deviation[side] for side in (first, second))
+    return 0.5 * (left + right)
 
 
 def _operating_points(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
-"""The two speaker networks and their losses.
+"""SUPERB's speaker network and the L-E reference's.
 
-`superb` is S3PRL's x-vector with AM-softmax (downstream/sv_voxceleb1/model.py): it has the same state-dict keys and the
-same outputs bit for bit, including its oddities. `linear` is the light head of the L-E reference: mean pooling and a
-classifier with plain cross-entropy. Both have `forward(hidden, frames_len)` for the loss and `embed(hidden,
-frames_len)` for trials.
+`superb` is S3PRL's x-vector (downstream/sv_voxceleb1/model.py): it has the same state-dict keys and the same outputs
+bit for bit, including its oddities. `linear` is the light head of the L-E reference, mean pooling. All speaker networks
+have `embed(hidden, frames_len)` for trials and `to_loss(embedding)`, which maps an embedding to the input of the loss.
 """
 
 import torch
@@ -74,8 +73,8 @@ class UtteranceLayers(nn.Module):
     def embed(self, pooled: Tensor) -> Tensor:
         return F.relu(self.linear1(pooled))
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        return F.relu(self.linear2(self.embed(pooled)))
+    def to_loss(self, embedding: Tensor) -> Tensor:
+        return F.relu(self.linear2(embedding))
 
 
 class XVector(nn.Module):
@@ -104,13 +103,17 @@ class XVector(nn.Module):
         std = torch.stack([row[:length].std(dim=0) for row, length in zip(frames, valid, strict=True)])
         return torch.cat([mean, std], dim=-1)
 
-    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """Return the input of the loss. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, input_dim)`."""
-        return self.utterancelevel_feature_extractor(self.pool(hidden, frames_len))
-
     def embed(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
-        """Return the embeddings for scoring trials. Shapes as in `forward`."""
+        """Return embeddings. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, input_dim)`."""
         return self.utterancelevel_feature_extractor.embed(self.pool(hidden, frames_len))
+
+    def to_loss(self, embedding: Tensor) -> Tensor:
+        """Return the input of the loss, `(batch, input_dim)`."""
+        return self.utterancelevel_feature_extractor.to_loss(embedding)
+
+    def forward(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
+        """Return the input of the loss. Shapes as in `embed`."""
+        return self.to_loss(self.embed(hidden, frames_len))
 
 
 class MeanPooling(nn.Module):
@@ -120,43 +123,8 @@ class MeanPooling(nn.Module):
         """Map `(batch, frames, dim)` and lengths `(batch,)` to `(batch, dim)`."""
         return masked_mean(hidden, frames_len)
 
+    def to_loss(self, embedding: Tensor) -> Tensor:
+        """Return the input of the loss, which is the embedding."""
+        return embedding
+
     embed = forward
-
-
-class AmSoftmax(nn.Module):
-    """Additive-margin softmax (Wang et al. 2018), as in S3PRL (model.py:266): `s (cos - m)` for the right speaker.
-
-    Args:
-        input_dim: width of the vectors.
-        speakers: number of training speakers.
-        s: scale of the cosines.
-        m: margin by which the right speaker must win.
-    """
-
-    def __init__(self, input_dim: int, speakers: int, *, s: float = 30.0, m: float = 0.4) -> None:
-        super().__init__()
-        self.s, self.m = s, m
-        # drawn twice, as in S3PRL, so that the same seed gives the same initial weights
-        self.W = nn.Parameter(torch.randn(input_dim, speakers))
-        nn.init.xavier_normal_(self.W, gain=1)
-
-    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Map `(batch, input_dim)` and labels `(batch,)` to the scalar loss."""
-        cosines = F.normalize(vectors, dim=1) @ F.normalize(self.W, dim=0)  # (batch, speakers)
-        right = F.one_hot(labels, cosines.shape[1]).bool()
-        target = self.s * (cosines[right] - self.m)  # (batch,)
-        others = cosines[~right].view(len(labels), -1)  # (batch, speakers - 1)
-        total = target.exp() + (self.s * others).exp().sum(dim=1)
-        return -(target - total.log()).mean()
-
-
-class Softmax(nn.Module):
-    """A linear classifier with cross-entropy loss."""
-
-    def __init__(self, input_dim: int, speakers: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(input_dim, speakers)
-
-    def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Map `(batch, input_dim)` and labels `(batch,)` to the scalar loss."""
-        return F.cross_entropy(self.fc(vectors), labels)

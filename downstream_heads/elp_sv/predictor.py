@@ -11,7 +11,7 @@ from downstream_heads.common.answers import Similarity, Voice
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import require_finite
 from downstream_heads.elp_sv.about import TASK
-from downstream_heads.elp_sv.data import long_enough, read_utterance
+from downstream_heads.elp_sv.data import EFFECTS, long_enough, read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.options import TOO_SHORT, head_options
 from upstream_elp.audio.reading import SAMPLE_RATE
@@ -28,8 +28,8 @@ class Predictor(Embedder, TaskPredictor):
     """
 
     about = TASK
-    training_only = (*TaskPredictor.training_only, "objective.")
-    audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error"}
+    training_only = (*TaskPredictor.training_only, "objective.", "cohort.")
+    audio_defaults: ClassVar[dict[str, Any]] = {"too_short": "error", "effects": "superb"}
 
     @classmethod
     def head_options(cls, modelrc: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,14 +39,15 @@ class Predictor(Embedder, TaskPredictor):
 
     @classmethod
     def audio_options(cls, datarc: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the checked option for utterances that trimming makes too short; SoX handles rate and channels."""
+        """Return the checked effects, and what to do with utterances that trimming makes too short."""
         options = read_options(datarc, cls.audio_defaults, where="audio")
         choose(options["too_short"], TOO_SHORT, key="audio.too_short")
+        choose(options["effects"], EFFECTS, key="audio.effects")
         return options
 
     def set_audio(self, options: Mapping[str, Any]) -> None:
         """Set the rules for reading files."""
-        self.untrimmed = options["too_short"] == "untrimmed"
+        self.reading = {"untrimmed": options["too_short"] == "untrimmed", "effects": options["effects"]}
 
     def set_threshold(self, threshold: Mapping[str, Any] | None) -> None:
         """Set the lowest score of the same speaker; without it, there are no decisions."""
@@ -65,7 +66,7 @@ class Predictor(Embedder, TaskPredictor):
 
     def read(self, path: str | Path) -> Tensor:
         """Read a file and apply the recipe's effects, which convert rate and channels, normalise and trim pauses."""
-        return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=self.untrimmed))
+        return torch.from_numpy(read_utterance(Path(path), least=self.least, **self.reading))
 
     def prepare(self, wav: Tensor, name: str) -> Tensor:
         """Apply the recipe's effects to a wave at 16 kHz, ``(samples,)``."""
@@ -74,7 +75,7 @@ class Predictor(Embedder, TaskPredictor):
         def apply(effects: Effects) -> Tensor:
             return torch.from_numpy(int32_to_float32(run_chain(whole, SAMPLE_RATE, effects)[0]))
 
-        return torch.from_numpy(long_enough(apply, name, least=self.least, untrimmed=self.untrimmed))
+        return torch.from_numpy(long_enough(apply, name, least=self.least, **self.reading))
 
     def answers(self, features: Sequence[Tensor], names: Sequence[str]) -> list[Voice]:
         """Return one embedding per utterance from ``(frames_i, upstream_dim)`` features."""

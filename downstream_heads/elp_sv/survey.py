@@ -6,9 +6,11 @@ from typing import Any
 
 from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_sv.about import TASK
+from downstream_heads.elp_sv.data import EFFECTS
+from downstream_heads.elp_sv.embedding import frames_needed
 from downstream_heads.elp_sv.lengths import trimmed_lengths
-from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, XVECTOR_SHRINK
-from downstream_heads.elp_sv.options import DATA, TOLERATED, data_options, head_options
+from downstream_heads.elp_sv.model import XVECTOR_SHRINK
+from downstream_heads.elp_sv.options import DATA, TOLERATED, data_options, head_options, objective_options
 from downstream_heads.elp_sv.trials import choose_speakers, read_trials, trials_path, utterances
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError, counted
@@ -32,10 +34,12 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key=DATA))
-    head, _ = head_options(mapping(block.get("modelrc"), key="downstream_expert.modelrc"))
+    modelrc = mapping(block.get("modelrc"), key="downstream_expert.modelrc")
+    head, _ = head_options(modelrc)
+    objective_options(modelrc)  # checked here too, so that a wrong value shows early
     root = corpus_root(rc, TASK.corpus)
     found = Survey(TASK.name, root, resample=True, mix=True, tolerated=TOLERATED)  # SUPERB's effects convert and mix
-    frames = XVECTOR_MIN_FRAMES if head == "superb" else 1
+    frames = frames_needed(head)
     _check_crop(found, rc, front.samples(frames))
     # the protocol without a dev set evaluates test instead
     wanted = [split if split != "dev" or rc["protocol"] == "dev" else "test" for split in splits]
@@ -52,7 +56,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         rows = [row for row in dev.rows if (row.speaker in apart) == (split == "dev")]
         if split == "test":
             rows = _trials(found, rc, test)
-            why = f"backbone and head need ({XVECTOR_SHRINK} frames are lost in the x-vector layers)"
+            lost = f" ({XVECTOR_SHRINK} frames are lost in the x-vector layers)" if head == "superb" else ""
+            why = f"backbone and head need{lost}"
             found.needs |= dict.fromkeys((row.path for row in rows), Need(front.samples(frames), why))
         speakers = [row.speaker for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], speakers, speakers if split == "train" else []))
@@ -62,14 +67,14 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
 
 def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[Utterance]) -> None:
     """Check the lengths after SUPERB's effects; they are cached, so that a run starts faster."""
+    chain = EFFECTS[rc["effects"]]
+    after = "after trimming silence, " if rc["effects"] == "superb" else ""
     broken = {problem.path for problem in found.problems}
     if everyone and not broken & {row.path for row in everyone}:
         names = [row.path.removeprefix("dev/wav/") for row in everyone]
-        long = trimmed_lengths(found.root / "dev" / "wav", names, n_jobs=jobs) > rc["min_samples"]
+        long = trimmed_lengths(found.root / "dev" / "wav", names, effects=chain, n_jobs=jobs) > rc["min_samples"]
         if short := int((~long).sum()):
-            sentence = (
-                f"{short} of {len(names)} training utterances are skipped: after trimming silence, they have at most "
-            )
+            sentence = f"{short} of {len(names)} training utterances are skipped: {after}they have at most "
             found.remarks.append(f"{sentence}{rc['min_samples']} samples ({DATA}.min_samples)")
         usable = {row.speaker for row, enough in zip(everyone, long, strict=True) if enough}
         if none := sorted({row.speaker for row in everyone} - usable):
@@ -77,8 +82,8 @@ def _trimmed(found: Survey, jobs: int, *, rc: Mapping[str, Any], everyone: list[
             found.remarks.append(
                 f"{what} no utterance that is longer, so these classes have no data (such as {none[0]})"
             )
-    if rc["too_short"] == "untrimmed":
-        return
+    if not after or rc["too_short"] == "untrimmed":
+        return  # without trimming, the headers have shown it
     tested = next((part.files for part in found.parts if part.name == "test"), [])
     names = [file.removeprefix("test/wav/") for file in tested if file not in broken]
     for name, length in zip(names, trimmed_lengths(found.root / "test" / "wav", names, n_jobs=jobs), strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -16,17 +17,21 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
+from downstream_heads.common.loaders import process
 from downstream_heads.common.results import Items
 from downstream_heads.elp_sv.about import TASK
+from downstream_heads.elp_sv.cohort import LastEpoch, cohort_names
 from downstream_heads.elp_sv.corpus import VoxCeleb
-from downstream_heads.elp_sv.data import cohort_names, read_utterance
+from downstream_heads.elp_sv.data import read_utterance
 from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.metrics import eer_threshold, equal_error_rate, min_dcf, symmetric_norm
-from downstream_heads.elp_sv.model import AmSoftmax, Softmax
-from downstream_heads.elp_sv.options import DATA, data_options, head_options
+from downstream_heads.elp_sv.objectives import AamSoftmax, AmSoftmax, Softmax
+from downstream_heads.elp_sv.options import DATA, data_options, head_options, objective_options
 from downstream_heads.elp_sv.trials import Trial, utterances
 from upstream_elp.base.errors import ElpError
 from upstream_elp.corpora.registry import corpus_root
+
+OBJECTIVES = {"softmax": Softmax, "am_softmax": AmSoftmax, "aam_softmax": AamSoftmax}
 
 
 class DownstreamExpert(Embedder, TaskExpert):
@@ -44,7 +49,8 @@ class DownstreamExpert(Embedder, TaskExpert):
         corpus: VoxCeleb1 under the protocol; `corpus.speakers` are the classes.
         threshold: the cosine at which misses equal false alarms, from the last evaluation of the split that chooses the
             best checkpoint; it is stored in the checkpoint, for the decisions of inference.
-        objective: `AmSoftmax` or `Softmax`.
+        objective: the loss.
+        cohort: embeddings that training leaves for s-norm, if `datarc.snorm_cohort` is `last_epoch`.
     """
 
     about = TASK
@@ -63,10 +69,11 @@ class DownstreamExpert(Embedder, TaskExpert):
         self.trials: dict[str, list[Trial]] = {}
         self.threshold: dict[str, Any] | None = None
         self._build_head(head, options)
+        self.cohort = self._cohort()
 
     def fixed_waves(self, split: str) -> bool:
         """Return whether a split's waves are the same in every epoch: not if training crops samples at random."""
-        whole = self.datarc["max_timestep"] is None or self.cuts_features
+        whole = self.datarc["max_timestep"] is None or self.cuts_features or self.datarc["crop_at"] == "start"
         return whole or self.split_name(split) != "train"
 
     @property
@@ -87,11 +94,20 @@ class DownstreamExpert(Embedder, TaskExpert):
     def _build_head(self, head: str, options: dict[str, Any]) -> None:
         """Build the head in S3PRL's order, so that the same seed gives the same initial weights."""
         speakers = len(self.corpus.speakers)
-        dim = self.build_embedder(head, options)
-        if head == "superb":
-            self.objective: nn.Module = AmSoftmax(dim, speakers, s=options["s"], m=options["m"])
-        else:
-            self.objective = Softmax(dim, speakers)
+        self.embedding_dim = self.build_embedder(head, options)
+        name, chosen = objective_options(self.modelrc)
+        self.objective: nn.Module = OBJECTIVES[name](self.embedding_dim, speakers, **chosen)
+
+    def _cohort(self) -> LastEpoch | None:
+        """Return the place for the embeddings that training leaves for s-norm."""
+        if self.datarc["snorm_cohort"] != "last_epoch":
+            return None
+        if process()[1] > 1:
+            raise ElpError(
+                f"config key {DATA}.snorm_cohort must be drawn if several processes train, but is last_epoch, as each "
+                "process only sees its own share of the utterances; train in one process, or change it"
+            )
+        return LastEpoch(self.datarc["snorm"], self.embedding_dim)
 
     def get_extra_state(self) -> Tensor:
         """Return the threshold; comparing two voices does not need the speakers' names."""
@@ -111,6 +127,8 @@ class DownstreamExpert(Embedder, TaskExpert):
         """Return the data set of one split; dev and test also fill `self.trials`."""
         if split == "train":
             data = self.corpus.train()
+            if self.cohort is not None:
+                self.cohort.draw(data.names, seed=self.datarc["split_seed"])
             tqdm.write(
                 f"[{self.task}] protocol {self.datarc['protocol']}: {len(data)} utterances of "
                 f"{len(self.corpus.speakers)} speakers to train on, {len(self.corpus.held_out)} speakers held out; "
@@ -132,8 +150,8 @@ class DownstreamExpert(Embedder, TaskExpert):
 
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file and apply the recipe's effects, for S3PRL's `-m inference`."""
-        untrimmed = self.datarc["too_short"] == "untrimmed"
-        return torch.from_numpy(read_utterance(Path(path), least=self.least, untrimmed=untrimmed))
+        untrimmed, effects = self.datarc["too_short"] == "untrimmed", self.datarc["effects"]
+        return torch.from_numpy(read_utterance(Path(path), effects=effects, least=self.least, untrimmed=untrimmed))
 
     def forward(
         self,
@@ -149,7 +167,10 @@ class DownstreamExpert(Embedder, TaskExpert):
         if self.split_name(split) == "train":
             hidden, frames_len = self.hidden(features, names)
             target = torch.as_tensor(labels, dtype=torch.long, device=hidden.device)
-            loss = self.objective(self.model(hidden, frames_len), target)
+            embedding = self.model.embed(hidden, frames_len)  # (batch, dim)
+            loss = self.objective(self.model.to_loss(embedding), target)
+            if self.cohort is not None and self.training:
+                self.cohort.note(names, F.normalize(embedding.detach(), dim=-1))
             records["loss"].append(loss.item())
             records["items"].append(len(target))
             return loss
@@ -183,6 +204,8 @@ class DownstreamExpert(Embedder, TaskExpert):
             tqdm.write(f"[{self.task}] {split}: too few utterances were evaluated for an error rate")
             return []
         values, scores, cosine = self.score(trials, records)
+        if self.datarc["snorm"]:
+            notes["cohort"] = len(self._against(records))
         if split == self.selected_on:
             value = eer_threshold(np.asarray([trial.label for trial in trials]), cosine)
             self.threshold = None if value is None else {"value": value, "split": split, "step": int(global_step)}
@@ -218,13 +241,22 @@ class DownstreamExpert(Embedder, TaskExpert):
         scores = cosine = cosines(matrix[first], matrix[second]).numpy()  # (trials,)
         labels = np.asarray([trial.label for trial in trials])
         raw = {}
-        cohort = [records[name] for name in cohort_names(records)]
+        cohort = self._against(records)
         if len(cohort) > 1:
             raw = {"eer_raw": equal_error_rate(labels, cosine)}
-            against = (matrix @ torch.stack(cohort).t()).numpy()  # (utterances, cohort)
-            scores = symmetric_norm(cosine, against[first], against[second])
+            against = (matrix @ cohort.t()).numpy()  # (utterances, cohort)
+            scores = symmetric_norm(cosine, against, first.numpy(), second.numpy(), top=self.datarc["snorm_top"])
+        elif self.datarc["snorm"]:
+            tqdm.write(f"[{self.task}] no s-norm yet, as its cohort has fewer than 2 embeddings ({DATA}.snorm_cohort)")
         cost = min_dcf(labels, scores, p_target=self.datarc["p_target"])
         return {"eer": equal_error_rate(labels, scores), "min_dcf": cost, **raw}, scores, cosine
+
+    def _against(self, records: Mapping[str, Tensor]) -> Tensor:
+        """Return the cohort's embeddings, `(cohort, dim)`: those of training, or those among the records."""
+        if self.cohort is not None:
+            return self.cohort.known()
+        found = [records[name] for name in cohort_names(records)]
+        return torch.stack(found) if found else torch.empty(0, self.embedding_dim)
 
     def _write_scores(self, split: str, trials: Sequence[Trial], scores: np.ndarray) -> None:
         rows = list(zip(trials, scores, strict=True))

@@ -33,8 +33,17 @@ TRIALS_SOURCE = f"https://www.openslr.org/resources/49/{TRIALS_FILE}"
 
 
 def trials_path(root: Path, given: str | Path | None) -> Path:
-    """Return the path of the trial list: the given one, or SUPERB's in the corpus' root."""
-    return Path(given).expanduser() if given else root / TRIALS_FILE
+    """Return the path of the trial list: the given one, or SUPERB's in the corpus' root.
+
+    The name of one of VoxCeleb1's own lists, such as ``veri_test2.txt``, means the one in the root or in its folder
+    ``meta``.
+    """
+    if given is None:
+        return root / TRIALS_FILE
+    path = Path(given).expanduser()
+    if str(given) not in LISTS or path.is_file():
+        return path
+    return root / "meta" / path if (root / "meta" / path).is_file() else root / path
 
 
 def read_trials(path: Path, root: Path, *, there: Collection[str]) -> tuple[list[Trial], list[Problem]]:

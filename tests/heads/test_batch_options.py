@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from downstream_heads import registry
-from downstream_heads.elp_sv.data import TrialUtterances, cohort_names
+from downstream_heads.elp_sv.cohort import cohort_names
+from downstream_heads.elp_sv.data import TrialUtterances
 from tests import toy_corpora
 from tests.audio_files import break_late
 from tests.task_tools import SMALL_DATA, SMALL_HEAD, TASKS, make_expert, names_in, packaged_config, run_split

@@ -19,7 +19,8 @@ from downstream_heads.elp_sv import lengths as lengths_module
 from downstream_heads.elp_sv.data import TrainUtterances
 from downstream_heads.elp_sv.lengths import trimmed_length, trimmed_lengths
 from downstream_heads.elp_sv.metrics import equal_error_rate, min_dcf, symmetric_norm
-from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, AmSoftmax, MeanPooling, XVector
+from downstream_heads.elp_sv.model import XVECTOR_MIN_FRAMES, MeanPooling, XVector
+from downstream_heads.elp_sv.objectives import AmSoftmax
 from downstream_heads.elp_sv.options import data_options, head_options
 from downstream_heads.elp_sv.trials import hold_out, make_trials, read_trials
 from tests import toy_corpora
@@ -372,9 +373,9 @@ def test_metrics_by_hand():
 
 
 def test_symmetric_norm_by_hand():
-    scores, left, right = np.array([0.5]), np.array([[0.0, 0.2]]), np.array([[0.1, 0.5]])
+    scores, against = np.array([0.5]), np.array([[0.0, 0.2], [0.1, 0.5]])
     expected = 0.5 * ((0.5 - 0.1) / np.std([0, 0.2], ddof=1) + (0.5 - 0.3) / np.std([0.1, 0.5], ddof=1))
-    assert symmetric_norm(scores, left, right) == pytest.approx([expected])
+    assert symmetric_norm(scores, against, np.array([0]), np.array([1])) == pytest.approx([expected])
 
 
 def test_snorm_uses_training_utterances_only(tmp_path):
@@ -477,9 +478,9 @@ def test_trials_need_material():
 def counted(monkeypatch):
     calls = []
 
-    def count(path):
+    def count(path, effects):
         calls.append(path)
-        return trimmed_length(path)
+        return trimmed_length(path, effects)
 
     monkeypatch.setattr(lengths_module, "trimmed_length", count)
     return calls
@@ -595,7 +596,7 @@ def test_model_options_of_the_wrong_type(tmp_path, modelrc, message):
 
 def test_wrong_model_options(tmp_path):
     for modelrc, message in (
-        ({"head": "ecapa"}, "must be one of superb, linear, but is "),
+        ({"head": "resnet"}, "must be one of superb, linear, ecapa, mhfa, but is "),
         ({"superb": {"dim": 3}}, r"modelrc\.superb\.dim"),
         ({"agg_module": "ASP"}, "must be SP, but is "),
         ({"projector": 3}, r"unknown config key downstream_expert\.modelrc\.projector"),

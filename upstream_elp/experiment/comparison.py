@@ -59,18 +59,20 @@ def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     folds: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("fold"):
-            folds.setdefault(tuple(row[key] for key in SHARED), []).append(row)
+            kind = row["fold"].rpartition("-")[0]  # random folds are not averaged with folds by session
+            folds.setdefault((kind, *(row[key] for key in SHARED)), []).append(row)
     means = []
-    for values, group in folds.items():
+    for (kind, *values), group in folds.items():
         count = len({row["fold"] for row in group})
         if count < 2 or count < len(group):
             continue
         metrics = [key for key in group[0] if key.endswith("(%)") and all(row.get(key) is not None for row in group)]
         mean = {key: sum(row[key] for row in group) / count for key in metrics if ERROR not in key}
-        for key in (key for key in metrics if ERROR in key and key.startswith("test ")):
-            # folds test on different speakers, so their errors are independent; their dev sets share speakers
+        # folds by session test on different speakers, so their errors are independent; their dev sets share speakers
+        for key in (key for key in metrics if ERROR in key and key.startswith("test ") and not kind):
             mean[key] = sum(row[key] ** 2 for row in group) ** 0.5 / count
-        means.append({"experiment": f"mean of {count} folds", **dict(zip(SHARED, values, strict=True)), **mean})
+        name = " ".join(["mean of", str(count), *([kind] if kind else []), "folds"])
+        means.append({"experiment": name, **dict(zip(SHARED, values, strict=True)), **mean})
     return [*rows, *means]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from upstream_elp.base.epochs import LAST, epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
@@ -69,13 +70,17 @@ def _positive(value: Any) -> bool:
 
 
 _COUNT = (_count, "a whole number of at least 1")
+_TOTAL = (lambda value: _count(value) or epochs_of(value) is not None, f"{_COUNT[1]}, or epochs such as 7 epochs")
+_EVAL = (lambda value: _count(value) or value == LAST, f"{_COUNT[1]}, or {LAST}")
+_MANY = 10**9
+"""Steps of a schedule that is only built to be checked, if their number depends on the corpus."""
 # the keys that downstream/runner.py reads: whether each is required, a test, and the test in words
 _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
-    "total_steps": (True, *_COUNT),
+    "total_steps": (True, *_TOTAL),
     "gradient_clipping": (True, _positive, "a number above 0"),
     "gradient_accumulate_steps": (True, *_COUNT),
     "log_step": (True, *_COUNT),
-    "eval_step": (True, *_COUNT),
+    "eval_step": (True, *_EVAL),
     "save_step": (True, *_COUNT),
     "max_keep": (True, *_COUNT),
     "eval_dataloaders": (
@@ -117,6 +122,7 @@ def _trained_by(content: Mapping[str, Any]) -> list[str]:
     """Check names and keys of optimizer and scheduler, then build both for a tiny model."""
     module = importlib.import_module("s3prl.optimizers")
     steps = content["runner"].get("total_steps", 1) if isinstance(content.get("runner"), Mapping) else 1
+    steps = _MANY if epochs_of(steps) else steps
     problems = _optimizer(content["optimizer"], module)
     schedulers, plan = importlib.import_module("s3prl.schedulers"), content.get("scheduler")
     if isinstance(plan, Mapping) and plan:

@@ -22,6 +22,7 @@ from upstream_elp.host.override import overridden as overridden_by
 from upstream_elp.launch import arguments, blocks, recipes, resume
 from upstream_elp.launch.chosen import ChosenAdapter, chosen_adapter
 from upstream_elp.launch.registry import register
+from upstream_elp.training import duration
 
 _CHOOSE_ADAPTER = ("upstream", "upstream_ckpt", "upstream_model_config")
 """The flags that choose the adapter."""
@@ -225,6 +226,8 @@ def _stock_loop(plan: Plan, config: dict) -> None:
     block = config.get("runner")
     if not plan.settings.stock_loop or not isinstance(block, dict):
         return
+    if plan.args.mode == "train":
+        duration.check_stock_loop(block)
     if block.get("features_of", "batch") != "batch":
         if plan.args.mode == "train":
             raise ElpError("--stock-loop: S3PRL's loop ignores runner.features_of: utterance; remove one of them")

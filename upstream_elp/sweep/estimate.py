@@ -14,7 +14,7 @@ Kind = tuple[object, ...]
 def kind(job: Job) -> Kind:
     """What decides how long a job takes: not its seed, fold or learning rates."""
     adapter = {key: str(value) for key, value in (job.adapter or {}).items()}
-    return job.task, job.method, job.upstream, job.place, job.steps, tuple(sorted(adapter.items()))
+    return job.task, job.method, job.upstream, job.place, job.length, tuple(sorted(adapter.items()))
 
 
 class Times:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from downstream_heads import registry
+from upstream_elp.base.epochs import epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_json, write_text
 from upstream_elp.experiment.facts import RESULTS, read_results
@@ -83,9 +84,15 @@ class Job:
         return "/".join(self.path.parts[-2:])
 
     @property
-    def steps(self) -> int:
-        """The number of optimizer steps."""
-        return int(self.config["runner"]["total_steps"])
+    def steps(self) -> int | None:
+        """The number of optimizer steps; None if the configuration states epochs."""
+        total = self.config["runner"]["total_steps"]
+        return None if epochs_of(total) else int(total)
+
+    @property
+    def length(self) -> str:
+        """The number of steps or epochs, for tables."""
+        return str(self.config["runner"]["total_steps"]) if self.steps is None else f"{self.steps:,}"
 
     def write(self) -> None:
         """Write the files that the run reads."""
@@ -191,17 +198,28 @@ def dev_value(job: Job) -> float | None:
 
 def progress(job: Job) -> int:
     """The number of optimizer steps in the run's log; 0 if it has not logged any."""
+    return _logged(job)["step"]
+
+
+def share(job: Job) -> float:
+    """The share of the run that its log shows as done, from 0 to 1; whole epochs if its length is stated in epochs."""
+    done, epochs = _logged(job), epochs_of(job.config["runner"]["total_steps"])
+    return min(1.0, done["epoch"] / epochs if epochs else done["step"] / job.steps)
+
+
+def _logged(job: Job) -> dict[str, int]:
     path = job.path / TRAIN_LOG
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().splitlines()
     except OSError:
-        return 0
+        lines = []
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return int(json.loads(line)["step"])
-    return 0
+            found = json.loads(line)
+            return {key: int(found[key]) for key in ("step", "epoch")}
+    return {"step": 0, "epoch": 0}
 
 
 @contextlib.contextmanager

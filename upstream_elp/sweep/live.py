@@ -14,7 +14,7 @@ from rich.table import Table
 
 from upstream_elp.experiment.report import duration
 from upstream_elp.sweep.estimate import Times
-from upstream_elp.sweep.jobs import DONE, Job, progress, state_of
+from upstream_elp.sweep.jobs import DONE, Job, progress, share, state_of
 from upstream_elp.sweep.launch import Pool
 
 EVERY = 1.0
@@ -69,7 +69,7 @@ class Display:
     def left(self, pool: Pool) -> str:
         """The time left, as far as it is known."""
         running = [job for job, _, _ in pool.running.values()]
-        shares = {job.key: min(1.0, progress(job) / job.steps) for job in running}
+        shares = {job.key: share(job) for job in running}
         jobs = [*running, *pool.waiting]
         seconds, unknown = self.times.left(jobs, shares, self.slots)
         if not jobs or unknown == len(jobs):
@@ -84,5 +84,5 @@ class Display:
         for column, justify in (("running", "left"), ("step", "right"), ("of", "right"), ("GPU", "left")):
             table.add_column(column, justify=justify)
         for job, _, slot in pool.running.values():
-            table.add_row(job.title, f"{progress(job):,}", f"{job.steps:,}", slot.gpu or "-")
+            table.add_row(job.title, f"{progress(job):,}", job.length, slot.gpu or "-")
         return table

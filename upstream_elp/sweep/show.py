@@ -12,7 +12,7 @@ from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.experiment.report import duration
 from upstream_elp.sweep.estimate import Times
-from upstream_elp.sweep.jobs import DONE, FAILED, RUNNING, STATES, Job, failure, progress, state_of
+from upstream_elp.sweep.jobs import DONE, FAILED, RUNNING, STATES, Job, failure, share, state_of
 from upstream_elp.sweep.work import Work, read_manifest
 
 UNKNOWN = "unknown"
@@ -55,7 +55,7 @@ def _table(jobs: Sequence[Job], trainable: Mapping[str, int | None]) -> str:
         count, seconds, state = trainable.get(job.key), times.of(job), state_of(job)
         row = {"task": registry.find(job.task).short}
         row |= {"stage": job.stage} if len(stages) > 1 else {}
-        done = f" {100 * progress(job) // job.steps} %" if state not in (DONE, FAILED) and progress(job) else ""
+        done = f" {int(100 * share(job) + 1e-9)} %" if state not in (DONE, FAILED) and share(job) else ""
         row |= {
             "job": job.path.name,
             "state": state + done,
@@ -72,7 +72,7 @@ def _counts(jobs: Sequence[Job]) -> str:
     counts = Counter(states.values())
     listed = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     rest = [job for job in jobs if states[job.key] != DONE]
-    shares = {job.key: min(1.0, progress(job) / job.steps) for job in rest if states[job.key] in (RUNNING, "partial")}
+    shares = {job.key: share(job) for job in rest if states[job.key] in (RUNNING, "partial")}
     seconds, unknown = Times(jobs).left(rest, shares, 1)
     text = f"{counted(len(jobs), 'job')}: {listed}"
     if rest and unknown < len(rest):

@@ -100,8 +100,7 @@ class Epoch:
     ) -> None:
         self.start = start
         with randomness.preserved():
-            randomness.seed_host(seed, epoch, "order")
-            loader = pin_for(_loader(expert, split, epoch), device)
+            loader = pin_for(epoch_loader(expert, split, epoch=epoch, seed=seed), device)
             self.total = len(loader) if not isinstance(loader.dataset, IterableDataset) else None
             # created here, because this draws the workers' seed
             with held():
@@ -129,8 +128,12 @@ def check_split(head: Any, split: str) -> None:
         raise ElpError(f"the task has no split {split!r}; it has: {', '.join(sorted(names))}")
 
 
-def _loader(expert: Any, split: str, epoch: int) -> DataLoader:
-    """The expert's loader; it gets the epoch as an argument or through its distributed sampler (S3PRL's runner.py)."""
+def epoch_loader(expert: Any, split: str, *, epoch: int, seed: int) -> DataLoader:
+    """The expert's loader of an epoch; this seeds the process's random states.
+
+    It gets the epoch as an argument or through its distributed sampler (S3PRL's runner.py).
+    """
+    randomness.seed_host(seed, epoch, "order")
     if "epoch" in inspect.signature(expert.get_dataloader).parameters:
         return expert.get_dataloader(split, epoch=epoch)
     loader = expert.get_dataloader(split)

@@ -23,17 +23,18 @@ _CLASS = ("name", "torch_optim_name")
 """Keys that choose the optimizer's class; another class cannot use its state."""
 
 
-def build_optimizer(runner: Any, models: Sequence[Trainable]) -> Optimizer:
+def build_optimizer(runner: Any, models: Sequence[Trainable], *, total: int) -> Optimizer:
     """The config's optimizer with the state of the checkpoint, if there is one.
 
     Args:
         runner: S3PRL's runner.
         models: the trained models.
+        total: number of steps of the training.
     """
     from s3prl.optimizers import get_optimizer
 
     block, had = runner.config["optimizer"], (runner.checkpoint.config or {}).get("optimizer")
-    optimizer = get_optimizer(models, runner.config["runner"]["total_steps"], block)
+    optimizer = get_optimizer(models, total, block)
     if isinstance(had, Mapping) and any(had.get(key) != block.get(key) for key in _CLASS):
         logger.warning("the checkpoint has another optimizer (%s); the optimizer starts afresh", had.get("name"))
         return optimizer
@@ -59,19 +60,20 @@ def place_step_counts(optimizer: Optimizer) -> None:
                 state["step"] = state["step"].to(parameter.device if on_device else "cpu")
 
 
-def build_schedule(runner: Any, optimizer: Optimizer) -> LRScheduler | None:
+def build_schedule(runner: Any, optimizer: Optimizer, *, total: int) -> LRScheduler | None:
     """The config's schedule at the checkpoint's step, with that step's learning rates in the optimizer.
 
     Args:
         runner: S3PRL's runner.
         optimizer: see :func:`build_optimizer`.
+        total: number of steps of the training.
     """
     from s3prl.schedulers import get_scheduler
 
     block, checkpoint = runner.config.get("scheduler"), runner.checkpoint
     if not block:
         return None
-    schedule = get_scheduler(optimizer, runner.config["runner"]["total_steps"], block)
+    schedule = get_scheduler(optimizer, total, block)
     had = (checkpoint.config or {}).get("scheduler") or {}
     if checkpoint.scheduler is not None and had.get("name") == block.get("name"):
         runner._load_weight(schedule, SCHEDULER)

@@ -15,7 +15,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import origin, saving
 from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG
-from upstream_elp.training import optimization, record
+from upstream_elp.training import duration, optimization, record
 from upstream_elp.training.batches import check_split
 from upstream_elp.training.collectives import rank, ranks
 from upstream_elp.training.optimizers import Trainable
@@ -57,7 +57,9 @@ def _built(runner: Any) -> RunState:
     split = block.get("train_dataloader", "train")
     for name in (split, *block["eval_dataloaders"]):
         check_split(unwrapped(runner.downstream.model), name)
-    optimizer = optimization.build_optimizer(runner, [Trainable(model) for model in trained])
+    block = duration.in_steps(block, unwrapped(runner.downstream.model), split, seed=runner.args.seed)
+    total = block["total_steps"]
+    optimizer = optimization.build_optimizer(runner, [Trainable(model) for model in trained], total=total)
     return RunState(
         args=runner.args,
         config=runner.config,
@@ -70,7 +72,8 @@ def _built(runner: Any) -> RunState:
         trained=trained,
         parameters=parameters,
         optimizer=optimizer,
-        scheduler=optimization.build_schedule(runner, optimizer),
+        scheduler=optimization.build_schedule(runner, optimizer, total=total),
+        block=block,
         began_at=began_at,
     )
 

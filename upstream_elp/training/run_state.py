@@ -59,6 +59,7 @@ class RunState:
         parameters: their trainable tensors.
         optimizer: their optimizer.
         scheduler: the schedule of its learning rates, if there is one.
+        block: the configuration's runner block, with the length of the training in steps.
         began_at: when the training began, by the monotonic clock.
     """
 
@@ -74,6 +75,7 @@ class RunState:
     parameters: list[nn.Parameter]
     optimizer: Optimizer
     scheduler: LRScheduler | None
+    block: dict[str, Any]
     began_at: float
 
     position: Position = field(default_factory=Position)
@@ -97,11 +99,6 @@ class RunState:
     logger: Writer | None = None
     """TensorBoard's writer; only in the process that leads."""
     bar: tqdm = field(default_factory=lambda: tqdm(disable=True))
-
-    @property
-    def block(self) -> dict[str, Any]:
-        """The configuration's runner block."""
-        return self.config["runner"]
 
     @property
     def folder(self) -> Path:
