@@ -18,6 +18,8 @@ COMMANDS = {
     "export": ("upstream_elp.commands.export:export", "Export a checkpoint's adapters and head to a folder."),
     "infer": ("upstream_elp.commands.infer:infer", "Transcribe, classify or compare audio files."),
     "merge": ("upstream_elp.commands.merge:merge", "Merge trained weights into a plain backbone checkpoint."),
+    "submit": ("upstream_elp.commands.submit:submit", "Pack predictions for SUPERB, checked and always the same."),
+    "score": ("upstream_elp.commands.score:score", "Score a submission with SUPERB's arithmetic, offline."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "cache": ("upstream_elp.commands.cache:cache", "Fill, list, estimate, bound or clear cached features."),
     "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),

@@ -1,0 +1,66 @@
+"""``elp submit``: pack predictions for SUPERB's public set, or adapters in the layout of the hidden set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.files import check_writable
+from upstream_elp.commands.folders import use_data
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("out", metavar="OUT.zip", type=FOLDER)
+@click.option("--asr", type=FOLDER, help="Folder of an ASR run, evaluated on test-clean.")
+@click.option("--asr-lm", type=FOLDER, help="Folder of an ASR run of S3PRL, evaluated with its language model.")
+@click.option("--sv", type=FOLDER, help="Folder of an SV run, evaluated on test.")
+@click.option("--ic", type=FOLDER, help="Folder of an IC run, evaluated on test.")
+@click.option("--er", type=FOLDER, nargs=5, help="Folders of five ER runs, one of each fold, evaluated on test.")
+@click.option("--data", type=FOLDER, help="Folder of corpora, to know the test sets. [default: $ELP_DATA]")
+@click.option("--truth", type=FOLDER, help="Folder of true answers, named as runs write them, instead of corpora.")
+def submit(
+    out: Path,
+    asr: Path | None,
+    asr_lm: Path | None,
+    sv: Path | None,
+    ic: Path | None,
+    er: tuple[Path, ...] | None,
+    data: Path | None,
+    truth: Path | None,
+) -> None:
+    """Pack the predictions of runs, of ours or of S3PRL's own tasks, into OUT.zip for SUPERB's public set.
+
+    Any of the tasks may be there. Every file is checked: it must answer the whole test set, each key once and no other,
+    in the site's encoding and form. The same predictions always give the same bytes.
+
+    Example: elp submit submission.zip --asr result/asr --sv result/sv --data /corpora
+    """
+    from upstream_elp.submission import archive
+    from upstream_elp.submission.lines import checked
+
+    check_writable(out, flag="OUT.zip")
+    if out.suffix != ".zip":
+        raise ElpError(f"OUT.zip must end in .zip, as the site refuses other files, but is {out}; rename it")
+    single = {"asr": asr, "asr_lm": asr_lm, "sv": sv, "ic": ic}
+    folders = {**{task: [folder] for task, folder in single.items() if folder}, "er": list(er or ())}
+    files = archive.collect(folders)
+    if not files:
+        raise ElpError("at least one run must be named, but none is; pass --asr, --asr-lm, --sv, --er or --ic")
+    use_data(data)
+    truths = archive.truths_of(files, truth)
+    try:
+        contents = {part: path.read_bytes() for part, path in files.items()}
+    except OSError as error:
+        raise ElpError(f"{error.filename} cannot be read ({error.strerror}); check its permissions") from error
+    expected = {part: found.answers for part, found in truths.items()}
+    answers = checked(contents, expected, names={part: str(path) for part, path in files.items()})
+    size = archive.pack(out, contents)
+    for part, path in files.items():
+        click.echo(f"{part.path}: {counted(len(answers[part]), 'key')} from {path}")
+    click.echo(f"{out}: {size / 2**20:.2f} MiB")
+    for remark in dict.fromkeys(remark for found in truths.values() for remark in found.remarks):
+        click.echo(f"note: {remark}")
