@@ -32,6 +32,7 @@ ORDER = (
     "upstream_elp.mini",
     "upstream_elp.backbones",
     "upstream_elp.audio",
+    "upstream_elp.statistics",
     "upstream_elp.base",
 )
 #: strings that name a module above: a program that data-loading processes are to import

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +17,16 @@ from downstream_heads.common import memory
 from downstream_heads.common.batches import Batches
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
+from downstream_heads.common.results import Items, intervals
 from downstream_heads.contract import LOSS, Task
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.skips import Skips, SplitSkips, wanted
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.values import mapping, wrong_value
+from upstream_elp.statistics import Interval, items_path, save_items
+
+ABOUT = ("task", "split", "step", "checkpoint", "checkpoint_step")
+"""Keys of a line in ``metrics.jsonl`` that say what was evaluated; ``items-<split>.csv`` repeats them."""
 
 
 class TaskExpert(Batches, nn.Module):
@@ -152,6 +158,15 @@ class TaskExpert(Batches, nn.Module):
         """Return the list of a split's skipped files; None if unusable files stop the run."""
         return None if self.skips is None else self.skips.of(split)
 
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the speaker of each item, over which intervals are computed; empty if unknown.
+
+        Args:
+            split: the split's full name.
+            names: the names of its items, as the data set gives them.
+        """
+        return [""] * len(names)
+
     def load_audio(self, path: str | Path) -> Tensor:
         """Read a file for S3PRL's ``-m inference``, with the task's own audio rules."""
         return self.audio(path)
@@ -182,6 +197,7 @@ class TaskExpert(Batches, nn.Module):
         loss: float | None = None,
         chance: dict[str, float] | None = None,
         notes: Mapping[str, Any] | None = None,
+        results: Items | None = None,
     ) -> None:
         """Report the values of one split: on the terminal, to TensorBoard and in ``metrics.jsonl``.
 
@@ -196,23 +212,19 @@ class TaskExpert(Batches, nn.Module):
             chance: metric name -> value of a trivial answer, in the same unit; for metrics whose chance level depends
                 on the corpus.
             notes: additional keys for the line in ``metrics.jsonl``, such as the protocol.
+            results: the results of every item, which are kept in ``items-<split>.csv``; ``-m evaluate`` also reports
+                intervals of the values that they have.
         """
         shown = {**values} if loss is None else {**values, "loss": loss}
         chance = {**{name: level for name, level in self.about.chance.items() if name in values}, **(chance or {})}
-        parts = []
-        for name, value in shown.items():
-            unit = (LOSS if name == "loss" else self.about.metrics[name]).unit
-            unit = f" {unit}" if unit else ""
-            trivial = f" (chance {chance[name]:.4g})" if name in chance else ""
-            parts.append(f"{name} {value:.4g}{unit}{trivial}")
-            if logger is not None:
+        evaluates = results is not None and self.run_args.get("mode") == "evaluate"
+        certain = intervals(results, values) if evaluates else {}
+        if logger is not None:
+            for name, value in shown.items():
                 logger.add_scalar(f"{self.task}/{split}-{name}", value, global_step=step)
-        skipped = self.skips.count(split) if self.skips else 0
-        if skipped:
-            parts.append(f"WITHOUT {counted(skipped, 'file')} that cannot be used ({self.skips.path})")
         checkpoint = self.evaluated_checkpoint()
         at = f"{checkpoint} (step {self.evaluated_step})" if checkpoint else f"step {step}"
-        tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(parts)}")
+        tqdm.write(f"[{self.task}] {split}, {at}: {', '.join(self._shown_values(split, shown, chance, certain))}")
         record = {
             "task": self.task,
             "split": split,
@@ -224,11 +236,31 @@ class TaskExpert(Batches, nn.Module):
             **(notes or {}),
         }
         if self.skips:
-            record["skipped"] = skipped
+            record["skipped"] = self.skips.count(split)
+        if certain:
+            record["intervals"] = {name: one.to_dict() for name, one in certain.items()}
         if checkpoint:
             record |= {"checkpoint": checkpoint, "checkpoint_step": self.evaluated_step}
         self.expdir.mkdir(parents=True, exist_ok=True)
+        if results is not None:
+            about = {key: record[key] for key in (*ABOUT, *(notes or {})) if key in record}
+            save_items(items_path(self.expdir, split), replace(results, about={**about, "seed": self.seed}))
         append_line(self.expdir / "metrics.jsonl", json.dumps(record))
+
+    def _shown_values(
+        self, split: str, values: Mapping[str, float], chance: Mapping[str, float], certain: Mapping[str, Interval]
+    ) -> list[str]:
+        """Return the values with unit, interval and chance level, and how many files were skipped."""
+        parts = []
+        for name, value in values.items():
+            unit = (LOSS if name == "loss" else self.about.metrics[name]).unit
+            unit = f" {unit}" if unit else ""
+            margin = f" {certain[name].margin}" if name in certain else ""
+            trivial = f" (chance {chance[name]:.4g})" if name in chance else ""
+            parts.append(f"{name} {value:.4g}{unit}{margin}{trivial}")
+        if skipped := self.skips.count(split) if self.skips else 0:
+            parts.append(f"WITHOUT {counted(skipped, 'file')} that cannot be used ({self.skips.path})")
+        return parts
 
     def evaluated_checkpoint(self) -> str | None:
         """Return the file name of the checkpoint loaded by ``-m evaluate`` or ``-m inference``; None in training."""

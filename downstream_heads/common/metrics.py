@@ -5,7 +5,16 @@ from collections.abc import Hashable, Sequence
 
 import editdistance
 
-__all__ = ["accuracy", "error_rate", "majority_accuracy", "unweighted_accuracy"]
+__all__ = ["accuracy", "edit_errors", "error_rate", "majority_accuracy", "rate", "unweighted_accuracy"]
+
+
+def edit_errors(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> list[int]:
+    """Return the edit errors of each utterance: substitutions, deletions and insertions.
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    return [editdistance.eval(list(h), list(r)) for h, r in zip(hypotheses, references, strict=True)]
 
 
 def error_rate(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]) -> float:
@@ -17,9 +26,12 @@ def error_rate(hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Se
     Raises:
         ValueError: the two lists differ in length.
     """
-    errors = sum(editdistance.eval(list(h), list(r)) for h, r in zip(hypotheses, references, strict=True))
-    tokens = sum(len(reference) for reference in references)
-    return 100.0 * errors / tokens if tokens else 100.0
+    return rate(edit_errors(hypotheses, references), [len(reference) for reference in references])
+
+
+def rate(errors: Sequence[int], tokens: Sequence[int]) -> float:
+    """Return all errors over all tokens, in per cent; 100 without any token."""
+    return 100.0 * sum(errors) / sum(tokens) if sum(tokens) else 100.0
 
 
 def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:

@@ -14,6 +14,7 @@ from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.metrics import accuracy
+from downstream_heads.common.results import Items, answer_columns
 from downstream_heads.common.scorer import UtteranceScorer
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.values import boolean, check_paths, choose, positive_int, read_options
@@ -64,6 +65,10 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         """Return the chance level of metrics for which it depends on the corpus."""
         return {}
 
+    def item_columns(self, predict: Sequence, truth: Sequence) -> dict[str, list]:
+        """Return what is kept of every item besides its name and speaker, as :class:`upstream_elp.statistics.Items`."""
+        return answer_columns(predict, truth)
+
     def notes(self) -> dict[str, Any]:
         """Return additional keys for ``metrics.jsonl``."""
         return {}
@@ -98,6 +103,9 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
         split = self.split_name(split)
         names, predict, truth = self.data_order(split, records["filename"], records["predict"], records["truth"])
         values = self.measures(predict, truth)
+        results = None
+        if split != "train" and names:
+            results = Items(names, self.item_speakers(split, names), self.item_columns(predict, truth))
         self.report(
             split,
             global_step,
@@ -107,6 +115,7 @@ class UtteranceExpert(UtteranceScorer, TaskExpert):
             loss=mean_loss(records),
             chance=self.chance(truth),
             notes=self.notes(),
+            results=results,
         )
         if split == "train":
             return []

@@ -13,13 +13,15 @@ from tqdm import tqdm
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
-from downstream_heads.common.metrics import error_rate
+from downstream_heads.common.metrics import edit_errors, rate
+from downstream_heads.common.results import Items
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, Utterances, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
 from downstream_heads.elp_asr.options import data_options, folders_of
+from upstream_elp.corpora.chapters import speaker_of
 from upstream_elp.corpora.registry import corpus_root
 
 
@@ -63,6 +65,10 @@ class DownstreamExpert(Transcriber, TaskExpert):
             bucket_file=rc["bucket_file"],
             skip=self.skip(split),
         )
+
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the readers, with which the names of utterances begin."""
+        return [speaker_of(name) for name in names]
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Make a loader of ``(wavs, labels, names)``."""
@@ -115,7 +121,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
             split, records["filenames"], records["pred_tokens"], records["target_tokens"]
         )
         guessed_words, true_words = [words(row) for row in guessed], [words(row) for row in true]
-        values = {"wer": error_rate(guessed_words, true_words), "uer": error_rate(guessed, true)}
+        values, results = self.score(split, names, (guessed_words, guessed), (true_words, true))
         self.report(
             split,
             global_step,
@@ -123,6 +129,7 @@ class DownstreamExpert(Transcriber, TaskExpert):
             logger=logger,
             items=len(true),
             loss=mean_loss(records),
+            results=None if split == "train" else results,
         )
         if short := sum(records["too_short"]):
             effect = "their loss counts as zero" if self.datarc["zero_infinity"] else "their loss is infinite"
@@ -135,6 +142,24 @@ class DownstreamExpert(Transcriber, TaskExpert):
             text = "".join(f"{n} {' '.join(row)}\n" for n, row in zip(names, rows, strict=True))
             write_text(self.expdir / f"{split}-noLM-{kind}.ark", text)
         return self.keep_best(split, values[self.datarc["best_by"]]) if split == "dev-clean" else []
+
+    def score(
+        self, split: str, names: Sequence[str], guessed: Sequence[list], true: Sequence[list]
+    ) -> tuple[dict[str, float], Items | None]:
+        """Return the error rates, and the errors of every utterance; None without utterances.
+
+        Args:
+            split: the split's full name.
+            names: its utterances.
+            guessed: their words, and their symbols.
+            true: the same of the references.
+        """
+        values, columns = {}, {}
+        for name, hypotheses, references in zip(("wer", "uer"), guessed, true, strict=True):
+            errors, totals = edit_errors(hypotheses, references), [len(row) for row in references]
+            values[name] = rate(errors, totals)
+            columns |= {f"{name}_errors": errors, f"{name}_total": totals}
+        return values, Items(names, self.item_speakers(split, names), columns) if names else None
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[str]:
         """Transcribe, and write ``inference.ark`` if the utterances have names (S3PRL's ``-m inference``)."""

@@ -26,6 +26,7 @@ from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import choose, number, positive_int
+from upstream_elp.corpora.iemocap import speaker_of
 from upstream_elp.corpora.registry import corpus_root
 
 WHERE = "downstream_expert.datarc"
@@ -127,6 +128,10 @@ class DownstreamExpert(LabelExpert):
         crop = self.datarc["crop"] if split == "train" else None
         root = corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
+
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the two actors of each session, not the dialogs that S3PRL's metadata call speakers."""
+        return [speaker_of(name) for name in names]
 
     def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
         """Return the accuracy and the unweighted accuracy."""

@@ -53,6 +53,11 @@ class DownstreamExpert(UtteranceExpert):
         """Return the data set of one split; ``dev`` is the corpus' valid part."""
         return Commands(self.root, split, values=self.values, audio=self.audio, skip_missing=bool(self.skips))
 
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the speakers, from the corpus's tables."""
+        of = {row.name: row.speaker for row in self.dataset(split).rows}
+        return [of[name] for name in names]
+
     def names(self, indices: Sequence[int]) -> tuple[str, ...]:
         """Map the class indices of the three slots to their values."""
         return tuple(column[int(index)] for column, index in zip(self.values, indices, strict=True))
@@ -81,6 +86,12 @@ class DownstreamExpert(UtteranceExpert):
     def measures(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, float]:
         """Return the accuracy of whole intents and of each slot."""
         return {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
+
+    def item_columns(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, list]:
+        """Return the answers, and whether the whole intent and each slot are right."""
+        per_slot = zip(SLOTS, zip(*predict, strict=True), zip(*truth, strict=True), strict=True)
+        right = {f"{slot}_acc": [int(p == t) for p, t in zip(*both, strict=True)] for slot, *both in per_slot}
+        return {**super().item_columns(predict, truth), **right}
 
     def chance(self, truth: Sequence[tuple]) -> dict[str, float]:
         """Return the values of the most common training intent or slot value, and of a uniform guess of the intent."""

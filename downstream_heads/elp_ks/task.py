@@ -5,7 +5,7 @@ so that evaluations of different checkpoints and runs can be compared. As in S3P
 utterances as there are, and the test set is used as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,11 @@ class DownstreamExpert(LabelExpert):
         self._refuse(found, split)
         data = Keywords(self.root, found.of[split], audio=self.audio)
         return data.drawn(seed=self.datarc["draw_seed"]) if split == "dev" else data
+
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the speakers, from the names of the files; noise has none."""
+        of = {row.name: row.speaker for row in self.dataset(split).rows}
+        return [of[name] for name in names]
 
     def _refuse(self, found: Splits, split: str) -> None:
         """Raise an error for problems, but skip missing audio if bad files are skipped."""

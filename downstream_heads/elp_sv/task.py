@@ -16,6 +16,7 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
+from downstream_heads.common.results import Items
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.data import cohort_names, read_utterance
@@ -186,9 +187,21 @@ class DownstreamExpert(Embedder, TaskExpert):
             value = eer_threshold(np.asarray([trial.label for trial in trials]), cosine)
             self.threshold = None if value is None else {"value": value, "split": split, "step": int(global_step)}
             notes["threshold"] = value
-        self.report(split, global_step, values, logger=logger, items=len(trials), notes=notes)
+        results = self.results(split, trials, scores)
+        self.report(split, global_step, values, logger=logger, items=len(trials), notes=notes, results=results)
         self._write_scores(split, trials, scores)
         return self.keep_best(split, values["eer"]) if split == self.selected_on else []
+
+    def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
+        """Return the speakers of utterances ``speaker/video/utterance.wav``."""
+        return [name.split("/")[0] for name in names]
+
+    def results(self, split: str, trials: Sequence[Trial], scores: np.ndarray) -> Items:
+        """Return the scores of the trials with both speakers."""
+        first, second = ([trial[place] for trial in trials] for place in (1, 2))
+        columns = {"score": scores, "same": [trial.label for trial in trials]}
+        names = [trial.name for trial in trials]
+        return Items(names, self.item_speakers(split, first), columns, self.item_speakers(split, second))
 
     def score(
         self, trials: Sequence[Trial], records: Mapping[str, Tensor]
