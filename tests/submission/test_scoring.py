@@ -9,17 +9,20 @@ from scipy.optimize import brentq
 from sklearn.metrics import accuracy_score, roc_curve
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.statistics import Items, estimate
 from upstream_elp.submission.layout import BY_NAME, FOLDS
 from upstream_elp.submission.scoring import POINTS, Score, points, score
 from upstream_elp.submission.truth import Truth
 
 CASES = 1000
+ONE = Items(["u"], ["s"], {"acc": [1]})
 
 
 def one_score(name, answers, truth):
     part = BY_NAME[name]
     content = "".join(f"{key}{part.separator}{answer}\n" for key, answer in answers.items()).encode()
     (result,) = score({part: content}, {part: Truth(truth, "made up")})
+    assert estimate(result.items) == pytest.approx(result.value, abs=1e-9)  # the intervals are about the same number
     return result.value
 
 
@@ -88,13 +91,14 @@ def five_folds(answers, truth):
 def test_er_is_the_mean_of_folds_however_long_they_are():
     scores = five_folds({"a": "neu", "b": "sad", "c": "sad", "d": "sad"}, dict.fromkeys("abcd", "neu"))
     assert [one.value for one in scores] == [25.0, 100.0, 100.0, 100.0, 100.0, 85.0]
-    assert (scores[-1].name, scores[-1].items) == ("ER_acc", 8)
+    assert (scores[-1].name, len(scores[-1].items)) == ("ER_acc", 8)
+    assert scores[-1].interval().value == pytest.approx(85)
 
 
 def test_points():
     """0 at filter banks, 1,000 at the best published values; the mean needs all four tasks."""
     for index, expected in ((0, 0.0), (1, 1000.0)):
-        scores = [Score(name, pair[index], 1) for name, pair in POINTS.items()]
+        scores = [Score(name, pair[index], ONE) for name, pair in POINTS.items()]
         assert points(scores) == pytest.approx({**dict.fromkeys(POINTS, expected), "mean": expected})
         assert "mean" not in points(scores[1:])
 

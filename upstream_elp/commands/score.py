@@ -31,23 +31,27 @@ def score(archive: Path, truth: Path | None, data: Path | None, as_json: bool) -
     """
     from upstream_elp.submission import archive as zips
     from upstream_elp.submission import scoring
+    from upstream_elp.submission.truth import comparability
 
     use_data(data)
     opened = zips.open_archive(archive)
     truths = _truths(opened, truth)
     scores = scoring.score(opened.parts, truths)
-    remarks = list(dict.fromkeys(remark for found in truths.values() for remark in found.remarks))
-    remarks += [f"{name} is not scored here" for name in opened.others]
+    other = comparability(truths)
+    remarks = [*([other] if other else []), *(f"{name} is not scored here" for name in opened.others)]
     if as_json:
         click.echo(json.dumps(scoring.to_dict(scores, remarks), indent=2))
         return
     from tabulate import tabulate
 
     found = scoring.points(scores)
-    rows = [(one.name, f"{one.value:.2f}", f"{one.items:,}", _points(found, one.name)) for one in scores]
-    rows += [("SUPERB points", "", "", _points(found, "mean"))] if "mean" in found else []
-    headers = ("metric", "%", "items", "points")
-    click.echo(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "right", "right")))
+    rows = [
+        (one.name, f"{one.value:.2f}", f"{len(one.items):,}", _points(found, one.name), one.interval().margin)
+        for one in scores
+    ]
+    rows += [("SUPERB points", "", "", _points(found, "mean"), "")] if "mean" in found else []
+    headers, align = ("metric", "%", "items", "points", "standard error and interval"), ("right",) * 3
+    click.echo(tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", *align, "left")))
     for remark in remarks:
         click.echo(f"note: {remark}")
 

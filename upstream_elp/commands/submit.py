@@ -22,6 +22,9 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--er", type=FOLDER, nargs=5, help="Folders of five ER runs, one of each fold, evaluated on test.")
 @click.option("--data", type=FOLDER, help="Folder of corpora, to know the test sets. [default: $ELP_DATA]")
 @click.option("--truth", type=FOLDER, help="Folder of true answers, named as runs write them, instead of corpora.")
+@click.option("--form", type=FOLDER, help="Fields of the site's form. [default: form.yaml next to OUT.zip]")
+@click.option("--macs/--no-macs", default=True, help="Count MACs for the form. [default: yes]")
+@click.option("--backbone", help="The backbone's checkpoint, if it has moved since training, for the form.")
 def submit(
     out: Path,
     asr: Path | None,
@@ -31,16 +34,24 @@ def submit(
     er: tuple[Path, ...] | None,
     data: Path | None,
     truth: Path | None,
+    form: Path | None,
+    macs: bool,
+    backbone: str | None,
 ) -> None:
     """Pack the predictions of runs, of ours or of S3PRL's own tasks, into OUT.zip for SUPERB's public set.
 
     Any of the tasks may be there. Every file is checked: it must answer the whole test set, each key once and no other,
     in the site's encoding and form. The same predictions always give the same bytes.
 
+    The fields of the site's form are in form.yaml. It is written with all that can be computed from the runs; fill in
+    the rest, and run the command again to check it. What you wrote is kept.
+
     Example: elp submit submission.zip --asr result/asr --sv result/sv --data /corpora
     """
     from upstream_elp.submission import archive
+    from upstream_elp.submission.form import read_form
     from upstream_elp.submission.lines import checked
+    from upstream_elp.submission.truth import comparability
 
     check_writable(out, flag="OUT.zip")
     if out.suffix != ".zip":
@@ -50,6 +61,9 @@ def submit(
     files = archive.collect(folders)
     if not files:
         raise ElpError("at least one run must be named, but none is; pass --asr, --asr-lm, --sv, --er or --ic")
+    form = form or out.with_name("form.yaml")
+    check_writable(form, flag="--form")
+    known = read_form(form) if form.exists() else {}
     use_data(data)
     truths = archive.truths_of(files, truth)
     try:
@@ -62,5 +76,20 @@ def submit(
     for part, path in files.items():
         click.echo(f"{part.path}: {counted(len(answers[part]), 'key')} from {path}")
     click.echo(f"{out}: {size / 2**20:.2f} MiB")
-    for remark in dict.fromkeys(remark for found in truths.values() for remark in found.remarks):
-        click.echo(f"note: {remark}")
+    if other := comparability(truths):
+        click.echo(f"note: {other}")
+    _fill(form, known, {part.task: path.parent for part, path in reversed(files.items())}, macs, backbone)
+
+
+def _fill(path: Path, known: dict[str, str], runs: dict[str, Path], macs: bool, backbone: str | None) -> None:
+    """Write the form with what was known, computed values and defaults, and name the fields that are empty."""
+    from upstream_elp.submission import form
+    from upstream_elp.submission.computed import compute
+
+    wanted = macs and not all(known.get(key) for key in form.COUNTED)
+    ordered = {task: runs[task] for task in ("asr", "asr_lm", "sv", "er", "ic") if task in runs}
+    computed = compute(ordered, backbone=backbone, macs=wanted)
+    values = form.check_form(form.filled(known, computed.fields), where=str(path))
+    form.write_form(path, values, computed.remarks)
+    empty = form.empty_fields(values)
+    click.echo(f"{path}: fill in {', '.join(empty)}" if empty else f"{path}: complete")

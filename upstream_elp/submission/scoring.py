@@ -11,9 +11,10 @@ import numpy as np
 
 from downstream_heads.elp_sv.metrics import equal_error_rate
 from upstream_elp.base.errors import ElpError
+from upstream_elp.statistics import Interval, Items, interval, join_folds
 from upstream_elp.submission.layout import FOLDS, Part
 from upstream_elp.submission.lines import checked
-from upstream_elp.submission.truth import Truth
+from upstream_elp.submission.truth import Truth, speaker_of, speakers_in
 
 POINTS = {
     "ASR_wer": (23.18, 3.62),
@@ -38,14 +39,18 @@ class Score:
     Attributes:
         name: the metric, such as `ASR_wer`.
         value: in per cent.
-        items: how many utterances or trials it is about.
+        items: the result of each utterance or trial.
         part: the part that it is of; None for the mean of ER's folds.
     """
 
     name: str
     value: float
-    items: int
+    items: Items
     part: Part | None = None
+
+    def interval(self) -> Interval:
+        """Return the value's standard error and interval over speakers."""
+        return interval(self.items)
 
 
 def score(contents: Mapping[Part, bytes], truths: Mapping[Part, Truth]) -> list[Score]:
@@ -63,46 +68,58 @@ def score(contents: Mapping[Part, bytes], truths: Mapping[Part, Truth]) -> list[
     """
     expected = {part: truth.answers for part, truth in truths.items()}
     answers = checked(contents, expected, names={part: part.path for part in contents})
-    scores = [_score(part, answers[part], expected[part]) for part in contents]
-    folds = [one for one in scores if one.part is not None and one.part.task == "er"]
+    scores = [_score(part, answers[part], truths[part]) for part in contents]
+    folds = {one.part: one for one in scores if one.part is not None and one.part.task == "er"}
     if folds and len(folds) < len(FOLDS):
-        there = ", ".join(one.part.name for one in folds if one.part)
+        there = ", ".join(part.name for part in folds)
         raise ElpError(
             f"a submission of ER must contain five folds, but has only {there} (the site would show no ER score); "
             "evaluate the others and pack them again"
         )
     if folds:
-        mean = sum(one.value for one in folds) / len(folds)
-        scores.insert(scores.index(folds[-1]) + 1, Score("ER_acc", mean, sum(one.items for one in folds)))
+        mean = sum(one.value for one in folds.values()) / len(folds)
+        joined = join_folds({part.name: one.items for part, one in folds.items()})
+        last = max(place for place, one in enumerate(scores) if one.part in folds)
+        scores.insert(last + 1, Score("ER_acc", mean, joined))
     return scores
 
 
-def _score(part: Part, answers: Mapping[str, str], truth: Mapping[str, str]) -> Score:
+def _score(part: Part, answers: Mapping[str, str], truth: Truth) -> Score:
     task, metric = _METRIC[part.task]
     name = f"ER_{part.name.split('_')[1]}_acc" if part.task == "er" else f"{task}_{metric}"
-    rows = [(answers[key], truth[key]) for key in truth]
-    return Score(name, _VALUE[metric](rows, part.path), len(rows), part)
+    rows = [(answers[key], true) for key, true in truth.answers.items()]
+    value, columns = _MEASURE[metric](rows, part.path)
+    keys = list(truth.answers)
+    if part.task == "sv":
+        pairs = [speakers_in(key) or ("", "") for key in keys]
+        return Score(name, value, Items(keys, [pair[0] for pair in pairs], columns, [pair[1] for pair in pairs]), part)
+    return Score(name, value, Items(keys, [speaker_of(part, key, truth) for key in keys], columns), part)
 
 
-def _word_error_rate(rows: Sequence[tuple[str, str]], where: str) -> float:
+Measured = tuple[float, dict[str, np.ndarray]]
+"""A value in per cent, and the columns of the utterances' results behind it."""
+
+
+def _word_error_rate(rows: Sequence[tuple[str, str]], where: str) -> Measured:
     """Return the word edits over the reference words; both are split at single spaces, as on the site."""
-    errors = sum(editdistance.eval(guessed.split(" "), true.split(" ")) for guessed, true in rows)
-    words = sum(len(true.split(" ")) for _, true in rows)
-    return 100.0 * errors / words
+    errors = np.array([editdistance.eval(guessed.split(" "), true.split(" ")) for guessed, true in rows])
+    words = np.array([len(true.split(" ")) for _, true in rows])
+    return 100.0 * float(errors.sum() / words.sum()), {"wer_errors": errors, "wer_total": words}
 
 
-def _accuracy(rows: Sequence[tuple[str, str]], where: str) -> float:
-    return 100.0 * sum(guessed == true for guessed, true in rows) / len(rows)
+def _accuracy(rows: Sequence[tuple[str, str]], where: str) -> Measured:
+    right = np.array([guessed == true for guessed, true in rows])
+    return 100.0 * float(right.sum() / len(rows)), {"acc": right}
 
 
-def _equal_error_rate(rows: Sequence[tuple[str, str]], where: str) -> float:
-    labels = np.asarray([int(true) for _, true in rows])
-    if labels.min() == labels.max():
+def _equal_error_rate(rows: Sequence[tuple[str, str]], where: str) -> Measured:
+    same, scores = np.array([int(true) for _, true in rows]), np.array([float(guessed) for guessed, _ in rows])
+    if same.min() == same.max():
         raise ElpError(f"{where}: the trials must be of the same speaker and of two speakers, but are of one kind only")
-    return equal_error_rate(labels, np.asarray([float(guessed) for guessed, _ in rows]))
+    return equal_error_rate(same, scores), {"score": scores, "same": same}
 
 
-_VALUE = {"wer": _word_error_rate, "eer": _equal_error_rate, "acc": _accuracy}
+_MEASURE = {"wer": _word_error_rate, "eer": _equal_error_rate, "acc": _accuracy}
 
 
 def points(scores: Sequence[Score]) -> dict[str, float]:
@@ -121,7 +138,10 @@ def points(scores: Sequence[Score]) -> dict[str, float]:
 def to_dict(scores: Sequence[Score], remarks: Sequence[str]) -> dict[str, Any]:
     """Return the scores as plain values for JSON; nothing is rounded."""
     return {
-        "scores": {one.name: {"value": one.value, "items": one.items} for one in scores},
+        "scores": {
+            one.name: {"value": one.value, "items": len(one.items), "interval": one.interval().to_dict()}
+            for one in scores
+        },
         "points": points(scores),
         "remarks": list(remarks),
     }

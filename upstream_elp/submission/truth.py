@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +28,12 @@ class Truth:
     Attributes:
         answers: the answer of each key; of SV `1` for the same speaker, `0` for two.
         source: where they are from, for messages.
-        remarks: what is worth knowing.
+        speakers: the speaker of each key, if the key does not say it.
     """
 
     answers: dict[str, str]
     source: str
-    remarks: list[str] = field(default_factory=list)
+    speakers: dict[str, str] = field(default_factory=dict)
 
 
 def find_truth(part: Part, folder: Path | None = None) -> Truth | None:
@@ -50,23 +50,31 @@ def find_truth(part: Part, folder: Path | None = None) -> Truth | None:
         ElpError: the folder or the corpus lacks something or is damaged.
     """
     if folder is not None:
-        truth = _from_folder(part, folder)
-    elif settings.current().data:
-        truth = _from_corpus(part)
-    else:
-        return None
-    if len(truth.answers) != part.official:
-        truth.remarks.append(
-            f"{truth.source} has {counted(len(truth.answers), 'key')}, but {part.what} of SUPERB has "
-            f"{part.official:,}, so these scores cannot be compared with SUPERB's"
-        )
-    return truth
+        return _from_folder(part, folder)
+    return _from_corpus(part) if settings.current().data else None
+
+
+def comparability(truths: Mapping[Part, Truth]) -> str:
+    """Say which test sets are not SUPERB's, as their sizes differ; an empty string if none is known to be another."""
+    others = [
+        f"{part.name} has {counted(len(truth.answers), 'key')} (SUPERB's has {part.official:,})"
+        for part, truth in truths.items()
+        if len(truth.answers) != part.official
+    ]
+    return f"these scores cannot be compared with SUPERB's, as {', '.join(others)}" if others else ""
 
 
 def speakers_in(pair: str) -> tuple[str, str] | None:
     """Return the two speakers that the key of an SV trial names; None for another form."""
     found = _PAIR.fullmatch(pair)
     return (found[1], found[2]) if found else None
+
+
+def speaker_of(part: Part, key: str, truth: Truth) -> str:
+    """Return the speaker of an utterance; an empty string if neither the key nor the corpus says it."""
+    if part.task in ("asr", "asr_lm"):
+        return librispeech.speaker_of(key)
+    return iemocap.speaker_of(key) if part.task == "er" else truth.speakers.get(key, "")
 
 
 def from_names(pairs: Iterable[str], part: Part, *, where: str) -> Truth:
@@ -140,7 +148,9 @@ def _from_corpus(part: Part) -> Truth:
     name = fluent.table_name("test")
     rows, problems = fluent.read_table(root / name, name=name)
     refuse(problems, root)
-    return _unique(part, root / name, ((row.name, ",".join(row.slots)) for row in rows))
+    truth = _unique(part, root / name, ((row.name, ",".join(row.slots)) for row in rows))
+    truth.speakers.update({row.name: row.speaker for row in rows})
+    return truth
 
 
 def _trials(path: Path) -> Truth:
