@@ -20,6 +20,7 @@ COMMANDS = {
     "merge": ("upstream_elp.commands.merge:merge", "Merge trained weights into a plain backbone checkpoint."),
     "submit": ("upstream_elp.commands.submit:submit", "Pack predictions for SUPERB, checked and always the same."),
     "score": ("upstream_elp.commands.score:score", "Score a submission with SUPERB's arithmetic, offline."),
+    "push": ("upstream_elp.commands.push:push", "Publish an adapter folder on Hugging Face's hub."),
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "cache": ("upstream_elp.commands.cache:cache", "Fill, list, estimate, bound or clear cached features."),
     "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),
