@@ -31,6 +31,7 @@ COMMANDS = {
         "upstream_elp.commands.quickstart:quickstart",
         "Train several methods on several tasks, and compare.",
     ),
+    "sweep": ("upstream_elp.commands.sweep:sweep", "Run a plan of many runs, here or on a cluster."),
 }
 
 

@@ -1,7 +1,8 @@
 """IEMOCAP: the utterances of a fold, the draw of the dev set, and the data set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS
 from upstream_elp.corpora.iemocap import CLASSES as LABELS
 from upstream_elp.corpora.iemocap import Utterance
 
-__all__ = ["LABELS", "Emotions", "Fold", "Utterance", "read_fold", "split_dev"]
+__all__ = ["LABELS", "Emotions", "Fold", "Utterance", "divide", "read_fold", "split_dev"]
 
 
 def read_fold(
@@ -55,6 +56,41 @@ def split_dev(rows: Sequence[Utterance], *, ratio: float, seed: int) -> tuple[li
         )
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return [rows[i] for i in order[:kept]], [rows[i] for i in order[kept:]]
+
+
+def divide(
+    rows: Sequence[Utterance], options: Mapping[str, Any], *, session: str
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Divide the training sessions into training and dev set as the task's options say.
+
+    Args:
+        rows: the utterances of the training sessions.
+        options: ``dev_session``, or else ``valid_ratio`` and ``split_seed``.
+        session: the test session of the fold.
+
+    Returns:
+        ``(train, dev)``.
+
+    Raises:
+        ElpError: one of the two would be empty, or the dev set is the test session.
+    """
+    chosen = options["dev_session"]
+    if chosen is None:
+        return split_dev(rows, ratio=float(options["valid_ratio"]), seed=options["split_seed"])
+    if chosen == session:
+        raise ElpError(
+            f"config key downstream_expert.datarc.dev_session is {chosen}, which is the test set of this fold; choose "
+            "another session"
+        )
+    parts: tuple[list[Utterance], list[Utterance]] = ([], [])
+    for row in rows:
+        parts[row.path.split("/")[0] == chosen].append(row)
+    if not all(parts):
+        raise ElpError(
+            f"config key downstream_expert.datarc.dev_session is {chosen}, but the fold has no utterance in "
+            f"{'other training sessions' if parts[1] else 'it'}; choose another session"
+        )
+    return parts
 
 
 class Emotions(Rows):

@@ -6,7 +6,7 @@ from typing import Any
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.about import TASK
-from downstream_heads.elp_er.data import split_dev
+from downstream_heads.elp_er.data import divide
 from downstream_heads.elp_er.fold import find_fold
 from downstream_heads.elp_er.task import DATA_DEFAULTS, choose_fold
 from upstream_elp.audio.front import FrontEnd
@@ -37,12 +37,13 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found.add(fold)
     parts = {"test": fold.test}
     try:
-        parts["train"], parts["dev"] = split_dev(fold.train, ratio=float(rc["valid_ratio"]), seed=rc["split_seed"])
+        parts["train"], parts["dev"] = divide(fold.train, rc, session=session)
     except ElpError as error:
         parts["train"], parts["dev"] = fold.train, []
         found.problems.append(Problem("layout", session, f"{error}.", False))
+    known = iemocap.people(root)
     for split in splits:
         rows = parts[split]
-        speakers = [iemocap.speaker_of(row.name) for row in rows]
+        speakers = [known.get(row.name) or iemocap.speaker_of(row.name) for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
     return found

@@ -23,10 +23,10 @@ from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.utterance import LabelExpert
 from downstream_heads.elp_er.about import TASK
-from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, read_fold, split_dev
+from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, divide, read_fold
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import choose, number, positive_int
-from upstream_elp.corpora.iemocap import speaker_of
+from upstream_elp.corpora.iemocap import SESSIONS, people, speaker_of
 from upstream_elp.corpora.registry import corpus_root
 
 WHERE = "downstream_expert.datarc"
@@ -37,6 +37,7 @@ DATA_DEFAULTS = {
     "test_fold": None,
     "valid_ratio": 0.2,
     "split_seed": 0,
+    "dev_session": None,
     "missing": "error",
     "crop": None,
     "train_batch_size": 4,
@@ -74,6 +75,8 @@ class DownstreamExpert(LabelExpert):
         choose(rc["missing"], ("error", "skip"), key=f"{WHERE}.missing")
         number(rc["valid_ratio"], key=f"{WHERE}.valid_ratio", least=0, below=1)
         positive_int(rc["split_seed"], key=f"{WHERE}.split_seed", least=0)
+        if rc["dev_session"] is not None:
+            choose(rc["dev_session"], SESSIONS, key=f"{WHERE}.dev_session")
         if rc["crop"] is not None:
             positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)
         self.fold = choose_fold(downstream_variant, rc["test_fold"])
@@ -116,11 +119,10 @@ class DownstreamExpert(LabelExpert):
         return self._parts
 
     def rows(self, split: str) -> list[Utterance]:
-        """Return the utterances of one split: the held-out session, or a share of the others."""
+        """Return the utterances of one split: the held-out session, or a part of the others."""
         if split == "test":
             return self.parts().test
-        rc = self.datarc
-        train, dev = split_dev(self.parts().train, ratio=float(rc["valid_ratio"]), seed=rc["split_seed"])
+        train, dev = divide(self.parts().train, self.datarc, session=self.fold.replace("fold", "Session"))
         return train if split == "train" else dev
 
     def make_dataset(self, split: str) -> Emotions:
@@ -130,8 +132,12 @@ class DownstreamExpert(LabelExpert):
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
-        """Return the two actors of each session, not the dialogs that S3PRL's metadata call speakers."""
-        return [speaker_of(name) for name in names]
+        """Return the two actors of each session, not the dialogs that S3PRL's metadata call speakers.
+
+        A corpus with more people in a session lists them in ``speakers.csv``.
+        """
+        known = people(corpus_root(self.datarc, TASK.corpus))
+        return [known.get(name) or speaker_of(name) for name in names]
 
     def measures(self, predict: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
         """Return the accuracy and the unweighted accuracy."""

@@ -23,10 +23,11 @@ from sentences import Sentences
 from speech import MANIFEST, SAMPLE_RATE, STRIDE, shard_path
 from tqdm import tqdm
 from unheard import unheard_sentences, unheard_voices
-from voices import DrawnEspeak, Talker, draw_talker, draw_voice
+from voices import Talker, draw_talker, draw_voice
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of, whole_file, write_json
+from upstream_elp.mini.espeak import DrawnEspeak
 
 SHARD_SECONDS = 600
 SHORTEST, LONGEST = 2.7, 8.0  # seconds
@@ -49,7 +50,7 @@ def plan_shard(shard: int, *, seed: int, voices: int, sentences: Sentences) -> l
     rng = np.random.default_rng((seed, 2, shard))
     takes = []
     while len(takes) < 2 * SHARD_SECONDS / SHORTEST:
-        talker = draw_talker(rng, voices=voices)
+        talker = draw_talker(rng, count=voices)
         for _ in range(TAKES):
             text, pitch = sentences.draw(rng), talker.pitch + rng.normal(0, 4)
             margins = tuple(rng.uniform(0.02, 0.2, size=2))
@@ -90,8 +91,8 @@ def make_shard(job: Job) -> None:
     folder, shard, settings = Path(job.folder), job.shard, job.settings
     takes = plan_shard(shard, seed=settings["seed"], voices=settings["voices"], sentences=Sentences(job.sentences))
     voices = {take.talker.voice: draw_voice(settings["seed"], take.talker.voice) for take in takes}
-    if heard := {voice.name for voice in voices.values()} & set(job.voices):
-        raise ElpError(f"the voices {sorted(heard)} must not be heard, but were drawn; change voices.PREFIX")
+    if heard := [voice.name for voice in voices.values() if voice.sound in set(job.voices)]:
+        raise ElpError(f"the voices {sorted(heard)} must not be heard, but were drawn; choose another --seed")
     espeak = DrawnEspeak(voices.values())
     waves, rows, total = [], [], 0
     for take in takes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -78,8 +79,9 @@ def read_items(root: Path, task: str, splits: Sequence[str]) -> list[Item]:
 def _labels(root: Path, task: str, utterances: Sequence[Utterance]) -> dict[str, str]:
     """Return labels by path; utterances without one are not part of the task."""
     if task == "ic":
-        intents = {text: "/".join(intent) for intent, texts in fluent.INTENTS.items() for text in texts}
-        return {utterance.path: intents[utterance.text] for utterance in utterances}
+        tables = (root / fluent.NAME / "data" / f"{split}_data.csv" for split in fluent.SPLITS)
+        rows = [row for table in tables for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+        return {row["path"]: "/".join(row[slot] for slot in ("action", "object", "location")) for row in rows}
     if task == "er":
         names = {number: name for name, number in CLASSES.items()}
         rows = [row for session in SESSIONS for row in read_session(root / iemocap.NAME, session).present]

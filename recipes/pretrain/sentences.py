@@ -37,15 +37,22 @@ class Sentences:
         self.words = {kind: text.split() for kind, _, text in (line.partition(": ") for line in lines)}
         self.syllables = [self.words.pop(part) for part in SYLLABLE]
         self.all = sorted({word for words in self.words.values() for word in words})
-        self._avoid = [f" {normalise(text)} " for text in unheard]
+        self._avoid = {tuple(normalise(text).split()) for text in unheard}
+        self._lengths = sorted({len(words) for words in self._avoid})
 
     def draw(self, rng: np.random.Generator) -> str:
         """Draw a sentence: half follow a grammar, a third are random words, the others invented words."""
         while True:
             kind = rng.random()
             text = " ".join(self._grammar(rng) if kind < 0.5 else self._list(rng, invented=kind > 0.83))
-            if not any(sentence in f" {normalise(text)} " for sentence in self._avoid):
+            if not self._contains_unheard(normalise(text).split()):
                 return text
+
+    def _contains_unheard(self, words: list[str]) -> bool:
+        parts = (
+            tuple(words[start : start + length]) for length in self._lengths for start in range(len(words) - length + 1)
+        )
+        return any(part in self._avoid for part in parts)
 
     def _grammar(self, rng: np.random.Generator) -> list[str]:
         pattern = PATTERNS[rng.integers(len(PATTERNS))].split()

@@ -1,4 +1,4 @@
-"""What pretraining must not hear: the voices of mini-SUPERB's dev and test sets, and the sentences of its tests."""
+"""What pretraining must not hear: the voices of mini-SUPERB, and the sentences of its tests."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
 from upstream_elp.mini.superb import plan_corpora
 from upstream_elp.mini.utterances import SIZES, Plan, Utterance
 
-SEEDS = (0,)
-#: the part of each corpus that only serves training; the others, and all of IEMOCAP (five folds), serve dev or test
-TRAINING = {librispeech.NAME: "train-clean-100", voxceleb.NAME: None, fluent.NAME: "train", iemocap.NAME: None}
-#: SV's dev set consists of training speakers that it holds out, so all of VoxCeleb1 counts as dev or test
+SEEDS = (0,)  # speakers of other seeds are other draws, so they are not heard either
+#: the test set of each corpus; each of IEMOCAP's five sessions is one
 TESTS = {librispeech.NAME: "test-clean", voxceleb.NAME: "test", fluent.NAME: "test", iemocap.NAME: None}
 
 
 @functools.cache
 def plans(seeds: tuple[int, ...] = SEEDS) -> tuple[Plan, ...]:
-    """Plan every size with every seed, as `elp mini-superb` does by default."""
+    """Plan every size with every seed."""
     settings = ({"size": size, "seed": seed, "voices": None} for seed in seeds for size in SIZES)
     return tuple(plan for each in settings for plan in plan_corpora(each))
-
-
-def evaluated(plan: Plan) -> list[Utterance]:
-    """Return the utterances of a corpus that are in a dev or test set of any fold."""
-    return [utterance for utterance in plan.utterances if utterance.split != TRAINING[plan.name]]
 
 
 def tested(plan: Plan) -> list[Utterance]:
@@ -33,8 +26,8 @@ def tested(plan: Plan) -> list[Utterance]:
 
 
 def unheard_voices(seeds: tuple[int, ...] = SEEDS) -> frozenset[str]:
-    """Return the eSpeak variants of all dev and test sets."""
-    return frozenset(item.voice.split("+")[1] for plan in plans(seeds) for item in evaluated(plan))
+    """Return the sound of all voices, those of the training sets included."""
+    return frozenset(item.voice.sound for plan in plans(seeds) for item in plan.utterances)
 
 
 def unheard_sentences(seeds: tuple[int, ...] = SEEDS) -> frozenset[str]:

@@ -68,6 +68,30 @@ def test_split_seed_moves_dev_but_not_test(root, tmp_path):
     assert names(one, "dev") != names(two, "dev") and names(one, "test") == names(two, "test")
 
 
+def test_a_whole_session_as_the_dev_set(root, tmp_path):
+    expert = make(tmp_path, datarc={"dev_session": "Session4"})
+    assert {name[:5] for name in names(expert, "dev")} == {"Ses04"}
+    assert {name[:5] for name in names(expert, "train")} == {"Ses02", "Ses03", "Ses05"}
+    assert names(expert, "test") == names(make(tmp_path), "test")
+    for datarc, message in (
+        ({"dev_session": "Session1"}, "dev_session is Session1, which is the test set of this fold"),
+        ({"dev_session": "Session6"}, r"datarc\.dev_session must be one of Session1.*, but is 'Session6'"),
+    ):
+        with pytest.raises(ElpError, match=message):
+            make(tmp_path, datarc=datarc).dataset("dev")
+
+
+def test_a_corpus_may_list_its_speakers(root, tmp_path):
+    names = ["Ses01F_impro01_F000", "Ses01F_impro01_F001"]
+    assert make(tmp_path).item_speakers("test", names) == ["Ses01F", "Ses01F"]
+    (root / "speakers.csv").write_text(f"utterance,speaker\n{names[1]},someone\n")
+    assert make(tmp_path).item_speakers("test", names) == ["Ses01F", "someone"]
+    for wrong in ("", "utterance;speaker\n", "utterance,speaker\na,b,c\n"):
+        (root / "speakers.csv").write_text(wrong)
+        with pytest.raises(ElpError, match=r"speakers\.csv must be a table with the columns utterance,speaker"):
+            make(tmp_path).item_speakers("test", names)
+
+
 def test_order_of_files_on_disk_does_not_matter(root, tmp_path, monkeypatch):
     before = [row.name for row in make(tmp_path).dataset("dev").rows]
     entries = folders._entries

@@ -173,7 +173,7 @@ def test_a_library_that_cannot_be_loaded_is_not_an_unwritable_place(tmp_path, mo
     def broken(*_):
         raise OSError("libtorchaudio.so: undefined symbol")
 
-    monkeypatch.setattr(module, "_save", broken)
+    monkeypatch.setattr(module, "_move", broken)
     with pytest.raises(OSError, match="undefined symbol"):
         write_backbone(tmp_path / "mini.pt")
     with pytest.raises(ElpError, match=r"cannot write the backbone .*: Not a directory; choose a writable place"):

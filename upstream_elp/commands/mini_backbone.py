@@ -1,12 +1,14 @@
-"""``elp mini-backbone``: write a small random backbone that S3PRL can load."""
+"""``elp mini-backbone``: write a small backbone that S3PRL can load, random or pretrained."""
 
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from upstream_elp.backbones.families import families
 from upstream_elp.backbones.family import HUGGING_FACE
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.sizes import FAMILIES, SIZES
 
 
@@ -32,23 +34,36 @@ from upstream_elp.mini.sizes import FAMILIES, SIZES
 )
 @click.option("--normalize/--no-normalize", default=None, help="Normalise each waveform, as in Large.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--pretrained", is_flag=True, help="The packaged WavLM that was pretrained on synthesised speech; no other options."
+)
+@click.option("--format", "form", type=click.Choice(["s3prl", "hf"]), help="Format of --pretrained.  [default: s3prl]")
+@click.pass_context
 def mini_backbone(
+    context: click.Context,
     out: Path,
     family: str,
     size: str,
     norm: str | None,
     front: str | None,
     seed: int,
+    pretrained: bool,
+    form: str | None,
     **given: Any,
 ) -> None:
-    """Write a backbone with random weights to OUT, a checkpoint in S3PRL's format.
+    """Write a small backbone to OUT, a checkpoint in S3PRL's format, with random weights or pretrained.
 
-    For the families hf_*, OUT is a folder in Hugging Face's format. Use the backbone with `elp run -u elp_local -k
-    OUT`, or without this plugin as S3PRL's wavlm_local, hubert_local, hf_hubert_custom and so on. The same options and
-    seed always give the same file. An OUT with other contents is not overwritten.
+    For the families hf_* and with `--format hf`, OUT is a folder in Hugging Face's format. Use the backbone with `elp
+    run -u elp_local -k OUT`, or without this plugin as S3PRL's wavlm_local, hubert_local, hf_hubert_custom and so on.
+    The same options and seed always give the same file. An OUT with other contents is not overwritten.
 
-    Example: elp mini-backbone mini.pt --family hubert --layers 4
+    Example: elp mini-backbone mini.pt --pretrained
     """
+    if pretrained:
+        _write_pretrained(out, form or "s3prl", context)
+        return
+    if form:
+        raise ElpError("--format needs --pretrained; random weights get their format from --family, such as hf_wavlm")
     from upstream_elp.launch.registry import register
     from upstream_elp.mini.backbone import count_parameters, write_backbone
     from upstream_elp.mini.sizes import size_options
@@ -68,3 +83,18 @@ def mini_backbone(
         f"{path}: {family}, {options['layers']} layers x {options['dim']}, {count_parameters(path):,} parameters, "
         f"random weights (seed {seed})"
     )
+
+
+def _write_pretrained(out: Path, form: str, context: click.Context) -> None:
+    """Write the packaged backbone; options that describe random weights are refused."""
+    from upstream_elp.launch.registry import register
+    from upstream_elp.mini.packed import PRETRAINED, unpack, write_packed
+
+    given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if others := sorted(set(given) - {"out", "pretrained", "form"}):
+        raise ElpError(f"--pretrained describes the whole backbone; remove --{others[0]}")
+    register()  # transformers imports torchaudio, which may need a patch first
+    packed = unpack(PRETRAINED)
+    path = write_packed(packed, out, format=form)
+    shape, numbers = packed.shape, sum(tensor.numel() for tensor in packed.weights.values())
+    click.echo(f"{path}: {shape.family}, {shape.layers} layers x {shape.dim}, {numbers:,} parameters, pretrained")

@@ -15,10 +15,10 @@ from upstream_elp.mini.utterances import SIZES
     type=click.Choice(SIZES),
     default="small",
     show_default=True,
-    help="About 50, 1000 or 4000 utterances per task.",
+    help="About 50, 2,000 or 10,000 utterances per task.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
-@click.option("--voices", type=int, help="Number of synthetic voices. [default: all]")
+@click.option("--voices", type=int, help="Seed of the speakers, to let others say the same. [default: --seed]")
 @click.option("--jobs", type=int, help="Processes at a time; does not change the result. [default: all CPUs]")
 @click.option("--snr", type=float, nargs=2, default=(10.0, 30.0), show_default=True, help="Noise range in decibels.")
 def mini_superb(

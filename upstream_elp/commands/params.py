@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from upstream_elp.adapters.config import load_config, preset_names
 from upstream_elp.backbones.architecture import architecture, backbone_names
 from upstream_elp.base.errors import ElpError
-from upstream_elp.upstream.counting import count_parameters, summary
+from upstream_elp.upstream.counting import count_parameters
 
 DEFAULT = "wavlm_base_plus"
 
@@ -55,26 +54,10 @@ def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as
 def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
     """The backbone's total, the counts of each adapter that fits it, and why the others do not fit."""
     from upstream_elp.launch.registry import register
-    from upstream_elp.upstream.adapter_folder import is_adapter_folder
-    from upstream_elp.upstream.build import load_backbone
-    from upstream_elp.upstream.expert import ElpExpert
+    from upstream_elp.upstream.fitting import counts_on
 
-    if is_adapter_folder(place):
-        raise ElpError(f"-k {place} is an adapter folder, not a backbone; pass the checkpoint of a backbone")
     register()
-    stock, _ = load_backbone(None, place, False, None)
-    total = sum(parameter.numel() for parameter in stock.parameters())
-    plain = ElpExpert(stock, load_config("weighted_sum"), check=False)  # unlike S3PRL's, it can be copied
-    counts, unfit = {}, {}
-    for name in names:
-        config = load_config(name)
-        try:
-            expert = ElpExpert(copy.deepcopy(plain).backbone, config, check=False, known=plain.fingerprint)
-        except ElpError as error:
-            unfit[name] = str(error)
-            continue
-        counts[name] = summary(config, expert.injection.counts(expert), total)
-    return total, counts, unfit
+    return counts_on(place, {name: load_config(name) for name in names})
 
 
 def _table(counts: dict[str, dict[str, Any]], total: int) -> str:

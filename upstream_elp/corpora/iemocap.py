@@ -8,6 +8,7 @@ from pathlib import Path
 from upstream_elp.audio.formats import absent_problems
 from upstream_elp.audio.headers import Options
 from upstream_elp.base import texts
+from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_json
 from upstream_elp.base.folders import Tree, look
 from upstream_elp.base.problems import AUDIO, Problem
@@ -24,6 +25,8 @@ MERGED = {"exc": "hap"}
 OTHERS = frozenset({"fru", "fea", "sur", "dis", "oth", "xxx"})
 # kinds of problems of an incomplete copy, which a task can be set to ignore
 PARTLY = ("missing-label", "missing-audio")
+PEOPLE = "speakers.csv"
+"""Who speaks, if a session has more than two people: ``utterance,speaker``. The real corpus has no such file."""
 # test utterances of SUPERB's folds 1 to 5, 5,531 in total
 OFFICIAL = dict(zip(SESSIONS, (1085, 1023, 1151, 1031, 1241), strict=True))
 CORPUS = Corpus(
@@ -66,6 +69,22 @@ def speaker_of(utterance: str) -> str:
     The letter after the session number says who wore the markers; stock metadata uses it as the speaker.
     """
     return utterance[:5] + utterance.rsplit("_", 1)[-1][:1]
+
+
+def people(root: Path) -> dict[str, str]:
+    """Return the speakers by utterance that :data:`PEOPLE` lists; empty if there is no such file.
+
+    Raises:
+        ElpError: the file cannot be read as such a table.
+    """
+    path = root / PEOPLE
+    if not path.is_file():
+        return {}
+    lines = texts.read_text(path, name=str(path)).splitlines()
+    rows = [line.split(",") for line in lines]
+    if not rows or rows[0] != ["utterance", "speaker"] or any(len(row) != 2 for row in rows):
+        raise ElpError(f"{path} must be a table with the columns utterance,speaker; correct it or remove it")
+    return dict(rows[1:])
 
 
 def read_labels(path: Path) -> tuple[list[tuple[str, str]], list[str], str]:

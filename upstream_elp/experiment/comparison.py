@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 
 from downstream_heads import registry
+from upstream_elp.statistics import Interval
 
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
 LAST = ("trained parameters", "seconds", "peak memory (GiB)")
 """Columns after the metrics."""
+ERROR = " standard error"
+"""How the names of columns with standard errors end, before the unit."""
 SHARED = ("task", "upstream", "adapter", "seed")
 """Columns that are equal in all folds of one experiment."""
 
@@ -37,8 +40,18 @@ def to_markdown(frame: pd.DataFrame) -> str:
     for _, part in frame.groupby("task", sort=False, dropna=False):
         known = part.dropna(axis="columns", how="all")
         shown = known.apply(lambda column: column.map(lambda value: _cell(value, str(column.name))))
-        tables.append(shown.to_markdown(index=False, disable_numparse=True))
+        tables.append(_with_errors(shown, known).to_markdown(index=False, disable_numparse=True))
     return "\n\n".join(tables)
+
+
+def _with_errors(shown: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The table with each standard error behind its value, ``76.10 ± 1.40``, instead of in a column of its own."""
+    for column in [name for name in known.columns if ERROR in name]:
+        value = column.replace(ERROR, "")
+        there = known[column].notna()
+        shown.loc[there, value] = shown.loc[there, value] + " ± " + shown.loc[there, column]
+        shown = shown.drop(columns=column)
+    return shown
 
 
 def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,7 +66,10 @@ def _with_means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if count < 2 or count < len(group):
             continue
         metrics = [key for key in group[0] if key.endswith("(%)") and all(row.get(key) is not None for row in group)]
-        mean = {key: sum(row[key] for row in group) / count for key in metrics}
+        mean = {key: sum(row[key] for row in group) / count for key in metrics if ERROR not in key}
+        for key in (key for key in metrics if ERROR in key and key.startswith("test ")):
+            # folds test on different speakers, so their errors are independent; their dev sets share speakers
+            mean[key] = sum(row[key] ** 2 for row in group) ** 0.5 / count
         means.append({"experiment": f"mean of {count} folds", **dict(zip(SHARED, values, strict=True)), **mean})
     return [*rows, *means]
 
@@ -74,16 +90,27 @@ def _row(results: Mapping[str, Any]) -> dict[str, Any]:
                 _column(split, name): point["at_best_checkpoint"] for name, point in values.items() if name != "loss"
             }
     for line in sorted(results["tests"], key=lambda line: str(line.get("checkpoint")).endswith("-best.ckpt")):
-        row |= {_column(line["split"], name): value for name, value in line["metrics"].items() if name != "loss"}
+        for name, value in line["metrics"].items():
+            if name != "loss":
+                row[_column(line["split"], name)] = value
+                row.pop(_column(line["split"], name, ERROR), None)  # of another checkpoint
+                if (error := _error(line, name)) is not None:
+                    row[_column(line["split"], name, ERROR)] = error
     row["trained parameters"] = sum(count for name, count in parts.items() if name != "frozen") if parts else None
     row["seconds"] = results.get("seconds")
     row["peak memory (GiB)"] = None if (peak := results.get("peak_memory_bytes")) is None else peak / 2**30
     return row
 
 
-def _column(split: str, name: str) -> str:
+def _error(line: Mapping[str, Any], name: str) -> float | None:
+    """The standard error of a metric in a line of ``metrics.jsonl``, if the line has one."""
+    found = Interval.from_dict((line.get("intervals") or {}).get(name))
+    return found.se if found else None
+
+
+def _column(split: str, name: str, of: str = "") -> str:
     unit = registry.metric(name).unit
-    return f"{split} {registry.metric(name).title}" + (f" ({unit})" if unit else "")
+    return f"{split} {registry.metric(name).title}{of}" + (f" ({unit})" if unit else "")
 
 
 def _first(columns: Sequence[str]) -> list[str]:

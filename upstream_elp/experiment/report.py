@@ -26,6 +26,7 @@ from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.experiment.layer_weights import named_layer_weights
 from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG, Logs, read_logs, show, summarize
+from upstream_elp.statistics import Interval
 
 
 def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
@@ -120,7 +121,9 @@ def table(results: Mapping[str, Any]) -> str:
         for name, value in line["metrics"].items():
             step = line.get("checkpoint_step")
             of = f"{line.get('checkpoint')}" + (f" at step {step:,}" if isinstance(step, int) else "")
-            rows.append((f"{line['split']} {registry.metric(name).title}", f"{show(name, value)} of {of}"))
+            found = Interval.from_dict((line.get("intervals") or {}).get(name))
+            margin = f" {found.margin}" if found else ""
+            rows.append((f"{line['split']} {registry.metric(name).title}", f"{show(name, value)}{margin} of {of}"))
     rows += _selection(results["splits"])
     parts = results["parameters"] or {}
     trained = {name: count for name, count in parts.items() if name != "frozen" and count}

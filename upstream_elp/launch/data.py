@@ -58,6 +58,25 @@ def examine(
     return measure(found, options, min_samples=front.min_samples)
 
 
+def refuse(found: Findings, task: str, *, skip_bad_files: bool = False) -> None:
+    """Refuse data that a run could not use.
+
+    Raises:
+        ElpError: lists the problems (the first ten, and how many more there are).
+    """
+    blocking = found.survey.blocking(skip_bad_files=skip_bad_files)
+    if not blocking:
+        return
+    listed = in_one_line(blocking, audio=found.audio, shown=SHOWN)
+    count = counted(len(blocking), "problem")
+    passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
+    hint = f"; --skip-bad-files skips {passed_over} of them" if passed_over else ""
+    raise ElpError(
+        f"-d {task}: {count} in {found.survey.root}: {listed} (`elp check -d {task}` lists all and decodes "
+        f"the audio{hint})"
+    )
+
+
 def preflight(plan: Plan) -> list[str]:
     """Check the tables and folders that a run needs, and the audio headers in the index.
 
@@ -80,16 +99,7 @@ def preflight(plan: Plan) -> list[str]:
         options=Options(progress=True),
     )
     found = look(splits=splits)
-    blocking = found.survey.blocking(skip_bad_files=plan.settings.skip_bad_files)
-    if blocking:
-        listed = in_one_line(blocking, audio=found.audio, shown=SHOWN)
-        count = counted(len(blocking), "problem")
-        passed_over = len(blocking) - len(found.survey.blocking(skip_bad_files=True))
-        hint = f"; --skip-bad-files skips {passed_over} of them" if passed_over else ""
-        raise ElpError(
-            f"-d {task}: {count} in {found.survey.root}: {listed} (`elp check -d {task}` lists all and decodes "
-            f"the audio{hint})"
-        )
+    refuse(found, task, skip_bad_files=plan.settings.skip_bad_files)
     notes = [f"{task} {count}" for count in found.counts]
     passed = len(found.survey.problems)
     if passed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 from upstream_elp.backbones.families import families
-from upstream_elp.backbones.family import Family
 from upstream_elp.backbones.shapes import BackboneShape, require_choice
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of, umask
@@ -40,13 +39,7 @@ def write_backbone(path: str | os.PathLike[str], *, family: str = "wavlm", seed:
     """
     require_choice("family", family, tuple(families()))
     shape = _shape(family, options)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return _save(families()[family], shape, seed, Path(path))
-    except OSError as error:
-        if error.errno is None:  # a library that cannot be loaded, not a file that cannot be written
-            raise
-        raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
+    return place(Path(path), lambda made: families()[family].write(made, shape, seed))
 
 
 def _shape(family: str, options: Mapping[str, Any]) -> BackboneShape:
@@ -81,19 +74,33 @@ def parse_conv(text: str) -> tuple[tuple[int, int, int], ...]:
         raise ElpError(f"conv must be a list of (channels, kernel, stride), but is {text!r}") from error
 
 
-def _save(family: Family, shape: BackboneShape, seed: int, path: Path) -> Path:
-    """Write the backbone next to ``path`` and move it there; if ``path`` exists, it must have the same content."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        family.write(made, shape, seed)
-        if path.exists() and not (path.is_dir() and made.is_dir() and not any(path.iterdir())):
-            if _sums(path) != _sums(made):
-                raise _taken(path)
-        else:
-            for file in made.iterdir() if made.is_dir() else ():
-                file.chmod(0o666 & ~umask())  # safetensors creates files with mode 0600
-            made.replace(path)
+def place(path: Path, make: Callable[[Path], None]) -> Path:
+    """Let ``make`` write a file or folder next to ``path``, and move it there, whole or not at all.
+
+    Raises:
+        ElpError: ``path`` exists with other content, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            make(made)
+            _move(made, path)
+    except OSError as error:
+        if error.errno is None:  # a library that cannot be loaded, not a file that cannot be written
+            raise
+        raise ElpError(f"cannot write the backbone {path}: {error.strerror}; choose a writable place") from error
     return path
+
+
+def _move(made: Path, path: Path) -> None:
+    if path.exists() and not (path.is_dir() and made.is_dir() and not any(path.iterdir())):
+        if _sums(path) != _sums(made):
+            raise _taken(path)
+        return
+    for file in made.iterdir() if made.is_dir() else ():
+        file.chmod(0o666 & ~umask())  # safetensors creates files with mode 0600
+    made.replace(path)
 
 
 def _taken(path: Path) -> ElpError:

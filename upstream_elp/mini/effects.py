@@ -41,7 +41,7 @@ def draw_channel(conditions: Conditions, *, rng: np.random.Generator) -> Channel
 
 def record(
     speech: np.ndarray,
-    rate: int,
+    rate: float,
     *,
     channel: Channel,
     rng: np.random.Generator,
@@ -52,7 +52,7 @@ def record(
 
     Args:
         speech: (samples,) int16 at `rate` Hz.
-        rate: sampling rate of `speech`.
+        rate: sampling rate of `speech` in Hz; a higher one than its own makes a shorter vocal tract.
         channel: the recording situation.
         rng: source of the margins, the level and the noise of this utterance.
         tilt: first-order spectral tilt; positive is brighter, negative is duller.

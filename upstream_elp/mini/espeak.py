@@ -8,12 +8,14 @@ import ctypes
 import importlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.mini.voices import Voice
 
 #: espeak_AUDIO_OUTPUT: samples go to a callback, and espeak_Synth returns when all of them are there
 _RETRIEVAL_SYNCHRONOUS = 2
@@ -92,3 +94,28 @@ class Espeak:
         link = Path(self._short_path.name) / "espeak-ng-data"
         link.symlink_to(path, target_is_directory=True)
         return link
+
+
+class DrawnEspeak(Espeak):
+    """eSpeak NG with further variants, in a copy of its data folder that consists of links.
+
+    Args:
+        voices: the variants to add.
+    """
+
+    def __init__(self, voices: Iterable[Voice]) -> None:
+        self._copy = tempfile.TemporaryDirectory(prefix="elp-")
+        self._fill(Path(self._copy.name) / "espeak-ng-data", Path(require_loader().get_data_path()), voices)
+        super().__init__()
+
+    def _data_path(self, path: Path) -> Path:
+        return super()._data_path(Path(self._copy.name) / path.name)
+
+    @staticmethod
+    def _fill(copy: Path, original: Path, voices: Iterable[Voice]) -> None:
+        (copy / "voices" / "!v").mkdir(parents=True)
+        for file in original.iterdir():
+            if file.name != "voices":
+                (copy / file.name).symlink_to(file)
+        for voice in voices:
+            (copy / "voices" / "!v" / voice.name).write_text(voice.text, encoding="utf-8")

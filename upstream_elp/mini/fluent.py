@@ -1,39 +1,47 @@
 """Mini Fluent Speech Commands (IC): wavs by speaker and three csv tables with action, object and location.
 
-The slot values are those of the real corpus (6 actions, 14 objects, 4 locations); 12 of its 31 intents are used.
+The slot values are those of the real corpus (6 actions, 14 objects, 4 locations); 12 of its 31 intents are used. Unlike
+there, no sentence is in two splits: other words surround the commands in each.
 """
 
 import csv
 import io
 from collections.abc import Sequence
 
+import numpy as np
+
 from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
-from upstream_elp.mini.voices import cast_splits
 
 NAME = "fluent_speech_commands_dataset"
 SPLITS = ("train", "valid", "test")
 #: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 12), (2, 12)),
-    "small": ((45, 720), (10, 96), (20, 180)),
-    "medium": ((50, 3600), (10, 360), (19, 600)),
+    "small": ((60, 1200), (30, 300), (60, 960)),
+    "full": ((200, 8000), (60, 1200), (120, 2400)),
+}
+#: what surrounds a command in each split
+CARRIERS = {
+    "train": ("{}", "{} please", "okay {}", "{} now", "hey {}", "{} thanks"),
+    "valid": ("well {}", "{} quickly"),
+    "test": ("hello {}", "{} right away", "so {}"),
 }
 #: ways to say each (action, object, location)
 INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("activate", "lights", "kitchen"): (
-        "turn on the lights in the kitchen", "kitchen lights on please", "switch the kitchen lights on",
+        "turn on the lights in the kitchen", "kitchen lights on", "switch the kitchen lights on",
     ),
     ("activate", "lights", "bedroom"): (
-        "turn on the lights in the bedroom", "bedroom lights on please", "switch the bedroom lights on",
+        "turn on the lights in the bedroom", "bedroom lights on", "switch the bedroom lights on",
     ),
     ("deactivate", "lights", "kitchen"): (
-        "turn off the lights in the kitchen", "kitchen lights off please", "switch the kitchen lights off",
+        "turn off the lights in the kitchen", "kitchen lights off", "switch the kitchen lights off",
     ),
     ("deactivate", "lights", "bedroom"): (
-        "turn off the lights in the bedroom", "bedroom lights off please", "switch the bedroom lights off",
+        "turn off the lights in the bedroom", "bedroom lights off", "switch the bedroom lights off",
     ),
-    ("activate", "music", "none"): ("play some music", "start the music", "put the music on now"),
-    ("deactivate", "music", "none"): ("stop the music", "no more music please", "put the music on pause"),
+    ("activate", "music", "none"): ("play some music", "start the music", "put the music on"),
+    ("deactivate", "music", "none"): ("stop the music", "no more music", "put the music on pause"),
     ("increase", "volume", "none"): ("make it louder", "turn the volume up", "I need more volume"),
     ("decrease", "volume", "none"): ("make it quieter", "turn the volume down", "I need less volume"),
     ("increase", "heat", "washroom"): (
@@ -49,39 +57,43 @@ INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def plan_fluent(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
+def plan_fluent(size: str, *, seeds: Seeds) -> Plan:
     """Plan the corpus; within a split, all intents are equally frequent."""
-    rng = seeds.plan()
-    counts = dict(zip(SPLITS, SIZES[size], strict=True))
-    cast = cast_splits({split: speakers for split, (speakers, _) in counts.items()}, voices, rng=rng)
+    rng, casting = seeds.plan(), seeds.casting()
     utterances: list[Utterance] = []
     intents: list[tuple[str, str, str]] = []
     first = 0
-    for split, speakers in cast.items():
+    for split, (people, count) in zip(SPLITS, SIZES[size], strict=True):
+        speakers = [casting.draw() for _ in range(people)]
         deck: list[int] = []
-        for index in range(counts[split][1]):
+        for index in range(count):
             deck = deck or list(rng.permutation(len(INTENTS)))
             intent = tuple(INTENTS)[deck.pop()]
-            speaker_id = f"speaker{first + index % len(speakers):03d}"
+            speaker_id = f"speaker{first + index % people:03d}"
             utterances.append(
                 make_utterance(
-                    speakers[index % len(speakers)],
+                    speakers[index % people],
                     split=split,
                     speaker_id=speaker_id,
                     path=f"wavs/speakers/{speaker_id}/{_uuid(rng.bytes(16))}.wav",
-                    text=INTENTS[intent][rng.integers(len(INTENTS[intent]))],
+                    text=_sentence(intent, split, rng),
                     seed=seeds.utterance(len(utterances)),
                     channel_seed=seeds.channel(len(utterances)),
                     rng=rng,
                 )
             )
             intents.append(intent)
-        first += len(speakers)
+        first += people
     return Plan(
         name=NAME,
         utterances=tuple(utterances),
         tables=lambda samples: {f"data/{split}_data.csv": _table(utterances, intents, split) for split in SPLITS},
     )
+
+
+def _sentence(intent: tuple[str, str, str], split: str, rng: np.random.Generator) -> str:
+    commands, carriers = INTENTS[intent], CARRIERS[split]
+    return carriers[rng.integers(len(carriers))].format(commands[rng.integers(len(commands))])
 
 
 def _uuid(data: bytes) -> str:

@@ -2,25 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from upstream_elp.mini.effects import SAMPLE_RATE
 from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
-from upstream_elp.mini.voices import Speaker, make_speaker
+from upstream_elp.mini.voices import Speaker
 
 NAME = "IEMOCAP"
-#: (dialogs per session, utterances per dialog), by size
-SIZES = {"tiny": (2, 5), "small": (8, 20), "medium": (16, 40)}
 SESSIONS = 5
+#: (dialogs, utterances per dialog) of each session, by size; fold 1 tests on the first, which is larger in `small`
+SIZES = {
+    "tiny": ((2, 5),) * SESSIONS,
+    "small": ((24, 40), *((16, 24),) * (SESSIONS - 1)),
+    "full": ((60, 40),) * SESSIONS,
+}
 SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions
+PEOPLE = "speakers.csv"  # not in the real corpus, where two people speak in a session
 OTHER_SHARE = 0.1  # utterances with a label outside the four classes, which the task must skip
-SENTENCES = (
-    "I put the letter on the table", "they told me about it yesterday", "we are going there tomorrow morning",
-    "she said that it would be ready", "you never asked me for the key", "he is waiting in the other room",
-    "I have heard that story before", "it happened right after the meeting", "nobody was at the house today",
-    "the train will be here at seven", "let me know when you are back", "that was all he wanted to say",
-)  # fmt: skip
+#: parts of the sentences; a sentence belongs to one session
+PARTS = (
+    ("I", "they", "you", "we", "my brother", "the neighbours", "her friends", "the children"),
+    ("left", "found", "wanted", "forgot", "brought", "opened", "moved", "kept"),
+    ("the letter", "the keys", "that old box", "the money", "a blue bag", "those pictures", "the report", "a ticket"),
+    ("yesterday", "on the table", "at the station", "after the meeting", "before dinner", "in the other room"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,18 +56,19 @@ OTHERS = {
 }
 
 
-def plan_iemocap(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
-    """Plan the corpus; the four classes (`hap` and `exc` count as one) are equally frequent in every session."""
-    rng = seeds.plan()
-    dialogs, turns = SIZES[size]
-    casts = _cast_sessions(voices, rng=rng)
+def plan_iemocap(size: str, *, seeds: Seeds) -> Plan:
+    """Plan the corpus; the four classes (`hap` and `exc` count as one) are equally frequent in every session.
+
+    For more variety, another woman and another man speak in every dialog.
+    """
+    rng, casting = seeds.plan(), seeds.casting(spread=SPREAD)
     utterances: list[Utterance] = []
     labels: list[str] = []
-    for session, by_gender in casts.items():
+    for session, (dialogs, turns) in enumerate(SIZES[size], start=1):
         session_labels = iter(_draw_labels(dialogs * turns, rng=rng))
         for dialog in range(dialogs):
             name = _dialog_name(session, dialog)
-            actors = {gender: _actor(by_gender[gender], dialog, gender, rng=rng) for gender in "FM"}
+            actors = {gender: casting.draw(woman=gender == "F") for gender in "FM"}
             for turn in range(turns):
                 gender, label = "FM"[turn % 2], next(session_labels)
                 path = f"Session{session}/sentences/wav/{name}/{name}_{gender}{turn // 2:03d}.wav"
@@ -70,27 +78,16 @@ def plan_iemocap(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) 
     return Plan(
         name=NAME,
         utterances=tuple(utterances),
-        tables=lambda samples: _evaluations(utterances, labels, samples),
+        tables=lambda samples: {**_evaluations(utterances, labels, samples), PEOPLE: _people(utterances)},
     )
 
 
-def _cast_sessions(
-    voices: Sequence[tuple[str, str]], *, rng: np.random.Generator
-) -> dict[int, dict[str, tuple[str, ...]]]:
-    """Return variants by session and gender: up to two women and four men per session, and nobody in two sessions."""
-    casts: dict[int, dict[str, tuple[str, ...]]] = {session: {} for session in range(1, SESSIONS + 1)}
-    for gender, most in (("F", 2), ("M", 4)):
-        names = [variant for variant, of in voices if of == gender]
-        names = [names[index] for index in rng.permutation(len(names))]
-        each = min(most, len(names) // SESSIONS)
-        for session in casts:
-            casts[session][gender] = tuple(names[(session - 1) * each : session * each])
-    return casts
-
-
-def _actor(variants: Sequence[str], dialog: int, gender: str, *, rng: np.random.Generator) -> Speaker:
-    """Return a speaker; for more variety, a variant plays a new person (accent, pitch, pace) in every dialog."""
-    return make_speaker(variants[dialog % len(variants)], gender, rng=rng, spread=SPREAD)
+def _sentence(session: int, rng: np.random.Generator) -> str:
+    """Draw a sentence of a session: those whose parts' numbers have its remainder."""
+    while True:
+        chosen = [int(rng.integers(len(part))) for part in PARTS]
+        if sum(chosen) % SESSIONS == session % SESSIONS:
+            return " ".join(part[index] for part, index in zip(PARTS, chosen, strict=True))
 
 
 def _utterance(
@@ -109,7 +106,7 @@ def _utterance(
         split=f"Session{session}",
         speaker_id=f"Ses{session:02d}{gender}",
         path=path,
-        text=SENTENCES[rng.integers(len(SENTENCES))],
+        text=_sentence(session, rng),
         seed=seed,
         channel_seed=channel,
         rng=rng,
@@ -133,6 +130,12 @@ def _dialog_name(session: int, dialog: int) -> str:
     marker, number = "FM"[dialog % 2], dialog // 4 + 1
     scene = f"impro{number:02d}" if dialog % 4 < 2 else f"script{number:02d}_1"
     return f"Ses{session:02d}{marker}_{scene}"
+
+
+def _people(utterances: Sequence[Utterance]) -> str:
+    """Return who speaks, since there are more than two people in a session."""
+    rows = (f"{Path(utterance.path).stem},{utterance.voice.name}\n" for utterance in utterances)
+    return "".join(["utterance,speaker\n", *rows])
 
 
 def _evaluations(utterances: Sequence[Utterance], labels: Sequence[str], samples: Sequence[int]) -> dict[str, str]:

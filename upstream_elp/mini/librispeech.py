@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
-from upstream_elp.mini.voices import cast_splits
+from upstream_elp.mini.utterances import Plan, Seeds, Sentences, Utterance, make_utterance
 
 NAME = "LibriSpeech"
 WORDS = (
@@ -17,21 +16,21 @@ SPLITS = ("train-clean-100", "dev-clean", "test-clean")
 #: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 8), (2, 8)),
-    "small": ((40, 800), (10, 80), (14, 120)),
-    "medium": ((50, 4000), (10, 300), (19, 400)),
+    "small": ((60, 1200), (30, 240), (60, 480)),
+    "full": ((200, 8000), (60, 900), (120, 1800)),
 }
 CHAPTER_LENGTH = 10
 
 
-def plan_librispeech(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
+def plan_librispeech(size: str, *, seeds: Seeds) -> Plan:
     """Plan the corpus; see :class:`Plan`."""
-    rng = seeds.plan()
-    counts = dict(zip(SPLITS, SIZES[size], strict=True))
-    cast = cast_splits({split: speakers for split, (speakers, _) in counts.items()}, voices, rng=rng)
+    rng, casting = seeds.plan(), seeds.casting()
+    sentences = Sentences(lambda: " ".join(_words(rng)).lower())
     utterances: list[Utterance] = []
     first_id = 1001
-    for split, speakers in cast.items():
-        for index in range(counts[split][1]):
+    for split, (people, count) in zip(SPLITS, SIZES[size], strict=True):
+        speakers = [casting.draw() for _ in range(people)]
+        for index in range(count):
             who, number = index % len(speakers), index // len(speakers)
             speaker_id, chapter = first_id + who, 10 * (first_id + who) + number // CHAPTER_LENGTH
             name = f"{speaker_id}-{chapter}-{number % CHAPTER_LENGTH:04d}"
@@ -41,7 +40,7 @@ def plan_librispeech(size: str, voices: Sequence[tuple[str, str]], *, seeds: See
                     split=split,
                     speaker_id=str(speaker_id),
                     path=f"{split}/{speaker_id}/{chapter}/{name}.flac",
-                    text=" ".join(_words(rng)).lower(),
+                    text=sentences.draw(split),
                     seed=seeds.utterance(len(utterances)),
                     channel_seed=seeds.channel(len(utterances)),
                     rng=rng,

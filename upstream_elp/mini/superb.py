@@ -21,9 +21,8 @@ from upstream_elp.mini.effects import SAMPLE_RATE
 from upstream_elp.mini.espeak import require_loader
 from upstream_elp.mini.shards import ShardPool
 from upstream_elp.mini.utterances import SIZES, Plan, Seeds
-from upstream_elp.mini.voices import list_voices
 
-FORMAT = 1  # increase it when the same settings no longer give the same bytes
+FORMAT = 2  # increase it when the same settings no longer give the same bytes
 MANIFEST = "manifest.json"
 RECORD = "mini_superb.json"  # in each finished corpus
 _PLANNERS: dict[str, Callable[..., Plan]] = {
@@ -48,9 +47,9 @@ def write_mini_superb(
 
     Args:
         out: the folder, created if needed; only one process may write to it at a time.
-        size: `tiny` (for tests, about 50 utterances per task), `small` (about 1000) or `medium` (about 4000).
+        size: `tiny` (for tests, about 50 utterances per task), `small` (about 2,000) or `full` (about 10,000).
         seed: seed of everything random.
-        voices: number of eSpeak NG voices; by default all of them.
+        voices: seed of the speakers, to let others say the same sentences; by default `seed`.
         jobs: number of processes at a time, which does not change the result; by default the CPUs of this process.
         snr: range of signal-to-noise ratios in dB.
 
@@ -78,9 +77,8 @@ def write_mini_superb(
 
 def plan_corpora(settings: dict[str, Any]) -> list[Plan]:
     """Plan all four corpora from the settings of a manifest, without synthesising anything."""
-    voices = list_voices(settings["voices"])
     return [
-        planner(settings["size"], voices, seeds=Seeds(settings["seed"], number))
+        planner(settings["size"], seeds=Seeds(settings["seed"], number, voices=settings["voices"]))
         for number, planner in enumerate(_PLANNERS.values())
     ]
 
@@ -107,14 +105,16 @@ def _cpus() -> int:
 def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, float]) -> dict[str, Any]:
     if size not in SIZES:
         raise ElpError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
-    if seed < 0:
-        raise ElpError(f"--seed must not be negative, but is {seed}")
+    voices = seed if voices is None else voices
+    for flag, value in (("--seed", seed), ("--voices", voices)):
+        if value < 0:
+            raise ElpError(f"{flag} must not be negative, but is {value}")
     low, high = map(float, snr)
     if not -20.0 <= low <= high <= 100.0:
         raise ElpError(
             f"--snr must be two decibel values between -20 and 100, the lower one first, but is {low:g} {high:g}"
         )
-    return {"format": FORMAT, "size": size, "seed": seed, "voices": len(list_voices(voices)), "snr": [low, high]}
+    return {"format": FORMAT, "size": size, "seed": seed, "voices": voices, "snr": [low, high]}
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -186,13 +186,13 @@ def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: d
 
 def _summarise(plan: Plan, samples: Sequence[int]) -> dict[str, dict[str, Any]]:
     splits: dict[str, dict[str, Any]] = {}
-    for split, variants in plan.variants().items():
+    for split, voices in plan.voices().items():
         chosen = [index for index, utterance in enumerate(plan.utterances) if utterance.split == split]
         splits[split] = {
             "utterances": len(chosen),
             "speakers": len({plan.utterances[index].speaker for index in chosen}),
             "hours": round(sum(samples[index] for index in chosen) / SAMPLE_RATE / 3600, 4),
-            "voices": variants,
+            "voices": voices,
         }
     return splits
 

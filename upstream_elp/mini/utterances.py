@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from upstream_elp.mini.voices import Speaker
+from upstream_elp.mini.voices import Casting, Speaker, Voice
 
-SIZES = ("tiny", "small", "medium")
+SIZES = ("tiny", "small", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,14 @@ class Utterance:
     speaker: str
     path: str  # relative to the corpus, with forward slashes
     text: str
-    voice: str
+    voice: Voice
+    accent: str
     pitch: int
     pitch_range: int
     rate: int
     seed: tuple[int, ...]
     channel_seed: tuple[int, ...]
+    tract: float = 1.0
     tilt: float = 0.0
     max_samples: int | None = None
 
@@ -33,30 +35,40 @@ class Utterance:
 class Plan:
     """A corpus: its utterances, its tables, and its speakers.
 
-    `tables` takes the number of samples of every utterance, in order, and returns texts by relative path. An eSpeak
-    variant only occurs in one split.
+    `tables` takes the number of samples of every utterance, in order, and returns texts by relative path. A voice or a
+    sentence only occurs in one split.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     tables: Callable[[Sequence[int]], dict[str, str]]
 
-    def variants(self) -> dict[str, list[str]]:
-        """Return the eSpeak variants of each split, in the order of the splits."""
+    def voices(self) -> dict[str, list[str]]:
+        """Return the names of the voices of each split, in the order of the splits."""
         heard: dict[str, set[str]] = {}
         for utterance in self.utterances:
-            heard.setdefault(utterance.split, set()).add(utterance.voice.split("+")[1])
-        return {split: sorted(variants) for split, variants in heard.items()}
+            heard.setdefault(utterance.split, set()).add(utterance.voice.name)
+        return {split: sorted(names) for split, names in heard.items()}
 
 
 class Seeds:
-    """Seeds that depend only on the user's seed, the corpus and a counter, and not on the order of execution."""
+    """Seeds that depend only on the user's seed, the corpus and a counter, and not on the order of execution.
 
-    def __init__(self, seed: int, corpus: int) -> None:
+    Args:
+        seed: of everything random.
+        corpus: number of the corpus.
+        voices: seed of the speakers, if it is another one.
+    """
+
+    def __init__(self, seed: int, corpus: int, *, voices: int | None = None) -> None:
         self.base = (seed, corpus)
+        self.voices = seed if voices is None else voices
 
     def plan(self) -> np.random.Generator:
         return np.random.default_rng((*self.base, 0))
+
+    def casting(self, *, spread: float = 1.0) -> Casting:
+        return Casting(self.voices, self.base[1], spread=spread)
 
     def utterance(self, index: int) -> tuple[int, ...]:
         return (*self.base, 1, index)
@@ -88,6 +100,8 @@ def make_utterance(
         path=str(path),
         text=text,
         voice=speaker.voice,
+        accent=speaker.accent,
+        tract=speaker.tract,
         pitch=int(np.clip(speaker.pitch + pitch_shift + rng.integers(-3, 4), 0, 99)),
         pitch_range=int(np.clip(speaker.pitch_range + range_shift + rng.integers(-4, 5), 0, 99)),
         rate=int(np.clip(speaker.rate * pace * rng.uniform(0.96, 1.04), 90, 320)),
@@ -96,3 +110,22 @@ def make_utterance(
         tilt=tilt,
         max_samples=max_samples,
     )
+
+
+class Sentences:
+    """Draws sentences such that no sentence is in two splits.
+
+    Args:
+        draw: returns a random sentence.
+    """
+
+    def __init__(self, draw: Callable[[], str]) -> None:
+        self._draw = draw
+        self._split_of: dict[str, str] = {}
+
+    def draw(self, split: str) -> str:
+        """Return a sentence that has not been drawn for another split."""
+        while True:
+            text = self._draw()
+            if self._split_of.setdefault(text, split) == split:
+                return text

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from upstream_elp.mini.effects import SAMPLE_RATE
-from upstream_elp.mini.utterances import Plan, Seeds, Utterance, make_utterance
-from upstream_elp.mini.voices import Speaker, cast_splits
+from upstream_elp.mini.utterances import Plan, Seeds, Sentences, Utterance, make_utterance
+from upstream_elp.mini.voices import Speaker
 
 NAME = "VoxCeleb1"
 TRIALS = "voxceleb1_test_v2.txt"
@@ -15,8 +15,8 @@ SPLITS = ("dev", "test")
 #: (speakers, videos, utterances per video) of each split and the number of trials, by size
 SIZES = {
     "tiny": (((8, 3, 1), (4, 3, 1)), 24),
-    "small": (((40, 3, 4), (20, 3, 3)), 1000),
-    "medium": (((50, 6, 8), (25, 6, 4)), 5000),
+    "small": (((80, 3, 3), (60, 4, 2)), 2800),
+    "full": (((240, 5, 6), (120, 5, 3)), 20000),
 }
 SECONDS = (2.6, 3.7)  # without margins: SUPERB's SV drops training files shorter than 2 s after trimming silence
 WORDS = (
@@ -35,25 +35,24 @@ WORDS = (
 )  # fmt: skip
 
 
-def plan_voxceleb(size: str, voices: Sequence[tuple[str, str]], *, seeds: Seeds) -> Plan:
+def plan_voxceleb(size: str, *, seeds: Seeds) -> Plan:
     """Plan the corpus; the utterances of a video share room, microphone, and kind and level of noise."""
-    rng = seeds.plan()
+    rng, casting = seeds.plan(), seeds.casting()
+    sentences = Sentences(lambda: " ".join(WORDS[index] for index in rng.integers(len(WORDS), size=14)))
     shapes, trials = SIZES[size]
-    shape = dict(zip(SPLITS, shapes, strict=True))
-    cast = cast_splits({split: speakers for split, (speakers, _, _) in shape.items()}, voices, rng=rng)
-    ids = iter(f"id{10001 + index}" for index in range(sum(map(len, cast.values()))))
+    ids = itertools.count(10001)
     utterances: list[Utterance] = []
     channels = itertools.count()
-    for split, speakers in cast.items():
-        _, videos, takes = shape[split]
-        for speaker in speakers:
-            speaker_id = next(ids)
+    for split, (people, videos, takes) in zip(SPLITS, shapes, strict=True):
+        for _ in range(people):
+            speaker, speaker_id = casting.draw(), f"id{next(ids)}"
             for _ in range(videos):
                 folder = f"{split}/wav/{speaker_id}/{_video_name(rng)}"
                 channel = seeds.channel(next(channels))
                 for take in range(takes):
                     path, seed = f"{folder}/{take + 1:05d}.wav", seeds.utterance(len(utterances))
-                    utterances.append(_utterance(speaker, split, speaker_id, path, seed, channel, rng))
+                    text = sentences.draw(split)
+                    utterances.append(_utterance(speaker, split, speaker_id, path, text, seed, channel, rng))
     lines = _trials([utterance for utterance in utterances if utterance.split == "test"], trials, rng=rng)
     return Plan(
         name=NAME,
@@ -67,6 +66,7 @@ def _utterance(
     split: str,
     speaker_id: str,
     path: str,
+    text: str,
     seed: tuple[int, ...],
     channel: tuple[int, ...],
     rng: np.random.Generator,
@@ -76,7 +76,7 @@ def _utterance(
         split=split,
         speaker_id=speaker_id,
         path=path,
-        text=" ".join(WORDS[index] for index in rng.integers(len(WORDS), size=14)),
+        text=text,
         seed=seed,
         channel_seed=channel,
         rng=rng,

@@ -14,16 +14,18 @@ import soundfile
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.effects import SAMPLE_RATE, Conditions, draw_channel, record
-from upstream_elp.mini.espeak import Espeak
+from upstream_elp.mini.espeak import DrawnEspeak, Espeak
+from upstream_elp.mini.voices import Voice
 
 
 def speak_utterance(espeak: Espeak, utterance: dict[str, Any], *, conditions: Conditions) -> np.ndarray:
     """Synthesise and record one utterance of a plan: (samples,) int16 at 16 kHz."""
     parameters = {name: utterance[name] for name in ("rate", "pitch", "pitch_range")}
-    speech = espeak.speak(utterance["text"], voice=utterance["voice"], **parameters)
+    voice = f"{utterance['accent']}+{utterance['voice']['name']}"
+    speech = espeak.speak(utterance["text"], voice=voice, **parameters)
     return record(
         speech,
-        espeak.rate,
+        espeak.rate * utterance["tract"],
         channel=draw_channel(conditions, rng=np.random.default_rng(utterance["channel_seed"])),
         rng=np.random.default_rng(utterance["seed"]),
         tilt=utterance["tilt"],
@@ -33,7 +35,8 @@ def speak_utterance(espeak: Espeak, utterance: dict[str, Any], *, conditions: Co
 
 def run_shard(job: dict[str, Any]) -> None:
     """Write every utterance of the shard under `job["folder"]` and print its number of samples."""
-    espeak = Espeak()
+    voices = {utterance["voice"]["name"]: Voice(**utterance["voice"]) for utterance in job["utterances"]}
+    espeak = DrawnEspeak(voices.values())
     conditions = Conditions(snr=tuple(job["snr"]))
     for utterance in job["utterances"]:
         path = Path(job["folder"]) / utterance["path"]

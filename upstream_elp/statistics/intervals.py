@@ -72,6 +72,14 @@ class Interval:
         """Return plain values for JSON; a value that is not finite is None."""
         return {name: value if _plain(value) else None for name, value in asdict(self).items()}
 
+    @classmethod
+    def from_dict(cls, values: Any) -> Interval | None:
+        """Return the interval that :meth:`to_dict` wrote; None for anything else."""
+        try:
+            return cls(**values)
+        except TypeError:
+            return None
+
 
 def _plain(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)

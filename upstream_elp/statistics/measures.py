@@ -179,5 +179,5 @@ def _crossings(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
     upper, lower = excess[rows, before], excess[rows, after]
     with np.errstate(invalid="ignore", divide="ignore"):
         part = upper / (upper - lower)
-    found = 100.0 * (alarms[rows, before] + part * (alarms[rows, after] - alarms[rows, before]))
+        found = 100.0 * (alarms[rows, before] + part * (alarms[rows, after] - alarms[rows, before]))
     return np.where(np.isfinite(excess[:, -1]), found, np.nan)

@@ -1,0 +1,79 @@
+"""One run in its own process: train or resume, then evaluate the best checkpoint on test.
+
+Called as ``python -m upstream_elp.sweep.job JOB.json [DEVICE]``. The exit status is 0 if the run has ended, 143 if a
+signal stopped it after saving, and anything else if it failed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+from upstream_elp.base.errors import ElpError
+from upstream_elp.sweep import jobs
+
+PARENT = "ELP_SWEEP_PARENT"
+"""Variable with the process id of the launcher, with which its runs are to end."""
+_SET_PDEATHSIG = 1
+
+
+def main(spec: str, device: str | None = None) -> None:
+    """Run the job described in the file ``spec``; a job that has ended is not run again.
+
+    Args:
+        spec: a ``job.json``.
+        device: torch device; None for CUDA if there is any.
+
+    Raises:
+        ElpError: whatever the user can fix; it is recorded in the run's folder.
+    """
+    job = jobs.read_job(spec)
+    with jobs.alone(job.path):
+        if jobs.ended(job) is not None:
+            return
+        jobs.forget_failure(job)
+        print(f"elp: job {job.title}, started {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)  # noqa: T201
+        try:
+            _carry_out(job, ["--device", device] if device else [])
+        except Exception as error:
+            jobs.fail(job, " ".join(str(error).split()) or type(error).__name__)
+            raise
+
+
+def _carry_out(job: jobs.Job, device: list[str]) -> None:
+    from upstream_elp.experiment.checkpoint import find_checkpoint
+    from upstream_elp.experiment.facts import RESULTS, read_results
+    from upstream_elp.launch.start import adopt_main, run
+
+    adopt_main()
+    run([*job.train_argv(), *device])
+    before = time.monotonic()
+    if job.stage == jobs.FINAL and jobs.tested(job) is None:
+        run([*job.test_argv(find_checkpoint(job.path)), *device])
+        if jobs.tested(job) is None:
+            raise ElpError(f"{job.path / RESULTS} has no evaluation of the test set; start the sweep again")
+    seconds = float(read_results(job.path / RESULTS)["seconds"] or 0)
+    jobs.end(job, train_seconds=seconds, test_seconds=time.monotonic() - before)
+
+
+def end_with_parent() -> None:
+    """Ask Linux for SIGTERM when the launcher dies, even if it is killed; elsewhere, runs go on to their end."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before the call
+        sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        main(*sys.argv[1:3])
+    except ElpError as error:
+        print(f"elp: error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,239 @@
+"""One run of a sweep: its files, its flags of ``elp run``, and how far it has come."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from downstream_heads import registry
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import write_json, write_text
+from upstream_elp.experiment.facts import RESULTS, read_results
+from upstream_elp.experiment.logs import TRAIN_LOG
+from upstream_elp.host.checkpoints import states
+
+SEARCH, FINAL = "search", "final"
+"""Stages: runs of a search are compared on dev and never see the test set; the others are tested."""
+DONE, RUNNING, PARTIAL, FAILED, NEW = STATES = ("done", "running", "partial", "failed", "new")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as its folder's ``job.json`` records it.
+
+    Args:
+        key: its identity (:mod:`upstream_elp.sweep.identity`).
+        folder: the experiment folder.
+        stage: :data:`SEARCH` or :data:`FINAL`.
+        task: full name of the task.
+        method: name of the method.
+        upstream: value of ``-u``.
+        seed: value of ``--seed``.
+        config: the whole configuration of the task.
+        adapter: the whole configuration of the adapter; None without one.
+        place: value of ``-k``.
+        backbone: name of the backbone.
+        fold: value of ``-v``.
+        data: folder of the corpora.
+        varied: the run's values of the plan's grid.
+        searched: its values of the search's grid; of a final run, those that the search has chosen.
+    """
+
+    key: str
+    folder: str
+    stage: str
+    task: str
+    method: str
+    upstream: str
+    seed: int
+    config: Mapping[str, Any]
+    adapter: Mapping[str, Any] | None = None
+    place: str | None = None
+    backbone: str | None = None
+    fold: str | None = None
+    data: str | None = None
+    varied: Mapping[str, Any] = field(default_factory=dict)
+    searched: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The experiment folder."""
+        return Path(self.folder)
+
+    @property
+    def file(self) -> Path:
+        """The file that describes the run, for ``python -m upstream_elp.sweep.job``."""
+        return self.path / "job.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run prints."""
+        return self.path / "log.txt"
+
+    @property
+    def title(self) -> str:
+        """What tables and messages call it: the last two parts of its folder."""
+        return "/".join(self.path.parts[-2:])
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps."""
+        return int(self.config["runner"]["total_steps"])
+
+    def write(self) -> None:
+        """Write the files that the run reads."""
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
+        if self.adapter is not None:
+            write_text(self.path / "adapter.yaml", yaml.safe_dump(dict(self.adapter), sort_keys=False, width=100))
+        write_json(self.file, asdict(self))
+
+    def train_argv(self) -> list[str]:
+        """Flags of ``elp run`` for training, or for resuming if there is a checkpoint, which has its own settings."""
+        again = bool(states(self.path))
+        flags = ["-m", "train", "-p", self.folder, "-a", *self._data()]
+        if again:
+            return [*flags, *(("--backbone", self.place) if self.place else ())]
+        flags += ["-u", self.upstream, "-d", self.task, "-c", str(self.path / "config.yaml"), "--seed", str(self.seed)]
+        flags += ["-k", self.place] if self.place else []
+        flags += ["-g", str(self.path / "adapter.yaml")] if self.adapter is not None else []
+        return [*flags, *(("-v", self.fold) if self.fold else ())]
+
+    def test_argv(self, checkpoint: Path) -> list[str]:
+        """Flags of ``elp run`` for evaluating a checkpoint on the test set."""
+        flags = ["-m", "evaluate", "-e", str(checkpoint), "-t", self.split("test"), *self._data()]
+        return [*flags, *(("--backbone", self.place) if self.place else ())]
+
+    def split(self, name: str) -> str:
+        """The full name of the task's split."""
+        return registry.find(self.task).split(name)
+
+    def _data(self) -> list[str]:
+        return ["--data", self.data] if self.data else []
+
+
+def read_job(path: str | Path) -> Job:
+    """Read a ``job.json``.
+
+    Raises:
+        ElpError: it cannot be read.
+    """
+    try:
+        return Job(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ElpError(
+            f"{path} must describe a run of a sweep, but cannot be read ({error}); start the sweep again"
+        ) from (error)
+
+
+# state -------------------------------------------------------------------------------------------------------------
+
+
+def state_of(job: Job) -> str:
+    """One of :data:`STATES`, from the files in the run's folder."""
+    if ended(job) is not None:
+        return DONE
+    if locked(job.path):
+        return RUNNING
+    if failure(job):
+        return FAILED
+    return PARTIAL if states(job.path) or (job.path / TRAIN_LOG).is_file() else NEW
+
+
+def ended(job: Job) -> dict[str, Any] | None:
+    """What the run wrote at its end (``train_seconds``, ``test_seconds``); None if it has not ended."""
+    found = _json(job.path / "done.json")
+    return found if found is not None and found.get("key") == job.key else None
+
+
+def failure(job: Job) -> str:
+    """Why the last attempt failed; empty if it did not."""
+    found = _json(job.path / "failed.json")
+    return "" if found is None else str(found.get("why"))
+
+
+def end(job: Job, *, train_seconds: float, test_seconds: float) -> None:
+    """Record that the run has ended."""
+    facts = {"key": job.key, "train_seconds": round(train_seconds, 3), "test_seconds": round(test_seconds, 3)}
+    write_json(job.path / "done.json", facts)
+
+
+def fail(job: Job, why: str) -> None:
+    """Record that an attempt has failed."""
+    write_json(job.path / "failed.json", {"why": why})
+
+
+def forget_failure(job: Job) -> None:
+    """Remove the record of a failed attempt, before the next one."""
+    (job.path / "failed.json").unlink(missing_ok=True)
+
+
+def tested(job: Job) -> dict[str, Any] | None:
+    """The latest evaluation of the test set, as in ``metrics.jsonl``; None if there is none yet."""
+    path = job.path / RESULTS
+    lines = read_results(path)["tests"] if path.is_file() else []
+    return next((line for line in reversed(lines) if line["split"] == job.split("test")), None)
+
+
+def dev_value(job: Job) -> float | None:
+    """The main metric on dev at the best checkpoint; None if it was not evaluated or is not finite."""
+    path = job.path / RESULTS
+    metrics = read_results(path)["metrics"] if path.is_file() else {}
+    point = metrics.get(job.split("dev"), {}).get(registry.find(job.task).main_metric)
+    return None if point is None else point["at_best_checkpoint"]
+
+
+def progress(job: Job) -> int:
+    """The number of optimizer steps in the run's log; 0 if it has not logged any."""
+    path = job.path / TRAIN_LOG
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(line)["step"])
+    return 0
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process runs in the folder, and hold it while the block runs.
+
+    The system releases the lock when the process ends, even if it is killed.
+    """
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("elp: another process runs this job; waiting for it", flush=True)  # noqa: T201
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def locked(folder: Path) -> bool:
+    """Whether a process runs in the folder."""
+    try:
+        with (folder / "lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

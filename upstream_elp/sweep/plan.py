@@ -1,0 +1,317 @@
+"""The plan file of a sweep, read strictly: what is to be run, as products of lists.
+
+A plan says only what differs from the plan that its ``base`` names. Nothing is resolved here: see
+:mod:`upstream_elp.sweep.points` for the product and :mod:`upstream_elp.sweep.resolve` for the runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from downstream_heads import registry
+from upstream_elp.base.errors import ElpError, shown
+from upstream_elp.base.values import did_you_mean, is_whole
+from upstream_elp.base.yaml_files import read_yaml
+from upstream_elp.sweep.choices import Backbone, Method, backbone, method
+from upstream_elp.sweep.names import slug
+
+AXES = ("tasks", "methods", "backbones", "seeds", "folds")
+"""The lists whose product a plan forms; ``grid`` adds more."""
+BLOCK = (*AXES, "config", "set", "grid")
+"""Keys of a block: of the plan itself, and of each entry of ``include``."""
+TEXTS = ("name", "description", "source")
+KEYS = (*TEXTS, "base", "data", *BLOCK, "include", "exclude", "search")
+SEARCH = ("seeds", "grid", "methods")
+CHANGED = ("adapter", "runner", "optimizer", "scheduler", "specaug", "downstream_expert")
+"""The blocks that ``set`` and ``grid`` may change: the adapter's configuration, and those of a task's configuration."""
+MERGED = ("set", "grid", "config")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One product of lists.
+
+    Args:
+        where: what to call it in messages.
+        tasks: full names of tasks.
+        methods: adapters, or S3PRL's upstreams.
+        backbones: frozen models.
+        seeds: ``--seed`` of each run.
+        folds: ``-v`` of tasks that have variants; None for their default, and ``all`` for every one.
+        config: task configuration by full name of the task, or for all tasks under the key None; ``{task}`` stands for
+            the task's short name.
+        changes: dotted key -> value, for all runs of the block.
+        grid: dotted key -> values.
+    """
+
+    where: str
+    tasks: tuple[str, ...] = ()
+    methods: tuple[Method, ...] = ()
+    backbones: tuple[Backbone, ...] = ()
+    seeds: tuple[int, ...] = ()
+    folds: tuple[str, ...] | str | None = None
+    config: Mapping[str | None, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search on dev before the test: the seeds of the search, and the grid of each method by its name."""
+
+    seeds: tuple[int, ...]
+    grids: Mapping[str, Mapping[str, tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan; ``blocks`` are the plan's own product and those under ``include``."""
+
+    name: str
+    where: str
+    blocks: tuple[Block, ...]
+    description: str = ""
+    source: str = ""
+    data: str | None = None
+    exclude: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    search: Search | None = None
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        ElpError: it cannot be read, or contains an unknown key or a wrong value.
+    """
+    path = Path(path)
+    return parse_plan(_merged(path, seen=()), where=str(path), name=path.stem)
+
+
+def parse_plan(raw: Mapping[str, Any], *, where: str, name: str) -> Plan:
+    """Check the content of a plan.
+
+    Args:
+        raw: keys of :data:`KEYS` without ``base``.
+        where: where it comes from, for messages.
+        name: the plan's name if it does not state one.
+
+    Raises:
+        ElpError: an unknown key or a wrong value.
+    """
+    _known(raw, KEYS, where)
+    texts = {key: _text(raw[key], f"{where}: {key}") for key in (*TEXTS, "data") if raw.get(key) is not None}
+    own = _block({key: raw[key] for key in BLOCK if key in raw}, where, Block(where))
+    included = [
+        _block(_mapping(entry, at), at, replace(own, where=at, changes={**own.changes}, grid={}))
+        for at, entry in _entries(raw, "include", where)
+    ]
+    plan = Plan(
+        name=slug(texts.pop("name", name), f"{where}: name"),
+        where=where,
+        blocks=(own, *included),
+        exclude=tuple(_exclusion(_mapping(entry, at), at) for at, entry in _entries(raw, "exclude", where)),
+        **texts,
+    )
+    _check_names(plan)
+    return replace(plan, search=_search(raw.get("search"), plan))
+
+
+def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    content = read_yaml(path, name=str(path))
+    if not isinstance(content, dict):
+        raise ElpError(f"{path} must be a mapping with keys such as tasks and methods, but is {shown(content)}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    start, seen = path.parent / _text(base, f"{path}: base"), (*seen, path.resolve())
+    if start.resolve() in seen:
+        raise ElpError(f"{path}: base must not lead in a circle, but {start} is this plan itself or starts from it")
+    if not start.is_file():
+        raise ElpError(f"{path}: base must be another plan, relative to this one, but there is no file {start}")
+    merged = {key: value for key, value in _merged(start, seen).items() if key not in TEXTS}
+    for key, value in content.items():
+        both = key in MERGED and isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+# blocks ------------------------------------------------------------------------------------------------------------
+
+
+def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
+    """Read a block; what it does not state is as in ``known``."""
+    _known(raw, BLOCK, where)
+    read: dict[str, Any] = {}
+    if "tasks" in raw:
+        read["tasks"] = _distinct(map(_task, _list(raw["tasks"], f"{where}: tasks")), f"{where}: tasks")
+    if "methods" in raw:
+        read["methods"] = tuple(
+            method(each, f"{where}: methods") for each in _list(raw["methods"], f"{where}: methods")
+        )
+    if "backbones" in raw:
+        listed = _list(raw["backbones"], f"{where}: backbones")
+        read["backbones"] = tuple(backbone(each, f"{where}: backbones") for each in listed)
+    if "seeds" in raw:
+        read["seeds"] = _seeds(raw["seeds"], f"{where}: seeds")
+    if "folds" in raw:
+        listed = raw["folds"]
+        read["folds"] = ALL if listed == ALL else _distinct(_list(listed, f"{where}: folds"), f"{where}: folds")
+    if "config" in raw:
+        read["config"] = {**known.config, **_config(raw["config"], f"{where}: config")}
+    if "set" in raw:
+        changes = _mapping(raw["set"], f"{where}: set")
+        read["changes"] = {**known.changes, **{_changed(key, f"{where}: set"): value for key, value in changes.items()}}
+    if "grid" in raw:
+        read["grid"] = _grid(raw["grid"], f"{where}: grid")
+    block = replace(known, **read)
+    if both := sorted({*block.changes} & {*block.grid}):
+        raise ElpError(f"{where}: {both[0]} must be either in set or in grid, but is in both; remove one of them")
+    return block
+
+
+def _task(name: Any) -> str:
+    whole = registry.whole_name(str(name))
+    if whole not in registry.names():
+        short = [task.short for task in registry.tasks().values()]
+        raise ElpError(
+            f"tasks: {shown(name)} must be one of {', '.join(short)}; {did_you_mean(name, short)}".strip("; ")
+        )
+    return whole
+
+
+def _config(raw: Any, where: str) -> dict[str | None, str]:
+    if isinstance(raw, str):
+        return {None: raw}
+    return {_task(key): _text(value, f"{where}.{key}") for key, value in _mapping(raw, where).items()}
+
+
+def _grid(raw: Any, where: str) -> dict[str, tuple[Any, ...]]:
+    grid = _mapping(raw, where)
+    return {_changed(key, where): _distinct(_list(grid[key], f"{where}.{key}"), f"{where}.{key}") for key in grid}
+
+
+def _changed(key: Any, where: str) -> str:
+    parts = str(key).split(".")
+    if len(parts) < 2 or not all(parts) or parts[0] not in CHANGED:
+        hint = did_you_mean(parts[0], CHANGED, then="an example is optimizer.groups.e_adapter")
+        raise ElpError(
+            f"{where}: a key must be dotted and begin with {', '.join(CHANGED)}, but is {shown(key)}; {hint}"
+        )
+    return str(key)
+
+
+def _exclusion(raw: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]:
+    found = {}
+    for key, value in raw.items():
+        if key not in AXES:
+            _changed(key, f"{where}: neither one of {', '.join(AXES)} nor a changed key")
+        values = tuple(value) if isinstance(value, list) else (value,)
+        found[str(key)] = tuple(map(_task, values)) if key == "tasks" else values
+    if not found:
+        raise ElpError(f"{where} must name what to exclude, such as methods: elp, but is empty; remove it")
+    return found
+
+
+# search ------------------------------------------------------------------------------------------------------------
+
+
+def _search(raw: Any, plan: Plan) -> Search | None:
+    if raw is None:
+        return None
+    where = f"{plan.where}: search"
+    raw = _mapping(raw, where)
+    _known(raw, SEARCH, where)
+    if "seeds" not in raw:
+        raise ElpError(f"{where}.seeds must list the seeds of the search, but is missing; add for example seeds: [100]")
+    seeds = _seeds(raw["seeds"], f"{where}.seeds")
+    if both := sorted({*seeds} & {seed for block in plan.blocks for seed in block.seeds}):
+        raise ElpError(
+            f"{where}.seeds must differ from seeds, so that the test has fresh ones, but {both[0]} is in both; "
+            "change one"
+        )
+    names = list(dict.fromkeys(each.name for block in plan.blocks for each in block.methods))
+    shared = _grid(raw.get("grid"), f"{where}.grid")
+    own = _mapping(raw.get("methods"), f"{where}.methods")
+    _known(own, names, f"{where}.methods")
+    grids = {name: {**shared, **_grid(own.get(name), f"{where}.methods.{name}")} for name in names}
+    sizes = {name: math.prod(map(len, grid.values())) for name, grid in grids.items()}
+    if names and len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{size} for {name}" for name, size in sizes.items())
+        raise ElpError(f"{where} must try equally many settings of every method, but tries {listed}; make them equal")
+    if max(sizes.values(), default=2) < 2:
+        raise ElpError(f"{where} must try at least two settings, but tries 1; add values under grid, or remove search")
+    for block in plan.blocks:
+        for name, grid in grids.items():
+            if both := sorted({*grid} & {*block.grid, *block.changes}):
+                raise ElpError(
+                    f"{where}: {both[0]} of {name} must be either searched or set, but is also in set or grid; remove "
+                    "one of them"
+                )
+    return Search(seeds, grids)
+
+
+# values ------------------------------------------------------------------------------------------------------------
+
+
+def _check_names(plan: Plan) -> None:
+    """Refuse two methods or backbones with one name, whose runs could not be told apart."""
+    for kind in ("methods", "backbones"):
+        known: dict[str, Any] = {}
+        for block in plan.blocks:
+            listed: tuple[Any, ...] = getattr(block, kind)
+            names = [each.name for each in listed]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ElpError(f"{block.where}: {kind} must have different names, but {twice[0]} is there twice")
+            for each in listed:
+                if known.setdefault(each.name, each) != each:
+                    raise ElpError(f"{block.where}: {kind} must have different names, but two are called {each.name}")
+
+
+def _known(raw: Mapping[str, Any], valid: Any, where: str) -> None:
+    for key in raw:
+        if key not in valid:
+            hint = did_you_mean(key, valid, then=f"the keys are: {', '.join(valid)}")
+            raise ElpError(f"{where}: unknown key {shown(key)}; {hint}")
+
+
+def _entries(raw: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
+    listed = _list(raw[key], f"{where}: {key}") if raw.get(key) is not None else []
+    return [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(listed)]
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ElpError(f"{where} must be a block of keys and values, but is {shown(value)}")
+    return dict(value or {})
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ElpError(f"{where} must be a list that is not empty, such as [a, b], but is {shown(value)}")
+    return list(value)
+
+
+def _distinct(values: Any, where: str) -> tuple[Any, ...]:
+    values = tuple(values)
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise ElpError(f"{where} must name each value once, but {shown(twice[0])} is there twice; remove one")
+    return values
+
+
+def _seeds(value: Any, where: str) -> tuple[int, ...]:
+    seeds = _distinct(_list(value, where), where)
+    for seed in seeds:
+        if not is_whole(seed, least=0) or seed >= 2**32:
+            raise ElpError(f"{where} must be whole numbers from 0 to 4294967295, but one is {shown(seed)}")
+    return seeds
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ElpError(f"{where} must be text, but is {shown(value)}")
+    return value

@@ -1,0 +1,104 @@
+"""Carry out a plan: the search if there is one, then the runs that are tested, then the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.sweep import live, slurm
+from upstream_elp.sweep.estimate import Times
+from upstream_elp.sweep.jobs import DONE, RUNNING, Job, state_of
+from upstream_elp.sweep.launch import Slot, Stopped, run_jobs
+from upstream_elp.sweep.results import write_results
+from upstream_elp.sweep.search import write_grid
+from upstream_elp.sweep.work import Planner, Work, write_manifest
+
+
+def carry_out(planner: Planner, slots: Sequence[Slot]) -> tuple[str, list[str]]:
+    """Run everything that has not ended on this machine.
+
+    Args:
+        planner: the checked plan.
+        slots: the places for processes.
+
+    Returns:
+        The tables as Markdown, and one sentence per failed job.
+
+    Raises:
+        Stopped: a signal ended it; tables of what has ended are written.
+    """
+    problems: list[str] = []
+    work = planner.work()
+    try:
+        write_manifest(work)
+        if work.search:
+            problems += _round(work.search, work, slots)
+            work = planner.work()
+            write_manifest(work)
+        if work.final:
+            problems += _round(work.final, work, slots)
+    finally:
+        text = summarise(planner.work())
+    return text, problems
+
+
+def summarise(work: Work) -> str:
+    """Write the tables of a sweep, as far as it has come; returns the Markdown."""
+    plan = work.plan
+    if work.searches:
+        write_grid(work.out, work.searches)
+    notes = [text for text in (plan.description, f"Source: {plan.source}" if plan.source else "") if text]
+    return write_results(work.out, work.jobs, work.trainable, title=plan.name, notes=notes)
+
+
+def submit(planner: Planner, *, options: str, limit: int | None, device: str | None) -> str:
+    """Write, and if possible submit, one array job of everything that can run now and neither has ended nor runs.
+
+    Args:
+        planner: the checked plan.
+        options: options of sbatch.
+        limit: how many jobs run at a time; None for no limit.
+        device: torch device; None for CUDA if there is any.
+
+    Returns:
+        What to print.
+
+    Raises:
+        ElpError: invalid options, or a script that sbatch refuses.
+    """
+    work = planner.work()
+    slurm.parse_options(options)
+    write_manifest(work)
+    first = [job for job in work.search if state_of(job) != DONE]
+    waiting = [job for job in first or work.final if state_of(job) not in (DONE, RUNNING)]
+    more = " When they have ended, call the command again: the search then chooses what is tested." if first else ""
+    if not waiting:
+        return summarise(work) + ("\nThe rest is running." if first else "")
+    script = slurm.write_script(work.out, waiting, name=planner.plan.name, options=options, limit=limit, device=device)
+    said = slurm.submit(script)
+    count = counted(len(waiting), "job")
+    if said is None:
+        return f"{count} in {script}; this machine has no sbatch, so submit it where there is: sbatch {script}.{more}"
+    return f"{said}: {count} in {script}; `elp sweep PLAN --status` shows how far they are.{more}"
+
+
+def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot]) -> list[str]:
+    times = Times(work.jobs)
+    # the longest first; where no time is known, the one that trains most
+    order = sorted(jobs, key=lambda job: (times.of(job) or 0.0, work.trainable.get(job.key) or 0), reverse=True)
+    with live.Display(jobs, work.jobs, slots=len(slots)) as show:
+        return run_jobs(order, slots, show=show)
+
+
+def how_to_go_on(error: Stopped, out: Path) -> str:
+    """What to say when a signal has ended the sweep."""
+    return f"stopped by {error}; finished jobs are kept in {out}, and the same command goes on"
+
+
+def failed(problems: Sequence[str], jobs: int) -> ElpError:
+    """The error for failed jobs."""
+    return ElpError(
+        f"{len(problems)} of {counted(jobs, 'job')} failed (the others are kept; the same command tries again): "
+        f"{'; '.join(problems)}"
+    )

@@ -1,0 +1,92 @@
+"""A search on dev: equally many settings of every method, and the best by the mean over seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from downstream_heads import registry
+from upstream_elp.base.files import write_json, write_text
+from upstream_elp.sweep.jobs import DONE, Job, dev_value, state_of
+from upstream_elp.sweep.names import written
+from upstream_elp.sweep.points import Cell
+
+COLUMNS = ("task", "method", "backbone", "fold", "setting", "metric", "mean", "seeds", "values", "chosen")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of one cell.
+
+    Args:
+        cell: the cell with the setting's values.
+        jobs: its runs, one per seed of the search.
+        values: the main metric on dev of each run, in their order; None if a run has none or it is not finite.
+        complete: whether all runs have ended.
+    """
+
+    cell: Cell
+    jobs: Sequence[Job]
+    values: tuple[float | None, ...]
+    complete: bool
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the seeds; None if a run is missing or diverged."""
+        return None if None in self.values or not self.values else fmean(self.values)
+
+
+def trial(cell: Cell, jobs: Sequence[Job]) -> Trial:
+    """Read the runs of one setting."""
+    complete = all(state_of(job) == DONE for job in jobs)
+    return Trial(cell, jobs, tuple(dev_value(job) if state_of(job) == DONE else None for job in jobs), complete)
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The setting with the best mean on dev, the first of equal ones.
+
+    None if a run of the search has not ended, or if all settings diverged.
+    """
+    usable = [each for each in trials if each.mean is not None]
+    if not usable or not all(each.complete for each in trials):
+        return None
+    upwards = registry.find(trials[0].cell.task).higher_is_better
+    return (max if upwards else min)(usable, key=lambda each: each.mean)
+
+
+def write_grid(out: Path, searches: Sequence[Sequence[Trial]]) -> None:
+    """Write ``search.csv`` and ``search.json``: every setting of every cell, and which one was chosen."""
+    rows = [row for trials in searches for row in _rows(trials)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, "values": " ".join(map(str, row["values"]))} for row in rows)
+    write_text(out / "search.csv", text.getvalue())
+    write_json(out / "search.json", rows)
+
+
+def _rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    chosen = best(trials)
+    return [
+        {
+            "task": each.cell.task,
+            "method": each.cell.method.name,
+            "backbone": each.cell.backbone.name if each.cell.backbone else None,
+            "fold": each.cell.fold,
+            "setting": written({**each.cell.varied, **each.cell.searched}),
+            "metric": f"dev {registry.find(each.cell.task).main_metric}",
+            "mean": each.mean,
+            "seeds": list(each.cell.seeds),
+            "values": list(each.values),
+            "chosen": each is chosen,
+            "searched": dict(each.cell.searched),
+            "varied": dict(each.cell.varied),
+            "folders": [job.folder for job in each.jobs],
+        }
+        for each in trials
+    ]

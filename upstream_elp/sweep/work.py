@@ -1,0 +1,222 @@
+"""The whole work of a plan: its jobs in both stages, checked, and the folder that they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from upstream_elp.adapters.config import parse_config
+from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import write_json
+from upstream_elp.sweep import search
+from upstream_elp.sweep.jobs import FINAL, SEARCH, Job
+from upstream_elp.sweep.plan import Plan
+from upstream_elp.sweep.points import Cell, cells, searched
+from upstream_elp.sweep.resolve import Resolver
+
+MANIFEST = "sweep.json"
+FORMAT = 1
+
+
+@dataclass
+class Work:
+    """The jobs of a plan.
+
+    Args:
+        plan: the plan.
+        out: the folder of the sweep.
+        search: runs of the search; empty without one.
+        final: runs that are tested; those of a cell whose search has not ended are not among them.
+        waiting: number of final runs that wait for the search.
+        searches: the settings of each cell that is searched.
+        trainable: key of a job -> number of parameters that it trains in the upstream.
+    """
+
+    plan: Plan
+    out: Path
+    search: list[Job] = field(default_factory=list)
+    final: list[Job] = field(default_factory=list)
+    waiting: int = 0
+    searches: list[list[search.Trial]] = field(default_factory=list)
+    trainable: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs that are known yet, in the order in which they may run."""
+        return [*self.search, *self.final]
+
+
+class Planner:
+    """Expands and checks a plan; :meth:`work` can be called again when a search has come further.
+
+    Args:
+        plan: the plan.
+        out: the folder of the sweep.
+        data: folder of the corpora, unless the task configurations name them.
+
+    Raises:
+        ElpError: anything that would make a run fail before its first step, or the folder of another plan.
+    """
+
+    def __init__(self, plan: Plan, out: Path, *, data: str | None) -> None:
+        check_folder(out, plan.name)
+        self.plan, self.out = plan, out
+        self.cells = cells(plan)
+        several = len({cell.backbone for cell in self.cells if cell.backbone is not None}) > 1
+        self.resolver = Resolver(out, data, several=several)
+        self._trainable: dict[tuple[Any, ...], int] = {}
+        self.work()  # resolves and checks everything
+        _check_upstreams(self.cells)
+
+    def work(self) -> Work:
+        """All jobs, as far as the search has come."""
+        work = Work(self.plan, self.out)
+        for cell in self.cells:
+            chosen: Cell | None = cell
+            if self.plan.search is not None:
+                trials = []
+                for setting in searched(self.plan, cell):
+                    jobs = self.resolver.jobs(setting, SEARCH)
+                    work.search += jobs
+                    trials.append(search.trial(setting, jobs))
+                work.searches.append(trials)
+                found = search.best(trials)
+                chosen = None if found is None else replace(cell, searched=found.cell.searched)
+            if chosen is None:
+                work.waiting += len(cell.seeds)
+            else:
+                work.final += self.resolver.jobs(chosen, FINAL)
+        work.search, work.final = _distinct(work.search, self.plan), _distinct(work.final, self.plan)
+        self._count(work)
+        return work
+
+    def _count(self, work: Work) -> None:
+        """Refuse adapters that a backbone refuses, and count what the others train on it."""
+        unknown: dict[tuple[str, str | None], dict[str, Job]] = {}
+        for job in work.jobs:
+            if job.adapter is not None and _counted(job) not in self._trainable:
+                unknown.setdefault((job.upstream, job.place), {})[json.dumps(job.adapter, sort_keys=True)] = job
+        for (upstream, place), jobs in unknown.items():
+            for text, count in _counts(self.plan, upstream, place, jobs).items():
+                self._trainable[upstream, place, text] = count
+        for job in work.jobs:
+            work.trainable[job.key] = 0 if job.adapter is None else self._trainable[_counted(job)]
+
+
+def _counted(job: Job) -> tuple[str, str | None, str]:
+    return job.upstream, job.place, json.dumps(job.adapter, sort_keys=True)
+
+
+def _counts(plan: Plan, upstream: str, place: str | None, jobs: dict[str, Job]) -> dict[str, int]:
+    from upstream_elp.backbones.architecture import architecture
+    from upstream_elp.upstream.counting import count_parameters
+    from upstream_elp.upstream.fitting import counts_on
+
+    configs = {text: parse_config(job.adapter, where=job.method) for text, job in jobs.items()}
+    if place is not None:
+        _, counts, unfit = counts_on(place, configs)
+    else:
+        counts, unfit, model = {}, {}, architecture(upstream)
+        for text, config in configs.items():
+            try:
+                counts[text] = count_parameters(config, model)
+            except ElpError as error:
+                unfit[text] = str(error)
+    for text, why in unfit.items():
+        job = jobs[text]
+        raise ElpError(
+            f"{plan.where}: {job.method} must fit the backbone {job.backbone}, but does not: {why}; exclude it"
+        )
+    return {text: count["trainable"]["total"] for text, count in counts.items()}
+
+
+def _check_upstreams(found: Sequence[Cell]) -> None:
+    """Refuse names that S3PRL's hub does not have."""
+    named = {cell.method.upstream: cell for cell in found if cell.method.upstream is not None}
+    if not named:
+        return
+    from s3prl import hub
+
+    from upstream_elp.launch import arguments
+
+    for name, cell in named.items():
+        try:
+            arguments.name("-u", name, hub.options())
+        except ElpError as error:
+            raise ElpError(f"{cell.where}: methods: {error}") from error
+
+
+def _distinct(jobs: list[Job], plan: Plan) -> list[Job]:
+    """Each run once; two methods or backbones with different names must be different runs."""
+    known: dict[str, Job] = {}
+    for job in jobs:
+        first = known.setdefault(job.key, job)
+        for kind in ("method", "backbone"):
+            here, there = getattr(job, kind), getattr(first, kind)
+            if here != there:
+                raise ElpError(
+                    f"{plan.where}: {kind}s must differ, but {there} and {here} are the same by content; remove one"
+                )
+    return list(known.values())
+
+
+# the folder --------------------------------------------------------------------------------------------------------
+
+
+def check_folder(out: Path, name: str) -> None:
+    """Refuse the folder of another plan.
+
+    Raises:
+        ElpError: it belongs to another plan, or contains runs of something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ElpError(f"--out {out} must be a folder, but is a file; choose another one")
+    if not (out / MANIFEST).is_file():
+        if there := [name for name in ("runs", "search") if (out / name).exists()]:
+            raise ElpError(
+                f"--out {out} must be new or belong to this plan, but contains {there[0]} without {MANIFEST}; choose "
+                "another folder"
+            )
+        return
+    known = read_manifest(out)["name"]
+    if known != name:
+        raise ElpError(f"--out {out} must belong to the plan {name}, but belongs to {known}; choose another folder")
+
+
+def write_manifest(work: Work) -> None:
+    """Write ``sweep.json``, from which the state can be read without the plan, the data and the backbones.
+
+    Raises:
+        ElpError: the folder is not writable.
+    """
+    try:
+        work.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ElpError(
+            f"--out {work.out} must be writable, but is not ({error.strerror}); choose another one"
+        ) from error
+    plan = work.plan
+    described = {"name": plan.name, "description": plan.description, "source": plan.source, "plan": plan.where}
+    jobs = [{**asdict(job), "trainable": work.trainable.get(job.key)} for job in work.jobs]
+    write_json(work.out / MANIFEST, {"format": FORMAT, **described, "waiting": work.waiting, "jobs": jobs})
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """The content of a sweep's ``sweep.json``; ``jobs`` are :class:`Job` objects.
+
+    Raises:
+        ElpError: there is none, or it is not ours.
+    """
+    path = out / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        content["trainable"] = {job["key"]: job.pop("trainable") for job in content["jobs"]}
+        content["jobs"] = [Job(**job) for job in content["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ElpError(f"{out} must be the folder of a sweep, but {path} cannot be read ({error})") from error
+    return content
