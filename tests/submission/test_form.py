@@ -79,6 +79,9 @@ def test_unknown_and_odd_fields(tmp_path):
     path.write_text("submitname: x\n")
     with pytest.raises(ElpError, match="unknown field 'submitname'; did you mean submitName"):
         form.read_form(path)
+    path.write_text("macs: 1e12\n")
+    with pytest.raises(ElpError, match="macs is 1e12, which YAML reads as text"):
+        form.read_form(path)
     path.write_text("stride: 20.0\n")
     with pytest.raises(ElpError, match=r"stride must be a text or a whole number, but is 20\.0"):
         form.read_form(path)

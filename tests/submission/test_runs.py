@@ -6,7 +6,8 @@ import zipfile
 import pytest
 
 from tests.programs import elp
-from tests.submission.short_runs import FOLDS, own_metric, words_of
+from tests.submission.short_runs import FOLDS, SHORT, own_metric, words_of
+from upstream_elp.run import run
 from upstream_elp.statistics import interval, load_items
 from upstream_elp.submission.layout import BY_PATH, PARTS
 
@@ -142,3 +143,24 @@ def test_wrong_calls(words, told, runs, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert told in printed and printed.count("\n") == 1
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_a_run_of_s3prl_s_own_task(runs, tmp_path, monkeypatch, capsys):
+    """S3PRL's IC, which writes the same file, is packed and scored like ours."""
+    data, exp = runs[0], tmp_path / "stock"
+    monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    root = data / "fluent_speech_commands_dataset"
+    values = {f"config.runner.{key}": value for key, value in SHORT.items()}
+    values |= {"config.downstream_expert.datarc.file_path": root, "config.downstream_expert.datarc.num_workers": 0}
+    where = ["--device", "cpu", "-o", ",,".join(f"{key}={value}" for key, value in values.items())]
+    run(["-m", "train", "-u", "fbank", "-d", "fluent_commands", "-p", str(exp), *where])
+    run(["-m", "evaluate", "-t", "test", "-e", str(exp / "states-1.ckpt"), "--device", "cpu"])
+    out = tmp_path / "out.zip"
+    assert elp("submit", out, "--ic", exp, "--data", data, monkeypatch=monkeypatch) == 0
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read("predict/ic_public/predict.csv") == (exp / "test_predict.csv").read_bytes()
+    capsys.readouterr()
+    assert elp("score", out, "--truth", exp, "--json", monkeypatch=monkeypatch) == 0
+    value = json.loads(capsys.readouterr().out)["scores"]["IC_acc"]["value"]
+    lines = (exp / "log.log").read_text().splitlines()
+    assert value == pytest.approx(100 * float(next(line for line in lines if line.startswith("test")).split(": ")[1]))

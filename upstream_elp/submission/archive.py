@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +162,7 @@ def open_archive(path: Path) -> Opened:
                     found.parts[part] = archive.read(part_path)
     except FileNotFoundError as error:
         raise ElpError(f"{path} must be a zip of predictions, but there is no such file; check the path") from error
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ElpError(f"{path} must be a zip of predictions, but cannot be read ({error}); pack it again") from error
     found.others = [name for name in names if name not in BY_PATH]
     if not found.parts:

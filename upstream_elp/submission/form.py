@@ -96,7 +96,7 @@ def read_form(path: Path) -> dict[str, str]:
     Raises:
         ElpError: an unknown field, or a value that the site would refuse.
     """
-    content = mapping(read_yaml(path, by_hand=False), key=str(path))
+    content = mapping(read_yaml(path), key=str(path))
     for key in content:
         if key not in FIELDS:
             hint = did_you_mean(key, FIELDS, then=f"the fields are: {', '.join(FIELDS)}")
