@@ -102,7 +102,7 @@ def validate(folder: Path) -> dict[str, Any]:
     program = [sys.executable, "-m", "upstream_elp.submission.hub_check"]
     # the package may be on the path of this process only, as in a source tree
     paths = os.pathsep.join(path for path in sys.path if path)
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": paths}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     found = subprocess.run(program, cwd=folder, env={**os.environ, **offline}, capture_output=True, text=True)
     if found.returncode:
         reason = next(iter(found.stderr.strip().splitlines()[-1:]), "no message")

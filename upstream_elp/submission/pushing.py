@@ -42,7 +42,8 @@ def files_to_push(folder: Path, repository: str) -> dict[str, int]:
         adapter_folder.read_adapter_folder(one)  # never upload what cannot be loaded
     if not (folder / CARD).is_file():
         raise ElpError(f"{folder} must contain a model card, {CARD}, but does not; export it again with --model-card")
-    there = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    there = [path.as_posix() for path in paths if "__pycache__" not in path.parts]
     wanted = {CARD, *(f"{one.relative_to(folder).as_posix()}/".removeprefix("./") + name for one in adapters
                       for name in ADAPTER_FILES)}  # fmt: skip
     wanted |= set(HUB_FILES) if adapters != [folder] else set()
