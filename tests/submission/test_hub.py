@@ -166,6 +166,13 @@ def test_a_dry_run_lists_the_files(exported, repository, monkeypatch, capsys):
         assert f"would upload {count} files, " in printed and "README.md: " in printed
 
 
+def test_an_incomplete_repository_is_not_pushed(repository, tmp_path, monkeypatch, capsys):
+    damaged = Path(shutil.copytree(repository, tmp_path / "damaged"))
+    (damaged / "model.pt").unlink()
+    assert elp("push", damaged, "a/b", "--dry-run", monkeypatch=monkeypatch) == 2
+    assert "must contain model.pt, but does not" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "told"),
     [

@@ -44,9 +44,12 @@ def files_to_push(folder: Path, repository: str) -> dict[str, int]:
         raise ElpError(f"{folder} must contain a model card, {CARD}, but does not; export it again with --model-card")
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     there = [path.as_posix() for path in paths if "__pycache__" not in path.parts]
-    wanted = {CARD, *(f"{one.relative_to(folder).as_posix()}/".removeprefix("./") + name for one in adapters
-                      for name in ADAPTER_FILES)}  # fmt: skip
-    wanted |= set(HUB_FILES) if adapters != [folder] else set()
+    prefixes = ["" if one == folder else f"{one.relative_to(folder).as_posix()}/" for one in adapters]
+    wanted = {CARD, *(prefix + name for prefix in prefixes for name in ADAPTER_FILES)}
+    if prefixes != [""]:
+        wanted |= set(HUB_FILES)
+        if absent := [name for name in HUB_FILES if name not in there]:
+            raise ElpError(f"{folder} must contain {absent[0]}, but does not; write it again with elp submit --hf")
     if others := [name for name in there if name not in wanted]:
         raise ElpError(
             f"{folder} must contain only the files of an adapter and its model card, but has {others[0]}; remove it, "
