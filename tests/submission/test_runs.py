@@ -4,9 +4,11 @@ import json
 import zipfile
 
 import pytest
+import yaml
 
 from tests.programs import elp
 from tests.submission.short_runs import FOLDS, SHORT, own_metric, words_of
+from tests.task_tools import packaged_config
 from upstream_elp.run import run
 from upstream_elp.statistics import interval, load_items
 from upstream_elp.submission.layout import BY_PATH, PARTS
@@ -149,11 +151,13 @@ def test_a_run_of_s3prl_s_own_task(runs, tmp_path, monkeypatch, capsys):
     """S3PRL's IC, which writes the same file, is packed and scored like ours."""
     data, exp = runs[0], tmp_path / "stock"
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
+    config = packaged_config("elp_ic")
+    config["runner"] |= SHORT
     root = data / "fluent_speech_commands_dataset"
-    values = {f"config.runner.{key}": value for key, value in SHORT.items()}
-    values |= {"config.downstream_expert.datarc.file_path": root, "config.downstream_expert.datarc.num_workers": 0}
-    where = ["--device", "cpu", "-o", ",,".join(f"{key}={value}" for key, value in values.items())]
-    run(["-m", "train", "-u", "fbank", "-d", "fluent_commands", "-p", str(exp), *where])
+    config["downstream_expert"]["datarc"] |= {"file_path": str(root), "num_workers": 0}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    words = ["-u", "fbank", "-d", "fluent_commands", "-c", str(tmp_path / "config.yaml"), "-p", str(exp)]
+    run(["-m", "train", *words, "--device", "cpu"])
     run(["-m", "evaluate", "-t", "test", "-e", str(exp / "states-1.ckpt"), "--device", "cpu"])
     out = tmp_path / "out.zip"
     assert elp("submit", out, "--ic", exp, "--data", data, monkeypatch=monkeypatch) == 0
