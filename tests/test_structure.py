@@ -18,6 +18,7 @@ ORDER = (
     "upstream_elp.layers",
     "upstream_elp.commands",
     "upstream_elp.quickstart",
+    "upstream_elp.summary",
     "upstream_elp.sweep",
     "upstream_elp.submission",
     "upstream_elp.inference",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -78,15 +77,11 @@ def read_items(root: Path, task: str, splits: Sequence[str]) -> list[Item]:
 
 def _labels(root: Path, task: str, utterances: Sequence[Utterance]) -> dict[str, str]:
     """Return labels by path; utterances without one are not part of the task."""
-    if task == "ic":
-        tables = (root / fluent.NAME / "data" / f"{split}_data.csv" for split in fluent.SPLITS)
-        rows = [row for table in tables for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
-        return {row["path"]: "/".join(row[slot] for slot in ("action", "object", "location")) for row in rows}
     if task == "er":
         names = {number: name for name, number in CLASSES.items()}
         rows = [row for session in SESSIONS for row in read_session(root / iemocap.NAME, session).present]
         return {row.path: names.get(row.label, row.label) for row in rows}
-    return {utterance.path: utterance.speaker if task == "sv" else utterance.text for utterance in utterances}
+    return {utterance.path: utterance.label or utterance.text for utterance in utterances}
 
 
 def feature_of(row: str, *, family: str, size: str, seed: int) -> FeatureOf:

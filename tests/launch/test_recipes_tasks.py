@@ -207,6 +207,19 @@ def test_a_users_adapter_takes_the_methods_of_the_preset_it_starts_from(tmp_path
     assert reference("sv", None) == reference("sv", "elp")  # the default preset
 
 
+def test_entries_for_upstreams_and_for_all_others(tmp_path):
+    rates = {"fbank_no_cmvn": 0.1, "le": 0.2, "others": 0.3}
+    path = write(tmp_path, "x", base="elp_ic", methods={name: {"optimizer": {"lr": lr}} for name, lr in rates.items()})
+    for chosen, name in (
+        (flags(upstream="fbank_no_cmvn"), "fbank_no_cmvn"),
+        (flags(upstream="wavlm_base_plus"), "others"),
+        (flags("le"), "le"),
+        (flags("houlsby32"), "others"),
+    ):
+        content = recipes.read_for(path, chosen_adapter(chosen))
+        assert content["optimizer"]["lr"] == rates[name] and "methods" not in content
+
+
 def plan(*words):
     made = planning.read(words)
     planning.complete(made)

@@ -21,8 +21,9 @@ from upstream_elp.mini.utterances import SIZES
 @click.option("--voices", type=int, help="Seed of the speakers, to let others say the same. [default: --seed]")
 @click.option("--jobs", type=int, help="Processes at a time; does not change the result. [default: all CPUs]")
 @click.option("--snr", type=float, nargs=2, default=(10.0, 30.0), show_default=True, help="Noise range in decibels.")
+@click.option("--page", is_flag=True, help="Also write OUT/page.html: counts, balance, spectrograms and sound.")
 def mini_superb(
-    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float]
+    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float], page: bool
 ) -> None:
     """Synthesise mini-SUPERB into the folder OUT: LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
 
@@ -31,10 +32,14 @@ def mini_superb(
 
     Example: elp mini-superb data --size tiny
     """
-    from upstream_elp.mini.superb import write_mini_superb
+    from upstream_elp.mini.superb import plan_corpora, write_mini_superb
 
     manifest = write_mini_superb(out, size=size, seed=seed, voices=voices, jobs=jobs, snr=snr)
     click.echo(_table(manifest))
+    if page:
+        from upstream_elp.mini.page import write_page
+
+        click.echo(f"page: {write_page(out, plan_corpora(manifest['settings']), manifest)}")
 
 
 def _table(manifest: dict[str, Any]) -> str:

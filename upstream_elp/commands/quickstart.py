@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.mini.sizes import S3PRL_FAMILIES
 from upstream_elp.mini.utterances import SIZES
-from upstream_elp.quickstart.jobs import METHODS, SYNTHESISED, TASKS
+from upstream_elp.quickstart.plan import BASELINE, FAST, FAST_METHODS, METHODS, SYNTHESISED, TASKS
 
 SHORT = ", ".join(task.short for task in TASKS.values())
-WIDTH = 192
-"""Width of the random backbone: cheap on a CPU, and a third of it is a multiple of 8."""
 
 
 @click.command()
@@ -27,21 +26,15 @@ WIDTH = 192
 @click.option(
     "--backbone",
     type=click.Path(path_type=Path),
-    help="Checkpoint, or folder in Hugging Face's format. [default: write a small random one to OUT]",
-)
-@click.option(
-    "--family",
-    type=click.Choice(S3PRL_FAMILIES),
-    default="wavlm",
-    show_default=True,
-    help="Family of the random backbone.",
+    help="Checkpoint, or folder in Hugging Face's format. [default: the packaged small WavLM]",
 )
 @click.option(
     "--tasks", default=",".join(SYNTHESISED), show_default=True, help=f"Any of {SHORT}, with or without elp_."
 )
-@click.option("--methods", default=",".join(METHODS), show_default=True, help="Adapter presets or YAML files.")
+@click.option("--methods", help=f"Adapter presets, YAML files or fbank. [default: {','.join(METHODS)}]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
-@click.option("--seed", default=0, show_default=True, help="Random seed of training, corpora and backbone.")
+@click.option("--fast", is_flag=True, help=f"1/{FAST} of the steps, and by default only {', '.join(FAST_METHODS)}.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of training and corpora.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: number of CPU cores, at most 4]")
 @click.option("--device", help="cpu or cuda. [default: cuda if available]")
 def quickstart(
@@ -49,61 +42,76 @@ def quickstart(
     data: Path | None,
     size: str,
     backbone: Path | None,
-    family: str,
     tasks: str,
-    methods: str,
+    methods: str | None,
     steps: int | None,
+    fast: bool,
     seed: int,
     jobs: int | None,
     device: str | None,
 ) -> None:
     """Train several methods on several tasks, evaluate them on test, and write a table and plots to OUT.
 
-    Without --data and --backbone, it runs offline on small synthetic corpora with a small backbone with random weights.
-    If interrupted, run the command again to continue.
+    Without --data and --backbone, it runs offline on small synthetic corpora with a small WavLM that was pretrained on
+    synthetic speech. If interrupted, run the command again to continue.
 
-    Example: elp quickstart --tasks asr,sv --methods elp,lora_qv8
+    Example: elp quickstart --tasks asr,sv --methods weighted_sum,lora_qv8
     """
     from upstream_elp.launch.registry import register
-    from upstream_elp.quickstart.jobs import check_names, check_places, check_synthesised, make_jobs
-    from upstream_elp.quickstart.launch import run_jobs
-    from upstream_elp.quickstart.summary import write_report
+    from upstream_elp.quickstart.plan import check_names, check_places, check_synthesised, make_plan
 
-    names = check_names(_split(tasks), _split(methods))
+    chosen = _split(methods) if methods is not None else list(FAST_METHODS if fast else METHODS)
+    names = check_names(_split(tasks), chosen)
     if data is None:
         check_synthesised(names)
     register()  # reports packages that cannot be imported once, instead of in every run
     check_places(data, backbone)  # before anything is made
-    note = _describe(data, backbone, family, size)
+    note = _describe(data, backbone, size)
     _make_folder(out)
-    plan = make_jobs(
-        out=out,
-        data=data or _synthesise(out / "data", size, seed),
-        backbone=backbone or _random_backbone(out, family, seed),
-        tasks=_split(tasks),
-        methods=_split(methods),
-        steps=steps,
-        seed=seed,
-        device=device or _device(),
-    )
-    problems = run_jobs(plan, workers=jobs or min(4, os.cpu_count() or 1), cache=out / "cache")
-    if any(job.tested() for job in plan):
-        click.echo("\n" + write_report(plan, out, note=note))
-        click.echo(f"tables and plots: {out}/results.md, .csv, .json, curves.png, layer_weights.png")
-    if not problems:  # otherwise the next call needs them
-        shutil.rmtree(out / "cache", ignore_errors=True)
-    else:
-        raise ElpError(f"{len(problems)} of {len(plan)} runs failed (the others are kept): {'; '.join(problems)}")
+    data = data or _synthesise(out / "data", size, seed)
+    backbone = backbone or _pretrained(out)
+    plan = make_plan(tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, fast=fast, seed=seed)
+    _run(plan, out, data, note=note, jobs=jobs, device=device)
+
+
+def _run(plan, out: Path, data: Path, *, note: str, jobs: int | None, device: str | None) -> None:  # noqa: ANN001
+    """Carry out the plan as a sweep, and write its tables and pictures."""
+    from upstream_elp.base import settings
+    from upstream_elp.summary.report import write
+    from upstream_elp.sweep import run
+    from upstream_elp.sweep.launch import Stopped, make_slots
+    from upstream_elp.sweep.work import Planner
+
+    ours = replace(settings.current(), data=str(data.absolute()))
+    if ours.cache is None:  # features that the runs share, for as long as there are runs
+        ours = replace(ours, cache=str((out / "cache").absolute()))
+    os.environ.update(settings.exported(ours))
+    with settings.in_force(ours):
+        planner = Planner(plan, out.absolute(), data=ours.data)
+        slots = make_slots(jobs=jobs, gpus=[], per_gpu=1, device=device)
+        try:
+            _, problems = run.carry_out(planner, slots)
+        except Stopped as stop:
+            click.echo(f"elp: {run.how_to_go_on(stop, planner.out)}", err=True)
+            sys.exit(128 + stop.number)
+        work = planner.work()
+        text = write(out, work.final, work.trainable, notes=[note], baseline=BASELINE)
+    if text:
+        click.echo(f"\n{text}")
+        click.echo(f"tables and plots: {out}/table.md, .csv, .json, sizes.png, curves.png, layer_weights.png")
+    if problems:
+        raise run.failed(problems, len(work.jobs))
+    shutil.rmtree(out / "cache", ignore_errors=True)  # if a run has failed, the next call needs them
 
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _describe(data: Path | None, backbone: Path | None, family: str, size: str) -> str:
+def _describe(data: Path | None, backbone: Path | None, size: str) -> str:
     corpora = f"corpora in {data}" if data else f"synthetic mini-SUPERB (size {size}; it is not SUPERB)"
-    model = f"backbone {backbone.name}" if backbone else f"a small {family} backbone with random, untrained weights"
-    return f"Measured on {corpora} with {model}; one seed."
+    model = f"the backbone {backbone.name}" if backbone else "the packaged WavLM, pretrained on synthetic speech"
+    return f"Measured on {corpora} with {model}."
 
 
 def _make_folder(out: Path) -> None:
@@ -113,12 +121,6 @@ def _make_folder(out: Path) -> None:
         raise ElpError(f"cannot write to {out}: {error.strerror}") from error
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _synthesise(folder: Path, size: str, seed: int) -> Path:
     from upstream_elp.mini.superb import write_mini_superb
 
@@ -126,8 +128,7 @@ def _synthesise(folder: Path, size: str, seed: int) -> Path:
     return folder
 
 
-def _random_backbone(out: Path, family: str, seed: int) -> Path:
-    from upstream_elp.mini.backbone import write_backbone
+def _pretrained(out: Path) -> Path:
+    from upstream_elp.mini.packed import PRETRAINED, unpack, write_packed
 
-    path = out / f"backbone-{family}-seed{seed}.pt"
-    return path if path.exists() else write_backbone(path, family=family, dim=WIDTH, seed=seed)
+    return write_packed(unpack(PRETRAINED), out / "backbone.pt")

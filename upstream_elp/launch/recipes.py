@@ -3,8 +3,8 @@
 ``base`` names the configuration that a file starts from: a packaged task (``elp_asr`` or ``asr``), a recipe in
 ``recipes/tasks`` (``asr_reference``) or another file, relative to this one. Blocks are merged key by key, but a block
 with another ``name`` (of an optimizer or a scheduler) replaces the base's, since its keys mean something else.
-``methods`` contains what differs by adapter preset, such as learning rates; the entry for the run's adapter is merged
-last.
+``methods`` contains what differs by adapter preset or S3PRL upstream, such as learning rates; the entry for the run's
+method is merged last. Without such an entry, that of ``others`` is, if there is one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from upstream_elp.launch import blocks
 from upstream_elp.launch.chosen import ChosenAdapter
 
 MERGED = "merged_config.yaml"
+OTHERS = "others"
+"""The entry of ``methods`` for all that have none of their own."""
 
 
 def names() -> dict[str, Path]:
@@ -63,15 +65,15 @@ def for_adapter(content: dict[str, Any], adapter: ChosenAdapter, *, path: Path) 
     if not isinstance(methods, dict) or not all(isinstance(value, dict) for value in methods.values()):
         raise ElpError(f"-c {path}: methods must be a block of blocks, one per adapter preset")
     known = adapter.names
-    chosen = next((name for name in known if name in methods), None)
+    chosen = next((name for name in (*(known or (adapter.upstream,)), OTHERS) if name in methods), None)
     if chosen is None:
         what = f"the adapter {known[0]}" if known else f"-u {adapter.upstream}, which has no adapters"
         raise ElpError(
             f"-c {path} has no entry for {what} under methods, only for {', '.join(methods)}; write a file with "
-            f"'base: {path.stem}' and add an entry under methods"
+            f"'base: {path.stem}' and add an entry under methods, or {OTHERS}: {{}} for all"
         )
     content = merge(content, methods[chosen])
-    if adapter.config is not None:
+    if adapter.config is not None and chosen != OTHERS:
         _check_rates(content, adapter.config.methods, where=f"-c {path}: methods.{chosen}")
     return content
 

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from downstream_heads.contract import FOLDER, PREFIX
+from downstream_heads.contract import FOLDER
 from upstream_elp.base import installed
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import compat
@@ -42,8 +42,8 @@ def _add_tasks() -> None:
 
 
 def upstreams(hubconf: ModuleType) -> dict[str, object]:
-    """Our upstreams: every callable of the hubconf whose name begins with ``elp_``."""
-    return _public(hubconf, prefix=PREFIX)
+    """Our upstreams: every public callable of the hubconf."""
+    return {name: value for name, value in _public(hubconf, prefix="").items() if not name.startswith("_")}
 
 
 def _public(module: ModuleType, *, prefix: str) -> dict[str, object]:

@@ -77,6 +77,7 @@ def plan_fluent(size: str, *, seeds: Seeds) -> Plan:
                     speaker_id=speaker_id,
                     path=f"wavs/speakers/{speaker_id}/{_uuid(rng.bytes(16))}.wav",
                     text=_sentence(intent, split, rng),
+                    label="/".join(intent),
                     seed=seeds.utterance(len(utterances)),
                     channel_seed=seeds.channel(len(utterances)),
                     rng=rng,

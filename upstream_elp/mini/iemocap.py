@@ -107,6 +107,7 @@ def _utterance(
         speaker_id=f"Ses{session:02d}{gender}",
         path=path,
         text=_sentence(session, rng),
+        label=label,
         seed=seed,
         channel_seed=channel,
         rng=rng,

@@ -13,7 +13,10 @@ SIZES = ("tiny", "small", "full")
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One file to make. `seed` and `channel_seed` are seeds for `numpy.random.default_rng`."""
+    """One file to make. `seed` and `channel_seed` are seeds for `numpy.random.default_rng`.
+
+    `label` is what the task predicts, unless that is the text: an intent, an emotion or the speaker.
+    """
 
     split: str
     speaker: str
@@ -26,6 +29,7 @@ class Utterance:
     rate: int
     seed: tuple[int, ...]
     channel_seed: tuple[int, ...]
+    label: str = ""
     tract: float = 1.0
     tilt: float = 0.0
     max_samples: int | None = None
@@ -87,6 +91,7 @@ def make_utterance(
     seed: tuple[int, ...],
     channel_seed: tuple[int, ...],
     rng: np.random.Generator,
+    label: str = "",
     pitch_shift: float = 0.0,
     range_shift: float = 0.0,
     pace: float = 1.0,
@@ -101,6 +106,7 @@ def make_utterance(
         text=text,
         voice=speaker.voice,
         accent=speaker.accent,
+        label=label,
         tract=speaker.tract,
         pitch=int(np.clip(speaker.pitch + pitch_shift + rng.integers(-3, 4), 0, 99)),
         pitch_range=int(np.clip(speaker.pitch_range + range_shift + rng.integers(-4, 5), 0, 99)),

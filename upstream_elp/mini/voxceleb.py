@@ -77,6 +77,7 @@ def _utterance(
         speaker_id=speaker_id,
         path=path,
         text=text,
+        label=speaker_id,
         seed=seed,
         channel_seed=channel,
         rng=rng,

@@ -1,1 +1,1 @@
-"""The quickstart: several methods on several tasks, compared in one report, which the README shows."""
+"""The quickstart: a packaged sweep of several methods on several tasks, whose table the README shows."""

@@ -77,7 +77,7 @@ def _upstream(raw: dict[str, Any], where: str) -> Method:
     upstream = raw["upstream"]
     if not isinstance(upstream, str) or not upstream or upstream.startswith("elp_"):
         raise ElpError(
-            f"{where}: upstream must be one of S3PRL's own, such as fbank_no_cmvn, but is {shown(upstream)}; for "
+            f"{where}: upstream must be one of S3PRL's own, such as fbank_scaled, but is {shown(upstream)}; for "
             "adapters name a preset, and the backbone under backbones"
         )
     return Method(_name(raw.get("name", upstream), where), upstream=upstream)

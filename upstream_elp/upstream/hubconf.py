@@ -1,5 +1,7 @@
 """Our entries in S3PRL's hub: ``elp_<backbone>`` for each named backbone, ``elp_custom``, ``elp_local``, ``elp_url``.
 
+``fbank_scaled`` has neither adapters nor a backbone.
+
 Every public callable here becomes an entry of ``s3prl.hub``. S3PRL's runner calls an entry as
 ``entry(ckpt=..., model_config=..., refresh=...)``, ``S3PRLUpstream`` as ``entry(refresh=..., ckpt=..., **extra_conf)``.
 """
@@ -54,6 +56,13 @@ def elp_local(*args: _Any, **kwargs: _Any) -> _ElpExpert:
 def elp_url(*args: _Any, **kwargs: _Any) -> _ElpExpert:
     """Do the same as :func:`elp_custom`, under S3PRL's name for URLs."""
     return elp_custom(*args, **kwargs)
+
+
+def fbank_scaled(**_options: _Any) -> _Any:
+    """Return log-mel features without any backbone, see :mod:`upstream_elp.upstream.fbank`."""
+    from upstream_elp.upstream.fbank import UpstreamExpert
+
+    return UpstreamExpert()
 
 
 def _entry(name: str) -> _Callable[..., _ElpExpert]:
