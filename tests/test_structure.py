@@ -20,6 +20,7 @@ ORDER = (
     "upstream_elp.quickstart",
     "upstream_elp.summary",
     "upstream_elp.sweep",
+    "upstream_elp.submission",
     "upstream_elp.inference",
     "upstream_elp.launch",
     "upstream_elp.training",

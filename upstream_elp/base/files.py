@@ -47,8 +47,8 @@ def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~umask())  # mkdtemp makes 0700
-        for file in temporary.iterdir():
-            file.chmod(0o666 & ~umask())
+        for file in temporary.rglob("*"):
+            file.chmod((0o777 if file.is_dir() else 0o666) & ~umask())
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from downstream_heads import registry
-from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.files import check_writable, write_json
+from upstream_elp.commands.folders import use_data
 
 SHORT = ", ".join(task.short for task in registry.tasks().values())
 
@@ -69,9 +68,7 @@ def check(
         )
     if report is not None:
         check_writable(report, flag="--json")
-    if data is not None:
-        chosen = replace(settings.current(), data=str(arguments.folder("--data", data).resolve()))
-        click.get_current_context().with_resource(settings.in_force(chosen))
+    use_data(data)
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
     content = recipes.read(arguments.config(args, None))
     content.pop("methods", None)  # per-adapter learning rates do not affect the data

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path())
 @click.option("--backbone", help="The backbone's checkpoint, if it has moved since training.")
 @click.option("--no-head", is_flag=True, help="Write the adapters only.")
-def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
+@click.option("--model-card", is_flag=True, help="Also write README.md: a model card for Hugging Face's hub.")
+@click.option("--license", "license_", help="Licence in the model card, such as mit.")
+def export(expdir: str, out: str, backbone: str | None, no_head: bool, model_card: bool, license_: str | None) -> None:
     """Export the adapters and the head of EXPDIR, an experiment folder or a checkpoint, to the folder OUT.
 
     Use the adapters (adapter.safetensors, adapter_config.yaml) in any task with `elp run -u elp_local -k OUT`. With
@@ -37,6 +39,8 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
             f"{expdir} is already an exported adapter folder; use or copy it as it is, or name an experiment folder or "
             "a checkpoint"
         )
+    if license_ and not model_card:
+        raise ElpError("--license is written into the model card, but there is none; pass --model-card too")
     path = find_checkpoint(expdir)
     checkpoint = load_checkpoint(path)
     reason = "--no-head" if no_head else why_no_head(checkpoint)
@@ -53,6 +57,11 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool) -> None:
     if head is not None:
         what = f"with the {head.task} head ({sum(tensor.numel() for tensor in head.tensors.values()):,} parameters)"
     click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {what}")
+    if model_card:
+        from upstream_elp.submission.model_card import facts_of, write_card
+
+        facts = facts_of(path.parent, task=checkpoint.args.downstream, name=folder.name, license=license_)
+        click.echo(str(write_card(folder, facts)))
 
 
 def _head(expert: ElpExpert, checkpoint: Checkpoint, where: str) -> TrainedHead:
