@@ -7,7 +7,7 @@ A plan says only what differs from the plan that its ``base`` names. Nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,13 @@ def parse_plan(raw: Mapping[str, Any], *, where: str, name: str) -> Plan:
     texts = {key: _text(raw[key], f"{where}: {key}") for key in (*TEXTS, "data") if raw.get(key) is not None}
     own = _block({key: raw[key] for key in BLOCK if key in raw}, where, Block(where))
     included = [
-        _block(_mapping(entry, at), at, replace(own, where=at, changes={**own.changes}, grid={}))
-        for at, entry in _entries(raw, "include", where)
+        _block(_some(entry, at), at, replace(own, where=at, grid={})) for at, entry in _entries(raw, "include", where)
     ]
     plan = Plan(
         name=slug(texts.pop("name", name), f"{where}: name"),
         where=where,
         blocks=(own, *included),
-        exclude=tuple(_exclusion(_mapping(entry, at), at) for at, entry in _entries(raw, "exclude", where)),
+        exclude=tuple(_exclusion(_some(entry, at), at) for at, entry in _entries(raw, "exclude", where)),
         **texts,
     )
     _check_names(plan)
@@ -148,7 +147,7 @@ def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
     _known(raw, BLOCK, where)
     read: dict[str, Any] = {}
     if "tasks" in raw:
-        read["tasks"] = _distinct(map(_task, _list(raw["tasks"], f"{where}: tasks")), f"{where}: tasks")
+        read["tasks"] = _distinct(_tasks(_list(raw["tasks"], f"{where}: tasks"), where), f"{where}: tasks")
     if "methods" in raw:
         read["methods"] = tuple(
             method(each, f"{where}: methods") for each in _list(raw["methods"], f"{where}: methods")
@@ -160,7 +159,7 @@ def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
         read["seeds"] = _seeds(raw["seeds"], f"{where}: seeds")
     if "folds" in raw:
         listed = raw["folds"]
-        read["folds"] = ALL if listed == ALL else _distinct(_list(listed, f"{where}: folds"), f"{where}: folds")
+        read["folds"] = ALL if listed == ALL else _folds(listed, f"{where}: folds")
     if "config" in raw:
         read["config"] = {**known.config, **_config(raw["config"], f"{where}: config")}
     if "set" in raw:
@@ -174,20 +173,23 @@ def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
     return block
 
 
-def _task(name: Any) -> str:
+def _tasks(names: Iterable[Any], where: str) -> tuple[str, ...]:
+    return tuple(_task(name, f"{where}: tasks") for name in names)
+
+
+def _task(name: Any, where: str) -> str:
     whole = registry.whole_name(str(name))
     if whole not in registry.names():
         short = [task.short for task in registry.tasks().values()]
-        raise ElpError(
-            f"tasks: {shown(name)} must be one of {', '.join(short)}; {did_you_mean(name, short)}".strip("; ")
-        )
+        hint = did_you_mean(name, short, then="correct it")
+        raise ElpError(f"{where}: a task must be one of {', '.join(short)}, but is {shown(name)}; {hint}")
     return whole
 
 
 def _config(raw: Any, where: str) -> dict[str | None, str]:
     if isinstance(raw, str):
-        return {None: raw}
-    return {_task(key): _text(value, f"{where}.{key}") for key, value in _mapping(raw, where).items()}
+        return {None: _text(raw, where)}
+    return {_task(key, where): _text(value, f"{where}.{key}") for key, value in _mapping(raw, where).items()}
 
 
 def _grid(raw: Any, where: str) -> dict[str, tuple[Any, ...]]:
@@ -211,9 +213,7 @@ def _exclusion(raw: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]
         if key not in AXES:
             _changed(key, f"{where}: neither one of {', '.join(AXES)} nor a changed key")
         values = tuple(value) if isinstance(value, list) else (value,)
-        found[str(key)] = tuple(map(_task, values)) if key == "tasks" else values
-    if not found:
-        raise ElpError(f"{where} must name what to exclude, such as methods: elp, but is empty; remove it")
+        found[str(key)] = _tasks(values, where) if key == "tasks" else values
     return found
 
 
@@ -290,6 +290,12 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     return dict(value or {})
 
 
+def _some(value: Any, where: str) -> dict[str, Any]:
+    if not (block := _mapping(value, where)):
+        raise ElpError(f"{where} must be a block of keys, such as methods: [elp], but is empty; remove it")
+    return block
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list | tuple) or not value:
         raise ElpError(f"{where} must be a list that is not empty, such as [a, b], but is {shown(value)}")
@@ -309,6 +315,10 @@ def _seeds(value: Any, where: str) -> tuple[int, ...]:
         if not is_whole(seed, least=0) or seed >= 2**32:
             raise ElpError(f"{where} must be whole numbers from 0 to 4294967295, but one is {shown(seed)}")
     return seeds
+
+
+def _folds(value: Any, where: str) -> tuple[str, ...]:
+    return _distinct((_text(fold, where) for fold in _list(value, where)), where)
 
 
 def _text(value: Any, where: str) -> str:
