@@ -40,12 +40,12 @@ def sweep(
     slurm: str | None,
     array_limit: int | None,
 ) -> None:
-    """Run all jobs of the file PLAN, and write their results to one table.
+    """Run all jobs of PLAN, a file or the name of a packaged plan, and write their results to one table.
 
     Each job is an experiment folder of `elp run`. Jobs that have ended are not run again, and interrupted ones resume:
     call the command again to continue, also after a change of the plan.
 
-    Example: elp sweep recipes/ablations/methods.yaml --dry-run
+    Example: elp sweep methods --dry-run
     """
     from upstream_elp.base import settings
     from upstream_elp.sweep import show
