@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests import sweep_plans
+from tests.programs import elp
 from tests.toys import tiny_backbone
 from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
@@ -184,6 +185,37 @@ def test_the_states_of_a_job(planner):
     assert (state_of(job), files.failure(job)) == (FAILED, "no space")
     finish(job)
     assert state_of(job) == DONE
+
+
+def test_an_attempt_without_a_checkpoint_leaves_nothing(planner):
+    job = planner(methods=["le"]).work().jobs[0]
+    job.path.mkdir(parents=True)
+    job.write()
+    for name in ("metrics.jsonl", "args_2026-01-01-00-00-00.yaml", "dev-best.ckpt", "log.txt"):
+        (job.path / name).touch()
+    files.clear(job)
+    kept = {"adapter.yaml", "config.yaml", "job.json", "log.txt"}
+    assert {path.name for path in job.path.iterdir()} == kept
+    for name in ("states-2.ckpt", "metrics.jsonl"):
+        (job.path / name).touch()
+    files.clear(job)
+    assert {path.name for path in job.path.iterdir()} == kept | {"states-2.ckpt", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["methods", "--array-limit", "3"], "--array-limit must go with --slurm"),
+        (["methods", "--slurm", "partition=a", "--gpus", "0"], "--gpus must go without --slurm"),
+        (["method"], "did you mean methods"),
+        (["methods", "--status", "--out", "nowhere"], "must be the folder of a sweep"),
+        (["methods"], "build/mini.pt must be a file, a folder or the name of a backbone"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(words, told, monkeypatch, capsys):
+    assert elp("sweep", *words, monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
 
 
 def test_a_dry_run_and_the_status_say_how_far_it_is(planner, tmp_path):

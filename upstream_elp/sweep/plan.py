@@ -92,13 +92,28 @@ def read_plan(place: str | Path) -> Plan:
     Raises:
         ElpError: it cannot be read, or contains an unknown key or a wrong value.
     """
-    path, packaged = Path(place), packaged_plans()
-    if not path.is_file():
-        if str(place) not in packaged:
-            hint = did_you_mean(place, packaged, then=f"the packaged plans are: {', '.join(packaged)}")
-            raise ElpError(f"{place} must be a file or the name of a packaged plan, but is neither; {hint}")
-        path = packaged[str(place)]
+    path = _file(place)
     return parse_plan(_merged(path, seen=()), where=str(path), name=path.stem)
+
+
+def plan_name(place: str | Path) -> str:
+    """Return a plan's name without checking the rest of it, which may name files of another machine.
+
+    Raises:
+        ElpError: there is no such plan, or it cannot be read.
+    """
+    path = _file(place)
+    return str(_merged(path, seen=()).get("name", path.stem))
+
+
+def _file(place: str | Path) -> Path:
+    path, packaged = Path(place), packaged_plans()
+    if path.is_file():
+        return path
+    if str(place) not in packaged:
+        hint = did_you_mean(place, packaged, then=f"the packaged plans are: {', '.join(packaged)}")
+        raise ElpError(f"{place} must be a file or the name of a packaged plan, but is neither; {hint}")
+    return packaged[str(place)]
 
 
 def packaged_plans() -> dict[str, Path]:
