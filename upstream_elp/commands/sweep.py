@@ -40,25 +40,28 @@ def sweep(
     slurm: str | None,
     array_limit: int | None,
 ) -> None:
-    """Run all jobs of the file PLAN, and write their results to one table.
+    """Run all jobs of PLAN, a file or the name of a packaged plan, and write their results to one table.
 
     Each job is an experiment folder of `elp run`. Jobs that have ended are not run again, and interrupted ones resume:
     call the command again to continue, also after a change of the plan.
 
-    Example: elp sweep recipes/ablations/methods.yaml --dry-run
+    Example: elp sweep methods --dry-run
     """
     from upstream_elp.base import settings
     from upstream_elp.sweep import show
-    from upstream_elp.sweep.plan import read_plan
+    from upstream_elp.sweep.plan import plan_name, read_plan
     from upstream_elp.sweep.work import Planner
 
     if array_limit is not None and slurm is None:
         raise ElpError("--array-limit must go with --slurm, but there is none; add --slurm or remove it")
-    read = read_plan(plan)
-    folder = (out or Path("result/sweeps") / read.name).absolute()
+    if slurm is not None and (jobs is not None or gpus):
+        raise ElpError(f"--{'jobs' if jobs else 'gpus'} must go without --slurm, which has its own options; remove one")
+    name = plan_name(plan)
+    folder = (out or Path("result/sweeps") / name).absolute()
     if status:
-        click.echo(show.status(folder, name=read.name))
+        click.echo(show.status(folder, name=name))
         return
+    read = read_plan(plan)
     from upstream_elp.launch.registry import register
 
     register()  # reports packages that cannot be imported once, instead of in every run

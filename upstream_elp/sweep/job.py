@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 
+import click
+
 from upstream_elp.base.errors import ElpError
 from upstream_elp.sweep import jobs
 
@@ -35,7 +37,7 @@ def main(spec: str, device: str | None = None) -> None:
         if jobs.ended(job) is not None:
             return
         jobs.forget_failure(job)
-        print(f"elp: job {job.title}, started {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True)  # noqa: T201
+        click.echo(f"elp: job {job.title}, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
         try:
             _carry_out(job, ["--device", device] if device else [])
         except Exception as error:
@@ -49,6 +51,7 @@ def _carry_out(job: jobs.Job, device: list[str]) -> None:
     from upstream_elp.launch.start import adopt_main, run
 
     adopt_main()
+    jobs.clear(job)
     run([*job.train_argv(), *device])
     before = time.monotonic()
     if job.stage == jobs.FINAL and jobs.tested(job) is None:
@@ -75,5 +78,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:3])
     except ElpError as error:
-        print(f"elp: error: {error}", file=sys.stderr)  # noqa: T201
+        click.echo(f"elp: error: {error}", err=True)
         sys.exit(2)

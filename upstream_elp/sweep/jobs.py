@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from downstream_heads import registry
@@ -23,6 +24,9 @@ from upstream_elp.host.checkpoints import states
 SEARCH, FINAL = "search", "final"
 """Stages: runs of a search are compared on dev and never see the test set; the others are tested."""
 DONE, RUNNING, PARTIAL, FAILED, NEW = STATES = ("done", "running", "partial", "failed", "new")
+
+LEFT = ("*.ckpt", "metrics.jsonl", "train.jsonl", "args_*.yaml", "config_*.yaml", "adapter_*.yaml", "events.*")
+"""Files that a run writes before its first checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,18 @@ def forget_failure(job: Job) -> None:
     (job.path / "failed.json").unlink(missing_ok=True)
 
 
+def clear(job: Job) -> None:
+    """Remove what an attempt left that ended before its first checkpoint, from which nothing can resume.
+
+    Otherwise a plan whose data or backbone have moved in between would seem to be another experiment.
+    """
+    if states(job.path):
+        return
+    for pattern in LEFT:
+        for path in job.path.glob(pattern):
+            path.unlink()
+
+
 def tested(job: Job) -> dict[str, Any] | None:
     """The latest evaluation of the test set, as in ``metrics.jsonl``; None if there is none yet."""
     path = job.path / RESULTS
@@ -232,7 +248,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("elp: another process runs this job; waiting for it", flush=True)  # noqa: T201
+            click.echo("elp: another process runs this job; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -29,7 +29,18 @@ def slug(text: str, where: str) -> str:
 
 def written(values: Mapping[str, Any]) -> str:
     """Changed keys as in a folder's name or a table: their last part, and the value."""
-    return ",".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in values.items())
+    parts = {"+".join(each.rpartition(".")[2] for each in split(key)): value for key, value in values.items()}
+    return ",".join(f"{name}={_short(value)}" for name, value in parts.items())
+
+
+def split(key: str) -> list[str]:
+    """The keys that vary together, which a plan separates by commas."""
+    return [each.strip() for each in key.split(",")]
+
+
+def apart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by single key."""
+    return {each: value for key, value in values.items() for each in split(key)}
 
 
 def folder_name(*parts: str, key: str) -> str:

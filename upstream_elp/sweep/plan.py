@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
-from upstream_elp.base.values import did_you_mean, is_whole
+from upstream_elp.base.packaged import recipes_dir
+from upstream_elp.base.values import did_you_mean
 from upstream_elp.base.yaml_files import read_yaml
+from upstream_elp.sweep import values
 from upstream_elp.sweep.choices import Backbone, Method, backbone, method
-from upstream_elp.sweep.names import slug
+from upstream_elp.sweep.names import apart, slug, split
 
 AXES = ("tasks", "methods", "backbones", "seeds", "folds")
 """The lists whose product a plan forms; ``grid`` adds more."""
@@ -82,14 +83,42 @@ class Plan:
     search: Search | None = None
 
 
-def read_plan(path: str | Path) -> Plan:
-    """Read a plan file.
+def read_plan(place: str | Path) -> Plan:
+    """Read a plan.
+
+    Args:
+        place: a file, or the name of a packaged plan.
 
     Raises:
         ElpError: it cannot be read, or contains an unknown key or a wrong value.
     """
-    path = Path(path)
+    path = _file(place)
     return parse_plan(_merged(path, seen=()), where=str(path), name=path.stem)
+
+
+def plan_name(place: str | Path) -> str:
+    """Return a plan's name without checking the rest of it, which may name files of another machine.
+
+    Raises:
+        ElpError: there is no such plan, or it cannot be read.
+    """
+    path = _file(place)
+    return str(_merged(path, seen=()).get("name", path.stem))
+
+
+def _file(place: str | Path) -> Path:
+    path, packaged = Path(place), packaged_plans()
+    if path.is_file():
+        return path
+    if str(place) not in packaged:
+        hint = did_you_mean(place, packaged, then=f"the packaged plans are: {', '.join(packaged)}")
+        raise ElpError(f"{place} must be a file or the name of a packaged plan, but is neither; {hint}")
+    return packaged[str(place)]
+
+
+def packaged_plans() -> dict[str, Path]:
+    """Return the plans that come with the package, by name."""
+    return {path.stem: path for path in sorted((recipes_dir() / "ablations").glob("*.yaml"))}
 
 
 def parse_plan(raw: Mapping[str, Any], *, where: str, name: str) -> Plan:
@@ -103,18 +132,16 @@ def parse_plan(raw: Mapping[str, Any], *, where: str, name: str) -> Plan:
     Raises:
         ElpError: an unknown key or a wrong value.
     """
-    _known(raw, KEYS, where)
-    texts = {key: _text(raw[key], f"{where}: {key}") for key in (*TEXTS, "data") if raw.get(key) is not None}
+    values.check_keys(raw, KEYS, where)
+    texts = {key: values.text(raw[key], f"{where}: {key}") for key in (*TEXTS, "data") if raw.get(key) is not None}
     own = _block({key: raw[key] for key in BLOCK if key in raw}, where, Block(where))
-    included = [
-        _block(_mapping(entry, at), at, replace(own, where=at, changes={**own.changes}, grid={}))
-        for at, entry in _entries(raw, "include", where)
-    ]
+    added = values.entries(raw, "include", where)
+    included = [_block(entry, at, replace(own, where=at, grid={})) for at, entry in added]
     plan = Plan(
         name=slug(texts.pop("name", name), f"{where}: name"),
         where=where,
         blocks=(own, *included),
-        exclude=tuple(_exclusion(_mapping(entry, at), at) for at, entry in _entries(raw, "exclude", where)),
+        exclude=tuple(_exclusion(entry, at) for at, entry in values.entries(raw, "exclude", where)),
         **texts,
     )
     _check_names(plan)
@@ -128,7 +155,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    start, seen = path.parent / _text(base, f"{path}: base"), (*seen, path.resolve())
+    start, seen = path.parent / values.text(base, f"{path}: base"), (*seen, path.resolve())
     if start.resolve() in seen:
         raise ElpError(f"{path}: base must not lead in a circle, but {start} is this plan itself or starts from it")
     if not start.is_file():
@@ -145,75 +172,67 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
     """Read a block; what it does not state is as in ``known``."""
-    _known(raw, BLOCK, where)
+    values.check_keys(raw, BLOCK, where)
     read: dict[str, Any] = {}
     if "tasks" in raw:
-        read["tasks"] = _distinct(map(_task, _list(raw["tasks"], f"{where}: tasks")), f"{where}: tasks")
-    if "methods" in raw:
-        read["methods"] = tuple(
-            method(each, f"{where}: methods") for each in _list(raw["methods"], f"{where}: methods")
-        )
-    if "backbones" in raw:
-        listed = _list(raw["backbones"], f"{where}: backbones")
-        read["backbones"] = tuple(backbone(each, f"{where}: backbones") for each in listed)
+        read["tasks"] = values.tasks(raw["tasks"], f"{where}: tasks")
+    for key, reader in (("methods", method), ("backbones", backbone)):
+        if key in raw:
+            read[key] = tuple(reader(each, f"{where}: {key}") for each in values.filled(raw[key], f"{where}: {key}"))
     if "seeds" in raw:
-        read["seeds"] = _seeds(raw["seeds"], f"{where}: seeds")
+        read["seeds"] = values.seeds(raw["seeds"], f"{where}: seeds")
     if "folds" in raw:
-        listed = raw["folds"]
-        read["folds"] = ALL if listed == ALL else _distinct(_list(listed, f"{where}: folds"), f"{where}: folds")
+        read["folds"] = ALL if raw["folds"] == ALL else values.texts(raw["folds"], f"{where}: folds")
     if "config" in raw:
         read["config"] = {**known.config, **_config(raw["config"], f"{where}: config")}
     if "set" in raw:
-        changes = _mapping(raw["set"], f"{where}: set")
-        read["changes"] = {**known.changes, **{_changed(key, f"{where}: set"): value for key, value in changes.items()}}
+        changes = values.mapping(raw["set"], f"{where}: set")
+        for key in changes:
+            _check_changed(key, f"{where}: set")
+        read["changes"] = {**known.changes, **apart(changes)}
     if "grid" in raw:
         read["grid"] = _grid(raw["grid"], f"{where}: grid")
     block = replace(known, **read)
-    if both := sorted({*block.changes} & {*block.grid}):
+    if both := sorted({*block.changes} & {*apart(block.grid)}):
         raise ElpError(f"{where}: {both[0]} must be either in set or in grid, but is in both; remove one of them")
     return block
 
 
-def _task(name: Any) -> str:
-    whole = registry.whole_name(str(name))
-    if whole not in registry.names():
-        short = [task.short for task in registry.tasks().values()]
-        raise ElpError(
-            f"tasks: {shown(name)} must be one of {', '.join(short)}; {did_you_mean(name, short)}".strip("; ")
-        )
-    return whole
-
-
 def _config(raw: Any, where: str) -> dict[str | None, str]:
     if isinstance(raw, str):
-        return {None: raw}
-    return {_task(key): _text(value, f"{where}.{key}") for key, value in _mapping(raw, where).items()}
+        return {None: values.text(raw, where)}
+    named = values.mapping(raw, where)
+    return {values.task(key, where): values.text(value, f"{where}.{key}") for key, value in named.items()}
 
 
 def _grid(raw: Any, where: str) -> dict[str, tuple[Any, ...]]:
-    grid = _mapping(raw, where)
-    return {_changed(key, where): _distinct(_list(grid[key], f"{where}.{key}"), f"{where}.{key}") for key in grid}
+    grid = values.mapping(raw, where)
+    for key in grid:
+        _check_changed(key, where)
+    return {key: values.distinct(grid[key], f"{where}.{key}") for key in grid}
 
 
-def _changed(key: Any, where: str) -> str:
-    parts = str(key).split(".")
+def _check_changed(key: Any, where: str) -> None:
+    for each in split(str(key)):
+        _check_one(each, where)
+
+
+def _check_one(key: str, where: str) -> None:
+    parts = key.split(".")
     if len(parts) < 2 or not all(parts) or parts[0] not in CHANGED:
         hint = did_you_mean(parts[0], CHANGED, then="an example is optimizer.groups.e_adapter")
         raise ElpError(
             f"{where}: a key must be dotted and begin with {', '.join(CHANGED)}, but is {shown(key)}; {hint}"
         )
-    return str(key)
 
 
 def _exclusion(raw: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]:
     found = {}
     for key, value in raw.items():
         if key not in AXES:
-            _changed(key, f"{where}: neither one of {', '.join(AXES)} nor a changed key")
-        values = tuple(value) if isinstance(value, list) else (value,)
-        found[str(key)] = tuple(map(_task, values)) if key == "tasks" else values
-    if not found:
-        raise ElpError(f"{where} must name what to exclude, such as methods: elp, but is empty; remove it")
+            _check_changed(key, f"{where}: neither one of {', '.join(AXES)} nor a changed key")
+        listed = tuple(value) if isinstance(value, list) else (value,)
+        found[str(key)] = values.tasks(listed, f"{where}: tasks") if key == "tasks" else listed
     return found
 
 
@@ -224,11 +243,11 @@ def _search(raw: Any, plan: Plan) -> Search | None:
     if raw is None:
         return None
     where = f"{plan.where}: search"
-    raw = _mapping(raw, where)
-    _known(raw, SEARCH, where)
+    raw = values.mapping(raw, where)
+    values.check_keys(raw, SEARCH, where)
     if "seeds" not in raw:
         raise ElpError(f"{where}.seeds must list the seeds of the search, but is missing; add for example seeds: [100]")
-    seeds = _seeds(raw["seeds"], f"{where}.seeds")
+    seeds = values.seeds(raw["seeds"], f"{where}.seeds")
     if both := sorted({*seeds} & {seed for block in plan.blocks for seed in block.seeds}):
         raise ElpError(
             f"{where}.seeds must differ from seeds, so that the test has fresh ones, but {both[0]} is in both; "
@@ -236,8 +255,8 @@ def _search(raw: Any, plan: Plan) -> Search | None:
         )
     names = list(dict.fromkeys(each.name for block in plan.blocks for each in block.methods))
     shared = _grid(raw.get("grid"), f"{where}.grid")
-    own = _mapping(raw.get("methods"), f"{where}.methods")
-    _known(own, names, f"{where}.methods")
+    own = values.mapping(raw.get("methods"), f"{where}.methods")
+    values.check_keys(own, names, f"{where}.methods")
     grids = {name: {**shared, **_grid(own.get(name), f"{where}.methods.{name}")} for name in names}
     sizes = {name: math.prod(map(len, grid.values())) for name, grid in grids.items()}
     if names and len(set(sizes.values())) > 1:
@@ -247,15 +266,12 @@ def _search(raw: Any, plan: Plan) -> Search | None:
         raise ElpError(f"{where} must try at least two settings, but tries 1; add values under grid, or remove search")
     for block in plan.blocks:
         for name, grid in grids.items():
-            if both := sorted({*grid} & {*block.grid, *block.changes}):
+            if both := sorted({*apart(grid)} & {*apart(block.grid), *block.changes}):
                 raise ElpError(
                     f"{where}: {both[0]} of {name} must be either searched or set, but is also in set or grid; remove "
                     "one of them"
                 )
     return Search(seeds, grids)
-
-
-# values ------------------------------------------------------------------------------------------------------------
 
 
 def _check_names(plan: Plan) -> None:
@@ -270,48 +286,3 @@ def _check_names(plan: Plan) -> None:
             for each in listed:
                 if known.setdefault(each.name, each) != each:
                     raise ElpError(f"{block.where}: {kind} must have different names, but two are called {each.name}")
-
-
-def _known(raw: Mapping[str, Any], valid: Any, where: str) -> None:
-    for key in raw:
-        if key not in valid:
-            hint = did_you_mean(key, valid, then=f"the keys are: {', '.join(valid)}")
-            raise ElpError(f"{where}: unknown key {shown(key)}; {hint}")
-
-
-def _entries(raw: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
-    listed = _list(raw[key], f"{where}: {key}") if raw.get(key) is not None else []
-    return [(f"{where}: {key}[{number}]", entry) for number, entry in enumerate(listed)]
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise ElpError(f"{where} must be a block of keys and values, but is {shown(value)}")
-    return dict(value or {})
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list | tuple) or not value:
-        raise ElpError(f"{where} must be a list that is not empty, such as [a, b], but is {shown(value)}")
-    return list(value)
-
-
-def _distinct(values: Any, where: str) -> tuple[Any, ...]:
-    values = tuple(values)
-    if twice := [value for value in values if values.count(value) > 1]:
-        raise ElpError(f"{where} must name each value once, but {shown(twice[0])} is there twice; remove one")
-    return values
-
-
-def _seeds(value: Any, where: str) -> tuple[int, ...]:
-    seeds = _distinct(_list(value, where), where)
-    for seed in seeds:
-        if not is_whole(seed, least=0) or seed >= 2**32:
-            raise ElpError(f"{where} must be whole numbers from 0 to 4294967295, but one is {shown(seed)}")
-    return seeds
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ElpError(f"{where} must be text, but is {shown(value)}")
-    return value

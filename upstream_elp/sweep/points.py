@@ -11,6 +11,7 @@ from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.values import did_you_mean
 from upstream_elp.sweep.choices import Backbone, Method
+from upstream_elp.sweep.names import apart
 from upstream_elp.sweep.plan import ALL, AXES, Block, Plan
 
 
@@ -44,8 +45,8 @@ class Cell:
 
     @property
     def values(self) -> dict[str, Any]:
-        """All changed keys."""
-        return {**self.changes, **self.varied, **self.searched}
+        """All changed keys, each by itself."""
+        return apart({**self.changes, **self.varied, **self.searched})
 
     @property
     def title(self) -> str:

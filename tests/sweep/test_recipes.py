@@ -1,0 +1,33 @@
+"""The packaged plans: each states its source, and can be carried out on mini-SUPERB with a backbone of four layers."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from tests.toys import tiny_backbone
+from upstream_elp.base import settings
+from upstream_elp.base.errors import ElpError
+from upstream_elp.launch.registry import register
+from upstream_elp.sweep.plan import packaged_plans, parse_plan, read_plan
+from upstream_elp.sweep.work import Planner
+
+
+@pytest.mark.parametrize("name", packaged_plans())
+def test_a_packaged_plan_has_its_source_and_passes_all_checks(name, data, tmp_path):
+    register()
+    content = yaml.safe_load(packaged_plans()[name].read_text())
+    assert content["backbones"] == ["build/mini.pt"] and content["data"] == "build/mini"  # which a reader makes
+    plan = parse_plan({**content, "backbones": [str(tiny_backbone(layers=4))]}, where=name, name=name)
+    assert plan.description and plan.source.startswith("arXiv ") and "Our reading" in plan.source
+    with settings.in_force(dataclasses.replace(settings.current(), data=str(data))):
+        work = Planner(plan, tmp_path / "out", data=str(data)).work()
+    assert len(work.jobs) >= 20
+    if plan.search is not None:
+        sizes = {len(trials) for trials in work.searches}
+        assert sizes == {5}
+
+
+def test_a_plan_that_does_not_exist_is_told_with_the_packaged_ones():
+    with pytest.raises(ElpError, match=r"method must be a file or the name of a packaged plan.*did you mean methods"):
+        read_plan("method")
