@@ -26,7 +26,9 @@ from upstream_elp.base.files import write_text
 
 RECIPES = Path(__file__).parents[1] / "tasks"
 GRID = Path(__file__).parent / "rates.csv"
-MARK = "# The rates below were chosen on dev among equally many for every method: recipes/quick/choose.py writes them.\n"
+MARK = (
+    "# The rates below were chosen on dev, among equally many for every method. recipes/quick/choose.py writes them.\n"
+)
 UPSTREAMS = {"fbank": "fbank_scaled"}
 
 
