@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from upstream_elp.experiment.report import duration
 from upstream_elp.sweep.estimate import Times
@@ -76,13 +77,13 @@ class Display:
             return "time left unknown" if jobs else ""
         return f"about {duration(seconds)} left" + (f", and {unknown} jobs of unknown length" if unknown else "")
 
-    def table(self, pool: Pool) -> Table:
+    def table(self, pool: Pool) -> Group:
         """The running jobs with their steps, below the counts."""
         failed = f", {len(pool.problems)} failed" if pool.problems else ""
         title = f"{self.done} of {len(self.jobs)} jobs done{failed}, {len(pool.waiting)} waiting; {self.left(pool)}"
-        table = Table(title=title, title_justify="left", box=None, expand=False)
+        table = Table(box=None)
         for column, justify in (("running", "left"), ("step", "right"), ("of", "right"), ("GPU", "left")):
             table.add_column(column, justify=justify)
         for job, _, slot in pool.running.values():
             table.add_row(job.title, f"{progress(job):,}", f"{job.steps:,}", slot.gpu or "-")
-        return table
+        return Group(Text(title), table)
