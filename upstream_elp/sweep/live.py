@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from upstream_elp.experiment.report import duration
 from upstream_elp.sweep.estimate import Times
-from upstream_elp.sweep.jobs import DONE, Job, progress, share, state_of
+from upstream_elp.sweep.jobs import DONE, Job, progress, state_of
 from upstream_elp.sweep.launch import Pool
 
 EVERY = 1.0
@@ -69,20 +70,20 @@ class Display:
     def left(self, pool: Pool) -> str:
         """The time left, as far as it is known."""
         running = [job for job, _, _ in pool.running.values()]
-        shares = {job.key: share(job) for job in running}
+        shares = {job.key: min(1.0, progress(job) / job.steps) for job in running}
         jobs = [*running, *pool.waiting]
         seconds, unknown = self.times.left(jobs, shares, self.slots)
         if not jobs or unknown == len(jobs):
             return "time left unknown" if jobs else ""
         return f"about {duration(seconds)} left" + (f", and {unknown} jobs of unknown length" if unknown else "")
 
-    def table(self, pool: Pool) -> Table:
+    def table(self, pool: Pool) -> Group:
         """The running jobs with their steps, below the counts."""
         failed = f", {len(pool.problems)} failed" if pool.problems else ""
         title = f"{self.done} of {len(self.jobs)} jobs done{failed}, {len(pool.waiting)} waiting; {self.left(pool)}"
-        table = Table(title=title, title_justify="left", box=None, expand=False)
+        table = Table(box=None)
         for column, justify in (("running", "left"), ("step", "right"), ("of", "right"), ("GPU", "left")):
             table.add_column(column, justify=justify)
         for job, _, slot in pool.running.values():
-            table.add_row(job.title, f"{progress(job):,}", job.length, slot.gpu or "-")
-        return table
+            table.add_row(job.title, f"{progress(job):,}", f"{job.steps:,}", slot.gpu or "-")
+        return Group(Text(title), table)
