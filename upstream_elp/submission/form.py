@@ -145,9 +145,10 @@ def write_form(path: Path, values: Mapping[str, str], remarks: tuple[str, ...] |
     lines = ["# Fields of SUPERB's submission form. Fill in the empty ones and run elp submit again to check them."]
     lines += [f"# {remark}" for remark in remarks]
     for key, field in FIELDS.items():
-        value: Any = values.get(key, "")
-        if value.isdecimal() and len(value) < 20 and str(int(value)) == value:
-            value = int(value)
-        entry = yaml.safe_dump({key: value}, allow_unicode=True, width=10_000).strip()
+        text = values.get(key, "")
+        # texts in quotes, so that none of them looks like a number
+        number = text.isdecimal() and len(text) < 20 and str(int(text)) == text
+        shown_as = text if number else yaml.safe_dump(text, default_style='"', allow_unicode=True, width=10_000).strip()
+        entry = f"{key}: {shown_as}"
         lines += ["", f"# {field.text}{'' if field.required else ' (may be empty)'}", entry]
     write_text(path, "\n".join(lines) + "\n")
