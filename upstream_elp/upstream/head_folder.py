@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from downstream_heads import registry
+from upstream_elp.base.choices import PRECISIONS
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.tensor_files import read_tensors, write_tensors
 from upstream_elp.base.version import __version__
@@ -24,7 +25,6 @@ from upstream_elp.base.yaml_files import read_yaml
 FORMAT_VERSION = 1
 CONFIG_FILE = "head_config.yaml"
 TENSOR_FILE = "head.safetensors"
-PRECISIONS = ("fp32", "bf16", "fp16")
 FEATURIZER, HEAD = "featurizer.", "head."
 """Prefixes of the tensors' names."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
