@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 PRECISIONS = tuple(_TYPES)
 """Values of ``runner.precision`` and ``runner.cache_dtype``."""
+BATCH, UTTERANCE = FEATURES_OF = ("batch", "utterance")
+"""Values of ``runner.features_of``."""
 
 
 def torch_type(name: str) -> torch.dtype:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 KINDS = ("off", "auto", "pooled", "layers", "input_of_layer", "cnn")
 """Values of ``runner.cache``; after the first two, from what saves most to what saves least."""
-FEATURES_OF = ("batch", "utterance")
-"""Values of ``runner.features_of``."""
 GIGABYTES = 20.0
 """Default of ``runner.cache_gb``."""
 

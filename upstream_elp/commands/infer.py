@@ -59,8 +59,9 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
     fourth and so on, or the pairs in --pairs. It prints both paths, the cosine similarity and, if the experiment
     recorded the threshold of the equal error rate, the decision.
 
-    With --batch-size 1, an answer depends only on its file. In larger batches, padding slightly changes the features
-    of many backbones, as in an evaluation with that eval_batch_size.
+    With --batch-size 1, or if the model was trained with runner.features_of: utterance, an answer depends only on its
+    file. Otherwise, in larger batches, padding slightly changes the features of many backbones, as in an evaluation
+    with that eval_batch_size.
 
     Example: elp infer adapters/asr_le speech.wav --resample
     """

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from upstream_elp.base.choices import PRECISIONS
+from upstream_elp.base.choices import FEATURES_OF, PRECISIONS
 from upstream_elp.base.epochs import LAST, epochs_of
+from upstream_elp.base.errors import ElpError, either
 from upstream_elp.base.errors import ElpError, either
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
-from upstream_elp.caching.choice import FEATURES_OF, KINDS
+from upstream_elp.caching.choice import KINDS
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
