@@ -11,7 +11,6 @@ import torch
 from upstream_elp.base.choices import FEATURES_OF, PRECISIONS
 from upstream_elp.base.epochs import LAST, epochs_of
 from upstream_elp.base.errors import ElpError, either
-from upstream_elp.base.errors import ElpError, either
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
 from upstream_elp.caching.choice import KINDS
