@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tests.experts import in_float64, make_expert, random_loss, states_of, stock_expert, waves
@@ -54,11 +55,13 @@ def test_a_projection_of_frames_is_torchs_own(contiguous):
     torch.manual_seed(0)
     x = torch.randn(5, 7, 16).transpose(0, 1)  # (frames, batch, dim)
     x = x.contiguous() if contiguous else x
-    weight, bias = torch.randn(12, 16), torch.randn(12)
-    assert torch.equal(project(x, weight, bias), F.linear(x, weight, bias))
+    linear = nn.Linear(16, 12).requires_grad_(requires_grad=False)
+    weight, bias = linear.weight.detach().clone(), linear.bias
+    assert torch.equal(project(x, linear), F.linear(x, weight, bias))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(project(x, weight, bias), F.linear(x, weight.requires_grad_(), bias))
-        assert torch.equal(project(x, weight.detach(), bias), F.linear(x, weight, bias))
+        assert torch.equal(project(x, linear), F.linear(x, weight.requires_grad_(), bias))
+        linear.weight.requires_grad_(requires_grad=True)
+        assert torch.equal(project(x, linear), F.linear(x, weight, bias))
 
 
 @pytest.mark.parametrize("backbone", ["hf_wavlm-base", "hf_wavlm-large"])

@@ -33,7 +33,8 @@ def test_every_kind_is_allowed_up_to_the_lowest_trained_tensor_and_refused_above
     assert all(choice.place <= top and choice.kind == kind for kind, choice in possible.items())
     for kind, sentence in refused.items():
         assert f"runner.cache is {kind}, but " in sentence
-        assert sentence.endswith(f"choose {' or '.join(['auto', 'off', *possible])}")
+        *others, last = ["auto", "off", *possible]
+        assert sentence.endswith(f"; choose {', '.join(others)} or {last}")
     auto = choose(expert, "auto", trained=expert.config.trains_backbone, pools=True)
     assert auto == next(iter(possible.values()), None)
     if not expert.config.backbone_dropout:
@@ -62,7 +63,12 @@ def test_a_frozen_adapter_may_be_cached_whole():
 @pytest.mark.parametrize(
     ("config", "facts", "kind", "sentence"),
     [
-        ("le", {}, "layers", "the adapter custom is trained from the input of layer 0 on; choose auto or off or"),
+        (
+            "le",
+            {},
+            "layers",
+            "the adapter custom is trained from the input of layer 0 on; choose auto, off, input_of_layer or cnn$",
+        ),
         ("cnn", {}, "cnn", "the adapter custom is trained from the waves on; choose auto or off$"),
         (
             "weighted_sum",

@@ -169,7 +169,7 @@ def test_evaluation_uses_the_same_features(data, tmp_path):
     [
         ("cache=all", r"runner.cache must be one of off, auto, pooled, layers, input_of_layer, cnn, but is 'all'"),
         ("features_of=frame", r"runner.features_of must be batch or utterance, but is 'frame'"),
-        ("cache_dtype=int8", r"runner.cache_dtype must be fp32, fp16 or bf16, but is 'int8'"),
+        ("cache_dtype=int8", r"runner.cache_dtype must be fp32, bf16 or fp16, but is 'int8'"),
         ("cache_gb=0", r"runner.cache_gb must be a number of gigabytes above 0, but is 0"),
         ("cache=pooled", r"runner.cache is pooled, but the adapter le is trained from the input of layer 0 on"),
         ("cachegb=1", r"unknown runner.cachegb \(did you mean cache_gb"),

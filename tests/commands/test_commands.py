@@ -91,6 +91,30 @@ def test_a_backbone_that_cannot_be_downloaded(corpora, tmp_path, monkeypatch, ca
         assert "elp: error: cannot download http://localhost:1/x.pt: no connection" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", [("-u", "wavlm_base_plus"), ("-k", "tiny")])
+def test_params_of_several_presets_are_a_table_with_a_row_each(where, monkeypatch, capsys):
+    where = [str(tiny_backbone(layers=2)) if word == "tiny" else word for word in where]
+    single = {}
+    for name in ("le", "lora_qv8"):
+        assert elp("params", "-g", name, *where, "--json", monkeypatch=monkeypatch) == 0
+        single[name] = json.loads(capsys.readouterr().out)
+    both = ("params", "-g", "lora_qv8", "-g", "le", "-g", "le", *where)
+    assert elp(*both, "--json", monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out) == single
+    assert elp(*both, monkeypatch=monkeypatch) == 0
+    rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    counts = {name.strip(): int(count.replace(",", "")) for name, count in rows}
+    assert counts == {name: count["trainable"]["total"] for name, count in single.items()}
+    assert len(rows) == 2
+
+
+def test_params_of_several_presets_of_which_one_does_not_fit(tmp_path, monkeypatch, capsys):
+    (tmp_path / "deep.yaml").write_text("base: l_only\nl_adapter: {layers: [70]}\n")
+    for where in (("-k", tiny_backbone(layers=2)), ("-u", "wavlm_base")):
+        assert elp("params", "-g", "le", "-g", tmp_path / "deep.yaml", *where, monkeypatch=monkeypatch) == 2
+        assert f"deep.yaml does not fit {where[1]}: l_adapter.layers: " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_params_of_a_checkpoint_are_those_of_its_name(tmp_path, monkeypatch, capsys):
     """Every preset counted from shapes and on the tensors themselves."""

@@ -24,25 +24,29 @@ BACKBONE = make.HERE / "backbone.pt"
 STATES = load_file(make.HERE / "states.safetensors")
 ROUNDING = 1e-4
 """Of states and losses of order 1, between processors and versions of torch."""
+OTHER_ROUNDING = {"elp_sv": "LoRA's gradients were computed through those of whole weights"}
+"""Runs whose training steps rounded differently in the version that wrote them."""
 STEP = 1e-3
 """The learning rate: the most by which Adam moves a parameter in one step."""
 
 
-def same(found: torch.Tensor, expected: torch.Tensor, *, tolerance: float = ROUNDING) -> bool:
-    if EXACT or not found.is_floating_point():
+def same(found: torch.Tensor, expected: torch.Tensor, *, tolerance: float = ROUNDING, exact: bool = EXACT) -> bool:
+    if exact or not found.is_floating_point():
         return torch.equal(found, expected)
     return found.shape == expected.shape and float((found - expected).abs().max()) <= tolerance
 
 
-def alike(found: Any, expected: Any, *, only: str = "") -> bool:
+def alike(found: Any, expected: Any, *, only: str = "", exact: bool = EXACT) -> bool:
     """Whether nested values are equal; elsewhere only numbers count, and in a mapping those under ``only`` if given."""
-    if EXACT:
+    if exact:
         return found == expected
     if isinstance(expected, dict):
         keys = [key for key in expected if only in ("", key)]
-        return found.keys() == expected.keys() and all(alike(found[key], expected[key]) for key in keys)
+        return found.keys() == expected.keys() and all(alike(found[key], expected[key], exact=exact) for key in keys)
     if isinstance(expected, list):
-        return len(found) == len(expected) and all(map(alike, found, expected))
+        return len(found) == len(expected) and all(
+            alike(*pair, exact=exact) for pair in zip(found, expected, strict=True)
+        )
     return type(found) is type(expected) and (isinstance(found, str) or found == pytest.approx(expected, abs=1e-3))
 
 
@@ -75,12 +79,14 @@ def test_an_interrupted_run_goes_on_as_it_would_have(task, exp, data):
     make.resume(data, BACKBONE, exp)
     found = make.trained(exp / f"states-{make.STEPS['last']}.ckpt")
     assert found.keys() == expected.keys()
-    if not EXACT:  # the best metric may tip, and with it the threshold at which it is reached
-        assert alike(*(labels(tensors) for tensors in (found, expected)))
+    exact = EXACT and task not in OTHER_ROUNDING
+    if not exact:  # the best metric may tip, and with it the threshold at which it is reached
+        assert alike(*(labels(tensors) for tensors in (found, expected)), exact=exact)
         tipping = ("best_score", memory.KEY)
         found = {name: tensor for name, tensor in found.items() if not name.endswith(tipping)}
     steps = make.STEPS["last"] - make.STEPS["first"]
-    wrong = [name for name in found if not same(found[name], expected[name], tolerance=2 * steps * STEP)]
+    options = {"tolerance": 2 * steps * STEP, "exact": exact}
+    wrong = [name for name in found if not same(found[name], expected[name], **options)]
     assert not wrong
 
 

@@ -228,6 +228,50 @@ def test_one_file_alone_is_a_batch_of_one(task, world):
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_with_features_of_utterance_the_batch_changes_no_answer(task, world, tmp_path, monkeypatch):
+    """Its backbone's features depend on padding, and so does the head of speaker verification."""
+    exp = train(task, world, tmp_path / "exp", "-g", "le", more={"config.runner.features_of": "utterance"}, steps=2)
+    assert elp("export", exp, tmp_path / "out", monkeypatch=monkeypatch) == 0
+    assert yaml.safe_load((tmp_path / "out" / CONFIG_FILE).read_text())["features_of"] == "utterance"
+    noise = np.random.default_rng(0)
+    files = [noise.standard_normal(samples).astype(np.float32) / 10 for samples in (16000, 11000, 13300)]
+    expected = None
+    for place in (exp, tmp_path / "out"):
+        model = upstream_elp.load(place, backbone=world.backbone, device="cpu")
+        for size in (1, 2, 3):
+            found = rows_of(model, files, size, monkeypatch)
+            expected = found if expected is None else expected
+            assert all(torch.equal(row, other) for row, other in zip(found, expected, strict=True))
+    model.features_of = "batch"
+    pairs = zip(rows_of(model, files, 3, monkeypatch), expected, strict=True)
+    assert not all(torch.allclose(row[: len(other)], other, rtol=1e-3, atol=1e-4) for row, other in pairs)
+
+
+def rows_of(model, files, size, monkeypatch):
+    """What the head computes for each file, in batches of a size."""
+    with monkeypatch.context() as watching:
+        outputs = Outputs(watching)
+        model(files, batch_size=size)
+    assert len(outputs.rows) == len(files)
+    return outputs.rows
+
+
+def test_with_features_of_utterance_the_answers_are_those_of_the_evaluation(world, tmp_path, monkeypatch):
+    more = {"config.runner.features_of": "utterance", "config.runner.cache": "auto"}
+    exp = train("elp_ic", world, tmp_path / "exp", "-g", "le", more=more, steps=2)
+    best = str(next(exp.glob("*-best.ckpt")))
+    with monkeypatch.context() as watching:
+        outputs = Outputs(watching)
+        run(["-m", "evaluate", "-t", "test", "-e", best, "--data", str(world.data), "--device", "cpu"])
+    _, files = evaluated("elp_ic", SimpleNamespace(exp={"elp_ic": exp}, data=world.data))
+    model = upstream_elp.load(exp, backbone=world.backbone, device="cpu")
+    rows = rows_of(model, files, 4, monkeypatch)
+    assert len(rows) == len(outputs.rows) > 1
+    for row, other in zip(rows, outputs.rows, strict=True):
+        torch.testing.assert_close(row, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_a_wave_is_answered_as_its_file(task, world):
     model = upstream_elp.load(world.folder[task], backbone=world.backbone, device="cpu")
     file = next((world.data / "VoxCeleb1" / "test").rglob("*.wav"))
@@ -682,6 +726,10 @@ FOLDERS = {
     "precision": (
         _config(lambda raw: raw.update(precision="x")),
         "'precision' must be one of fp32, bf16, fp16, but is 'x'",
+    ),
+    "features of": (
+        _config(lambda raw: raw.update(features_of="word")),
+        "'features_of' must be one of batch, utterance, but is 'word'",
     ),
     "feature": (_config(lambda raw: raw["featurizer"].update(feature="__class__")), "the upstream has no such feature"),
     "layer": (_config(lambda raw: raw["featurizer"].update(layer=40)), "-l 40: -s hidden_states has 1 layers"),

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from upstream_elp.adapters.injection import Switch
+from upstream_elp.backbones.attention import apply, project
 from upstream_elp.backbones.attention import attention as compute
-from upstream_elp.backbones.attention import project
 
 
 class Prefix(Switch):
@@ -69,10 +69,10 @@ def attend(
         spread = (-1, batch, -1) if frames_first else (batch, -1, -1)
         return torch.cat([*(part.expand(spread) for part in parts), steps], dim=time) if parts else steps
 
-    query = by_heads(project(x, attention.q_proj.weight, attention.q_proj.bias))
-    key = project(x, attention.k_proj.weight, attention.k_proj.bias)
+    query = by_heads(project(x, attention.q_proj))
+    key = project(x, attention.k_proj)
     key = by_heads(before([keys for keys, _ in pairs], key))
-    value = project(x, attention.v_proj.weight, attention.v_proj.bias)
+    value = project(x, attention.v_proj)
     value = by_heads(before([values for _, values in pairs], value))
     if bias is not None:
         bias = bias.view(-1, heads, frames, frames)
@@ -82,7 +82,7 @@ def attend(
         blocked = F.pad(blocked, (sum(len(keys) for keys, _ in pairs), 0))
     output = compute(query, key, value, bias=bias, gate=gate, blocked=blocked, dropout=dropout, fused=fused)
     output = output.permute((2, 0, 1, 3) if frames_first else (0, 2, 1, 3)).flatten(2)  # the order of x
-    return F.linear(output.contiguous(), attention.out_proj.weight, attention.out_proj.bias)
+    return apply(attention.out_proj, output.contiguous())
 
 
 def _columns(prefix: Prefix, length: int, bias: Tensor) -> Tensor:

@@ -15,19 +15,38 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply a linear layer to x of shape (frames, batch, dim), with the result of ``F.linear``.
+class OwnProduct:
+    """Base of classes that are mixed into a linear layer whose weight is trained: another backward pass.
+
+    Attention often reads the weights of its projections instead of calling them, so there is a method for it too.
+    """
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``F.linear(x, weight, bias)``, where weight and bias are the layer's own and the weight is trained."""
+        raise NotImplementedError
+
+
+def apply(linear: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a linear layer to x of shape (..., dim) without calling it, with the result of ``F.linear``."""
+    weight, bias = linear.weight, linear.bias
+    if weight.requires_grad and isinstance(linear, OwnProduct):
+        return linear.product(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def project(x: Tensor, linear: nn.Linear) -> Tensor:
+    """Do the same as :func:`apply` for x of shape (frames, batch, dim).
 
     For a frozen weight and an x that is not contiguous, such as the input of S3PRL's first layer, torch multiplies
     every frame with a copy of the weight. In low precision it really makes these copies, which takes longer than
     several layers; in full precision they cost little, and the result is kept equal to the last bit.
     """
     low = torch.is_autocast_enabled(x.device.type) or x.dtype.itemsize < torch.float32.itemsize
-    if x.is_contiguous() or weight.requires_grad or not low:
-        return F.linear(x, weight, bias)
+    if x.is_contiguous() or not low or (weight := linear.weight).requires_grad:
+        return apply(linear, x)
     rows = x.transpose(0, 1)  # (batch, frames, dim)
     output = torch.mm(rows.flatten(0, 1), weight.t()).unflatten(0, rows.shape[:2])
-    return output.add_(bias.to(output.dtype)).transpose(0, 1)  # (frames, batch, dim)
+    return output.add_(linear.bias.to(output.dtype)).transpose(0, 1)  # (frames, batch, dim)
 
 
 def position_gate(x: Tensor, linear: nn.Linear, constant: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from upstream_elp.backbones.attention import attention, position_gate
+from upstream_elp.backbones.attention import apply, attention, position_gate
 
 
 class LeanAttention:
@@ -40,7 +39,7 @@ class LeanAttention:
         if position_bias is None:
             position_bias = self.compute_bias(frames, frames)  # (heads, frames, frames)
         query, key, value = (
-            F.linear(hidden_states, linear.weight, linear.bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            apply(linear, hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for linear in (self.q_proj, self.k_proj, self.v_proj)
         )  # (batch, heads, frames, width)
         output = attention(
@@ -52,7 +51,7 @@ class LeanAttention:
             blocked=None if attention_mask is None else attention_mask.ne(1)[:, None, None],
             dropout=self.dropout if self.training else 0.0,
         ).transpose(1, 2)  # (batch, frames, heads, width)
-        return F.linear(output.flatten(2).contiguous(), self.out_proj.weight, self.out_proj.bias), None, position_bias
+        return apply(self.out_proj, output.flatten(2).contiguous()), None, position_bias
 
 
 def make_lean(model: nn.Module) -> None:

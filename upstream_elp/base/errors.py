@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -65,3 +65,9 @@ def shown(value: Any) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """Format a number with its noun, ``1 file`` or ``2 files``; ``many`` is an irregular plural."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def either(words: Iterable[str]) -> str:
+    """Join choices for a sentence: ``a``, ``a or b``, or ``a, b or c``."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last

@@ -16,17 +16,13 @@ from upstream_elp.adapters.lowest import (
     layer_input,
     lowest_trained,
 )
-from upstream_elp.base.errors import ElpError
+from upstream_elp.base.errors import ElpError, either
 
 if TYPE_CHECKING:
     from upstream_elp.upstream.expert import ElpExpert
 
 KINDS = ("off", "auto", "pooled", "layers", "input_of_layer", "cnn")
 """Values of ``runner.cache``; after the first two, from what saves most to what saves least."""
-FEATURES_OF = ("batch", "utterance")
-"""Values of ``runner.features_of``."""
-DTYPES = ("fp32", "fp16", "bf16")
-"""Values of ``runner.cache_dtype``."""
 GIGABYTES = 20.0
 """Default of ``runner.cache_gb``."""
 
@@ -38,7 +34,7 @@ class Wish:
     cache: str = "off"
     features_of: str = "batch"
     dtype: str | None = None
-    """Type in which features are kept; None as they are computed."""
+    """``runner.cache_dtype``, the type in which features are kept; None as they are computed."""
     gigabytes: float = GIGABYTES
 
     @classmethod
@@ -122,8 +118,8 @@ def choose(expert: ElpExpert, kind: str, *, trained: bool, pools: bool) -> Choic
     if kind == "auto":
         return next(iter(possible.values()), None)
     if kind not in possible:
-        instead = f"choose {' or '.join(['auto', 'off', *possible])}"
-        raise ElpError(f"runner.cache is {kind}, but {_why_not(expert, kind, top, pools=pools)}; {instead}")
+        instead = either(["auto", "off", *possible])
+        raise ElpError(f"runner.cache is {kind}, but {_why_not(expert, kind, top, pools=pools)}; choose {instead}")
     return possible[kind]
 
 

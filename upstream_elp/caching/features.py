@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from upstream_elp.audio.excerpt import Excerpt
+from upstream_elp.base.choices import torch_type
 from upstream_elp.base.errors import counted
 from upstream_elp.caching.choice import Choice
 from upstream_elp.caching.store import ADVICE, Store, stored_as
@@ -18,7 +19,6 @@ from upstream_elp.upstream.expert import ElpExpert
 from upstream_elp.upstream.replay import Replay, Upstream
 
 logger = logging.getLogger(__name__)
-TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Featurizer(Protocol):
@@ -65,7 +65,7 @@ class FrozenFeatures:
     def __init__(self, expert: ElpExpert, choice: Choice, *, states: Sequence[int], dtype: str | None = None) -> None:
         self.expert = expert
         self.choice = choice
-        self.dtype = None if dtype is None else TYPES[dtype]
+        self.dtype = None if dtype is None else torch_type(dtype)
         self.store: Store | None = None
         """Where they are kept; None to compute them in every step."""
         self.kept: Callable[[str], bool] = lambda split: True

@@ -15,6 +15,7 @@ import click
 
 from downstream_heads import registry
 from upstream_elp.base import texts
+from upstream_elp.base.choices import PRECISIONS
 from upstream_elp.base.errors import AudioError, ElpError, counted
 from upstream_elp.base.files import check_writable
 from upstream_elp.base.imports import uncollected
@@ -44,7 +45,7 @@ ADVICE = {
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 @click.option("--json", "out", type=click.Path(), help="Write the answers as JSON to this file too.")
 @click.option("--device", help="cpu, cuda or cuda:N. [default: cuda if available]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="[default: as in its evaluation]")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="[default: as in its evaluation]")
 @click.option("--batch-size", type=int, default=1, show_default=True, help="Files per batch.")
 @click.option("--backbone", help="The backbone's checkpoint, if it has moved since training.")
 @click.option("--resample", is_flag=True, help="Resample files with another sample rate.")
@@ -58,8 +59,9 @@ def infer(place: str, files: Sequence[str], **options: Any) -> None:
     fourth and so on, or the pairs in --pairs. It prints both paths, the cosine similarity and, if the experiment
     recorded the threshold of the equal error rate, the decision.
 
-    With --batch-size 1, an answer depends only on its file. In larger batches, padding slightly changes the features
-    of many backbones, as in an evaluation with that eval_batch_size.
+    With --batch-size 1, or if the model was trained with runner.features_of: utterance, an answer depends only on its
+    file. Otherwise, in larger batches, padding slightly changes the features of many backbones, as in an evaluation
+    with that eval_batch_size.
 
     Example: elp infer adapters/asr_le speech.wav --resample
     """

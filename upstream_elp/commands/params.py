@@ -16,43 +16,58 @@ DEFAULT = "wavlm_base_plus"
 
 
 @click.command()
-@click.option("-g", "--adapter", help="Preset name or YAML file. [default: every preset]")
+@click.option(
+    "-g", "--adapter", "adapters", multiple=True, help="Preset name or YAML file; repeatable. [default: every preset]"
+)
 @click.option("-u", "--backbone", help=f"Name of a backbone. [default: {DEFAULT}]")
 @click.option("-k", "--checkpoint", help="Checkpoint of a backbone, as for `elp run -k`, instead of a name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def params(adapter: str | None, backbone: str | None, checkpoint: str | None, as_json: bool) -> None:
-    """Count the parameters that a preset trains on a backbone.
+def params(adapters: tuple[str, ...], backbone: str | None, checkpoint: str | None, as_json: bool) -> None:
+    """Count the parameters that presets train on a backbone.
 
     Named backbones are counted without downloading their weights. The featurizer's layer weights and the head are not
     counted. "share" is the trained percentage of the backbone's parameters; on WavLM Base+, full fine-tuning of the
     encoder layers trains 90.1 %.
 
-    Example: elp params -g lora_qv8 -u hubert_base
+    Example: elp params -g le -g lora_qv8 -u hubert_base
     """
     if backbone is not None and checkpoint is not None:
         raise ElpError("-u and -k both choose a backbone; remove one of them")
-    names = preset_names() if adapter is None else [adapter]
-    unfit: dict[str, str] = {}
-    if checkpoint is not None:
-        total, counts, unfit = _on_checkpoint(checkpoint, names)
-        if adapter is not None and unfit:
-            raise ElpError(f"{adapter} does not fit {checkpoint}: {unfit[adapter]}")
-        title = f"{checkpoint}: {total:,} parameters"
-    else:
-        model = architecture(DEFAULT if backbone is None else backbone)
-        total, counts = model.total, {name: count_parameters(load_config(name), model) for name in names}
-        title = f"{model.name}: {total:,} parameters ({len(backbone_names())} named backbones; choose one with -u)"
+    names = list(dict.fromkeys(adapters)) or preset_names()
+    place = checkpoint if checkpoint is not None else DEFAULT if backbone is None else backbone
+    total, counts, unfit = (_on_shapes if checkpoint is None else _on_checkpoint)(place, names)
+    if adapters and unfit:
+        name, reason = next(iter(unfit.items()))
+        raise ElpError(f"{name} does not fit {place}: {reason}")
+    title = f"{place}: {total:,} parameters"
+    if checkpoint is None:
+        title += f" ({len(backbone_names())} named backbones; choose one with -u)"
     for name, reason in unfit.items():
         click.echo(f"elp: {name} does not fit: {reason}", err=True)
     if as_json:
-        click.echo(json.dumps(counts if adapter is None else counts[adapter], indent=2))
+        click.echo(json.dumps(counts[names[0]] if len(adapters) == 1 else counts, indent=2))
         return
     click.echo(title)
     click.echo(_table(counts, total))
 
 
-def _on_checkpoint(place: str, names: list[str]) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
-    """The backbone's total, the counts of each adapter that fits it, and why the others do not fit."""
+Counted = tuple[int, dict[str, dict[str, Any]], dict[str, str]]
+"""The backbone's total, the counts of each adapter that fits it, and why the others do not fit."""
+
+
+def _on_shapes(backbone: str, names: list[str]) -> Counted:
+    model = architecture(backbone)
+    counts, unfit = {}, {}
+    for name in names:
+        config = load_config(name)
+        try:
+            counts[name] = count_parameters(config, model)
+        except ElpError as error:
+            unfit[name] = str(error)
+    return model.total, counts, unfit
+
+
+def _on_checkpoint(place: str, names: list[str]) -> Counted:
     from upstream_elp.launch.registry import register
     from upstream_elp.upstream.fitting import counts_on
 

@@ -56,7 +56,7 @@ def load(
         )
     _fill(featurizer, head.part(FEATURIZER), where=where, what="featurizer")
     chosen = Precision({"precision": precision or head.precision}, device)
-    return TrainedModel(upstream, featurizer, predictor, precision=chosen)
+    return TrainedModel(upstream, featurizer, predictor, precision=chosen, features_of=head.features_of)
 
 
 def head_behind(featurizer: nn.Module, checkpoint: Checkpoint, where: str) -> TrainedHead:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from downstream_heads import registry
+from upstream_elp.base.choices import BATCH, UTTERANCE
 from upstream_elp.base.errors import AudioError, ElpError, shown
 from upstream_elp.base.values import is_whole
 from upstream_elp.inference.waves import as_wave
@@ -43,19 +44,28 @@ class TrainedModel:
 
     In a batch of one, the answer depends only on the file. In larger batches, shorter utterances are padded, which
     slightly affects many backbones; the answers are then those of an evaluation with the same batches
-    (``datarc.eval_batch_size``).
+    (``datarc.eval_batch_size``). A model that was trained with ``runner.features_of: utterance`` therefore computes
+    every utterance by itself, whatever the batch size.
 
     Args:
         upstream: the expert.
         featurizer: S3PRL's featurizer.
         predictor: the task's head for inference, see ``downstream_heads/common/predictor.py``.
         precision: precision of upstream and featurizer, with the device to use.
+        features_of: ``batch`` or ``utterance``, as in training.
     """
 
     def __init__(
-        self, upstream: nn.Module, featurizer: nn.Module, predictor: nn.Module, *, precision: Precision
+        self,
+        upstream: nn.Module,
+        featurizer: nn.Module,
+        predictor: nn.Module,
+        *,
+        precision: Precision,
+        features_of: str = BATCH,
     ) -> None:
         self.precision, self.device = precision, precision.device
+        self.features_of = features_of
         self.upstream, self.featurizer, self.predictor = (
             module.eval().requires_grad_(False).to(self.device) for module in (upstream, featurizer, predictor)
         )
@@ -137,6 +147,7 @@ class TrainedModel:
         """Yield the places of the items that can be used, with their answers."""
         if not is_whole(batch_size):
             raise ElpError(f"batch_size must be a whole number of at least 1, but is {shown(batch_size)}")
+        most = 1 if self.features_of == UTTERANCE else batch_size
         batch: list[Utterance] = []
         for place, item in enumerate(items):
             name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"wave {place}"
@@ -146,7 +157,7 @@ class TrainedModel:
                 if on_bad is None:
                     raise
                 on_bad(name, error)
-            if len(batch) == batch_size:
+            if len(batch) == most:
                 yield from self._batch(batch, on_bad)
                 batch = []
         if batch:

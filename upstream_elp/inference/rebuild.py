@@ -8,7 +8,9 @@ from typing import Any
 from downstream_heads import registry
 from downstream_heads.common import memory
 from upstream_elp.base import settings
+from upstream_elp.base.choices import BATCH, FEATURES_OF
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import choose
 from upstream_elp.experiment import origin
 from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.experiment.moved import adapted, gone, remembered, where_it_went
@@ -96,6 +98,7 @@ def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstr
     threshold = known.get("threshold")
     if isinstance(threshold, Mapping) and threshold.get("step") != checkpoint.step:
         threshold = None  # from an evaluation before the last training steps
+    runner = dict(_block(checkpoint.config, "runner"))
     tensors = {f"{FEATURIZER}{name}": tensor for name, tensor in checkpoint.featurizer.items()}
     tensors |= {f"{HEAD}{name}": tensor for name, tensor in predictor.trained_tensors(checkpoint.head).items()}
     return TrainedHead(
@@ -105,7 +108,8 @@ def trained_head(checkpoint: Checkpoint, where: str, *, upstream_dim: int, upstr
         upstream_rate=upstream_rate,
         modelrc=modelrc,
         audio=audio,
-        precision=name_of(dict(_block(checkpoint.config, "runner"))),
+        precision=name_of(runner),
+        features_of=choose(runner.get("features_of", BATCH), FEATURES_OF, key="runner.features_of"),
         labels=known.get("labels"),
         tensors=tensors,
         threshold=threshold,

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from upstream_elp.base.choices import FEATURES_OF, PRECISIONS
 from upstream_elp.base.epochs import LAST, epochs_of
-from upstream_elp.base.errors import ElpError
+from upstream_elp.base.errors import ElpError, either
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
-from upstream_elp.caching.choice import DTYPES, FEATURES_OF, KINDS
+from upstream_elp.caching.choice import KINDS
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
@@ -91,13 +92,13 @@ _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "train_dataloader": (False, lambda value: isinstance(value, str), "the name of a split"),
     "evaluate_ratio": (False, lambda value: _positive(value) and value <= 1, "a number above 0, at most 1"),
     "fp16": (False, lambda value: isinstance(value, bool), "true or false"),
-    "precision": (False, lambda value: value in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "precision": (False, lambda value: value in PRECISIONS, either(PRECISIONS)),
     "gradient_checkpointing": (False, lambda value: isinstance(value, bool), "true or false"),
     "fused_attention": (False, lambda value: isinstance(value, bool), "true or false"),
     "max_failed_steps": (False, *_COUNT),
     "cache": (False, lambda value: value is False or value in KINDS, f"one of {', '.join(KINDS)}"),
-    "features_of": (False, lambda value: value in FEATURES_OF, " or ".join(FEATURES_OF)),
-    "cache_dtype": (False, lambda value: value in DTYPES, "fp32, fp16 or bf16"),
+    "features_of": (False, lambda value: value in FEATURES_OF, either(FEATURES_OF)),
+    "cache_dtype": (False, lambda value: value in PRECISIONS, either(PRECISIONS)),
     "cache_gb": (False, _positive, "a number of gigabytes above 0"),
 }
 

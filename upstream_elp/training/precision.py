@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
+from upstream_elp.base.choices import PRECISIONS, torch_type
 from upstream_elp.base.errors import ElpError
 from upstream_elp.training.collectives import rank
 from upstream_elp.training.units import warn_without_bf16_units
-
-TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class Precision:
 
     def autocast(self) -> torch.autocast:
         """The context for the upstream and the featurizer."""
-        dtype = TYPES[self.name]
-        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+        low = self.name != "fp32"
+        return torch.autocast(self.device.type, dtype=torch_type(self.name if low else "bf16"), enabled=low)
 
     def step(self, optimizer: torch.optim.Optimizer, *, loss: float, norm: float) -> Outcome:
         """Make a step with unscaled and clipped gradients, unless the loss or the gradient is not finite.
@@ -79,8 +78,8 @@ def name_of(runner: dict[str, Any]) -> str:
         ElpError: an unknown precision, or two keys that contradict each other.
     """
     name = runner.get("precision", "fp16" if runner.get("fp16") else "fp32")
-    if name not in TYPES:
-        raise ElpError(f"runner.precision must be one of {', '.join(TYPES)}, but is {name!r}")
+    if name not in PRECISIONS:
+        raise ElpError(f"runner.precision must be one of {', '.join(PRECISIONS)}, but is {name!r}")
     if runner.get("fp16") and name != "fp16":
         raise ElpError(f"runner.fp16 is true, but runner.precision is {name}; remove one of them")
     return name

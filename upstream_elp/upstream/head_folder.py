@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from downstream_heads import registry
+from upstream_elp.base.choices import BATCH, FEATURES_OF, PRECISIONS
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.tensor_files import read_tensors, write_tensors
 from upstream_elp.base.version import __version__
@@ -24,17 +25,19 @@ from upstream_elp.base.yaml_files import read_yaml
 FORMAT_VERSION = 1
 CONFIG_FILE = "head_config.yaml"
 TENSOR_FILE = "head.safetensors"
-PRECISIONS = ("fp32", "bf16", "fp16")
 FEATURIZER, HEAD = "featurizer.", "head."
 """Prefixes of the tensors' names."""
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "a whole number": ((int,), "format_version upstream_dim upstream_rate"),
-    "a string": ((str,), "made_with task precision adapter_sha256 tensors_sha256"),
+    "a string": ((str,), "made_with task precision features_of adapter_sha256 tensors_sha256"),
     "a mapping": ((Mapping,), "featurizer modelrc audio"),
     "a list, a mapping or null": ((Mapping, list, type(None)), "labels"),
     "a mapping or null": ((Mapping, type(None)), "threshold"),
 }
 _KEYS = {key: (types, kind) for kind, (types, keys) in _KINDS.items() for key in keys.split()}
+_DEFAULTS = {"features_of": BATCH}
+"""Keys that may be missing, and are only written with another value: older versions of the package lack them."""
+_CHOICES = {"precision": PRECISIONS, "features_of": FEATURES_OF}
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class TrainedHead:
     """The meaning of the outputs: a list, lists by slot, or None."""
     tensors: dict[str, Tensor]
     """Tensors by name, ``featurizer.*`` and ``head.*``."""
+    features_of: str = BATCH
+    """Whether the task's evaluation computes features of a padded ``batch``, or of each ``utterance`` by itself."""
     threshold: dict[str, Any] | None = None
     """For speaker verification: the ``value`` at which misses equal false alarms, with its ``split`` and ``step``."""
 
@@ -91,11 +96,13 @@ def write_head(folder: Path, head: TrainedHead, *, adapter_sha256: str) -> None:
         "modelrc": head.modelrc,
         "audio": head.audio,
         "precision": head.precision,
+        "features_of": head.features_of,
         "labels": head.labels,
         "threshold": head.threshold,
         "adapter_sha256": adapter_sha256,
         "tensors_sha256": write_tensors(folder / TENSOR_FILE, head.tensors),
     }
+    described = {key: value for key, value in described.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -126,6 +133,7 @@ def read_head(folder: str | os.PathLike, *, adapter_sha256: str) -> TrainedHead:
         modelrc=dict(raw["modelrc"]),
         audio=dict(raw["audio"]),
         precision=raw["precision"],
+        features_of=raw["features_of"],
         labels=raw["labels"],
         tensors=read_tensors(folder / TENSOR_FILE, raw["tensors_sha256"], said_in=CONFIG_FILE),
         threshold=raw["threshold"],
@@ -144,6 +152,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ElpError(
             f"{path}: format_version must be {FORMAT_VERSION}, but is {version}; use the s3prl-elp that wrote it"
         )
+    raw = {**_DEFAULTS, **raw}
     for key, (types, kind) in _KEYS.items():
         if key not in raw:
             raise ElpError(f"{path}: the key {key!r} is missing; export the adapter again")
@@ -152,13 +161,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     tasks = registry.names()
     if raw["task"] not in tasks:
         raise ElpError(f"{path}: unknown task {shown(raw['task'])}; the tasks are: {', '.join(tasks)}")
-    if raw["precision"] not in PRECISIONS:
-        found = shown(raw["precision"])
-        raise ElpError(f"{path}: the key 'precision' must be one of {', '.join(PRECISIONS)}, but is {found}")
+    for key, choices in _CHOICES.items():
+        if raw[key] not in choices:
+            raise ElpError(f"{path}: the key {key!r} must be one of {', '.join(choices)}, but is {shown(raw[key])}")
     for key in ("upstream_dim", "upstream_rate"):
         if raw[key] < 1:
             raise ElpError(f"{path}: the key {key!r} must be at least 1, but is {raw[key]}")
-    return dict(raw)
+    return raw
 
 
 def _selection(raw: Mapping[str, Any], where: Path) -> Selection:
