@@ -85,5 +85,5 @@ class Display:
         for column, justify in (("running", "left"), ("step", "right"), ("of", "right"), ("GPU", "left")):
             table.add_column(column, justify=justify)
         for job, _, slot in pool.running.values():
-            table.add_row(job.title, f"{progress(job):,}", f"{job.steps:,}", slot.gpu or "-")
+            table.add_row(job.title, f"{progress(job):,}", job.length, slot.gpu or "-")
         return Group(Text(title), table)
