@@ -89,7 +89,7 @@ def facts(outcomes: Sequence[Outcome]) -> str:
             "chance (%)": UNKNOWN if each.chance is None else f"{each.chance:.1f}",
             "test items": f"{len(each.items[0]):,}",
             "test speakers": each.value.clusters,
-            "steps": each.first.steps,
+            "steps": each.first.length,
             "seeds": each.value.seeds,
             "trained in the head": f"{each.head:,}",
             "seconds of training": ", ".join(

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from upstream_elp.experiment.report import duration
 from upstream_elp.sweep.estimate import Times
-from upstream_elp.sweep.jobs import DONE, Job, progress, state_of
+from upstream_elp.sweep.jobs import DONE, Job, progress, share, state_of
 from upstream_elp.sweep.launch import Pool
 
 EVERY = 1.0
@@ -70,7 +70,7 @@ class Display:
     def left(self, pool: Pool) -> str:
         """The time left, as far as it is known."""
         running = [job for job, _, _ in pool.running.values()]
-        shares = {job.key: min(1.0, progress(job) / job.steps) for job in running}
+        shares = {job.key: share(job) for job in running}
         jobs = [*running, *pool.waiting]
         seconds, unknown = self.times.left(jobs, shares, self.slots)
         if not jobs or unknown == len(jobs):
