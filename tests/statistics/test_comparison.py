@@ -181,6 +181,7 @@ def test_equal_keys_are_paired_in_their_order():
 # how often ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [answers, lambda rng: trials(rng, 12)], ids=["accuracy", "equal error rate"])
 def test_equally_good_methods_seldom_differ(make):
     """At 5 %, about 5 % of pairs of equally good methods differ, and about 95 % of intervals contain zero."""

@@ -95,6 +95,7 @@ def test_coverage(make, truth, speakers):
     assert 92 <= covered(lambda rng: make(rng, speakers), truth, runs=500, interval=quick) <= 98
 
 
+@pytest.mark.slow
 def test_coverage_of_equal_error_rates():
     assert 92 <= covered(lambda rng: trials(rng, 12), TRUE_EER, runs=250, interval=quick) <= 98
 
@@ -109,6 +110,7 @@ def test_items_without_their_speakers_promise_too_much():
     assert covered(forgotten, TRUE_ACCURACY, runs=300, interval=quick) < 85
 
 
+@pytest.mark.slow
 def test_coverage_over_seeds_and_speakers():
     """Trainings differ by 3 percentage points, and all are tested on the same speakers."""
 
