@@ -57,6 +57,13 @@ def chosen(rows: list[dict[str, Any]], task: str) -> dict[str, Any]:
     return {UPSTREAMS.get(method, method): values for method, values in found.items()}
 
 
+def merged(path: Path, methods: dict[str, Any]) -> dict[str, Any]:
+    """Add what the file's entries say about anything but the optimizer."""
+    known = yaml.safe_load(path.read_text(encoding="utf-8"))["methods"]
+    others = {name: {key: block for key, block in entry.items() if key != "optimizer"} for name, entry in known.items()}
+    return {name: {**others.get(name, {}), **entry} for name, entry in methods.items()}
+
+
 def written(methods: dict[str, Any]) -> str:
     """The block as YAML, with floats that YAML reads as floats."""
     text = yaml.safe_dump({"methods": {**methods, "others": {}}}, sort_keys=False, width=100)
@@ -72,7 +79,7 @@ def main(sweep: Path) -> None:
     for task, methods in blocks.items():
         path = RECIPES / registry.find(task).quick
         kept = path.read_text(encoding="utf-8").partition(MARK)[0].rstrip("\n")
-        write_text(path, f"{kept}\n\n{written(methods)}")
+        write_text(path, f"{kept}\n\n{written(merged(path, methods))}")
         click.echo(f"{path}: {', '.join(methods)}")
     pd.read_csv(sweep / "search.csv").drop(columns=["backbone", "fold"]).to_csv(GRID, index=False)
 

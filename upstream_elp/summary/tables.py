@@ -56,12 +56,12 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     """One table: a row per method, a column per task, standard errors, and bold for what is not worse than the best."""
     tasks = {each.first.task: each.task for each in outcomes}
     names = dict.fromkeys(each.name for each in outcomes)
-    sizes = {each.name: each.trained for each in outcomes}
+    sizes = {each.name: (each.trained, each.first.backbone is not None) for each in outcomes}
     lines = []
     for name in sorted(names, key=lambda name: (sizes[name], list(names).index(name))):
         found = {each.first.task: each for each in outcomes if each.name == name}
         cells = {heading(task): _cell(found.get(key)) for key, task in tasks.items()}
-        lines.append({"method": name, "trained in the backbone": f"{sizes[name]:,}", **cells})
+        lines.append({"method": name, "trained in the backbone": f"{sizes[name][0]:,}", **cells})
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
