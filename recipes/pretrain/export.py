@@ -61,6 +61,7 @@ def pack(checkpoint: Path, out: Path, origin: dict[str, Any]) -> None:
         raise ElpError(f"the weights of {checkpoint} must be finite in half precision, but some are not; train again")
     out.mkdir(parents=True, exist_ok=True)
     save_file(halves, out / WEIGHTS)
+    (out / WEIGHTS).chmod(0o644)  # safetensors creates files with mode 0600
     if (size := (out / WEIGHTS).stat().st_size) > LARGEST:
         raise ElpError(f"{out / WEIGHTS} must have at most {LARGEST} bytes, but has {size}; use a smaller --size")
     fields = {**asdict(shape), "conv": [list(layer) for layer in shape.conv]}

@@ -45,10 +45,11 @@ class Sentences:
         while True:
             kind = rng.random()
             text = " ".join(self._grammar(rng) if kind < 0.5 else self._list(rng, invented=kind > 0.83))
-            if not self._contains_unheard(normalise(text).split()):
+            if not self.contains_unheard(normalise(text).split()):
                 return text
 
-    def _contains_unheard(self, words: list[str]) -> bool:
+    def contains_unheard(self, words: list[str]) -> bool:
+        """Return whether one of the sentences to avoid is in a row of words."""
         parts = (
             tuple(words[start : start + length]) for length in self._lengths for start in range(len(words) - length + 1)
         )

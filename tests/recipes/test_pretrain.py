@@ -120,6 +120,25 @@ def test_no_voice_of_mini_superb_is_heard(recipe, speech):
     assert heard and not heard & unheard
 
 
+def test_the_packaged_backbone_heard_no_voice_of_mini_superb(recipe):
+    heard = {recipe.voices.draw_voice(0, index).sound for index in range(400)}
+    assert len(heard) == 400 and not heard & recipe.unheard.unheard_voices()
+
+
+@pytest.mark.slow
+def test_the_packaged_backbone_heard_no_sentence_of_a_test_set(recipe):
+    """Plans its 10 hours without avoiding anything, and finds nothing to avoid."""
+    unheard = recipe.sentences.Sentences(recipe.unheard.unheard_sentences())
+    anything = recipe.sentences.Sentences()
+    said = {
+        take.text
+        for shard in range(60)
+        for take in recipe.data.plan_shard(shard, seed=0, voices=400, sentences=anything)
+    }
+    assert len(said) > 20_000
+    assert not [text for text in said if unheard.contains_unheard(recipe.sentences.normalise(text).split())]
+
+
 def test_a_voice_of_mini_superb_would_be_refused(recipe, tmp_path):
     settings = {"seed": 0, "voices": 3, "shard_seconds": 5, "format": 1}
     heard = recipe.voices.draw_voice(0, 1).sound
