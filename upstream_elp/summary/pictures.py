@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from upstream_elp.base.pictures import as_written, legend_below, panels, save
 from upstream_elp.summary.outcomes import Outcome
@@ -14,6 +15,8 @@ from upstream_elp.summary.tables import heading
 
 #: Okabe and Ito's colours and different markers, so that methods can be told apart without seeing colours
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+LINEAR = 1000
+"""Trained parameters up to which the axis is linear, so that it has a zero."""
 MARKERS = ("x", "o", "s", "^", "D", "v", "P", "*")
 
 
@@ -32,19 +35,29 @@ def plot_sizes(outcomes: Sequence[Outcome], path: Path) -> None:
     figure, axes = panels(1, len(tasks), height=3.2)
     for axis, name in zip(axes[0], tasks, strict=True):
         found = [each for each in outcomes if each.first.task == name]
-        for each in found:
+        for each, place in zip(found, _places(found), strict=True):
             axis.errorbar(
-                each.trained, each.value.value, yerr=each.value.se, linestyle="", markersize=6, capsize=2,
+                place, each.value.value, yerr=each.value.se, linestyle="", markersize=6, capsize=2,
                 label=as_written(each.name), **look[each.name],
             )  # fmt: skip
-        axis.set_xscale("symlog", linthresh=1000)
-        axis.set_xlim(left=-200)
+        axis.set_xscale("symlog", linthresh=LINEAR)
+        powers = (10**power for power in range(3, 11))
+        axis.set_xticks([0, *(power for power in powers if power <= 3 * max(each.trained for each in found))])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(left=-LINEAR / 2)
         axis.set_title(heading(found[0].task))
         _chance(axis, found[0])
         axis.grid(alpha=0.3)
         axis.set_xlabel("parameters trained in the backbone")
     legend_below(figure, axes[0][0])
     save(figure, path)
+
+
+def _places(found: Sequence[Outcome]) -> list[float]:
+    """The numbers of trained parameters; cells without any stand next to each other around zero."""
+    nothing = [each for each in found if not each.trained]
+    shift = {id(each): LINEAR * (index - (len(nothing) - 1) / 2) / 4 for index, each in enumerate(nothing)}
+    return [shift.get(id(each), each.trained) for each in found]
 
 
 def _chance(axis: Axes, outcome: Outcome) -> None:
