@@ -17,11 +17,11 @@ SYNTHESISED = tuple(name for name, task in TASKS.items() if task.synthesised)
 """The tasks whose corpora ``elp mini-superb`` makes."""
 UPSTREAMS = {"fbank": "fbank_scaled"}
 """Methods that are upstreams without a backbone."""
-METHODS = ("fbank", "weighted_sum", "lora_qv8", "elp", "full_finetune")
+METHODS = ("fbank", "weighted_sum", "lora_qv8", "elp_zero", "full_finetune")
 BASELINE = "weighted_sum"
 EVALUATIONS = 2
 """Number of evaluations of the dev set in a run with another number of steps than its recipe."""
-FAST_METHODS = ("fbank", "weighted_sum", "elp")
+FAST_METHODS = ("fbank", "weighted_sum", "elp_zero")
 FAST = 4
 """By which ``--fast`` divides the number of steps."""
 
