@@ -23,6 +23,7 @@ import yaml
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_text
+from upstream_elp.sweep.names import apart
 
 RECIPES = Path(__file__).parents[1] / "tasks"
 GRID = Path(__file__).parent / "rates.csv"
@@ -33,9 +34,9 @@ UPSTREAMS = {"fbank": "fbank_scaled"}
 
 
 def nested(keys: dict[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into blocks."""
+    """Turn dotted keys, of which several may have one value, into blocks."""
     content: dict[str, Any] = {}
-    for key, value in keys.items():
+    for key, value in apart(keys).items():
         block = content
         *parts, last = key.split(".")
         for part in parts:
