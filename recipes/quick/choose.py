@@ -60,7 +60,7 @@ def chosen(rows: list[dict[str, Any]], task: str) -> dict[str, Any]:
 
 def merged(path: Path, methods: dict[str, Any]) -> dict[str, Any]:
     """Add what the file's entries say about anything but the optimizer."""
-    known = yaml.safe_load(path.read_text(encoding="utf-8"))["methods"]
+    known = yaml.safe_load(path.read_text(encoding="utf-8")).get("methods", {})
     others = {name: {key: block for key, block in entry.items() if key != "optimizer"} for name, entry in known.items()}
     return {name: {**others.get(name, {}), **entry} for name, entry in methods.items()}
 

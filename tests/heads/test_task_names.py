@@ -14,7 +14,7 @@ from upstream_elp.commands.quickstart import quickstart
 from upstream_elp.commands.run import run as run_command
 from upstream_elp.host import flags, places
 from upstream_elp.launch import planning, recipes
-from upstream_elp.quickstart.jobs import check_names
+from upstream_elp.quickstart.plan import check_names
 from upstream_elp.run import run
 
 SHORT = {task.short: name for name, task in registry.tasks().items()}
@@ -82,7 +82,7 @@ def test_the_commands_that_know_only_our_tasks(short, data):
 
 
 def test_one_task_named_in_both_ways_is_refused():
-    with pytest.raises(ElpError, match="--tasks: elp_sv and elp_sv would share the folder elp_sv"):
+    with pytest.raises(ElpError, match="--tasks must name each of them once, but elp_sv is there twice"):
         check_names(["sv", "elp_sv"], ["le"])
 
 

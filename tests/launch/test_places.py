@@ -15,8 +15,9 @@ from upstream_elp.base import pictures
 from upstream_elp.experiment import existing
 from upstream_elp.experiment.curves import plot_layer_weights
 from upstream_elp.host import checkpoints, flags, literal
-from upstream_elp.quickstart.jobs import make_jobs
+from upstream_elp.quickstart.plan import make_plan
 from upstream_elp.run import run
+from upstream_elp.sweep.work import Planner
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -165,9 +166,13 @@ def test_the_command_to_go_on_with_can_be_given_to_a_shell(folder):
 def test_a_quickstart_may_lie_in_any_folder(data, tmp_path, monkeypatch):
     """Its runs get their folders in flags, one of which S3PRL reads as a list of assignments."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ELP_DATA", str(data))
     out = Path("[a],,b={c}")
-    settings = {"tasks": ["elp_ic"], "methods": ["weighted_sum"], "steps": 1, "seed": 0, "device": "cpu"}
-    (job,) = make_jobs(out=out, data=data, backbone=Path(tiny_backbone()), **settings)
-    run(job.train_argv)
-    run(job.test_argv(out / "runs" / "elp_ic" / "weighted_sum" / "states-1.ckpt"))
-    assert lines_of(Path(job.folder) / "metrics.jsonl")[-1]["split"] == "test"
+    settings = {"tasks": ["elp_ic"], "methods": ["weighted_sum"], "steps": 1, "fast": False, "seed": 0}
+    plan = make_plan(data=data, backbone=Path(tiny_backbone()), **settings)
+    (job,) = Planner(plan, out, data=str(data)).work().final
+    job.path.mkdir(parents=True)
+    job.write()
+    run(job.train_argv())
+    run(job.test_argv(job.path / "states-1.ckpt"))
+    assert lines_of(job.path / "metrics.jsonl")[-1]["split"] == "test"

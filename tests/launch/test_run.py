@@ -23,7 +23,6 @@ from upstream_elp.base.settings import Settings
 from upstream_elp.experiment import existing
 from upstream_elp.host import flags
 from upstream_elp.launch import planning, start
-from upstream_elp.quickstart.jobs import make_jobs
 from upstream_elp.run import run
 
 
@@ -253,30 +252,18 @@ def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
     assert plan(near, **trained).args.past_exp == trained["exp"]
 
 
-def test_the_quickstarts_command_can_be_given_again(trained, tmp_path):
+def test_a_command_can_be_given_again_with_more_steps_but_not_with_another_seed(trained, tmp_path):
     """Before any checkpoint, after an interruption, and with other numbers of steps."""
     toy_corpora.fluent_speech_commands(tmp_path / "data")
-    made = {
-        steps: make_jobs(
-            out=tmp_path,
-            data=tmp_path / "data",
-            backbone=Path(trained["k"]),
-            tasks=["elp_ic"],
-            methods=["weighted_sum"],
-            steps=steps,
-            seed=5,
-            device="cpu",
-        )[0]
-        for steps in (1, 2)
-    }
-    folder = Path(made[1].folder)
-    folder.mkdir(parents=True)
-    for job, last in ((made[1], 1), (made[1], 1), (made[2], 2)):
-        run(job.train_argv)
-        assert max(existing.states(folder)).name == f"states-{last}.ckpt"
-    other = dataclasses.replace(made[2], seed=6)
+    folder = tmp_path / "exp"
+    words = f"-m train -a -u elp_local -k {trained['k']} -g weighted_sum -d elp_ic -c ic_quick -p {folder} --device cpu"
+    command = [*words.split(), "--data", str(tmp_path / "data")]
+    for steps in (1, 1, 2):
+        runner = ",,".join(f"config.runner.{key}={steps}" for key in ("total_steps", "eval_step", "save_step"))
+        run([*command, "--seed", "5", "-o", runner])
+        assert max(existing.states(folder)).name == f"states-{steps}.ckpt"
     with pytest.raises(ElpError, match="trained with --seed 5, not 6"):
-        run(other.train_argv)
+        run([*command, "--seed", "6", "-o", runner])
 
 
 @pytest.fixture(scope="module")

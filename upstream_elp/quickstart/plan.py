@@ -72,13 +72,13 @@ def _block(task: str, steps: int | None, fast: bool) -> dict[str, Any]:
     return block
 
 
-def check_names(tasks: Sequence[str], methods: Sequence[str]) -> tuple[str, ...]:
+def check_names(tasks: Sequence[str], methods: Sequence[str]) -> list[str]:
     """Check tasks and methods, and return the tasks' full names.
 
     Raises:
         ElpError: an unknown task or preset, none at all, or one that is there twice.
     """
-    tasks = tuple(registry.whole_name(name) for name in tasks)
+    tasks = [registry.whole_name(name) for name in tasks]
     known = {"--tasks": list(TASKS), "--methods": [*UPSTREAMS, *preset_names()]}
     for flag, names in (("--tasks", tasks), ("--methods", methods)):
         if not names:
