@@ -277,6 +277,23 @@ def test_command_prints_the_table(tiny):
     assert re.search(r"VoxCeleb1\s+test\s+12\s+4\s+0\.01", result.output)
 
 
+def test_the_page_shows_every_class_and_needs_no_other_file(tmp_path):
+    result = CliRunner().invoke(
+        mini_superb, [str(tmp_path / "mini"), "--size", "tiny", "--page"], catch_exceptions=False
+    )
+    assert f"page: {tmp_path}/mini/page.html" in result.output
+    page = (tmp_path / "mini" / "page.html").read_text(encoding="utf-8")
+    assert all(f"<h2>{name}</h2>" in page for name in CORPORA)
+    for plan in plans():
+        for label in (
+            {utterance.label for utterance in plan.utterances} if plan.name in ("IEMOCAP", fluent.NAME) else ()
+        ):
+            assert f"<td>{label}</td>" in page and f"<figcaption>{label} · " in page
+    assert page.count("<audio") == page.count("<img") > 20
+    assert not re.search(r"(?:src|href)=.(?!data:)", page)
+    assert len(page) < 4_000_000
+
+
 def assert_disjoint(groups):
     for first, second in itertools.combinations(list(groups), 2):
         assert first and second
