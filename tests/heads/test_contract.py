@@ -193,7 +193,7 @@ def test_unknown_split_and_key(task, tmp_path):
         make(task, tmp_path).get_dataloader("validation")
     with pytest.raises(ElpError, match=r"unknown config key downstream_expert\.datarc\.batchsize"):
         make(task, tmp_path, datarc={"batchsize": 3})
-    with pytest.raises(ElpError, match=r"modelrc\.head must be one of superb, linear, but is 'linaer'"):
+    with pytest.raises(ElpError, match=r"modelrc\.head must be one of superb, linear.*, but is 'linaer'"):
         make(task, tmp_path, "linaer")
     with pytest.raises(ElpError, match=r"eval_batch_size must be a whole number.*, but is 0"):
         make(task, tmp_path, datarc={"eval_batch_size": 0})
@@ -291,7 +291,7 @@ def test_quick_configs_are_read(task, tmp_path):
     config = yaml.safe_load(path.read_text())
     assert config["runner"]["eval_dataloaders"] == [DEV[task]] and config["runner"]["total_steps"] >= 120
     expert = make_expert(task, tmp_path / "exp", config=config)
-    assert config["downstream_expert"]["modelrc"]["head"] == "linear"
+    assert config["downstream_expert"]["modelrc"]["head"] == ("superb" if task == "elp_asr" else "linear")
     data, batch = expert.dataset("train"), config["downstream_expert"]["datarc"].get("train_batch_size", 1)
     assert len(expert.get_dataloader("train")) == math.ceil(len(data) / batch)  # ASR's items are batches
 

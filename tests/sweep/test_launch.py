@@ -70,7 +70,8 @@ def test_what_fails_is_reported_with_its_log_and_stops_nothing_else(program, pla
 
 
 def test_a_slot_has_its_gpu_and_its_threads_but_the_users_own_number_counts(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in launch.THREADS:
+        monkeypatch.delenv(name, raising=False)
     env = Slot("cuda", "1", 4).environment()
     assert (env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("1", "4", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

@@ -45,7 +45,7 @@ def test_families_are_recognised_from_keys(backbone):
 def test_every_entry_takes_s3prls_calls():
     entries = {name: value for name, value in vars(hubconf).items() if not name.startswith("_")}
     names = [*backbone_names(), *build.FOLDER_ENTRIES, "custom", "local", "url"]
-    assert set(entries) == {f"elp_{name}" for name in names}
+    assert set(entries) == {"fbank_scaled", *(f"elp_{name}" for name in names)}
     assert all(callable(entry) and entry.__doc__ for entry in entries.values())
     for name in ("elp_custom", "elp_local", "elp_url", "elp_wavlm", "elp_wavlm_base_plus"):
         expert = entries[name](ckpt=str(_path()), model_config="le", refresh=False)

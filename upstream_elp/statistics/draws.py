@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.statistics.items import Items
@@ -83,6 +82,8 @@ def limits(values: np.ndarray, *, error: float, freedom: float, level: float) ->
     spread = values.std(ddof=1)
     tail = (1.0 - level) / 2.0
     if spread > 0:
+        from scipy.special import ndtr, stdtrit  # imported only when used: it takes a while
+
         tail = float(ndtr(stdtrit(freedom, tail) * error / spread))
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return float(low), float(high)

@@ -234,7 +234,7 @@ def _logged(job: Job) -> dict[str, int]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             found = json.loads(line)
-            return {key: int(found[key]) for key in ("step", "epoch")}
+            return {"step": int(found["step"]), "epoch": int(found.get("epoch", 0))}
     return {"step": 0, "epoch": 0}
 
 
