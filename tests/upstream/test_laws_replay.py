@@ -83,6 +83,9 @@ def test_features_and_gradients_are_those_of_each_utterance_by_itself(backbone, 
     wavs = waves(plain)
     expected = by_itself(plain, wavs)
     wanted = gradients(plain, expected)
+    # in pre-norm models, a norm divides the P-adapter's small vectors by their size, and rounding with them
+    pre_norm_and_pseudo = "large" in backbone and "p_adapter" in plain.config.methods
+    tolerance = 1e-9 if pre_norm_and_pseudo else 1e-10
     for place in places(plain):
         if place < layer_input(0) and backbone in STACKED:
             continue
@@ -90,12 +93,12 @@ def test_features_and_gradients_are_those_of_each_utterance_by_itself(backbone, 
         _, features = replayed(expert, wavs, place)
         for one, other in zip(expected, features, strict=True):
             for state, again in zip(one, other, strict=True):
-                torch.testing.assert_close(again, state, rtol=1e-10, atol=1e-10)
+                torch.testing.assert_close(again, state, rtol=1e-10, atol=tolerance)
         found = gradients(expert, features)
         assert found.keys() == wanted.keys()
         size = max((1.0, *(float(gradient.abs().max()) for gradient in wanted.values())))
         for name in wanted:
-            torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-10 * size)
+            torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=tolerance * size)
     law("features and gradients from a record are those of each utterance by itself")
 
 
