@@ -1,5 +1,6 @@
 """Sweeps that really run: failures, interruptions and kills, each in processes as a user starts them."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -101,7 +102,8 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(seed, data, tmp
             children = psutil.Process(process.pid).children() if process.poll() is None else []
             victims = [process.pid] if number % 2 else [child.pid for child in children[:1]]
             for pid in victims:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it may have ended in the meantime
+                    os.kill(pid, signal.SIGKILL)
         told = ended(process, seconds=600)
         now = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/*/done.json")}
         assert done.items() <= now.items(), "what had ended was not run again"
