@@ -26,7 +26,8 @@ from upstream_elp.backbones.random_models import build_checkpoint
 from upstream_elp.backbones.shapes import BackboneShape
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of, write_text
-from upstream_elp.mini.packed import CARD, FORMATS, WEIGHTS, unpack, write_packed
+from upstream_elp.mini.packed import CARD, WEIGHTS, unpack, write_packed
+from upstream_elp.mini.sizes import PRETRAINED_FORMATS
 
 LARGEST = 10_000_000  # bytes
 
@@ -91,7 +92,7 @@ def pack_command(checkpoint: Path, out: Path, note: tuple[str, ...]) -> None:
 @main.command("unpack")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--format", "form", default="s3prl", show_default=True, type=click.Choice(FORMATS))
+@click.option("--format", "form", default="s3prl", show_default=True, type=click.Choice(PRETRAINED_FORMATS))
 def unpack_command(folder: Path, out: Path, form: str) -> None:
     """Write the packed backbone in FOLDER for S3PRL's wavlm_local or hubert_local, or for transformers."""
     write_packed(unpack(folder), out, format=form)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from upstream_elp.backbones.family import weights_key
 from upstream_elp.backbones.random_models import build_checkpoint
 from upstream_elp.backbones.shapes import BackboneShape
 
@@ -50,7 +51,7 @@ def new_checkpoint(size: str, family: str, *, seed: int) -> dict[str, Any]:
 
 def parts(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Split a checkpoint in S3PRL's format into everything but the weights, and the weights."""
-    key = "model" if "model" in checkpoint else "model_weight"
+    key = weights_key(checkpoint)
     return {name: value for name, value in checkpoint.items() if name != key}, checkpoint[key]
 
 

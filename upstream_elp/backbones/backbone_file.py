@@ -8,7 +8,7 @@ from typing import Any
 
 from upstream_elp.backbones import fairseq
 from upstream_elp.backbones.families import FAMILIES, families, other_families, recognised
-from upstream_elp.backbones.family import WEIGHT_KEYS, BackboneFile, Family
+from upstream_elp.backbones.family import BackboneFile, Family, weights_key
 from upstream_elp.backbones.huggingface_files import CONFIG_FILE, hugging_face_family, read_json
 from upstream_elp.backbones.s3prl_families import front_layers
 from upstream_elp.base.errors import ElpError, counted
@@ -64,7 +64,7 @@ def read_backbone(path: Path) -> BackboneFile:
 
 
 def _in_s3prls_layout(path: Path, family: Family, state: dict[str, Any], stand_ins: bool) -> BackboneFile:
-    key = next(key for key in WEIGHT_KEYS if key in state)
+    key = weights_key(state)
     weights, remarks = _backbone_in(state[key])
     if stand_ins:
         remarks = [*remarks, "objects of other packages in it are ignored"]

@@ -27,6 +27,13 @@ S3PRL, HUGGING_FACE, OWN = "s3prl", "hugging_face", "own"
 """Formats of checkpoints: S3PRL's file, Hugging Face's folder, and a format that only the family's package knows."""
 WEIGHT_KEYS = ("model", "model_weight")
 """Keys of the tensors in S3PRL's checkpoint formats: that of WavLM, and that of HuBERT, wav2vec 2.0 and data2vec."""
+
+
+def weights_key(checkpoint: Mapping[str, Any]) -> str:
+    """Return the key of the tensors in a checkpoint of one of S3PRL's formats."""
+    return next(key for key in WEIGHT_KEYS if key in checkpoint)
+
+
 LAYER_SITES = (
     "attention_output", "ffn_output", "attention", "attention_norm", "ffn_norm", "q", "k", "v", "out", "fc1", "fc2",
 )  # fmt: skip
@@ -152,7 +159,7 @@ class BackboneFile:
         """
         if self.kind.format != S3PRL:
             raise ElpError(f"{self.place} is a {self.family} checkpoint, and this format cannot be written")
-        return next(key for key in WEIGHT_KEYS if key in self.state)
+        return weights_key(self.state)
 
     def expert(self) -> nn.Module:
         """Build the expert of the backbone.

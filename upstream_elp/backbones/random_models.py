@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from upstream_elp.audio.front import SAMPLE_RATE
+from upstream_elp.backbones.family import weights_key
 from upstream_elp.backbones.shapes import BackboneShape
 from upstream_elp.base.errors import ElpError
 
@@ -166,10 +167,15 @@ def build_hugging_face(shape: BackboneShape, *, seed: int = 0) -> nn.Module:
     """Return Hugging Face's model with the same weights as :func:`build_checkpoint` for the same shape and seed."""
     from dataclasses import replace
 
+    checkpoint = build_checkpoint(replace(shape, family=shape.family.removeprefix("hf_")), seed=seed)
+    return hugging_face_model(shape, checkpoint[weights_key(checkpoint)])
+
+
+def hugging_face_model(shape: BackboneShape, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return Hugging Face's model with weights that have S3PRL's names; those of pre-training are dropped."""
     import transformers
 
     kind = shape.family.removeprefix("hf_")
-    checkpoint = build_checkpoint(replace(shape, family=kind), seed=seed)
     prefix = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]
     config = getattr(transformers, f"{prefix}Config")(
         hidden_size=shape.dim,
@@ -192,7 +198,6 @@ def build_hugging_face(shape: BackboneShape, *, seed: int = 0) -> nn.Module:
     )
     with torch.random.fork_rng(devices=[]):
         model = getattr(transformers, f"{prefix}Model")(config)
-    weights: dict[str, Tensor] = checkpoint["model" if "model" in checkpoint else "model_weight"]
     named = {hugging_face_name(name): tensor for name, tensor in weights.items()}
     named.pop(None, None)
     if shape.conv[-1][0] == shape.dim:  # S3PRL's models then have no projection

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from upstream_elp.backbones.families import families
 from upstream_elp.backbones.family import HUGGING_FACE
 from upstream_elp.base.errors import ElpError
-from upstream_elp.mini.sizes import FAMILIES, SIZES
+from upstream_elp.mini.sizes import FAMILIES, PRETRAINED_FORMATS, SIZES
 
 
 @click.command("mini-backbone")
@@ -37,7 +37,9 @@ from upstream_elp.mini.sizes import FAMILIES, SIZES
 @click.option(
     "--pretrained", is_flag=True, help="The packaged WavLM that was pretrained on synthesised speech; no other options."
 )
-@click.option("--format", "form", type=click.Choice(["s3prl", "hf"]), help="Format of --pretrained.  [default: s3prl]")
+@click.option(
+    "--format", "form", type=click.Choice(PRETRAINED_FORMATS), help="Format of --pretrained.  [default: s3prl]"
+)
 @click.pass_context
 def mini_backbone(
     context: click.Context,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from upstream_elp.backbones.family import weights_key
 from upstream_elp.backbones.huggingface import write_hugging_face
-from upstream_elp.backbones.random_models import build_checkpoint, build_hugging_face, hugging_face_name
+from upstream_elp.backbones.random_models import build_checkpoint, hugging_face_model
 from upstream_elp.backbones.shapes import BackboneShape
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import sha256_of
@@ -26,7 +27,6 @@ from upstream_elp.mini.backbone import place
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 WEIGHTS, CARD = "model.safetensors", "backbone.yaml"
-FORMATS = ("s3prl", "hf")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def write_packed(packed: Packed, path: str | os.PathLike[str], *, format: str = 
     def make(made: Path) -> None:
         if format == "hf":
             made.mkdir()
-            write_hugging_face(to_hugging_face(packed), made, normalize=packed.shape.normalize)
+            model = hugging_face_model(packed.shape, packed.weights)
+            write_hugging_face(model, made, normalize=packed.shape.normalize)
         else:
             torch.save(to_s3prl(packed), made)
 
@@ -78,22 +79,9 @@ def write_packed(packed: Packed, path: str | os.PathLike[str], *, format: str = 
 def to_s3prl(packed: Packed) -> dict[str, Any]:
     """Return the checkpoint that S3PRL's ``<family>_local`` loads."""
     empty = build_checkpoint(packed.shape)
-    key = "model" if "model" in empty else "model_weight"
+    key = weights_key(empty)
     if empty[key].keys() != packed.weights.keys():
         raise ElpError(
             f"the weights must be those of a {packed.shape.family}, but their names differ; pack the backbone again"
         )
     return {**empty, key: dict(packed.weights)}
-
-
-def to_hugging_face(packed: Packed) -> torch.nn.Module:
-    """Return Hugging Face's model with these weights."""
-    model = build_hugging_face(replace(packed.shape, family=f"hf_{packed.shape.family}"))
-    named = {hugging_face_name(name): tensor for name, tensor in packed.weights.items()}
-    named.pop(None, None)
-    missing = {name for name in model.state_dict() if name not in named}
-    # without a projection in S3PRL's model, the builder has set Hugging Face's to the identity
-    if missing - {"feature_projection.projection.weight", "feature_projection.projection.bias"}:
-        raise ElpError(f"Hugging Face's model needs {sorted(missing)}, which the backbone does not have")
-    model.load_state_dict({**model.state_dict(), **named})
-    return model
