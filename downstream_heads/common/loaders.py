@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from downstream_heads.common.batching import Limits, eval_batches, train_batches
 from upstream_elp.audio.reading import MIN_SAMPLES, load_audio
+from upstream_elp.audio.scaling import standardized
 from upstream_elp.audio.skips import Dropping, DroppingLoader, Present, Replacing, SplitSkips
 
 
@@ -53,17 +54,12 @@ class AudioReader:
     def _read(self, path: Path | str) -> Tensor:
         options = {"resample": self.resample, "channels": self.channels, "min_samples": self.min_samples}
         wav = load_audio(Path(path), **options)
-        return normalized(wav) if self.normalize else wav
+        return standardized(wav) if self.normalize else wav
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state["kept"] = None if self.kept is None else {}  # a spawned worker fills its own
         return state
-
-
-def normalized(wav: Tensor) -> Tensor:
-    """Scale a wave to mean 0 and variance 1, like Hugging Face's Wav2Vec2FeatureExtractor. Shape: ``(samples,)``."""
-    return (wav - wav.mean()) / (wav.var(correction=0) + 1e-7).sqrt()
 
 
 def transpose(samples: Sequence[tuple]) -> tuple[list, ...]:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from downstream_heads.common.answers import Transcript
-from downstream_heads.common.loaders import normalized
 from downstream_heads.common.predictor import Predictor as TaskPredictor
 from downstream_heads.common.predictor import require_finite
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, words
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head, head_options
+from upstream_elp.audio.scaling import standardized
 from upstream_elp.base.values import boolean
 
 
@@ -37,7 +37,7 @@ class Predictor(Transcriber, TaskPredictor):
     def prepare(self, wav: Tensor, name: str) -> Tensor:
         """Convert a wave at 16 kHz, ``(samples,)``, as if it had been read from a file."""
         wav = super().prepare(wav, name)
-        return normalized(wav) if self.audio.normalize else wav
+        return standardized(wav) if self.audio.normalize else wav
 
     def build(self, labels: Any) -> None:
         """Build projector and model for the characters in ``labels``."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from upstream_elp.audio.front import SAMPLE_RATE
+from upstream_elp.audio.scaling import standardized
 from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.backbones.huggingface_attention import make_lean
 from upstream_elp.backbones.huggingface_files import (
@@ -40,8 +41,6 @@ from upstream_elp.base.safe_load import why_refused
 
 ANCHOR = "feature_extractor.conv_layers.0.conv.weight"
 """A tensor that every model has; anything before it in a file is a prefix."""
-VARIANCE_FLOOR = 1e-7
-"""Added to the variance of a wave, as in Hugging Face's feature extractor."""
 
 
 class StateTap(nn.Module):
@@ -125,7 +124,7 @@ class HuggingFaceExpert(nn.Module):
             ``hidden_states``: the encoder layers' inputs and the encoder's output, each (batch, frames, dim).
         """
         if self.normalize:
-            wavs = [_standardized(wav) for wav in wavs]
+            wavs = [standardized(wav) for wav in wavs]
         samples = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence(wavs, batch_first=True)  # (batch, samples)
         mask = torch.arange(padded.shape[1], device=padded.device) < samples.unsqueeze(1)
@@ -235,7 +234,3 @@ def _quiet(log: Any) -> Iterator[None]:
         log.set_verbosity(level)
         if bars:
             log.enable_progress_bar()
-
-
-def _standardized(wav: Tensor) -> Tensor:
-    return (wav - wav.mean()) / (wav.var(unbiased=False) + VARIANCE_FLOOR).sqrt()
