@@ -13,13 +13,22 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(features), batch_first=True), frames_len
 
 
+def own_frames(hidden: Tensor, frames_len: Tensor) -> Tensor:
+    """Return which frames of a batch are an utterance's own and not padding.
+
+    Shape:
+        hidden ``(batch, frames, dim)``, frames_len ``(batch,)`` -> ``(batch, frames)`` of bool
+    """
+    return torch.arange(hidden.shape[1], device=hidden.device) < frames_len.to(hidden.device).unsqueeze(1)
+
+
 def masked_mean(hidden: Tensor, frames_len: Tensor) -> Tensor:
     """Return the mean over each utterance's own frames.
 
     Shape:
         hidden ``(batch, frames, dim)``, frames_len ``(batch,)`` -> ``(batch, dim)``
     """
-    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames_len.to(hidden.device).unsqueeze(1)
+    inside = own_frames(hidden, frames_len)
     total = hidden.masked_fill(~inside.unsqueeze(-1), 0.0).sum(dim=1)  # (batch, dim)
     return total / frames_len.to(hidden).unsqueeze(-1)
 

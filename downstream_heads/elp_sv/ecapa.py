@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from downstream_heads.common.heads import own_frames
+
 DILATIONS = (2, 3, 4)
 """Distance between the frames that each block sees; their number is the number of blocks."""
 SQUEEZED = 128
@@ -116,7 +118,7 @@ class Ecapa(nn.Module):
 
     def embed(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
         """Return embeddings. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, embedding_dim)`."""
-        inside = torch.arange(hidden.shape[1], device=hidden.device) < frames_len.to(hidden.device).unsqueeze(1)
+        inside = own_frames(hidden, frames_len)
         hidden = hidden.masked_fill(~inside.unsqueeze(2), 0.0).transpose(1, 2)  # (batch, input_dim, frames)
         total = self.first(hidden, inside)
         found = []

@@ -7,6 +7,8 @@ one sum to a head, so here both are computed from that one.
 import torch
 from torch import Tensor, nn
 
+from downstream_heads.common.heads import own_frames
+
 
 class Mhfa(nn.Module):
     """Pool compressed frames by the attention of several heads, and map the result to one vector per utterance.
@@ -28,7 +30,7 @@ class Mhfa(nn.Module):
 
     def embed(self, hidden: Tensor, frames_len: Tensor) -> Tensor:
         """Return embeddings. Shape: `(batch, frames, input_dim)`, `(batch,)` -> `(batch, embedding_dim)`."""
-        outside = torch.arange(hidden.shape[1], device=hidden.device) >= frames_len.to(hidden.device).unsqueeze(1)
+        outside = ~own_frames(hidden, frames_len)
         scores = self.scores(self.keys(hidden)).masked_fill(outside.unsqueeze(2), -torch.inf)
         weights = scores.softmax(dim=1)  # (batch, frames, heads)
         pooled = weights.transpose(1, 2) @ self.values(hidden)  # (batch, heads, compression_dim)
