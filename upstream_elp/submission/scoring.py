@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import editdistance
 import numpy as np
 
+from downstream_heads.common.metrics import edit_errors
 from downstream_heads.elp_sv.metrics import equal_error_rate
 from upstream_elp.base.errors import ElpError
 from upstream_elp.statistics import Interval, Items, interval, join_folds
@@ -102,8 +102,8 @@ Measured = tuple[float, dict[str, np.ndarray]]
 
 def _word_error_rate(rows: Sequence[tuple[str, str]], where: str) -> Measured:
     """Return the word edits over the reference words; both are split at single spaces, as on the site."""
-    errors = np.array([editdistance.eval(guessed.split(" "), true.split(" ")) for guessed, true in rows])
-    words = np.array([len(true.split(" ")) for _, true in rows])
+    guessed, true = ([text.split(" ") for text in texts] for texts in zip(*rows, strict=True))
+    errors, words = np.array(edit_errors(guessed, true)), np.array([len(each) for each in true])
     return 100.0 * float(errors.sum() / words.sum()), {"wer_errors": errors, "wer_total": words}
 
 
