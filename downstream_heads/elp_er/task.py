@@ -67,6 +67,11 @@ def choose_fold(variant: str | None, configured: str | None) -> str:
     return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
 
 
+def session_of(fold: str) -> str:
+    """Return the session that a fold tests on."""
+    return fold.replace("fold", "Session")
+
+
 def check_folds(options: Mapping[str, Any]) -> None:
     """Check the keys that decide on the folds and the dev set.
 
@@ -102,6 +107,7 @@ class DownstreamExpert(LabelExpert):
         if rc["crop"] is not None:
             positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)
         self.fold = choose_fold(downstream_variant, rc["test_fold"])
+        self.session = session_of(self.fold)
         self._parts: Fold | None = None
         # S3PRL's metadata may number the classes differently
         self.labels = self.parts().labels if rc["meta_data"] else dict(LABELS)
@@ -147,18 +153,17 @@ class DownstreamExpert(LabelExpert):
     def parts(self) -> Fold:
         """Return the fold's utterances, which are read once."""
         if self._parts is None:
-            session = self.fold.replace("fold", "Session")
             rc = self.datarc
             root = corpus_root(rc, TASK.corpus)
             options = {key: rc[key] for key in ("meta_data", "missing", "folds")}
-            self._parts = read_fold(root, session, keep_absent=bool(self.skips), **options)
+            self._parts = read_fold(root, self.session, keep_absent=bool(self.skips), **options)
         return self._parts
 
     def rows(self, split: str) -> list[Utterance]:
         """Return the utterances of one split: the held-out session, or a part of the others."""
         if split == "test":
             return self.parts().test
-        train, dev = divide(self.parts().train, self.datarc, session=self.fold.replace("fold", "Session"))
+        train, dev = divide(self.parts().train, self.datarc, session=self.session)
         if split == "dev" and not dev:
             raise ElpError(
                 f"config key {WHERE}.valid_ratio must be above 0 for a dev set, but is 0; raise it, or evaluate test "
