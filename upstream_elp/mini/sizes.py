@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from upstream_elp.backbones.families import families
-from upstream_elp.backbones.family import S3PRL
 from upstream_elp.backbones.shapes import ConvLayers, require_choice
 
 FAMILIES = tuple(families())
 PRETRAINED_FORMATS = ("s3prl", "hf")
 """Formats in which the packaged backbone can be written."""
-S3PRL_FAMILIES = tuple(name for name, family in families().items() if family.format == S3PRL)
 
 #: (channels, kernel, stride); total stride 320, receptive field 400 samples. The first layers have the highest rate and
 #: would cost the most, so they are the narrowest.

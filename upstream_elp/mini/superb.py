@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import write_json
 from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
 from upstream_elp.mini.effects import SAMPLE_RATE
 from upstream_elp.mini.espeak import require_loader
@@ -71,7 +72,7 @@ def write_mini_superb(
         require_loader()
         _speak(folder, missing, settings=settings, jobs=jobs)
     manifest = {"settings": settings, "corpora": {plan.name: _read_json(folder / plan.name / RECORD) for plan in plans}}
-    _write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_json(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -134,7 +135,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         raise ElpError(f"{folder / taken[0]} exists and was not made by mini-superb; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_text(manifest, json.dumps({"settings": settings, "corpora": {}}, indent=1) + "\n")
+        write_json(manifest, {"settings": settings, "corpora": {}})
     except OSError as error:
         raise ElpError(f"cannot write to {folder}: {error.strerror}; choose a writable folder") from error
 
@@ -181,7 +182,7 @@ def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: d
         "tables": sorted(tables),
         "sha256": _hash_files(partial, paths),
     }
-    _write_text(partial / RECORD, json.dumps(record, indent=1) + "\n")
+    write_json(partial / RECORD, record)
 
 
 def _summarise(plan: Plan, samples: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -213,9 +214,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ElpError(f"{path} is not a mini-SUPERB record; choose another folder")
     return content
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
