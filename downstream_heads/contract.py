@@ -33,6 +33,12 @@ class Metric:
     higher_is_better: bool | None = False
     chance: float | None = None
 
+    @property
+    def heading(self) -> str:
+        """Title, unit and the direction in which it improves, such as ``accuracy (%) ↑``."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.title}{unit} {'↑' if self.higher_is_better else '↓'}"
+
 
 LOSS = Metric("loss", unit="")
 ACCURACY = Metric("accuracy", higher_is_better=True)

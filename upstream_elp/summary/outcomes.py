@@ -28,6 +28,7 @@ class Outcome:
 
     Args:
         jobs: its runs.
+        results: the ``results.json`` of each.
         items: the results of the test set, one for each seed.
         value: the main metric with its interval.
         also: the task's second metric, if it has one and the items have it.
@@ -39,6 +40,7 @@ class Outcome:
     """
 
     jobs: Sequence[Job]
+    results: Sequence[Mapping[str, Any]]
     items: Sequence[Items]
     value: Interval
     also: Interval | None
@@ -72,13 +74,12 @@ class Outcome:
     @property
     def seconds(self) -> float:
         """Mean seconds of training per run."""
-        found = [read_results(job.path / RESULTS)["seconds"] or 0.0 for job in self.jobs]
-        return sum(found) / len(found)
+        return sum(run["seconds"] or 0.0 for run in self.results) / len(self.results)
 
     @property
     def layer_weights(self) -> list[dict[str, Any]]:
         """Names of the layers and their softmax weights, means over the runs; empty if the head sees one state."""
-        runs = [read_results(job.path / RESULTS)["layer_weights"] or [] for job in self.jobs]
+        runs = [run["layer_weights"] or [] for run in self.results]
         if not runs[0] or any(len(run) != len(runs[0]) for run in runs):
             return []
         layers = zip(*runs, strict=True)
@@ -129,9 +130,11 @@ def _outcome(jobs: list[Job], trained: int) -> Outcome:
     task, items = registry.find(jobs[0].task), _items(jobs)
     also = task.also if task.also in items[0].measures else None
     test = tested(jobs[0])
-    parameters = read_results(jobs[0].path / RESULTS)["parameters"] or {}
+    results = [read_results(job.path / RESULTS) for job in jobs]
+    parameters = results[0]["parameters"] or {}
     return Outcome(
         jobs=jobs,
+        results=results,
         items=items,
         value=interval(items, task.main_metric),
         also=None if also is None else interval(items, also),

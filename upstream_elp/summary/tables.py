@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from downstream_heads.contract import Task
 from upstream_elp.statistics import Comparison
 from upstream_elp.summary.outcomes import Outcome
 
@@ -65,11 +66,9 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def heading(task: Any) -> str:
-    """A task with its metric, its unit and the direction in which it improves."""
-    metric = task.metrics[task.main_metric]
-    unit = f" ({metric.unit})" if metric.unit else ""
-    return f"{task.title}: {metric.title}{unit} {'↑' if task.higher_is_better else '↓'}"
+def heading(task: Task) -> str:
+    """A task with its metric."""
+    return f"{task.title}: {task.metrics[task.main_metric].heading}"
 
 
 def _cell(outcome: Outcome | None) -> str:

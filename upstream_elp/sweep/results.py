@@ -148,15 +148,13 @@ def markdown(table: pd.DataFrame, *, title: str, notes: Sequence[str] = ()) -> s
     parts = [f"# {title}", *notes]
     for name, group in table.groupby("task", sort=False):
         task = registry.find(str(name))
-        metric = task.metrics[task.main_metric]
-        unit = f" ({metric.unit})" if metric.unit else ""
         shown = pd.DataFrame(
             {
                 "method": group["method"],
                 "backbone": group["backbone"],
                 "setting": group["setting"],
                 "chosen on dev": group["searched"],
-                f"test {metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}": [
+                f"test {task.metrics[task.main_metric].heading}": [
                     _mean(line.mean_, line.sd) for line in group.rename(columns={"mean": "mean_"}).itertuples()
                 ],
                 "seeds": group["seeds"],
