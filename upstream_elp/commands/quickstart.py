@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.commands.sweep import carried_out
 from upstream_elp.mini.utterances import SIZES
 from upstream_elp.quickstart.plan import BASELINE, FAST, FAST_METHODS, METHODS, SYNTHESISED, TASKS
+
+if TYPE_CHECKING:
+    from upstream_elp.sweep.plan import Plan
 
 SHORT = ", ".join(task.short for task in TASKS.values())
 
@@ -74,26 +77,19 @@ def quickstart(
     _run(plan, out, data, note=note, jobs=jobs, device=device)
 
 
-def _run(plan, out: Path, data: Path, *, note: str, jobs: int | None, device: str | None) -> None:  # noqa: ANN001
+def _run(plan: Plan, out: Path, data: Path, *, note: str, jobs: int | None, device: str | None) -> None:
     """Carry out the plan as a sweep, and write its tables and pictures."""
     from upstream_elp.base import settings
     from upstream_elp.summary.report import write
     from upstream_elp.sweep import run
-    from upstream_elp.sweep.launch import Stopped, make_slots
     from upstream_elp.sweep.work import Planner
 
     ours = replace(settings.current(), data=str(data.absolute()))
     if ours.cache is None:  # features that the runs share, for as long as there are runs
         ours = replace(ours, cache=str((out / "cache").absolute()))
-    os.environ.update(settings.exported(ours))
     with settings.in_force(ours):
         planner = Planner(plan, out.absolute(), data=ours.data)
-        slots = make_slots(jobs=jobs, gpus=[], per_gpu=1, device=device)
-        try:
-            _, problems = run.carry_out(planner, slots)
-        except Stopped as stop:
-            click.echo(f"elp: {run.how_to_go_on(stop, planner.out)}", err=True)
-            sys.exit(128 + stop.number)
+        _, problems = carried_out(planner, jobs=jobs, device=device)
         work = planner.work()
         text = write(out, work.final, work.trainable, notes=[note], baseline=BASELINE)
     if text:

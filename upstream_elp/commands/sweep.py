@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,17 +92,37 @@ def _data(named: str | None) -> str | None:
     return None if place is None else str(Path(place).absolute())
 
 
-def _run(planner: Planner, *, jobs: int | None, gpus: list[str], per_gpu: int, device: str | None) -> None:
+def _run(planner: Planner, **places: Any) -> None:
+    from upstream_elp.sweep import run
+
+    text, problems = carried_out(planner, **places)
+    click.echo(f"\n{text}")
+    click.echo(f"tables: {planner.out}/results.md, .csv, .json and summary.csv")
+    if problems:
+        raise run.failed(problems, len(planner.work().jobs))
+
+
+def carried_out(
+    planner: Planner, *, jobs: int | None, gpus: Sequence[str] = (), per_gpu: int = 1, device: str | None
+) -> tuple[str, list[str]]:
+    """Run everything that has not ended on this machine; a signal ends this process and says how to go on.
+
+    Args:
+        planner: the checked plan.
+        jobs: runs at a time; None for the default.
+        gpus: ids of GPUs; empty for all.
+        per_gpu: runs per GPU at a time.
+        device: torch device; None for the default.
+
+    Returns:
+        The sweep's tables as Markdown, and one sentence per failed job.
+    """
     from upstream_elp.sweep import run
     from upstream_elp.sweep.launch import Stopped, make_slots
 
     slots = make_slots(jobs=jobs, gpus=gpus, per_gpu=per_gpu, device=device)
     try:
-        text, problems = run.carry_out(planner, slots)
+        return run.carry_out(planner, slots)
     except Stopped as stop:
         click.echo(f"elp: {run.how_to_go_on(stop, planner.out)}", err=True)
         sys.exit(128 + stop.number)
-    click.echo(f"\n{text}")
-    click.echo(f"tables: {planner.out}/results.md, .csv, .json and summary.csv")
-    if problems:
-        raise run.failed(problems, len(planner.work().jobs))
