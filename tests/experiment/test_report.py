@@ -419,9 +419,9 @@ def test_standard_errors_are_compared_and_combined_over_folds(tmp_path):
     (tmp_path / "three").mkdir()
     write_lines(tmp_path / "three" / "metrics.jsonl", [metric_line("dev", 5, acc=60.0)])
     folders = [str(tmp_path / name) for name in (*lines, "three")]
-    told = CliRunner().invoke(group, ["report", *folders]).output
-    assert "70.00 ± 3.00" in told and "80.00 ± 4.00" in told and "standard error" not in told
-    assert "75.00 ± 2.50" in told  # (9 + 16) ** 0.5 / 2
+    output = CliRunner().invoke(group, ["report", *folders]).output
+    assert "70.00 ± 3.00" in output and "80.00 ± 4.00" in output and "standard error" not in output
+    assert "75.00 ± 2.50" in output  # (9 + 16) ** 0.5 / 2
     as_csv = CliRunner().invoke(group, ["report", *folders, "--format", "csv"]).output
     row = next(csv.DictReader(as_csv.splitlines()))
     assert row["test accuracy (%)"] == "70.0" and row["test accuracy standard error (%)"] == "3.0"

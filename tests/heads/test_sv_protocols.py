@@ -282,8 +282,8 @@ def test_padding_changes_nothing(head):
     together = made.embed(padded, torch.tensor(frames_len))
     assert torch.isfinite(together).all()
     for row, feature in zip(together, rows, strict=True):
-        alone = made.embed(feature.unsqueeze(0), torch.tensor([len(feature)]))[0]
-        assert torch.allclose(row, alone, rtol=1e-4, atol=1e-5)
+        single = made.embed(feature.unsqueeze(0), torch.tensor([len(feature)]))[0]
+        assert torch.allclose(row, single, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", NETWORKS)

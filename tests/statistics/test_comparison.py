@@ -224,8 +224,8 @@ def test_margins():
         assert found.non_inferior(worst + 0.01) and not found.non_inferior(worst - 0.01)
     with pytest.raises(ElpError, match="margin must be a number above 0 in percentage points, but is 0"):
         found.non_inferior(0)
-    alone = answers(rng, 1)
-    assert not compare(alone, alone).non_inferior(100.0), "nothing is known from one speaker"
+    single = answers(rng, 1)
+    assert not compare(single, single).non_inferior(100.0), "nothing is known from one speaker"
 
 
 def test_seeds_are_compared_pair_by_pair():

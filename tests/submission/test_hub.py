@@ -99,7 +99,7 @@ def test_a_repository_that_does_not_load(repository, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "--hf needs the backbone"),
         (("--backbone", "B"), "--hf needs at least one adapter"),
@@ -111,11 +111,11 @@ def test_a_repository_that_does_not_load(repository, tmp_path):
         (("--sv", "A", "--backbone", "B"), "writes a folder of adapters and no zip"),
     ],
 )
-def test_wrong_calls(words, told, adapters, backbone, tmp_path, monkeypatch, capsys):
+def test_wrong_calls(words, message, adapters, backbone, tmp_path, monkeypatch, capsys):
     places = {"A": str(adapters["ASR"]), "B": str(backbone)}
     words = [places.get(word, word).replace("=A", f"={adapters['ASR']}") for word in words]
     assert elp("submit", "--hf", tmp_path / "repo", *words, monkeypatch=monkeypatch) == 2
-    assert told in capsys.readouterr().err and not (tmp_path / "repo").exists()
+    assert message in capsys.readouterr().err and not (tmp_path / "repo").exists()
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +143,13 @@ def test_the_card_of_an_export(exported, run_folder):
     tests = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     value = tests[-1]["metrics"]["acc"]
     assert f"| test | accuracy | {value:.2f} %" in text
-    for told in (
+    for message in (
         "| preset | le |",
         "| trained on | fluent_speech",
         'upstream_elp.load("FOLDER"',
         "yes (head_config.yaml)",
     ):
-        assert told in text
+        assert message in text
     assert str(run_folder.parent) not in card  # no paths of this machine
 
 
@@ -174,7 +174,7 @@ def test_an_incomplete_repository_is_not_pushed(repository, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "told"),
+    ("name", "damage", "message"),
     [
         ("mine", None, "must be ORGANISATION/NAME"),
         ("a/b..c", None, "a name that the hub accepts"),
@@ -184,13 +184,13 @@ def test_an_incomplete_repository_is_not_pushed(repository, tmp_path, monkeypatc
         ("a/b", "+notes.txt", "must contain only the files of an adapter and its model card, but has notes.txt"),
     ],
 )
-def test_what_is_not_pushed(name, damage, told, exported, monkeypatch, capsys):
+def test_what_is_not_pushed(name, damage, message, exported, monkeypatch, capsys):
     if damage and damage.startswith("+"):
         (exported / damage[1:]).write_text("secret")
     elif damage:
         (exported / damage).unlink()
     assert elp("push", exported, name, "--dry-run", monkeypatch=monkeypatch) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_upload(exported, monkeypatch, capsys):

@@ -111,10 +111,10 @@ def test_a_copied_fold_and_a_missing_one(runs, tmp_path, monkeypatch, capsys):
     copied.mkdir()
     (copied / "test_fold1_predict.txt").write_bytes((found["fold1"] / "test_fold1_predict.txt").read_bytes())
     four = [found[fold] for fold in FOLDS[:4]]
-    for last, told in ((copied, "must name five different folds"), (found["fold1"], "must name all five folds")):
+    for last, message in ((copied, "must name five different folds"), (found["fold1"], "must name all five folds")):
         out = tmp_path / "out.zip"
         assert elp("submit", out, "--er", *four, last, "--data", data, monkeypatch=monkeypatch) == 2
-        assert told in capsys.readouterr().err and not out.exists()
+        assert message in capsys.readouterr().err and not out.exists()
     # the answers of one fold under the name of another: its keys belong to the other session
     (copied / "test_fold1_predict.txt").unlink()
     (copied / "test_fold5_predict.txt").write_bytes((found["fold1"] / "test_fold1_predict.txt").read_bytes())
@@ -125,7 +125,7 @@ def test_a_copied_fold_and_a_missing_one(runs, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("out.zip",), "at least one run must be named"),
         (("out.tar", "--ic", "ic"), "must end in .zip"),
@@ -136,14 +136,14 @@ def test_a_copied_fold_and_a_missing_one(runs, tmp_path, monkeypatch, capsys):
         (("no/where/out.zip", "--ic", "ic"), "does not exist; create it first"),
     ],
 )
-def test_wrong_calls(words, told, runs, tmp_path, monkeypatch, capsys):
+def test_wrong_calls(words, message, runs, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("ELP_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "ic").symlink_to(runs[1]["ic"])
     assert elp("submit", *words, monkeypatch=monkeypatch) == 2
     printed = capsys.readouterr().err
-    assert told in printed and printed.count("\n") == 1
+    assert message in printed and printed.count("\n") == 1
     assert not (tmp_path / "out.zip").exists()
 
 

@@ -126,8 +126,8 @@ FAULTS = (drop, double, unknown, rename, blank, indent, odd_byte, odd_answer)
 def test_every_kind_of_fault_is_refused(fault, made, data):
     part, answers = made
     lines = lines_of(part, answers)
-    told = fault(data.draw, lines, part)
-    with pytest.raises(ElpError, match=told) as caught:
+    message = fault(data.draw, lines, part)
+    with pytest.raises(ElpError, match=message) as caught:
         check(part, text_of(lines), answers)
     assert str(caught.value).startswith("FILE") and "; " in str(caught.value)
 

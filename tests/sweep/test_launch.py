@@ -60,8 +60,8 @@ def test_what_fails_is_reported_with_its_log_and_stops_nothing_else(program, pla
     calls = [line.split() for line in program.read_text().splitlines()]
     assert sorted(call[0] for call in calls) == sorted(job.folder for job in work.jobs)
     assert all(call[1:] == ["cpu", "3"] for call in calls)
-    told = capsys.readouterr().err
-    assert "[2/8]" in told and "failed (no space left)" in told
+    printed = capsys.readouterr().err
+    assert "[2/8]" in printed and "failed (no space left)" in printed
     program.unlink()
     run_jobs(work.jobs, [Slot("cpu")], show=lambda pool, sentence: None)
     again = {line.split()[0] for line in program.read_text().splitlines()}
@@ -101,13 +101,13 @@ def test_places_on_gpus(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"gpus": ["0"]}, "must name GPUs of this machine, but it has none"),
         ({"gpus": ["2"], "there": 2}, "must name GPUs from 0 to 1, but names 2"),
         ({"gpus": ["0"], "there": 2, "device": "cpu"}, "must go with a CUDA device, but --device is cpu"),
     ],
 )
-def test_gpus_that_do_not_exist(options, told, monkeypatch):
-    with pytest.raises(ElpError, match=told):
+def test_gpus_that_do_not_exist(options, message, monkeypatch):
+    with pytest.raises(ElpError, match=message):
         slots(monkeypatch=monkeypatch, **options)

@@ -122,9 +122,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), BAD.values(), ids=BAD)
-def test_a_wrong_plan_is_one_sentence(changes, told):
-    with pytest.raises(ElpError, match=told) as error:
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_a_wrong_plan_is_one_sentence(changes, message):
+    with pytest.raises(ElpError, match=message) as error:
         cells(parsed(**changes))
     assert "\n" not in str(error.value) and str(error.value).startswith("plan")
 

@@ -37,9 +37,11 @@ def starts(out):
 def test_a_failed_job_is_reported_and_does_not_stop_the_others(data, tmp_path):
     grid = {"downstream_expert.modelrc.head": ["nonsense", "linear"]}
     plan = sweep_plans.write(tmp_path, data, methods=["weighted_sum"], grid=grid)
-    told = call(command(plan, tmp_path / "out"))
-    assert told.returncode == 2 and "1 of 2 jobs failed (the others are kept; the same command tries" in told.stderr
-    assert "head=nonsense" in told.stderr and "log.txt" in told.stderr and "'nonsense'" in told.stderr
+    outcome = call(command(plan, tmp_path / "out"))
+    assert (
+        outcome.returncode == 2 and "1 of 2 jobs failed (the others are kept; the same command tries" in outcome.stderr
+    )
+    assert "head=nonsense" in outcome.stderr and "log.txt" in outcome.stderr and "'nonsense'" in outcome.stderr
     assert {run["setting"]: run["state"] for run in runs(tmp_path / "out")} == {
         "head=nonsense": "failed",
         "head=linear": "done",
@@ -78,9 +80,11 @@ def test_a_signal_ends_all_processes_cleanly_and_says_how_to_go_on(number, data,
     wait(lambda: len(list(out.glob("runs/*/*/train.jsonl"))) == 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    told = ended(process)
-    assert told.returncode == 128 + number
-    assert "stopping: 2 running jobs save their state" in told.stderr and "the same command goes on" in told.stderr
+    outcome = ended(process)
+    assert outcome.returncode == 128 + number
+    assert (
+        "stopping: 2 running jobs save their state" in outcome.stderr and "the same command goes on" in outcome.stderr
+    )
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert len(list(out.glob("runs/*/*/states-*.ckpt"))) >= 2
     assert not list(out.glob("runs/*/*/failed.json"))
@@ -104,13 +108,13 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(seed, data, tmp
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):  # it may have ended in the meantime
                     os.kill(pid, signal.SIGKILL)
-        told = ended(process, seconds=600)
+        outcome = ended(process, seconds=600)
         now = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/*/done.json")}
         assert done.items() <= now.items(), "what had ended was not run again"
         done = now
-        if told.returncode == 0:
+        if outcome.returncode == 0:
             break
-        assert number < 12, told.stderr
+        assert number < 12, outcome.stderr
     tests = {run["key"]: (run["metrics"], run["dev"]) for run in runs(out)}
     assert tests == {run["key"]: (run["metrics"], run["dev"]) for run in runs(tmp_path / "whole")}
     for path in out.glob("runs/*/*/train.jsonl"):
@@ -122,12 +126,12 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(seed, data, tmp
 def test_a_search_and_its_test_in_one_command(data, tmp_path):
     search = {"seeds": [100], "grid": {"optimizer.lr": [1e-5, 1e-2]}}
     plan = sweep_plans.write(tmp_path, data, seeds=[0, 1], search=search)
-    told = call(command(plan, tmp_path / "out"), seconds=600)
-    assert told.returncode == 0, told.stderr
+    outcome = call(command(plan, tmp_path / "out"), seconds=600)
+    assert outcome.returncode == 0, outcome.stderr
     found = runs(tmp_path / "out")
     assert [run["stage"] for run in found].count("search") == 4 and len(found) == 8
     assert all((run["test"] is None) == (run["stage"] == "search") for run in found)
-    assert "chosen on dev" in told.stdout
+    assert "chosen on dev" in outcome.stdout
     assert not [path for path in (tmp_path / "out" / "search").rglob("metrics.jsonl") if '"test"' in path.read_text()]
 
 
@@ -138,13 +142,13 @@ def test_array_elements_equal_the_local_run(data, tmp_path):
     assert call(command(plan, tmp_path / "local"), seconds=600).returncode == 0
     out = tmp_path / "array"
     without = {"PATH": str(Path(sys.executable).parent)}  # no sbatch, even on a machine with SLURM
-    told = call([*ELP, str(plan), "--out", str(out), "--slurm", "time=01:00:00", "--device", "cpu"], **without)
-    assert told.returncode == 0 and "2 jobs in" in told.stdout, told.stderr
+    outcome = call([*ELP, str(plan), "--out", str(out), "--slurm", "time=01:00:00", "--device", "cpu"], **without)
+    assert outcome.returncode == 0 and "2 jobs in" in outcome.stdout, outcome.stderr
     for element in ("1", "2", "2"):
         script = str(out / "slurm" / "array.sbatch")
         assert call(["/bin/bash", script], SLURM_ARRAY_TASK_ID=element).returncode == 0
     assert set(starts(out).values()) == {1}, "an element whose job has ended does not run it again"
-    told = call([*ELP, str(plan), "--out", str(out), "--slurm", "time=01:00:00"], **without)
-    assert "test accuracy" in told.stdout, "nothing is left to submit"
+    outcome = call([*ELP, str(plan), "--out", str(out), "--slurm", "time=01:00:00"], **without)
+    assert "test accuracy" in outcome.stdout, "nothing is left to submit"
     here, there = ({run["key"]: run["metrics"] for run in runs(place)} for place in (out, tmp_path / "local"))
     assert here == there

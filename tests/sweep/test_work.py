@@ -19,7 +19,7 @@ from upstream_elp.experiment.facts import FORMAT
 from upstream_elp.sweep import jobs as files
 from upstream_elp.sweep import show
 from upstream_elp.sweep.estimate import Times
-from upstream_elp.sweep.jobs import DONE, FAILED, NEW, PARTIAL, RUNNING, Job, alone, state_of
+from upstream_elp.sweep.jobs import DONE, FAILED, NEW, PARTIAL, RUNNING, Job, held, state_of
 from upstream_elp.sweep.plan import parse_plan
 from upstream_elp.sweep.run import summarise
 from upstream_elp.sweep.slurm import parse_options, write_script
@@ -91,11 +91,11 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "told"), BAD.values(), ids=BAD)
-def test_what_elp_run_would_refuse_is_refused_before_anything_runs(changes, told, planner, tmp_path):
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_what_elp_run_would_refuse_is_refused_before_anything_runs(changes, message, planner, tmp_path):
     if changes.get("backbones") == ["FOLDER"]:
         changes = {"backbones": [str(Path("tests/golden/adapters/le").absolute())]}
-    with pytest.raises(ElpError, match=told) as error:
+    with pytest.raises(ElpError, match=message) as error:
         planner(**changes)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
@@ -176,7 +176,7 @@ def test_the_states_of_a_job(planner):
     job = planner(methods=["le"]).work().jobs[0]
     assert state_of(job) == NEW
     job.path.mkdir(parents=True)
-    with alone(job.path):
+    with held(job.path):
         assert state_of(job) == RUNNING
     assert state_of(job) == NEW
     (job.path / "train.jsonl").write_text('{"step": 3}\n{"st')
@@ -203,7 +203,7 @@ def test_an_attempt_without_a_checkpoint_leaves_nothing(planner):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["methods", "--array-limit", "3"], "--array-limit must go with --slurm"),
         (["methods", "--slurm", "partition=a", "--gpus", "0"], "--gpus must go without --slurm"),
@@ -212,10 +212,10 @@ def test_an_attempt_without_a_checkpoint_leaves_nothing(planner):
         (["methods"], "build/mini.pt must be a file, a folder or the name of a backbone"),
     ],
 )
-def test_a_wrong_command_is_one_sentence(words, told, monkeypatch, capsys):
+def test_a_wrong_command_is_one_sentence(words, message, monkeypatch, capsys):
     assert elp("sweep", *words, monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def test_a_dry_run_and_the_status_say_how_far_it_is(planner, tmp_path):
@@ -232,8 +232,8 @@ def test_a_dry_run_and_the_status_say_how_far_it_is(planner, tmp_path):
     assert text.count("15 s") == 3  # the one that has ended, the other seed, and the sum of what is left
     assert "4 jobs: 1 done, 1 failed, 2 new; about 15 s of computing left, and 2 of unknown length" in text
     write_manifest(work)
-    told = show.status(work.out, name="toy")
-    assert "1 done, 1 failed, 2 new" in told and f"failed (no space); see {other.log}" in told
+    printed = show.status(work.out, name="toy")
+    assert "1 done, 1 failed, 2 new" in printed and f"failed (no space); see {other.log}" in printed
     assert read_manifest(work.out)["jobs"] == work.jobs
 
 
@@ -321,15 +321,15 @@ def test_the_script_lists_the_jobs_and_can_be_read(planner, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("gpu", "must be options of sbatch"),
         ("array=1-9", "use --array-limit"),
         ("partition=a,output=x", "not set output"),
     ],
 )
-def test_options_of_sbatch_that_make_no_sense(options, told):
-    with pytest.raises(ElpError, match=told):
+def test_options_of_sbatch_that_make_no_sense(options, message):
+    with pytest.raises(ElpError, match=message):
         parse_options(options)
 
 

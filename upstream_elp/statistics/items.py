@@ -110,7 +110,7 @@ class Items:
     @property
     def unknown(self) -> int:
         """How many clusters are items without a speaker."""
-        return sum(alone for alone, _ in self.clusters)
+        return sum(unknown for unknown, _ in self.clusters)
 
     def take(self, places: np.ndarray) -> Items:
         """Return the items at these places."""

@@ -78,7 +78,7 @@ class Measure:
         """Return what each cluster contributes to the difference ``b - a``. Shape ``(clusters,)``.
 
         For a sum over items the contributions add up to the difference, and the sign of one changes if the cluster's
-        results of ``a`` and ``b`` are exchanged. An equal error rate is no such sum; see
+        results of ``a`` and ``b`` are exchanged. An equal error rate is not such a sum; see
         :func:`upstream_elp.statistics.equal_errors.shares`.
         """
         folds = fold_places(a)

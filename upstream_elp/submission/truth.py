@@ -1,4 +1,4 @@
-"""The true answers of the test sets: from the corpora, from files that runs write, or for SV from the names alone."""
+"""The true answers of the test sets: from the corpora, from files that runs write, or for SV only from the names."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def main(spec: str, device: str | None = None) -> None:
         ElpError: whatever the user can fix; it is recorded in the run's folder.
     """
     job = jobs.read_job(spec)
-    with jobs.alone(job.path):
+    with jobs.held(job.path):
         if jobs.ended(job) is not None:
             return
         jobs.forget_failure(job)

@@ -239,7 +239,7 @@ def _logged(job: Job) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Wait until no other process runs in the folder, and hold it while the block runs.
 
     The system releases the lock when the process ends, even if it is killed.
