@@ -18,7 +18,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment.facts import FORMAT
 from upstream_elp.sweep import jobs as files
 from upstream_elp.sweep import show
-from upstream_elp.sweep.estimate import Times
+from upstream_elp.sweep.estimate import Times, time_left
 from upstream_elp.sweep.jobs import DONE, FAILED, NEW, PARTIAL, RUNNING, Job, held, state_of
 from upstream_elp.sweep.plan import parse_plan
 from upstream_elp.sweep.run import summarise
@@ -229,8 +229,10 @@ def test_a_dry_run_and_the_status_say_how_far_it_is(planner, tmp_path):
     other.path.mkdir(parents=True)
     files.fail(other, "no space")
     text = show.plan(work)
-    assert text.count("15 s") == 3  # the one that has ended, the other seed, and the sum of what is left
-    assert "4 jobs: 1 done, 1 failed, 2 new; about 15 s of computing left, and 2 of unknown length" in text
+    assert text.count("15 s") == 2  # the one that has ended, and the other seed
+    assert (
+        "4 jobs: 1 done, 1 failed, 2 new; about 45 s of computing left, of which 2 jobs by the times of others" in text
+    )
     write_manifest(work)
     printed = show.status(work.out, name="toy")
     assert "1 done, 1 failed, 2 new" in printed and f"failed (no space); see {other.log}" in printed
@@ -246,6 +248,20 @@ def test_times_are_those_of_the_same_kind(planner):
     assert times.of(le[2]) == 15.0 + 3.0
     assert times.of(next(job for job in work.jobs if job.method == "weighted_sum")) is None
     assert times.left([le[2]], {le[2].key: 0.5}, 4) == (9.0, 0)
+
+
+def test_the_time_of_a_new_kind_is_guessed_from_its_task_and_else_from_all(planner):
+    work = planner(tasks=["ic", "er"]).work()
+    jobs = {(job.task, job.method): job for job in work.jobs}
+    assert Times(work.jobs).left(work.jobs, {}, 2) == (None, 1)
+    finish(jobs["elp_ic", "le"], seconds=10.0)
+    assert Times(work.jobs).guess(jobs["elp_er", "le"]) == 13.0
+    finish(jobs["elp_er", "le"], seconds=20.0)
+    times = Times(work.jobs)
+    assert times.guess(jobs["elp_ic", "weighted_sum"]) == 13.0 and times.guess(jobs["elp_er", "weighted_sum"]) == 23.0
+    waiting = [jobs["elp_ic", "weighted_sum"], jobs["elp_er", "weighted_sum"]]
+    assert time_left(*times.left(waiting, {}, 2)) == "about 18 s left, of which 2 jobs by the times of others"
+    assert time_left(None, 1) == "time left unknown, as no job like these has ended"
 
 
 # search ------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from upstream_elp.experiment.report import duration
-from upstream_elp.sweep.estimate import Times
+from upstream_elp.sweep.estimate import Times, time_left
 from upstream_elp.sweep.jobs import DONE, Job, progress, share, state_of
 from upstream_elp.sweep.launch import Pool
 
@@ -68,14 +67,11 @@ class Display:
             self.drawn = time.monotonic()
 
     def left(self, pool: Pool) -> str:
-        """The time left, as far as it is known."""
+        """The time left, or nothing if no job is."""
         running = [job for job, _, _ in pool.running.values()]
         shares = {job.key: share(job) for job in running}
         jobs = [*running, *pool.waiting]
-        seconds, unknown = self.times.left(jobs, shares, self.slots)
-        if not jobs or unknown == len(jobs):
-            return "time left unknown" if jobs else ""
-        return f"about {duration(seconds)} left" + (f", and {unknown} jobs of unknown length" if unknown else "")
+        return time_left(*self.times.left(jobs, shares, self.slots)) if jobs else ""
 
     def table(self, pool: Pool) -> Group:
         """The running jobs with their steps, below the counts."""

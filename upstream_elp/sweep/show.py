@@ -11,7 +11,7 @@ from tabulate import tabulate
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.experiment.report import duration
-from upstream_elp.sweep.estimate import Times
+from upstream_elp.sweep.estimate import Times, time_left
 from upstream_elp.sweep.jobs import DONE, FAILED, RUNNING, STATES, Job, failure, share, state_of
 from upstream_elp.sweep.work import Work, read_manifest
 
@@ -73,11 +73,5 @@ def _counts(jobs: Sequence[Job]) -> str:
     listed = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     rest = [job for job in jobs if states[job.key] != DONE]
     shares = {job.key: share(job) for job in rest if states[job.key] in (RUNNING, "partial")}
-    seconds, unknown = Times(jobs).left(rest, shares, 1)
     text = f"{counted(len(jobs), 'job')}: {listed}"
-    if rest and unknown < len(rest):
-        text += f"; about {duration(seconds)} of computing left"
-        text += f", and {unknown} of unknown length" if unknown else ""
-    elif rest:
-        text += "; time left unknown, as no job of the same kinds has ended"
-    return text
+    return f"{text}; {time_left(*Times(jobs).left(rest, shares, 1), what=' of computing')}" if rest else text
