@@ -164,9 +164,11 @@ def test_other_voices_say_the_same_sentences():
 def test_small_has_enough_test_items_for_small_errors():
     asr, sv, er, ic = plans(size="small")
     assert sum(len(item.text.split()) for item in asr.utterances if item.split == "test-clean") > 1500
-    assert len(sv.tables([])[voxceleb.TRIALS].splitlines()) == 2800
+    assert len(sv.tables([])[voxceleb.TRIALS].splitlines()) == 1440
     assert sum(item.split == "Session1" for item in er.utterances) == 960
     assert sum(item.split == "test" for item in ic.utterances) == 960
+    for plan, split, people in ((asr, "test-clean", 120), (sv, "test", 120), (er, "Session1", 96), (ic, "test", 120)):
+        assert len({item.voice.name for item in plan.utterances if item.split == split}) == people
 
 
 def test_same_bytes_with_other_jobs_and_other_bytes_with_another_seed(tiny, tmp_path):
@@ -274,7 +276,7 @@ def test_worker_failure_is_reported(tmp_path, monkeypatch):
 def test_command_prints_the_table(tiny):
     result = CliRunner().invoke(mini_superb, [str(tiny), "--size", "tiny"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert re.search(r"VoxCeleb1\s+test\s+12\s+4\s+0\.01", result.output)
+    assert re.search(r"VoxCeleb1\s+test\s+12\s+4\s+0\.009", result.output)
 
 
 def test_the_page_shows_every_class_and_needs_no_other_file(tmp_path):

@@ -20,10 +20,10 @@ from upstream_elp.mini.utterances import SIZES
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--voices", type=int, help="Seed of the speakers, to let others say the same. [default: --seed]")
 @click.option("--jobs", type=int, help="Processes at a time; does not change the result. [default: all CPUs]")
-@click.option("--snr", type=float, nargs=2, default=(10.0, 30.0), show_default=True, help="Noise range in decibels.")
+@click.option("--snr", type=float, nargs=2, help="Noise range in decibels; by default that of each corpus.")
 @click.option("--page", is_flag=True, help="Also write OUT/page.html: counts, balance, spectrograms and sound.")
 def mini_superb(
-    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float], page: bool
+    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float] | None, page: bool
 ) -> None:
     """Synthesise mini-SUPERB into the folder OUT: LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
 

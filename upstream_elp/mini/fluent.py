@@ -1,7 +1,7 @@
 """Mini Fluent Speech Commands (IC): wavs by speaker and three csv tables with action, object and location.
 
 The slot values are those of the real corpus (6 actions, 14 objects, 4 locations); 12 of its 31 intents are used. Unlike
-there, no sentence is in two splits: other words surround the commands in each.
+there, no sentence is in two splits: each has its own combinations of a command and the words around it.
 """
 
 import csv
@@ -17,15 +17,16 @@ SPLITS = ("train", "valid", "test")
 #: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 12), (2, 12)),
-    "small": ((60, 1200), (30, 300), (60, 960)),
+    "small": ((60, 1200), (30, 300), (120, 960)),
     "full": ((200, 8000), (60, 1200), (120, 2400)),
 }
-#: what surrounds a command in each split
-CARRIERS = {
-    "train": ("{}", "{} please", "okay {}", "{} now", "hey {}", "{} thanks"),
-    "valid": ("well {}", "{} quickly"),
-    "test": ("hello {}", "{} right away", "so {}"),
-}
+#: what surrounds a command
+CARRIERS = (
+    "{}", "{} please", "okay {}", "{} now", "hey {}", "{} thanks", "well {}", "{} quickly", "hello {}", "{} right away",
+    "so {}", "and {}",
+)  # fmt: skip
+#: the split of a combination, by the remainder of the sum of its numbers
+SPLIT_OF = ("train", "train", "train", "valid", "test", "test")
 #: ways to say each (action, object, location)
 INTENTS: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("activate", "lights", "kitchen"): (
@@ -93,8 +94,10 @@ def plan_fluent(size: str, *, seeds: Seeds) -> Plan:
 
 
 def _sentence(intent: tuple[str, str, str], split: str, rng: np.random.Generator) -> str:
-    commands, carriers = INTENTS[intent], CARRIERS[split]
-    return carriers[rng.integers(len(carriers))].format(commands[rng.integers(len(commands))])
+    while True:
+        command, carrier = int(rng.integers(len(INTENTS[intent]))), int(rng.integers(len(CARRIERS)))
+        if SPLIT_OF[(command + carrier) % len(SPLIT_OF)] == split:
+            return CARRIERS[carrier].format(INTENTS[intent][command])
 
 
 def _uuid(data: bytes) -> str:

@@ -15,7 +15,7 @@ SESSIONS = 5
 #: (dialogs, utterances per dialog) of each session, by size; fold 1 tests on the first, which is larger in `small`
 SIZES = {
     "tiny": ((2, 5),) * SESSIONS,
-    "small": ((24, 40), *((16, 24),) * (SESSIONS - 1)),
+    "small": ((48, 20), *((16, 24),) * (SESSIONS - 1)),
     "full": ((60, 40),) * SESSIONS,
 }
 SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.mini.effects import Conditions
 from upstream_elp.mini.utterances import Utterance
 
 SHARD_SIZE = 120  # utterances; the same on every machine, so that a corpus is reproducible
@@ -39,10 +40,10 @@ class ShardPool:
                 process.terminate()
         self._executor.shutdown(cancel_futures=True)
 
-    def submit(self, folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> list[Future]:
+    def submit(self, folder: Path, utterances: Sequence[Utterance], *, conditions: Conditions) -> list[Future]:
         """Queue a corpus; each future returns the numbers of samples of its shard, in order."""
         shards = [utterances[start : start + SHARD_SIZE] for start in range(0, len(utterances), SHARD_SIZE)]
-        return [self._executor.submit(self._run, _job(folder, shard, snr=snr)) for shard in shards]
+        return [self._executor.submit(self._run, _job(folder, shard, conditions)) for shard in shards]
 
     def _run(self, job: dict[str, Any]) -> list[int]:
         with tempfile.TemporaryFile("w+") as orders, tempfile.TemporaryFile("w+") as errors:
@@ -71,8 +72,12 @@ class ShardPool:
         return process
 
 
-def _job(folder: Path, utterances: Sequence[Utterance], *, snr: tuple[float, float]) -> dict[str, Any]:
-    return {"folder": str(folder), "snr": snr, "utterances": [asdict(utterance) for utterance in utterances]}
+def _job(folder: Path, utterances: Sequence[Utterance], conditions: Conditions) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "conditions": asdict(conditions),
+        "utterances": [asdict(utterance) for utterance in utterances],
+    }
 
 
 def _environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from tqdm import tqdm
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_json
 from upstream_elp.mini import fluent, iemocap, librispeech, voxceleb
-from upstream_elp.mini.effects import SAMPLE_RATE
+from upstream_elp.mini.effects import SAMPLE_RATE, Conditions
 from upstream_elp.mini.espeak import require_loader
 from upstream_elp.mini.shards import ShardPool
 from upstream_elp.mini.utterances import SIZES, Plan, Seeds
 
-FORMAT = 2  # increase it when the same settings no longer give the same bytes
+FORMAT = 3  # increase it when the same settings no longer give the same bytes
 MANIFEST = "manifest.json"
 RECORD = "mini_superb.json"  # in each finished corpus
 _PLANNERS: dict[str, Callable[..., Plan]] = {
@@ -42,7 +43,7 @@ def write_mini_superb(
     seed: int = 0,
     voices: int | None = None,
     jobs: int | None = None,
-    snr: tuple[float, float] = (10.0, 30.0),
+    snr: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Synthesise the four corpora in the folder `out`, as `ELP_DATA` or `elp run --data` expect it.
 
@@ -52,7 +53,7 @@ def write_mini_superb(
         seed: seed of everything random.
         voices: seed of the speakers, to let others say the same sentences; by default `seed`.
         jobs: number of processes at a time, which does not change the result; by default the CPUs of this process.
-        snr: range of signal-to-noise ratios in dB.
+        snr: range of signal-to-noise ratios in dB; by default that of each corpus.
 
     Returns:
         The manifest, which is also written to `out/manifest.json`.
@@ -103,19 +104,19 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, float]) -> dict[str, Any]:
+def _settings(*, size: str, seed: int, voices: int | None, snr: tuple[float, float] | None) -> dict[str, Any]:
     if size not in SIZES:
         raise ElpError(f"unknown size {size!r}; the sizes are: {', '.join(SIZES)}")
     voices = seed if voices is None else voices
     for flag, value in (("--seed", seed), ("--voices", voices)):
         if value < 0:
             raise ElpError(f"{flag} must not be negative, but is {value}")
-    low, high = map(float, snr)
+    low, high = (0.0, 0.0) if snr is None else map(float, snr)
     if not -20.0 <= low <= high <= 100.0:
         raise ElpError(
             f"--snr must be two decibel values between -20 and 100, the lower one first, but is {low:g} {high:g}"
         )
-    return {"format": FORMAT, "size": size, "seed": seed, "voices": voices, "snr": [low, high]}
+    return {"format": FORMAT, "size": size, "seed": seed, "voices": voices, "snr": snr and [low, high]}
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -159,13 +160,18 @@ def _speak(folder: Path, plans: Sequence[Plan], *, settings: dict[str, Any], job
             for plan, partial in zip(plans, partials, strict=True):
                 shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
                 partial.mkdir()
-                queued.append(pool.submit(partial, plan.utterances, snr=tuple(settings["snr"])))
+                queued.append(pool.submit(partial, plan.utterances, conditions=_conditions(plan, settings["snr"])))
             for plan, partial, futures in zip(plans, partials, queued, strict=True):
                 _finish(plan, partial, futures, settings=settings)
                 partial.replace(folder / plan.name)
     finally:
         for partial in partials:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _conditions(plan: Plan, snr: Sequence[float] | None) -> Conditions:
+    """Return a corpus's own conditions, or the same ones with another noise."""
+    return replace(plan.conditions, snr=tuple(snr)) if snr else plan.conditions
 
 
 def _finish(plan: Plan, partial: Path, futures: Iterable[Future], *, settings: dict[str, Any]) -> None:

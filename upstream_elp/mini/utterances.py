@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from upstream_elp.mini.effects import Conditions
 from upstream_elp.mini.voices import Casting, Speaker, Voice
 
 SIZES = ("tiny", "small", "full")
@@ -37,7 +38,7 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A corpus: its utterances, its tables, and its speakers.
+    """A corpus: its utterances, its tables, its speakers, and how difficult its recordings are.
 
     `tables` takes the number of samples of every utterance, in order, and returns texts by relative path. A voice or a
     sentence only occurs in one split.
@@ -46,6 +47,7 @@ class Plan:
     name: str
     utterances: tuple[Utterance, ...]
     tables: Callable[[Sequence[int]], dict[str, str]]
+    conditions: Conditions = Conditions()
 
     def voices(self) -> dict[str, list[str]]:
         """Return the names of the voices of each split, in the order of the splits."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upstream_elp.mini.effects import SAMPLE_RATE
+from upstream_elp.mini.effects import SAMPLE_RATE, Conditions
 from upstream_elp.mini.utterances import Plan, Seeds, Sentences, Utterance, make_utterance
 from upstream_elp.mini.voices import Speaker
 
@@ -15,10 +15,11 @@ SPLITS = ("dev", "test")
 #: (speakers, videos, utterances per video) of each split and the number of trials, by size
 SIZES = {
     "tiny": (((8, 3, 1), (4, 3, 1)), 24),
-    "small": (((80, 3, 3), (60, 4, 2)), 2800),
+    "small": (((300, 2, 2), (120, 4, 1)), 1440),
     "full": (((240, 5, 6), (120, 5, 3)), 20000),
 }
-SECONDS = (2.6, 3.7)  # without margins: SUPERB's SV drops training files shorter than 2 s after trimming silence
+CONDITIONS = Conditions(snr=(0.0, 15.0), reverb=0.5, eq=6.0)  # otherwise frozen features leave nothing to learn
+SECONDS = (2.1, 2.8)  # without margins: SUPERB's SV drops training files shorter than 2 s after trimming silence
 WORDS = (
     "about", "after", "again", "always", "animal", "answer", "because", "before", "begin", "behind", "believe",
     "better", "between", "brother", "business", "carry", "change", "children", "city", "close", "common", "country",
@@ -57,6 +58,7 @@ def plan_voxceleb(size: str, *, seeds: Seeds) -> Plan:
     return Plan(
         name=NAME,
         utterances=tuple(utterances),
+        conditions=CONDITIONS,
         tables=lambda samples: {TRIALS: "".join(lines)},
     )
 

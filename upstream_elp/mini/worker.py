@@ -37,7 +37,7 @@ def run_shard(job: dict[str, Any]) -> None:
     """Write every utterance of the shard under `job["folder"]` and print its number of samples."""
     voices = {utterance["voice"]["name"]: Voice(**utterance["voice"]) for utterance in job["utterances"]}
     espeak = DrawnEspeak(voices.values())
-    conditions = Conditions(snr=tuple(job["snr"]))
+    conditions = Conditions(**job["conditions"])
     for utterance in job["utterances"]:
         path = Path(job["folder"]) / utterance["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
