@@ -1,7 +1,7 @@
 """The plan of a mini corpus, before anything is synthesised."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ class Plan:
     name: str
     utterances: tuple[Utterance, ...]
     tables: Callable[[Sequence[int]], dict[str, str]]
-    conditions: Conditions = Conditions()
+    conditions: Conditions = field(default_factory=Conditions)
 
     def voices(self) -> dict[str, list[str]]:
         """Return the names of the voices of each split, in the order of the splits."""

@@ -46,7 +46,7 @@ class Times:
         return fmean(train) + (fmean(test) if job.stage == FINAL else 0.0)
 
     def left(self, jobs: Sequence[Job], done: dict[str, float], slots: int) -> tuple[float | None, int]:
-        """Seconds until unfinished jobs have ended, and for how many of them these are guessed from other kinds of jobs.
+        """Seconds until unfinished jobs have ended, and for how many these are guessed from other kinds of jobs.
 
         The seconds are None if too few have ended to guess.
 
