@@ -86,6 +86,7 @@ def test_a_search_tries_equally_many_settings_of_every_method():
 BAD = {
     "unknown key": ({"task": ["ic"]}, "plan: unknown key 'task'; did you mean tasks"),
     "no methods": ({"methods": None}, "plan must name tasks, methods and seeds, but names no methods"),
+    "empty seeds": ({"seeds": []}, r"plan: seeds must list seeds, but is \[\]; that is only of use with a search"),
     "no seeds": ({"seeds": None}, "names no seeds"),
     "empty list": ({"tasks": []}, r"tasks must be a list that is not empty, such as \[a, b\], but is \[\]"),
     "not a list": ({"methods": "le"}, "methods must be a list"),

@@ -287,6 +287,16 @@ def test_a_search_runs_first_and_chooses_by_the_mean_on_dev(planner):
     assert json.loads((work.out / "search.json").read_text())[0]["values"] == [90.0, 10.0]
 
 
+def test_a_plan_without_seeds_ends_after_its_search(planner):
+    plan = planner(methods=["le"], seeds=[], **SEARCH)
+    for job in plan.work().search:
+        finish(job, dev=1.0)
+    work = plan.work()
+    assert len(work.search) == 4 and not work.final and not work.waiting
+    summarise(work)
+    assert pd.read_csv(work.out / "search.csv")["chosen"].sum() == 1
+
+
 def test_a_setting_that_diverges_is_not_chosen(planner):
     plan = planner(methods=["le"], **SEARCH)
     for job in plan.work().search:

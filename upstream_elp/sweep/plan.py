@@ -42,7 +42,7 @@ class Block:
         tasks: full names of tasks.
         methods: adapters, or S3PRL's upstreams.
         backbones: frozen models.
-        seeds: ``--seed`` of each run.
+        seeds: ``--seed`` of each run; none, to end after the search. None if the plan does not say.
         folds: ``-v`` of tasks that have variants; None for their default, and ``all`` for every one.
         config: task configuration by full name of the task, or for all tasks under the key None; ``{task}`` stands for
             the task's short name.
@@ -54,7 +54,7 @@ class Block:
     tasks: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ()
     backbones: tuple[Backbone, ...] = ()
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] | None = None
     folds: tuple[str, ...] | str | None = None
     config: Mapping[str | None, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -180,7 +180,7 @@ def _block(raw: Mapping[str, Any], where: str, known: Block) -> Block:
         if key in raw:
             read[key] = tuple(reader(each, f"{where}: {key}") for each in values.filled(raw[key], f"{where}: {key}"))
     if "seeds" in raw:
-        read["seeds"] = values.seeds(raw["seeds"], f"{where}: seeds")
+        read["seeds"] = () if raw["seeds"] == [] else values.seeds(raw["seeds"], f"{where}: seeds")
     if "folds" in raw:
         read["folds"] = ALL if raw["folds"] == ALL else values.texts(raw["folds"], f"{where}: folds")
     if "config" in raw:
@@ -241,6 +241,8 @@ def _exclusion(raw: Mapping[str, Any], where: str) -> dict[str, tuple[Any, ...]]
 
 def _search(raw: Any, plan: Plan) -> Search | None:
     if raw is None:
+        if idle := [block.where for block in plan.blocks if block.seeds == ()]:
+            raise ElpError(f"{idle[0]}: seeds must list seeds, but is []; that is only of use with a search")
         return None
     where = f"{plan.where}: search"
     raw = values.mapping(raw, where)
@@ -248,7 +250,7 @@ def _search(raw: Any, plan: Plan) -> Search | None:
     if "seeds" not in raw:
         raise ElpError(f"{where}.seeds must list the seeds of the search, but is missing; add for example seeds: [100]")
     seeds = values.seeds(raw["seeds"], f"{where}.seeds")
-    if both := sorted({*seeds} & {seed for block in plan.blocks for seed in block.seeds}):
+    if both := sorted({*seeds} & {seed for block in plan.blocks for seed in block.seeds or ()}):
         raise ElpError(
             f"{where}.seeds must differ from seeds, so that the test has fresh ones, but {both[0]} is in both; "
             "change one"

@@ -64,7 +64,8 @@ def cells(plan: Plan) -> list[Cell]:
     found = [cell for block in plan.blocks for cell in _of_block(block)]
     if not found:
         own = plan.blocks[0]
-        lacking = [axis for axis in ("tasks", "methods", "seeds") if not getattr(own, axis)]
+        has = {"tasks": own.tasks, "methods": own.methods, "seeds": own.seeds is not None}
+        lacking = [axis for axis, named in has.items() if not named]
         raise ElpError(f"{plan.where} must name tasks, methods and seeds, but names no {' and no '.join(lacking)}")
     _check_exclusions(plan, found)
     kept = [rest for cell in found if (rest := _without(cell, plan)) is not None]
@@ -80,7 +81,7 @@ def searched(plan: Plan, cell: Cell) -> list[Cell]:
 
 
 def _of_block(block: Block) -> Iterator[Cell]:
-    if not (block.tasks and block.methods and block.seeds):
+    if not (block.tasks and block.methods) or block.seeds is None:
         return
     if missing := [each.name for each in block.methods if each.config is not None and not block.backbones]:
         raise ElpError(f"{block.where}: backbones must name the frozen model of {missing[0]}, but is missing; add it")
@@ -120,11 +121,10 @@ def _product(grid: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 def _without(cell: Cell, plan: Plan) -> Cell | None:
     """The cell without its excluded seeds; None if nothing of it is left."""
-    seeds = cell.seeds
-    for entry in plan.exclude:
-        if _fits(cell, entry):
-            seeds = tuple(seed for seed in seeds if "seeds" in entry and seed not in entry["seeds"])
-    return replace(cell, seeds=seeds) if seeds else None
+    fitting = [entry for entry in plan.exclude if _fits(cell, entry)]
+    seeds = tuple(seed for seed in cell.seeds if not any(seed in entry.get("seeds", [seed]) for entry in fitting))
+    gone = cell.seeds and not seeds
+    return None if gone or any("seeds" not in entry for entry in fitting) else replace(cell, seeds=seeds)
 
 
 def _fits(cell: Cell, entry: Mapping[str, tuple[Any, ...]]) -> bool:
