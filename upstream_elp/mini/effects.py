@@ -8,6 +8,7 @@ import soxr
 from upstream_elp.audio.front import SAMPLE_RATE
 
 _NOISES = ("white", "pink", "hum", "babble")
+_PHONE = (300.0, 3400.0)  # Hz
 _EQ_BANDS = np.array([60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0])  # Hz
 
 
@@ -18,6 +19,7 @@ class Conditions:
     snr: tuple[float, float] = (10.0, 30.0)  # dB
     reverb: float = 0.3  # probability that a channel has a room
     eq: float = 2.5  # dB, largest gain or cut of a microphone band
+    phone: float = 0.0  # probability that a channel is a telephone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Channel:
     room: np.ndarray | None  # (samples,) impulse response
     noise: str
     snr: float  # dB
+    phone: bool
 
 
 def draw_channel(conditions: Conditions, *, rng: np.random.Generator) -> Channel:
@@ -36,7 +39,8 @@ def draw_channel(conditions: Conditions, *, rng: np.random.Generator) -> Channel
     has_room = rng.random() < conditions.reverb
     room = _draw_room(rng)
     noise = _NOISES[rng.integers(len(_NOISES))]
-    return Channel(gains=gains, room=room if has_room else None, noise=noise, snr=rng.uniform(*conditions.snr))
+    snr, phone = rng.uniform(*conditions.snr), rng.random() < conditions.phone
+    return Channel(gains=gains, room=room if has_room else None, noise=noise, snr=snr, phone=phone)
 
 
 def record(
@@ -80,12 +84,14 @@ def _trim(wave: np.ndarray, threshold: float = 0.01) -> np.ndarray:
 
 
 def _colour(wave: np.ndarray, channel: Channel, tilt: float) -> np.ndarray:
-    """Apply tilt, microphone and room in one pass over the spectrum; the room's tail is cut at the end."""
+    """Apply tilt, microphone, telephone and room in one pass over the spectrum; the room's tail is cut at the end."""
     tail = 256 if channel.room is None else len(channel.room)
     size = 1 << (len(wave) + tail - 1).bit_length()
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     gains = np.interp(np.log(frequencies + 20.0), np.log(_EQ_BANDS + 20.0), channel.gains)
     response = (10 ** (gains / 20)).astype(np.complex128)
+    if channel.phone:
+        response *= (frequencies > _PHONE[0]) & (frequencies < _PHONE[1])
     if tilt:
         response *= 1 - tilt * np.exp(-2j * np.pi * frequencies / SAMPLE_RATE)
     if channel.room is not None:
