@@ -66,7 +66,9 @@ def test_every_quick_recipe_has_a_rate_for_each_part_of_each_method():
     ("tasks", "methods", "message"),
     [
         (["xx"], ["le"], "unknown task 'xx'; the tasks are: elp_asr"),
-        (["ic"], ["elpp"], "elpp"),
+        (["ic"], ["elpp"], "--methods must be presets, YAML files or fbank, but 'elpp' is none of these; did you mean"),
+        (["ic"], ["fbnk"], "did you mean fbank"),
+        (["ic"], ["zzz"], "choose from fbank, adapterbias"),
         (["ic"], ["le", "le"], "--methods must name each of them once, but le is there twice"),
         (["er", "ic", "elp_er"], ["le"], "--tasks must name each of them once, but elp_er is there twice"),
         (["ic"], [], "--methods is empty; choose from fbank, .*weighted_sum"),

@@ -9,6 +9,7 @@ from typing import Any
 from downstream_heads import registry
 from upstream_elp.adapters.config import load_config, preset_names, recipes_dir
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.values import did_you_mean
 from upstream_elp.launch import recipes
 from upstream_elp.sweep.plan import Plan, parse_plan
 
@@ -89,8 +90,12 @@ def check_names(tasks: Sequence[str], methods: Sequence[str]) -> list[str]:
         if name not in TASKS:
             raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(TASKS)}")
     for method in methods:
-        if method not in UPSTREAMS:
-            load_config(method)
+        if method in UPSTREAMS:
+            continue
+        if method not in known["--methods"] and not Path(method).exists():
+            hint = did_you_mean(method, known["--methods"]) or f"choose from {', '.join(known['--methods'])}"
+            raise ElpError(f"--methods must be presets, YAML files or fbank, but {method!r} is none of these; {hint}")
+        load_config(method)
     return tasks
 
 
