@@ -72,17 +72,18 @@ def written(methods: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("sweep", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def main(sweep: Path) -> None:
-    """Write the rates that the search in the folder SWEEP has chosen."""
-    rows = json.loads((sweep / "search.json").read_text(encoding="utf-8"))
+@click.argument("sweeps", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+def main(sweeps: tuple[Path, ...]) -> None:
+    """Write the rates that the searches in the folders SWEEPS have chosen, one for all tasks or one per task."""
+    rows = [row for sweep in sweeps for row in json.loads((sweep / "search.json").read_text(encoding="utf-8"))]
     blocks = {task: chosen(rows, task) for task in dict.fromkeys(row["task"] for row in rows)}
     for task, methods in blocks.items():
         path = RECIPES / registry.find(task).quick
-        kept = path.read_text(encoding="utf-8").partition(MARK)[0].rstrip("\n")
+        kept = path.read_text(encoding="utf-8").partition("\nmethods:")[0].removesuffix(MARK.rstrip("\n")).rstrip("\n")
         write_text(path, f"{kept}\n\n{written(merged(path, methods))}")
         click.echo(f"{path}: {', '.join(methods)}")
-    pd.read_csv(sweep / "search.csv").drop(columns=["backbone", "fold"]).to_csv(GRID, index=False)
+    tables = pd.concat([pd.read_csv(sweep / "search.csv") for sweep in sweeps])
+    tables.drop(columns=["backbone", "fold"]).to_csv(GRID, index=False)
 
 
 if __name__ == "__main__":

@@ -132,3 +132,8 @@ def test_wrong_values(data, tmp_path, runner, message):
 def test_the_stock_loop_knows_no_epochs(data, tmp_path):
     with pytest.raises(ElpError, match=r"--stock-loop: runner\.total_steps and runner\.eval_step must be numbers"):
         started(data, tmp_path / "exp", "--stock-loop", total_steps="1 epoch")
+
+
+def test_the_stock_loop_knows_no_trackers(data, tmp_path):
+    with pytest.raises(ElpError, match=r"--stock-loop: runner\.trackers must be empty"):
+        started(data, tmp_path / "exp", "--stock-loop", trackers=["wandb"])

@@ -14,6 +14,7 @@ from upstream_elp.base.errors import ElpError, either
 from upstream_elp.base.values import did_you_mean, is_number, is_whole
 from upstream_elp.base.yaml_files import number_of
 from upstream_elp.caching.choice import KINDS
+from upstream_elp.training.trackers import TRACKERS
 
 TOP_LEVEL = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 REQUIRED = ("runner", "optimizer", "downstream_expert")
@@ -100,6 +101,11 @@ _RUNNER: dict[str, tuple[bool, Callable[[Any], bool], str]] = {
     "features_of": (False, lambda value: value in FEATURES_OF, either(FEATURES_OF)),
     "cache_dtype": (False, lambda value: value in PRECISIONS, either(PRECISIONS)),
     "cache_gb": (False, _positive, "a number of gigabytes above 0"),
+    "trackers": (
+        False,
+        lambda value: isinstance(value, list) and all(name in tuple(TRACKERS) for name in value),
+        f"a list of trackers, of {' and '.join(TRACKERS)}",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ FORMAT = 1
 DESCRIBING = ("name", "description", "source")
 """Keys of an adapter's configuration that change nothing."""
 WITHOUT_EFFECT = {
-    "runner": ("cache", "cache_gb", "max_keep"),
+    "runner": ("cache", "cache_gb", "max_keep", "trackers"),
     "datarc": ("root", "file_path", "libri_root", "num_workers", "n_jobs", "pre_load"),
 }
 """Keys that results do not depend on: corpora are compared by their files, and cached features are exact."""

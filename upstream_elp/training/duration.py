@@ -19,6 +19,8 @@ def check_stock_loop(block: Mapping[str, Any]) -> None:
     Raises:
         ElpError: naming the keys.
     """
+    if block.get("trackers"):
+        raise ElpError("--stock-loop: runner.trackers must be empty, as S3PRL's loop only knows TensorBoard; remove it")
     if epochs_of(block.get("total_steps")) or block.get("eval_step") == LAST:
         raise ElpError(
             "--stock-loop: runner.total_steps and runner.eval_step must be numbers of steps for S3PRL's loop, but are "

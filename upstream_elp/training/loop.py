@@ -20,7 +20,7 @@ from upstream_elp.base import randomness
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import saving
 from upstream_elp.experiment.existing import going_on
-from upstream_elp.training import ending, progress, record, rescue, stock_metrics
+from upstream_elp.training import ending, progress, record, rescue, stock_metrics, trackers
 from upstream_elp.training.batches import Epoch
 from upstream_elp.training.collectives import rank, ranks, sum_over_ranks
 from upstream_elp.training.preparation import prepare
@@ -74,7 +74,10 @@ def _nothing_left(state: RunState) -> None:
 def _logger(state: RunState) -> contextlib.AbstractContextManager:
     if not state.leads:
         return contextlib.nullcontext()
-    return contextlib.closing(Writer(str(state.folder), purge_step=state.position.step + 1))
+    args = state.args
+    facts = {"task": args.downstream, "upstream": args.upstream, "adapter": args.upstream_model_config, **state.config}
+    found = trackers.start(state.block.get("trackers", ()), state.folder, config=facts)
+    return contextlib.closing(Writer(str(state.folder), purge_step=state.position.step + 1, trackers=found))
 
 
 def _bar(state: RunState) -> tqdm:
