@@ -5,13 +5,13 @@ import os
 
 import pytest
 import torch
+from upstream_elp.sweep.results import rows
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.sweep import launch
 from upstream_elp.sweep.jobs import DONE, FAILED, failure, state_of
 from upstream_elp.sweep.launch import Slot, make_slots, run_jobs
 from upstream_elp.sweep.live import Display
-from upstream_elp.sweep.results import rows
 
 #: called as `PROGRAM -m upstream_elp.sweep.job JOB.json [DEVICE]`; what it does depends on the job's method
 PROGRAM = """#!/bin/sh

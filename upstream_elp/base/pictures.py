@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +14,7 @@ from upstream_elp.base.files import whole_file
 
 mpl.use("Agg")  # no display is needed to write files
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,16 +33,47 @@ def as_written(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def legend_below(figure: Figure, axis: Axes) -> None:
-    """Add one legend for all panels, from the lines of one of them."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
+def tiles(count: int, *, width: float = 3.2, height: float = 2.8, most: int = 3) -> tuple[Figure, list[Axes]]:
+    """Make a figure of ``count`` panels in rows of at most ``most``; sizes are in inches per panel."""
+    columns = min(most, count) if count != most + 1 else math.ceil(count / 2)  # four: two and two
+    figure, axes = panels(math.ceil(count / columns), columns, width=width, height=height)
+    places = [axis for row in axes for axis in row]
+    for axis in places[count:]:
+        axis.set_axis_off()
+    return figure, places[:count]
+
+
+def legend_below(figure: Figure, axes: Axes | Sequence[Axes], *, columns: int = 4) -> None:
+    """Add one legend for all panels, from the lines of one or several of them; each label once."""
+    known: dict[str, Artist] = {}
+    for axis in [axes] if isinstance(axes, Axes) else axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    if known:
+        labels = list(known)
+        figure.legend(known.values(), labels, loc="outside lower center", ncols=min(columns, len(labels)))
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Write the figure as PNG in one step, and free its memory."""
+    save_as(figure, Path(path), formats=("png",))
+
+
+def save_as(figure: Figure, path: Path, *, formats: Sequence[str] = ("png", "svg", "pdf")) -> None:
+    """Write the figure in several formats, each in one step, and free its memory.
+
+    The same figure gives the same bytes: the files contain neither the date nor random ids. Fonts are embedded.
+
+    Args:
+        figure: what to write.
+        path: the file; its ending is replaced by each format's.
+        formats: of matplotlib.
+    """
+    no_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     try:
-        with whole_file(Path(path), "wb") as file:
-            figure.savefig(file, dpi=150, format="png")
+        with mpl.rc_context({"svg.hashsalt": path.stem, "pdf.fonttype": 42}):
+            for form in formats:
+                with whole_file(path.with_suffix(f".{form}"), "wb") as file:
+                    figure.savefig(file, dpi=150, format=form, metadata=no_date.get(form))
     finally:
         plt.close(figure)

@@ -72,7 +72,8 @@ def _on_checkpoint(place: str, names: list[str]) -> Counted:
     from upstream_elp.upstream.fitting import counts_on
 
     register()
-    return counts_on(place, {name: load_config(name) for name in names})
+    total, _, counts, unfit = counts_on(place, {name: load_config(name) for name in names})
+    return total, counts, unfit
 
 
 def _table(counts: dict[str, dict[str, Any]], total: int) -> str:

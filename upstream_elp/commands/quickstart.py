@@ -12,7 +12,7 @@ import click
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.sweep import carried_out
 from upstream_elp.mini.utterances import SIZES
-from upstream_elp.quickstart.plan import BASELINE, FAST, FAST_METHODS, METHODS, SYNTHESISED, TASKS
+from upstream_elp.quickstart.plan import FAST, FAST_METHODS, METHODS, SYNTHESISED, TASKS
 
 if TYPE_CHECKING:
     from upstream_elp.sweep.plan import Plan
@@ -53,7 +53,7 @@ def quickstart(
     jobs: int | None,
     device: str | None,
 ) -> None:
-    """Train several methods on several tasks, evaluate them on test, and write a table and plots to OUT.
+    """Train several methods on several tasks, evaluate them on test, and write a report to OUT/report.
 
     Without --data and --backbone, it runs offline on small synthetic corpora with a small WavLM that was pretrained on
     synthetic speech. If interrupted, run the command again to continue.
@@ -73,14 +73,15 @@ def quickstart(
     _make_folder(out)
     data = data or _synthesise(out / "data", size, seed)
     backbone = backbone or _pretrained(out)
-    plan = make_plan(tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, fast=fast, seed=seed)
-    _run(plan, out, data, note=note, jobs=jobs, device=device)
+    plan = make_plan(
+        tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, fast=fast, seed=seed, note=note
+    )
+    _run(plan, out, data, jobs=jobs, device=device)
 
 
-def _run(plan: Plan, out: Path, data: Path, *, note: str, jobs: int | None, device: str | None) -> None:
-    """Carry out the plan as a sweep, and write its tables and pictures."""
+def _run(plan: Plan, out: Path, data: Path, *, jobs: int | None, device: str | None) -> None:
+    """Carry out the plan as a sweep, and write its report."""
     from upstream_elp.base import settings
-    from upstream_elp.summary.report import write
     from upstream_elp.sweep import run
     from upstream_elp.sweep.work import Planner
 
@@ -89,14 +90,10 @@ def _run(plan: Plan, out: Path, data: Path, *, note: str, jobs: int | None, devi
         ours = replace(ours, cache=str((out / "cache").absolute()))
     with settings.in_force(ours):
         planner = Planner(plan, out.absolute(), data=ours.data)
-        _, problems = carried_out(planner, jobs=jobs, device=device)
-        work = planner.work()
-        text = write(out, work.final, work.trainable, notes=[note], baseline=BASELINE)
-    if text:
-        click.echo(f"\n{text}")
-        click.echo(f"tables and plots: {out}/table.md, .csv, .json, sizes.png, curves.png, layer_weights.png")
+        problems = carried_out(planner, jobs=jobs, device=device)
+        count = len(planner.work().jobs)
     if problems:
-        raise run.failed(problems, len(work.jobs))
+        raise run.failed(problems, count)
     shutil.rmtree(out / "cache", ignore_errors=True)  # if a run has failed, the next call needs them
 
 

@@ -1,4 +1,4 @@
-"""``elp report``: write the reports of experiments again, and compare several experiments."""
+"""``elp report``: write the report of a sweep, or those of experiments again, and compare several experiments."""
 
 from __future__ import annotations
 
@@ -12,20 +12,34 @@ FORMATS = ("markdown", "csv")
 
 @click.command()
 @click.argument("expdirs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(FORMATS), default="markdown", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the comparison. [default: standard output]")
-def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
-    """Write results.json, curves.png and layer_weights.{png,csv} of each EXPDIR again, and compare several.
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Format of the comparison. [default: markdown]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File for the comparison, or folder for the report of a sweep. [default: standard output, SWEEP/report]",
+)
+def report(expdirs: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+    """Write the report of a sweep, or of experiments.
+
+    If EXPDIR is the folder of a sweep or of a quickstart, write report.html with all results, the same as Markdown, and
+    tables and pictures for papers. The sweep may still run.
+
+    Otherwise, write results.json, curves.png and layer_weights.{png,csv} of each EXPDIR again, and compare several.
 
     For one experiment, print its table. For several, print one table per task with the metrics of the best
     checkpoints, and the mean over the folds of emotion recognition.
 
-    Example: elp report result/asr_le result/asr_elp --format csv --out asr.csv
+    Example: elp report result/sweeps/methods
     """
     from upstream_elp.base.errors import counted
     from upstream_elp.experiment.comparison import compare, to_markdown
     from upstream_elp.experiment.report import rewrite, table
+    from upstream_elp.sweep.work import MANIFEST
 
+    if sweeps := [expdir for expdir in expdirs if (expdir / MANIFEST).is_file()]:
+        _sweep(sweeps[0], expdirs, form, out)
+        return
+    form = form or "markdown"
     results = {expdir: rewrite(expdir) for expdir in dict.fromkeys(expdirs)}
     if len(results) == 1 and out is None and form == "markdown":
         click.echo(table(next(iter(results.values()))))
@@ -37,6 +51,18 @@ def report(expdirs: tuple[Path, ...], form: str, out: Path | None) -> None:
         return
     _write(out, text)
     click.echo(f"{out}: {counted(len(results), 'experiment')}")
+
+
+def _sweep(folder: Path, expdirs: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+    from upstream_elp.base.errors import ElpError
+    from upstream_elp.commands.sweep import write_report
+
+    if len(expdirs) > 1:
+        raise ElpError(f"{folder} is the folder of a sweep and must be the only one, but there are {len(expdirs)}; "
+                       "name one sweep, or only experiments")  # fmt: skip
+    if form is not None:
+        raise ElpError(f"--format must go without a sweep such as {folder}, whose report has all formats; remove it")
+    write_report(folder, out=out)
 
 
 def _names(expdirs: list[Path]) -> list[str]:

@@ -41,7 +41,7 @@ def sweep(
     slurm: str | None,
     array_limit: int | None,
 ) -> None:
-    """Run all jobs of PLAN, a file or the name of a packaged plan, and write their results to one table.
+    """Run all jobs of PLAN, a file or the name of a packaged plan, and write one report of them.
 
     Each job is an experiment folder of `elp run`. Jobs that have ended are not run again, and interrupted ones resume:
     call the command again to continue, also after a change of the plan.
@@ -74,7 +74,10 @@ def sweep(
         elif slurm is not None:
             from upstream_elp.sweep.run import submit
 
-            click.echo(submit(planner, options=slurm, limit=array_limit, device=device))
+            said = submit(planner, options=slurm, limit=array_limit, device=device)
+            click.echo("nothing is left to submit" if said is None else said)
+            if said is None:
+                write_report(folder)
         else:
             listed = [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
             _run(planner, jobs=jobs, gpus=listed, per_gpu=per_gpu, device=device)
@@ -95,17 +98,16 @@ def _data(named: str | None) -> str | None:
 def _run(planner: Planner, **places: Any) -> None:
     from upstream_elp.sweep import run
 
-    text, problems = carried_out(planner, **places)
-    click.echo(f"\n{text}")
-    click.echo(f"tables: {planner.out}/results.md, .csv, .json and summary.csv")
-    if problems:
+    if problems := carried_out(planner, **places):
         raise run.failed(problems, len(planner.work().jobs))
 
 
 def carried_out(
     planner: Planner, *, jobs: int | None, gpus: Sequence[str] = (), per_gpu: int = 1, device: str | None
-) -> tuple[str, list[str]]:
-    """Run everything that has not ended on this machine; a signal ends this process and says how to go on.
+) -> list[str]:
+    """Run everything that has not ended on this machine, and write the report.
+
+    A signal ends this process and says how to go on.
 
     Args:
         planner: the checked plan.
@@ -115,14 +117,27 @@ def carried_out(
         device: torch device; None for the default.
 
     Returns:
-        The sweep's tables as Markdown, and one sentence per failed job.
+        One sentence per failed job.
     """
     from upstream_elp.sweep import run
+    from upstream_elp.sweep.jobs import DONE, state_of
     from upstream_elp.sweep.launch import Stopped, make_slots
 
     slots = make_slots(jobs=jobs, gpus=gpus, per_gpu=per_gpu, device=device)
     try:
-        return run.carry_out(planner, slots)
+        problems = run.carry_out(planner, slots)
     except Stopped as stop:
         click.echo(f"elp: {run.how_to_go_on(stop, planner.out)}", err=True)
         sys.exit(128 + stop.number)
+    if any(state_of(job) == DONE for job in planner.work().jobs):  # otherwise, what failed is all there is to say
+        write_report(planner.out)
+    return problems
+
+
+def write_report(folder: Path, *, out: Path | None = None) -> None:
+    """Write the report of a sweep's folder, by default into ``report`` in it, and print its results."""
+    from upstream_elp.summary.report import write
+
+    outcome = write(folder, out=out)
+    click.echo(f"\n{outcome.text}")
+    click.echo(f"report: {outcome.page}, and tables and pictures next to it")

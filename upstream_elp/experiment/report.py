@@ -92,7 +92,10 @@ def rewrite(expdir: Path) -> dict[str, Any]:
         raise ElpError(f"{expdir}: no such experiment folder")
     results = expdir / RESULTS
     if not any(path.is_file() for path in (results, expdir / METRICS_LOG, expdir / TRAIN_LOG, *checkpoints(expdir))):
-        raise ElpError(f"{expdir} contains neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first")
+        raise ElpError(
+            f"{expdir} contains neither {RESULTS} nor {METRICS_LOG} nor a checkpoint; train into it first, or name the "
+            "folder of an experiment or of a sweep"
+        )
     write_report(expdir, known_facts(expdir))
     return json.loads(results.read_text(encoding="utf-8"))
 

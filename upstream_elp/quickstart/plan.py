@@ -36,6 +36,7 @@ def make_plan(
     steps: int | None,
     fast: bool,
     seed: int,
+    note: str = "",
 ) -> Plan:
     """The plan of the quickstart.
 
@@ -47,6 +48,7 @@ def make_plan(
         steps: optimizer steps per run; None for the number in the task's recipe.
         fast: divide that number.
         seed: ``--seed``.
+        note: what was measured, for the report.
     """
     biggest_first = sorted(methods, key=lambda name: -METHODS.index(name) if name in METHODS else 1)
     raw: dict[str, Any] = {
@@ -57,6 +59,8 @@ def make_plan(
         "backbones": [str(backbone)],
         "seeds": [seed],
         "include": [_block(task, steps, fast) for task in tasks],
+        **({"description": note} if note else {}),
+        **({"compare": {"baseline": BASELINE}} if BASELINE in methods else {}),
     }
     return parse_plan(raw, where="elp quickstart", name="quickstart")
 

@@ -49,6 +49,13 @@ class Interval:
     seed_sd: float | None = None
 
     @property
+    def cluster_se(self) -> float | None:
+        """The standard error over clusters only: :attr:`se` without the part of the training seeds."""
+        if self.se is None or self.seed_sd is None:
+            return self.se
+        return math.sqrt(max(0.0, self.se**2 - self.seed_sd**2 / self.seeds))
+
+    @property
     def units(self) -> str:
         """What was drawn, such as ``20 speakers``."""
         if self.unknown == self.clusters:

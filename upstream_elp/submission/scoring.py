@@ -128,7 +128,11 @@ def points(scores: Sequence[Score]) -> dict[str, float]:
     Returns:
         Points by metric, and `mean` if all four tasks are there; the site leaves it undefined otherwise.
     """
-    values = {one.name: one.value for one in scores}
+    return points_of({one.name: one.value for one in scores})
+
+
+def points_of(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the SUPERB points of values in per cent by metric, as :func:`points` does."""
     found = {
         name: 1000 * (values[name] - least) / (best - least) for name, (least, best) in POINTS.items() if name in values
     }

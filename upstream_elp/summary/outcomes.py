@@ -1,4 +1,4 @@
-"""The outcome of each cell of a sweep: its value on test with an interval, and how it compares with the others.
+"""The outcome of each cell of a sweep: its value on test with an interval, over its seeds and folds.
 
 A cell is one method on one task with one backbone and setting; its runs differ in seed and fold.
 """
@@ -6,20 +6,22 @@ A cell is one method on one task with one backbone and setting; its runs differ 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from downstream_heads import registry
 from downstream_heads.contract import Task
-from upstream_elp.experiment.facts import RESULTS, read_results
 from upstream_elp.experiment.logs import read_logs
-from upstream_elp.statistics import Comparison, Interval, Items, compare_all, interval, join_folds, load_items
-from upstream_elp.sweep.jobs import DONE, FINAL, Job, state_of, tested
+from upstream_elp.statistics import Comparison, Interval, Items, estimate, interval, join_folds
+from upstream_elp.summary.runs import Run, Sweep
+from upstream_elp.sweep.jobs import FINAL, Job
 from upstream_elp.sweep.names import written
 
 LEVEL = 0.05
 """The p below which two methods count as different, after Holm's correction for all comparisons of a task."""
+BEST, TIED = "best", "tied"
+"""What a cell is among those of its task: the best one, or one that cannot be told apart from it."""
 
 
 @dataclass(frozen=True)
@@ -27,33 +29,44 @@ class Outcome:
     """One cell.
 
     Args:
-        jobs: its runs.
-        results: the ``results.json`` of each.
-        items: the results of the test set, one for each seed.
+        name: the method, with what distinguishes the cell from others of the same method.
+        runs: its tested runs.
+        planned: all its runs, tested or not.
+        items: seed -> the results of the test set, of the seeds whose folds are complete.
+        folds: fold -> the values of these seeds; empty without folds.
         value: the main metric with its interval.
         also: the task's second metric, if it has one and the items have it.
-        chance: the main metric of a trivial answer, if known.
-        trained: parameters trained in the upstream.
+        trained: parameters trained in the upstream; None if unknown.
         head: parameters trained in the head.
+        mark: :data:`BEST`, :data:`TIED` or empty.
         best: the comparison with the best cell of the task; None for that cell itself.
         baseline: the comparison with the baseline's cell; None for that cell itself, or without a baseline.
+        margin: the largest loss against the baseline that does not matter, in percentage points.
+        uncompared: why there is no comparison; empty if there is one.
+        pareto: whether no cell of the task has a better value without training more in the upstream.
     """
 
-    jobs: Sequence[Job]
-    results: Sequence[Mapping[str, Any]]
-    items: Sequence[Items]
+    name: str
+    runs: Sequence[Run]
+    planned: Sequence[Job]
+    items: Mapping[int, Items]
+    folds: Mapping[str, Sequence[float]]
     value: Interval
     also: Interval | None
-    chance: float | None
-    trained: int
+    trained: int | None
     head: int
+    mark: str = ""
     best: Comparison | None = None
     baseline: Comparison | None = None
+    margin: float | None = None
+    uncompared: str = ""
+    pareto: bool = False
+    seeds_planned: int = field(default=1)
 
     @property
     def first(self) -> Job:
         """The first run, for what all share."""
-        return self.jobs[0]
+        return self.runs[0].job
 
     @property
     def task(self) -> Task:
@@ -61,118 +74,123 @@ class Outcome:
         return registry.find(self.first.task)
 
     @property
-    def name(self) -> str:
-        """The method with what distinguishes the cell from others of the same method."""
-        return " ".join(part for part in (self.first.method, written(self.first.varied)) if part)
+    def depth(self) -> int | None:
+        """Encoder layers of the backbone; None if unknown, or without a backbone."""
+        return self.runs[0].depth
 
     @property
-    def tied(self) -> bool:
-        """Whether the cell is the best one, or cannot be told apart from it."""
-        p = None if self.best is None else self.best.p_holm
-        return self.best is None or (p is not None and p >= LEVEL)
+    def chance(self) -> float | None:
+        """The main metric of a trivial answer, if known."""
+        return (self.runs[0].test.get("chance") or {}).get(self.task.main_metric)
 
     @property
-    def seconds(self) -> float:
-        """Mean seconds of training per run."""
-        return sum(run["seconds"] or 0.0 for run in self.results) / len(self.results)
+    def chosen(self) -> str:
+        """The setting that the search has chosen; one per fold if they differ."""
+        found = {run.job.fold or "": written(run.job.searched) for run in self.runs}
+        if len({*found.values()}) == 1:
+            return next(iter(found.values()))
+        return "; ".join(f"{fold}: {setting}" for fold, setting in found.items())
+
+    @property
+    def of_seeds(self) -> dict[int, float]:
+        """The value of each seed."""
+        return {seed: estimate(items, self.task.main_metric) for seed, items in self.items.items()}
+
+    @property
+    def non_inferior(self) -> bool | None:
+        """Whether it is worse than the baseline by less than the margin; None without a margin or a comparison."""
+        if self.baseline is None or self.margin is None:
+            return None
+        return self.baseline.non_inferior(self.margin)
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean seconds of training per run; None if no run recorded them."""
+        return _mean([run.results["seconds"] for run in self.runs])
+
+    @property
+    def memory(self) -> float | None:
+        """The largest peak memory of a run in bytes; None if no run recorded it."""
+        return max((run.results["peak_memory_bytes"] or 0 for run in self.runs), default=0) or None
 
     @property
     def layer_weights(self) -> list[dict[str, Any]]:
         """Names of the layers and their softmax weights, means over the runs; empty if the head sees one state."""
-        runs = [run["layer_weights"] or [] for run in self.results]
+        runs = [run.results["layer_weights"] or [] for run in self.runs]
         if not runs[0] or any(len(run) != len(runs[0]) for run in runs):
             return []
         layers = zip(*runs, strict=True)
-        return [
-            {"layer": each[0]["layer"], "weight": sum(one["weight"] for one in each) / len(each)} for each in layers
-        ]
+        return [{"layer": each[0]["layer"], "weight": fmean(one["weight"] for one in each)} for each in layers]
 
     def curves(self) -> list[dict[str, Any]]:
         """Points of the train loss and of the dev metric (the second one, if there are two) of each run."""
         metric = self.task.also or self.task.main_metric
         return [
-            {"seed": job.seed, "what": what, "step": step, "value": value}
-            for job in self.jobs
-            for what, points in _lines(job, metric)
+            {"seed": run.job.seed, "fold": run.job.fold or "", "what": what, "step": step, "value": value}
+            for run in self.runs
+            for what, points in _lines(run.job, metric)
             for step, value in sorted(points.items())
             if value is not None
         ]
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
 def _lines(job: Job, metric: str) -> list[tuple[str, Mapping[int, float | None]]]:
     task, curves = registry.find(job.task), read_logs(job.path).curves
-    title = task.metrics[metric].title
-    return [
-        ("train loss", curves.get("train", {}).get("loss", {})),
-        (f"dev {title} (%)", curves.get(task.split("dev"), {}).get(metric, {})),
-    ]
+    loss, dev = curves.get("train", {}).get("loss", {}), curves.get(task.split("dev"), {}).get(metric, {})
+    return [("train loss", loss), (f"dev {task.metrics[metric].heading}", dev)]
 
 
-def outcomes(jobs: Sequence[Job], trainable: Mapping[str, int | None], *, baseline: str | None = None) -> list[Outcome]:
-    """The outcome of each cell that has been tested, by task, in the order of the jobs.
-
-    Args:
-        jobs: the runs of a sweep.
-        trainable: key of a run -> parameters trained in the upstream.
-        baseline: the method with which the others are compared, next to the best one.
-    """
-    cells: dict[tuple[Any, ...], list[Job]] = {}
-    for job in jobs:
-        if job.stage == FINAL and state_of(job) == DONE and tested(job) is not None:
-            key = (job.task, job.method, job.backbone, written(job.varied), written(job.searched))
-            cells.setdefault(key, []).append(job)
-    found = [_outcome(runs, trainable.get(runs[0].key) or 0) for runs in cells.values()]
-    tasks = dict.fromkeys(outcome.first.task for outcome in found)
-    return [each for task in tasks for each in _compared([o for o in found if o.first.task == task], baseline)]
+def outcomes(sweep: Sweep) -> list[Outcome]:
+    """The outcome of each cell that has been tested, by task, in the order of the jobs, without comparisons."""
+    several = len({run.job.backbone for run in sweep.runs if run.job.backbone is not None}) > 1
+    planned: dict[tuple[Any, ...], list[Job]] = {}
+    for run in sweep.runs:
+        if run.job.stage == FINAL:
+            planned.setdefault(_cell(run.job), []).append(run.job)
+    cells: dict[tuple[Any, ...], list[Run]] = {}
+    for run in sweep.tested:
+        cells.setdefault(_cell(run.job), []).append(run)
+    found = [_outcome(runs, planned[key], several=several) for key, runs in cells.items()]
+    tasks = dict.fromkeys(each.first.task for each in found)
+    return [each for task in tasks for each in found if each.first.task == task]
 
 
-def _outcome(jobs: list[Job], trained: int) -> Outcome:
-    task, items = registry.find(jobs[0].task), _items(jobs)
-    also = task.also if task.also in items[0].measures else None
-    test = tested(jobs[0])
-    results = [read_results(job.path / RESULTS) for job in jobs]
-    parameters = results[0]["parameters"] or {}
+def _cell(job: Job) -> tuple[Any, ...]:
+    # not what a search has chosen: it may differ from fold to fold
+    return job.task, job.method, job.backbone, written(job.varied)
+
+
+def _outcome(runs: Sequence[Run], planned: Sequence[Job], *, several: bool) -> Outcome:
+    job, task = runs[0].job, registry.find(runs[0].job.task)
+    seeds: dict[int, dict[str, Items]] = {}
+    for run in sorted(runs, key=lambda run: run.job.seed):
+        seeds.setdefault(run.job.seed, {})[run.job.fold or ""] = run.items
+    most = max(map(len, seeds.values()))
+    whole = {seed: folds for seed, folds in seeds.items() if len(folds) == most}
+    items = {seed: join_folds(folds) if most > 1 else next(iter(folds.values())) for seed, folds in whole.items()}
+    listed = list(items.values())
+    also = task.also if task.also in listed[0].measures else None
+    parameters = runs[0].results["parameters"] or {}
+    name = " ".join(part for part in (job.method, written(job.varied), job.backbone if several else "") if part)
     return Outcome(
-        jobs=jobs,
-        results=results,
+        name=name,
+        runs=runs,
+        planned=planned,
         items=items,
-        value=interval(items, task.main_metric),
-        also=None if also is None else interval(items, also),
-        chance=test.get("chance", {}).get(task.main_metric),
-        trained=trained,
+        folds=_folds(whole, task.main_metric),
+        value=interval(listed, task.main_metric),
+        also=None if also is None else interval(listed, also),
+        trained=runs[0].trained,
         head=parameters.get("head", 0) + parameters.get("featurizer", 0),
+        seeds_planned=len({each.seed for each in planned}),
     )
 
 
-def _items(jobs: Sequence[Job]) -> list[Items]:
-    """The results of each seed; folds are joined."""
-    seeds: dict[int, dict[str, Items]] = {}
-    for job in jobs:
-        seeds.setdefault(job.seed, {})[job.fold or ""] = load_items(Path(job.folder), job.split("test"))
-    most = max(map(len, seeds.values()))
-    whole = [folds for folds in seeds.values() if len(folds) == most]
-    return [join_folds(folds) if most > 1 else next(iter(folds.values())) for folds in whole]
-
-
-def _compared(cells: list[Outcome], baseline: str | None) -> list[Outcome]:
-    """Add the comparisons of a task's cells with the best one and with the baseline."""
-    known = {number: cell.value.value for number, cell in enumerate(cells)}
-    best = (max if cells[0].task.higher_is_better else min)(known, key=known.__getitem__)
-    against = [_against(cells, best)]
-    others = [number for number, cell in enumerate(cells) if cell.name == baseline]
-    against.append(_against(cells, others[0]) if others else {})
-    return [
-        replace(cell, best=against[0].get(str(number)), baseline=against[1].get(str(number)))
-        for number, cell in enumerate(cells)
-    ]
-
-
-def _against(cells: Sequence[Outcome], reference: int) -> dict[str, Comparison]:
-    """Compare all cells that have as many seeds with one of them."""
-    first = cells[reference]
-    same = {
-        str(number): cell.items
-        for number, cell in enumerate(cells)
-        if number != reference and len(cell.items) == len(first.items)
-    }
-    return compare_all(first.items, same, first.task.main_metric) if same else {}
+def _folds(seeds: Mapping[int, Mapping[str, Items]], metric: str) -> dict[str, list[float]]:
+    names = sorted({fold for folds in seeds.values() for fold in folds if fold})
+    return {name: [estimate(folds[name], metric) for folds in seeds.values() if name in folds] for name in names}

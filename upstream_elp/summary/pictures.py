@@ -1,56 +1,128 @@
-"""The pictures of outcomes: error against trained parameters, learning curves, layer weights."""
+"""The pictures of outcomes: values with intervals, values against size and against adapted layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from upstream_elp.base.pictures import as_written, legend_below, panels, save
-from upstream_elp.summary.outcomes import Outcome
-from upstream_elp.summary.tables import heading
+from downstream_heads import registry
+from downstream_heads.contract import Task
+from upstream_elp.base.pictures import as_written, legend_below, save_as, tiles
+from upstream_elp.summary.layers import Series
+from upstream_elp.summary.outcomes import BEST, Outcome
 
-#: Okabe and Ito's colours and different markers, so that methods can be told apart without seeing colours
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+#: Okabe and Ito's colours without yellow, which is hard to see on white; with markers, nothing depends on a colour only
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+MARKERS = ("X", "o", "s", "^", "D", "v", "P", "*")
 LINEAR = 1000
 """Trained parameters up to which the axis is linear, so that it has a zero."""
-MARKERS = ("x", "o", "s", "^", "D", "v", "P", "*")
+GREY = "0.45"
+ROW = 0.27
+"""Inches per line of a list."""
 
 
-def styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """A colour and a marker for each method."""
+def styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for each name; the pairs repeat after 56 names."""
     return {
         name: {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         for number, name in enumerate(dict.fromkeys(names))
     }
 
 
+def by_task(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    """The cells of each task."""
+    tasks = dict.fromkeys(each.first.task for each in outcomes)
+    return [[each for each in outcomes if each.first.task == task] for task in tasks]
+
+
+def heading(task: Task) -> str:
+    """A task with its metric, unit and direction."""
+    return f"{task.title}: {task.metrics[task.main_metric].heading}"
+
+
+# values ------------------------------------------------------------------------------------------------------------
+
+
+def plot_values(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Plot the interval of each cell as a line, its mean as a marker, and its seeds as open circles."""
+    tasks = by_task(outcomes)
+    look = styles(each.first.method for each in outcomes)
+    height = 1.0 + ROW * max(map(len, tasks))
+    figure, axes = tiles(len(tasks), width=4.8, height=height, most=2)
+    for axis, cells in zip(axes, tasks, strict=True):
+        for place, each in enumerate(cells):
+            style = look[each.first.method]
+            if each.value.low is not None:
+                axis.plot([each.value.low, each.value.high], [place, place], color=style["color"], linewidth=2)
+            axis.plot(each.value.value, place, markersize=7, linestyle="", **style)
+            seeds = list(each.of_seeds.values())
+            if len(seeds) > 1:
+                axis.plot(seeds, [place + 0.24] * len(seeds), "o", mfc="none", color=style["color"], markersize=4)
+        axis.set_yticks(range(len(cells)), [_label(each) for each in cells])
+        for text, each in zip(axis.get_yticklabels(), cells, strict=True):
+            text.set_fontweight("bold" if each.mark else "normal")
+        axis.set_ylim(len(cells) - 0.4, -0.6)
+        axis.set_title(heading(cells[0].task))
+        _chance(axis, cells[0], vertical=True)
+        axis.grid(axis="x", alpha=0.3)
+    save_as(figure, path)
+
+
+def _label(cell: Outcome) -> str:
+    return as_written(cell.name) + (" (best)" if cell.mark == BEST else "")
+
+
+def _chance(axis: Axes, outcome: Outcome, *, vertical: bool = False) -> None:
+    """Draw the value of a trivial answer if it is not far away from the others."""
+    low, high = sorted(axis.get_xlim() if vertical else axis.get_ylim())
+    if outcome.chance is None or not low - (high - low) < outcome.chance < high + (high - low):
+        return
+    line, along = (axis.axvline, ("data", "axes fraction")) if vertical else (axis.axhline, ("axes fraction", "data"))
+    line(outcome.chance, linestyle=":", linewidth=1, color=GREY)
+    place = (outcome.chance, 0.02) if vertical else (0.99, outcome.chance)
+    side = {"ha": "left", "va": "bottom", "rotation": 90} if vertical else {"ha": "right", "va": "bottom"}
+    axis.annotate("chance", place, xycoords=along, color=GREY, fontsize=8, **side)
+
+
+# sizes -------------------------------------------------------------------------------------------------------------
+
+
 def plot_sizes(outcomes: Sequence[Outcome], path: Path) -> None:
     """Plot the value against the trained parameters, one panel per task, with bars of one standard error."""
-    look = styles([each.name for each in outcomes])
-    tasks = list(dict.fromkeys(each.first.task for each in outcomes))
-    figure, axes = panels(1, len(tasks), height=3.2)
-    for axis, name in zip(axes[0], tasks, strict=True):
-        found = [each for each in outcomes if each.first.task == name]
-        for each, place in zip(found, _places(found), strict=True):
+    look = styles(each.first.method for each in outcomes)
+    tasks = by_task([each for each in outcomes if each.trained is not None])
+    figure, axes = tiles(len(tasks), height=3.0)
+    for axis, cells in zip(axes, tasks, strict=True):
+        places = _places(cells)
+        front = sorted((places[number], each.value.value) for number, each in enumerate(cells) if each.pareto)
+        axis.plot(
+            *zip(*front, strict=True), drawstyle="steps-post", linestyle="--", linewidth=1, color=GREY, zorder=1,
+            label="Pareto front (ringed)",
+        )  # fmt: skip
+        axis.plot(*zip(*front, strict=True), "o", mfc="none", color=GREY, markersize=12, zorder=1)
+        for each, place in zip(cells, places, strict=True):
             axis.errorbar(
                 place, each.value.value, yerr=each.value.se, linestyle="", markersize=6, capsize=2,
-                label=as_written(each.name), **look[each.name],
+                label=as_written(each.first.method), **look[each.first.method],
             )  # fmt: skip
-        axis.set_xscale("symlog", linthresh=LINEAR)
-        powers = (10**power for power in range(3, 11))
-        axis.set_xticks([0, *(power for power in powers if power <= 3 * max(each.trained for each in found))])
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlim(left=-LINEAR / 2)
-        axis.set_title(heading(found[0].task))
-        _chance(axis, found[0])
+        _size_axis(axis, max(each.trained for each in cells))
+        axis.set_title(heading(cells[0].task))
+        _chance(axis, cells[0])
         axis.grid(alpha=0.3)
-        axis.set_xlabel("parameters trained in the backbone")
-    legend_below(figure, axes[0][0])
-    save(figure, path)
+    legend_below(figure, axes)
+    save_as(figure, path)
+
+
+def _size_axis(axis: Axes, largest: int) -> None:
+    axis.set_xscale("symlog", linthresh=LINEAR)
+    axis.set_xticks([0, *(power for power in (10**number for number in range(3, 11)) if power <= 3 * largest)])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlim(left=-LINEAR / 2)
+    axis.set_xlabel("parameters trained in the backbone")
 
 
 def _places(found: Sequence[Outcome]) -> list[float]:
@@ -60,58 +132,34 @@ def _places(found: Sequence[Outcome]) -> list[float]:
     return [shift.get(id(each), each.trained) for each in found]
 
 
-def _chance(axis: Axes, outcome: Outcome) -> None:
-    """Draw the value of a trivial answer if it is not far away from the others."""
-    low, high = axis.get_ylim()
-    if outcome.chance is not None and low - (high - low) < outcome.chance < high + (high - low):
-        axis.axhline(outcome.chance, linestyle=":", linewidth=1, color="0.4")
-        axis.annotate("chance", (0.99, outcome.chance), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+# layers ------------------------------------------------------------------------------------------------------------
 
 
-def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Plot the train loss above the dev metric: a column per task, a line per method (the mean over seeds)."""
-    look = styles([each.name for each in outcomes])
-    tasks = list(dict.fromkeys(each.first.task for each in outcomes))
-    figure, axes = panels(2, len(tasks))
-    for column, name in enumerate(tasks):
-        found = [each for each in outcomes if each.first.task == name]
-        for each in found:
-            points = pd.DataFrame(each.curves(), columns=["seed", "what", "step", "value"])
-            for row, is_loss in enumerate((True, False)):
-                axis = axes[row][column]
-                shown = points[(points["what"] == "train loss") == is_loss]
-                line = shown.groupby("step")["value"].mean()
-                style = {**look[each.name], "marker": "" if is_loss else look[each.name]["marker"]}
-                axis.plot(line.index, line.values, markersize=4, label=as_written(each.name), **style)
-                axis.set_ylabel(shown["what"].iloc[0] if len(shown) else "")
-                axis.grid(alpha=0.3)
-        axes[0][column].set_title(found[0].task.title)
-        axes[1][column].set_xlabel("optimizer step")
-    legend_below(figure, axes[0][0])
-    save(figure, path)
+def plot_layers(found: Mapping[str, Series], path: Path) -> None:
+    """Plot the value against the number of adapted layers, one panel per task, with bars of one standard error.
 
-
-def plot_layer_weights(outcomes: Sequence[Outcome], path: Path) -> bool:
-    """Plot the softmax weight that the head gives each layer, one panel per task; False if no head sees several."""
-    found = [each for each in outcomes if each.layer_weights]
-    tasks = list(dict.fromkeys(each.first.task for each in found))
-    if not tasks:
-        return False
-    look = styles([each.name for each in outcomes])
-    figure, axes = panels(1, len(tasks), height=3)
-    for axis, name in zip(axes[0], tasks, strict=True):
-        shown = [each for each in found if each.first.task == name]
-        width = 0.8 / len(shown)
-        for index, each in enumerate(shown):
-            layers = [int(one["layer"].rsplit(" ", 1)[1]) for one in each.layer_weights]
-            places = [layer + (index - (len(shown) - 1) / 2) * width for layer in layers]
-            weights = [one["weight"] for one in each.layer_weights]
-            axis.bar(places, weights, width, label=as_written(each.name), color=look[each.name]["color"])
-        axis.set_title(shown[0].task.title)
-        axis.set_xlabel("encoder layer (0: its input)")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(axis="y", alpha=0.3)
-    axes[0][0].set_ylabel("softmax weight")
-    legend_below(figure, axes[0][0])
-    save(figure, path)
-    return True
+    Args:
+        found: the full names of tasks with their series, which have points.
+        path: the file.
+    """
+    look = styles(point.series for each in found.values() for point in each.points)
+    figure, axes = tiles(len(found), height=3.2, width=4.0)
+    for axis, (task, each) in zip(axes, found.items(), strict=True):
+        names = list(dict.fromkeys(point.series for point in each.points))
+        for number, name in enumerate(names):
+            points = [point for point in each.points if point.series == name]
+            shift = 0.08 * (number - (len(names) - 1) / 2) / max(1, len(names) / 3)  # bars do not hide each other
+            axis.errorbar(
+                [point.layers + shift for point in points], [point.outcome.value.value for point in points],
+                yerr=[point.outcome.value.se or 0.0 for point in points], capsize=2, markersize=6, linewidth=1.3,
+                label=as_written(name), **look[name],
+            )  # fmt: skip
+        for cell, dashes in zip(each.without, (":", "-.", "--") * len(each.without), strict=False):
+            label = f"{as_written(cell.name)} (no adapted layer)"
+            axis.axhline(cell.value.value, linestyle=dashes, linewidth=1.2, color=GREY, label=label)
+        axis.set_title(heading(registry.find(task)))
+        axis.set_xlabel("adapted layers")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    legend_below(figure, axes, columns=3)
+    save_as(figure, path)

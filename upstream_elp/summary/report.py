@@ -1,62 +1,114 @@
-"""Write the tables and pictures of a sweep into its folder."""
+"""Write the report of a sweep: one page, Markdown, tables and pictures, from the sweep's folder only."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_json, write_text
-from upstream_elp.summary import tables
-from upstream_elp.summary.outcomes import Outcome, outcomes
-from upstream_elp.sweep.jobs import Job
+from upstream_elp.summary import data, reproduce
+from upstream_elp.summary.comparisons import compared
+from upstream_elp.summary.document import Section, Table, latex_table, markdown_table, to_markdown
+from upstream_elp.summary.outcomes import outcomes
+from upstream_elp.summary.page import to_html
+from upstream_elp.summary.runs import Sweep, read_sweep
+from upstream_elp.summary.sections import Found, sections
+from upstream_elp.sweep.jobs import DONE
 
-TABLE = "table"
-HOW_TO_READ = (
-    "± is one standard error over the speakers of the test set. Bold: the best value of a task, and those that cannot "
-    "be told apart from it (sign-flip test over speakers, p of at least 0.05 after Holm's correction)."
-)
+FOLDER = "report"
+PAGE, MARKDOWN, JSON = "report.html", "report.md", "report.json"
+PICTURES, TABLES = "pictures", "tables"
 
 
-def write(
-    out: Path, jobs: Sequence[Job], trainable: Mapping[str, int | None], *, notes: Sequence[str], baseline: str | None
-) -> str:
-    """Write ``table.{md,csv,json}``, ``sizes.png``, ``curves.{png,csv}`` and ``layer_weights.{png,csv}``.
+@dataclass(frozen=True)
+class Written:
+    """A report that has been written.
 
     Args:
-        out: the folder.
-        jobs: the runs; those that have not ended are skipped.
-        trainable: key of a run -> parameters trained in the upstream.
-        notes: sentences above the table.
-        baseline: the method with which the others are compared in the CSV and JSON files.
-
-    Returns:
-        The Markdown text; empty if no run has been tested.
+        page: the HTML page.
+        text: the table of results as Markdown, or how far the sweep is.
     """
-    from upstream_elp.summary import pictures
 
-    found = outcomes(jobs, trainable, baseline=baseline)
-    if not found:
-        return ""
-    text = "\n\n".join([*notes, tables.markdown(found), HOW_TO_READ, tables.facts(found)]) + "\n"
-    rows = tables.rows(found)
-    write_text(out / f"{TABLE}.md", text)
-    write_text(out / f"{TABLE}.csv", pd.DataFrame(rows).to_csv(index=False))
-    write_json(
-        out / f"{TABLE}.json", {"notes": list(notes), "cells": json.loads(pd.DataFrame(rows).to_json(orient="records"))}
-    )
-    write_text(out / "curves.csv", _long(found, lambda each: each.curves()).to_csv(index=False))
-    pictures.plot_sizes(found, out / "sizes.png")
-    pictures.plot_curves(found, out / "curves.png")
-    if pictures.plot_layer_weights(found, out / "layer_weights.png"):
-        write_text(out / "layer_weights.csv", _long(found, lambda each: each.layer_weights).to_csv(index=False))
-    return text
+    page: Path
+    text: str
 
 
-def _long(found: Sequence[Outcome], points: Any) -> pd.DataFrame:
-    return pd.DataFrame(
-        [{"task": each.first.task, "method": each.name, **point} for each in found for point in points(each)]
-    )
+def write(folder: Path, *, out: Path | None = None) -> Written:
+    """Write ``report.{html,md,json}``, ``tables``, ``pictures``, ``plan.yaml`` and ``commands.sh``.
+
+    Args:
+        folder: the folder of a sweep, which may still run.
+        out: the folder of the report; ``report`` in the sweep's by default.
+
+    Raises:
+        ElpError: no such folder, not a sweep, no run that has ended, or a folder that is not writable.
+    """
+    folder = Path(folder).absolute()
+    sweep = read_sweep(folder)
+    if not any(run.state == DONE for run in sweep.runs):
+        raise ElpError(
+            f"{folder} must have a run that has ended, but has {sweep.counts}; wait for one, or look at the logs "
+            f"({_first_log(sweep)})"
+        )
+    out = folder / FOLDER if out is None else Path(out).absolute()
+    for each in (out, out / PICTURES, out / TABLES):
+        try:
+            each.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ElpError(
+                f"cannot write the report to {out} ({error.strerror}); choose a folder with --out"
+            ) from error
+    found = Found(sweep, compared(outcomes(sweep), sweep.compare))
+    try:
+        return _write(found, out)
+    except OSError as error:
+        raise ElpError(f"cannot write the report to {out} ({error.strerror}); choose a folder with --out") from error
+
+
+def _first_log(sweep: Sweep) -> str:
+    return str(sweep.runs[0].job.log) if sweep.runs else "there are none"
+
+
+def _write(found: Found, out: Path) -> Written:
+    parts = sections(found, out / PICTURES)
+    lead, foot = found.lead, time.strftime("Written %Y-%m-%d %H:%M UTC by elp report.", time.gmtime())
+    title = f"Sweep {found.sweep.name}"
+    page = write_text(out / PAGE, to_html(title, lead, parts, pictures=out / PICTURES, foot=foot))
+    write_text(out / MARKDOWN, to_markdown(title, [Section("About", lead), *parts]))
+    write_json(out / JSON, _finite(data.everything(found)))
+    _write_tables(found, parts, out / TABLES)
+    if plan := reproduce.plan_text(found.sweep):
+        write_text(out / reproduce.PLAN, plan)
+    write_text(out / reproduce.COMMANDS, reproduce.commands(found.sweep))
+    results = [block for part in parts for block in part.blocks if isinstance(block, Table) and block.name == "results"]
+    text = "\n\n".join(markdown_table(table) for table in results) or f"{found.sweep.counts}; no run is tested yet"
+    return Written(page, text)
+
+
+def _write_tables(found: Found, parts: Sequence[Section], folder: Path) -> None:
+    """Write the tables of the page for LaTeX, and the values behind them as CSV; those of an earlier call go."""
+    for old in (*folder.glob("*.tex"), *folder.glob("*.csv")):
+        old.unlink()
+    for part in parts:
+        for block in part.blocks:
+            if isinstance(block, Table):
+                write_text(folder / f"{block.name}.tex", latex_table(block))
+    for name, rows in data.frames(found).items():
+        if rows:
+            write_text(folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def _finite(value: Any) -> Any:
+    """Values that JSON can express; one that is not finite is null."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

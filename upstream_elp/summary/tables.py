@@ -1,100 +1,271 @@
-"""The tables of outcomes: methods by tasks for people, and one row per cell for programs."""
+"""The tables of outcomes: methods by tasks, the intervals and seeds of each cell, the comparisons, the costs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import pandas as pd
-
-from downstream_heads.contract import Task
+from upstream_elp.base.errors import counted
+from upstream_elp.experiment.report import duration
 from upstream_elp.statistics import Comparison
-from upstream_elp.summary.outcomes import Outcome
+from upstream_elp.submission.scoring import POINTS, points_of
+from upstream_elp.summary.document import LEFT, RIGHT, UNKNOWN, Entry, Marked, Table, by_columns
+from upstream_elp.summary.outcomes import BEST, Outcome
+from upstream_elp.summary.pictures import by_task, heading
 
-UNKNOWN = "-"
+TRAINED = "trained in the backbone"
+MIB = 2**20
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """One row per cell with plain values."""
-    return [
-        {
-            "task": each.first.task,
-            "method": each.name,
-            "backbone": each.first.backbone,
-            "metric": each.task.main_metric,
-            "higher_is_better": each.task.higher_is_better,
-            "value": each.value.value,
-            "se": each.value.se,
-            "low": each.value.low,
-            "high": each.value.high,
-            "speakers": each.value.clusters,
-            "rough": each.value.rough,
-            "seeds": each.value.seeds,
-            "seed_sd": each.value.seed_sd,
-            "also": each.also and each.also.value,
-            "chance": each.chance,
-            "items": len(each.items[0]),
-            **_compared("best", each.best),
-            **_compared("baseline", each.baseline),
-            "trained": each.trained,
-            "head": each.head,
-            "steps": each.first.steps,
-            "train_seconds": round(each.seconds, 1),
-        }
-        for each in outcomes
+def results(outcomes: Sequence[Outcome]) -> Table:
+    """A row per method and a column per task: values, standard errors, and the spread over seeds."""
+    tasks = {each.first.task: each.task for each in outcomes}
+    names = list(dict.fromkeys(each.name for each in outcomes))
+    cells = {(each.name, each.first.task): each for each in outcomes}
+    firsts = {name: next(each for each in outcomes if each.name == name) for name in names}
+
+    def place(name: str) -> tuple[int, bool, int]:
+        first = firsts[name]
+        return first.trained or 0, first.first.backbone is not None, names.index(name)
+
+    rows: list[list[Entry]] = [
+        [name, _count(firsts[name].trained), *(_value(cells.get((name, task))) for task in tasks)]
+        for name in sorted(names, key=place)
     ]
+    headers = ["method", TRAINED, *(heading(task) for task in tasks.values())]
+    return Table("results", "Test results of all methods.", headers, rows)
 
 
-def _compared(name: str, found: Comparison | None) -> dict[str, float | None]:
+def _value(cell: Outcome | None) -> Entry:
+    """``76.1 ± 1.4 (0.8)``: mean, standard error over speakers, standard deviation over seeds."""
+    if cell is None:
+        return UNKNOWN
+    found = cell.value
+    rest = "" if found.cluster_se is None else f" ± {found.cluster_se:.1f}"
+    rest += "" if found.seed_sd is None else f" ({found.seed_sd:.1f})"
+    shown = f"{found.value:.1f}" if found.value == found.value else "not finite"
+    return Marked(shown, rest, cell.mark == BEST) if cell.mark else shown + rest
+
+
+def facts(outcomes: Sequence[Outcome]) -> Table:
+    """A row per task: chance, the size of the test set, steps and seeds."""
+    rows = []
+    for cells in by_task(outcomes):
+        first, seeds = cells[0], sorted({len(each.items) for each in cells})
+        rows.append(
+            {
+                "task": first.task.title,
+                "chance (%)": _number(first.chance),
+                "test items": f"{len(next(iter(first.items.values()))):,}",
+                "test speakers": f"{first.value.clusters:,}",
+                "steps": ", ".join(dict.fromkeys(each.first.length for each in cells)),
+                "seeds": ", ".join(map(str, seeds)),
+                "trained in the head": ", ".join(dict.fromkeys(f"{each.head:,}" for each in cells)),
+            }
+        )
+    return by_columns("tasks", "Test sets and trainings of the tasks.", rows)
+
+
+def intervals(outcomes: Sequence[Outcome]) -> list[Table]:
+    """For each task, a row per cell: the mean, its interval, and the seeds separately."""
+    tables = []
+    for cells in by_task(outcomes):
+        rows = [
+            {
+                "method": each.name,
+                "chosen on dev": each.chosen,
+                "mean": _marked(each, f"{each.value.value:.2f}"),
+                "95 % interval": _range(each.value.low, each.value.high),
+                "± over speakers": _number(each.value.cluster_se, 2),
+                "s.d. over seeds": _number(each.value.seed_sd, 2),
+                "seeds": _seeds(each),
+                "each seed": "; ".join(f"{value:.2f}" for value in each.of_seeds.values())
+                if len(each.items) > 1
+                else UNKNOWN,
+                "second metric": f"{each.also.value:.2f}" if each.also else UNKNOWN,
+                "rough": each.value.rough or UNKNOWN,
+            }
+            for each in cells
+        ]
+        caption = f"{heading(cells[0].task)} on test ({cells[0].value.units})."
+        if cells[0].also:
+            caption += f" The second metric is {cells[0].task.metrics[cells[0].task.also].heading}."
+        left = ("chosen on dev", "rough")
+        tables.append(by_columns(f"intervals_{cells[0].task.short}", caption, rows, left=left))
+    return tables
+
+
+def _seeds(cell: Outcome) -> str:
+    have, all_of = len(cell.items), cell.seeds_planned
+    return f"{have} of {all_of}" if have < all_of else str(have)
+
+
+def folds(outcomes: Sequence[Outcome]) -> list[Table]:
+    """For each task with folds, the value of each fold, a mean over the seeds."""
+    tables = []
+    for cells in by_task(outcomes):
+        names = sorted({fold for each in cells for fold in each.folds})
+        if not names:
+            continue
+        rows = [
+            [each.name, *(_number(_mean(each.folds.get(name, ())), 2) for name in names), f"{each.value.value:.2f}"]
+            for each in cells
+        ]
+        caption = f"{heading(cells[0].task)} on test by fold, and the mean over the folds."
+        tables.append(Table(f"folds_{cells[0].task.short}", caption, ["method", *names, "mean"], rows))
+    return tables
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+# comparisons -------------------------------------------------------------------------------------------------------
+
+
+def comparisons(outcomes: Sequence[Outcome]) -> list[Table]:
+    """For each task, the differences from the best cell and from the baseline."""
+    tables = []
+    for cells in by_task(outcomes):
+        task = cells[0].task
+        if any(each.best for each in cells):
+            best = next(each for each in cells if each.mark == BEST)
+            rows = [_compared(each, each.best) for each in cells if each is not best]
+            caption = f"{heading(task)}: difference from the best value, which {best.name} has, in percentage points."
+            tables.append(by_columns(f"best_{task.short}", caption, rows, left=("not compared", "mark", "rough")))
+        if any(each.baseline for each in cells):
+            rows = [
+                {**_compared(each, each.baseline), "mark": "", "not compared": "", "not inferior": _verdict(each)}
+                for each in cells
+                if each.baseline
+            ]
+            caption = f"{heading(task)}: difference from the baseline, in percentage points."
+            if (margin := cells[0].margin) is not None:
+                caption += f" Not inferior: the whole interval says that the loss is below {margin:g} points."
+            tables.append(by_columns(f"baseline_{task.short}", caption, rows, left=("not inferior", "rough")))
+    return tables
+
+
+def _compared(cell: Outcome, found: Comparison | None) -> dict[str, Entry]:
     return {
-        f"{name}_difference": found and found.difference,
-        f"{name}_se": found and found.se,
-        f"{name}_p": found and found.p_holm,
+        "method": cell.name,
+        "difference": UNKNOWN if found is None else f"{found.difference:+.2f}",
+        "95 % interval": UNKNOWN if found is None else _range(found.low, found.high, sign="+"),
+        "p": _p(found and found.p),
+        "Holm p": _p(found and found.p_holm),
+        "seeds": UNKNOWN if found is None else str(found.seeds),
+        "mark": "cannot be told apart" if cell.mark else "worse" if found and found.p_holm is not None else UNKNOWN,
+        "rough": found.rough if found else UNKNOWN,
+        "not compared": cell.uncompared or UNKNOWN,
     }
 
 
-def markdown(outcomes: Sequence[Outcome]) -> str:
-    """One table: a row per method, a column per task, standard errors, and bold for what is not worse than the best."""
-    tasks = {each.first.task: each.task for each in outcomes}
-    names = dict.fromkeys(each.name for each in outcomes)
-    sizes = {each.name: (each.trained, each.first.backbone is not None) for each in outcomes}
-    lines = []
-    for name in sorted(names, key=lambda name: (sizes[name], list(names).index(name))):
-        found = {each.first.task: each for each in outcomes if each.name == name}
-        cells = {heading(task): _cell(found.get(key)) for key, task in tasks.items()}
-        lines.append({"method": name, "trained in the backbone": f"{sizes[name][0]:,}", **cells})
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+def _verdict(cell: Outcome) -> str:
+    verdict = cell.non_inferior
+    return UNKNOWN if verdict is None else "yes" if verdict else "not shown"
 
 
-def heading(task: Task) -> str:
-    """A task with its metric."""
-    return f"{task.title}: {task.metrics[task.main_metric].heading}"
+# cost and points ---------------------------------------------------------------------------------------------------
 
 
-def _cell(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return UNKNOWN
-    text = f"{outcome.value.value:.1f}"
-    text = f"**{text}**" if outcome.tied else text
-    return text if outcome.value.se is None else f"{text} ± {outcome.value.se:.1f}"
-
-
-def facts(outcomes: Sequence[Outcome]) -> str:
-    """One table with a row per task: chance, the size of the test set, steps and seeds."""
-    firsts = {each.first.task: each for each in reversed(outcomes)}
-    lines = [
+def costs(outcomes: Sequence[Outcome]) -> Table:
+    """A row per cell: size, time and memory of its training."""
+    rows = [
         {
+            "method": each.name,
             "task": each.task.title,
-            "chance (%)": UNKNOWN if each.chance is None else f"{each.chance:.1f}",
-            "test items": f"{len(each.items[0]):,}",
-            "test speakers": each.value.clusters,
-            "steps": each.first.length,
-            "seeds": each.value.seeds,
+            TRAINED: _count(each.trained),
             "trained in the head": f"{each.head:,}",
-            "seconds of training": ", ".join(
-                f"{one.name} {one.seconds:.0f}" for one in outcomes if one.task is each.task
-            ),
+            "training time ↓": UNKNOWN if each.seconds is None else duration(each.seconds),
+            "peak memory (MiB) ↓": UNKNOWN if each.memory is None else f"{each.memory / MIB:,.0f}",
+            "device": ", ".join(dict.fromkeys(run.results["device"] or UNKNOWN for run in each.runs)),
         }
-        for each in reversed(firsts.values())
+        for cells in by_task(outcomes)
+        for each in cells
     ]
-    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+    caption = "Time is the mean per run, evaluations on dev included; memory is the largest peak of a run."
+    return by_columns("costs", caption, rows, left=("task", "device"))
+
+
+def superb(outcomes: Sequence[Outcome]) -> Table | None:
+    """SUPERB points of each method; None if no task has any."""
+    values: dict[str, dict[str, float]] = {}
+    for each in outcomes:
+        name = f"{each.task.short.upper()}_{each.task.main_metric}"
+        if name in POINTS:
+            values.setdefault(each.name, {})[name] = each.value.value
+    if not values:
+        return None
+    metrics = [name for name in POINTS if any(name in known for known in values.values())]
+    rows = []
+    for method, known in values.items():
+        points = points_of(known)
+        shown = (_number(points.get(name), 0) for name in (*metrics, "mean"))
+        rows.append(
+            {"method": method, **dict(zip([*(name.split("_")[0] for name in metrics), "mean"], shown, strict=True))}
+        )
+    return by_columns("superb_points", "SUPERB points ↑ (0: filter banks; 1,000: the best published value).", rows)
+
+
+# search ------------------------------------------------------------------------------------------------------------
+
+
+def search(rows: Sequence[dict], title: str) -> Table:
+    """The whole grid of a search for one task: the value of every setting on dev, the chosen ones marked."""
+    shown = [
+        {
+            "method": row["method"],
+            "backbone": row["backbone"] or "",
+            "fold": row["fold"] or "",
+            "setting": row["setting"],
+            "dev": _dev(row),
+            "each seed": "; ".join(UNKNOWN if value is None else f"{value:.2f}" for value in row["values"]),
+            "chosen": "chosen" if row["chosen"] else "",
+        }
+        for row in rows
+    ]
+    if len({row["backbone"] for row in shown}) == 1:
+        shown = [{**row, "backbone": ""} for row in shown]
+    caption = f"{title} on dev of every setting, the mean over the seeds of the search."
+    name = f"search_{rows[0]['task'].removeprefix('elp_')}"
+    return by_columns(name, caption, shown, left=("backbone", "fold", "setting", "chosen"), keep=("setting", "dev"))
+
+
+def _dev(row: dict) -> Entry:
+    if row["mean"] is None:
+        return UNKNOWN
+    return Marked(f"{row['mean']:.2f}", best=True) if row["chosen"] else f"{row['mean']:.2f}"
+
+
+def layers(rows: Sequence[Sequence[str]], title: str, name: str) -> Table:
+    """The values behind the picture of adapted layers."""
+    headers = ["series", "adapted layers", "value", "±", "method"]
+    return Table(name, f"{title} by number of adapted layers.", headers, rows, [LEFT, RIGHT, RIGHT, RIGHT, LEFT])
+
+
+# texts -------------------------------------------------------------------------------------------------------------
+
+
+def _marked(cell: Outcome, text: str) -> Entry:
+    return Marked(text, "", cell.mark == BEST) if cell.mark else text
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def _count(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def _range(low: float | None, high: float | None, *, sign: str = "") -> str:
+    return UNKNOWN if low is None or high is None else f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def _p(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
+
+
+def how_many(outcomes: Sequence[Outcome]) -> str:
+    """``4 methods on 2 tasks``, for titles; settings count as methods."""
+    methods, tasks = len({each.name for each in outcomes}), len({each.first.task for each in outcomes})
+    return f"{counted(methods, 'method')} on {counted(tasks, 'task')}"

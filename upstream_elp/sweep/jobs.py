@@ -107,10 +107,14 @@ class Job:
 
     def train_argv(self) -> list[str]:
         """Flags of ``elp run`` for training, or for resuming if there is a checkpoint, which has its own settings."""
-        again = bool(states(self.path))
+        if not states(self.path):
+            return self.fresh_argv(self.folder)
         flags = ["-m", "train", "-p", self.folder, "-a", *self._data()]
-        if again:
-            return [*flags, *(("--backbone", self.place) if self.place else ())]
+        return [*flags, *(("--backbone", self.place) if self.place else ())]
+
+    def fresh_argv(self, folder: str) -> list[str]:
+        """Flags of ``elp run`` for training from the beginning into a folder."""
+        flags = ["-m", "train", "-p", folder, "-a", *self._data()]
         flags += ["-u", self.upstream, "-d", self.task, "-c", str(self.path / "config.yaml"), "--seed", str(self.seed)]
         flags += ["-k", self.place] if self.place else []
         flags += ["-g", str(self.path / "adapter.yaml")] if self.adapter is not None else []

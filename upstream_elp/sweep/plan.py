@@ -16,6 +16,7 @@ from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.packaged import recipes_dir
 from upstream_elp.base.values import did_you_mean
 from upstream_elp.base.yaml_files import read_yaml
+from upstream_elp.sweep import compare as comparing
 from upstream_elp.sweep import values
 from upstream_elp.sweep.choices import Backbone, Method, backbone, method
 from upstream_elp.sweep.names import apart, slug, split
@@ -25,7 +26,7 @@ AXES = ("tasks", "methods", "backbones", "seeds", "folds")
 BLOCK = (*AXES, "config", "set", "grid")
 """Keys of a block: of the plan itself, and of each entry of ``include``."""
 TEXTS = ("name", "description", "source")
-KEYS = (*TEXTS, "base", "data", *BLOCK, "include", "exclude", "search")
+KEYS = (*TEXTS, "base", "data", *BLOCK, "include", "exclude", "search", "compare")
 SEARCH = ("seeds", "grid", "methods")
 CHANGED = ("adapter", "runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 """The blocks that ``set`` and ``grid`` may change: the adapter's configuration, and those of a task's configuration."""
@@ -71,7 +72,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole plan; ``blocks`` are the plan's own product and those under ``include``."""
+    """A whole plan; ``blocks`` are the plan's own product and those under ``include``, ``content`` what was read."""
 
     name: str
     where: str
@@ -81,6 +82,13 @@ class Plan:
     data: str | None = None
     exclude: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
     search: Search | None = None
+    compare: comparing.Compare = field(default_factory=comparing.Compare)
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of the methods, each once."""
+        return list(dict.fromkeys(each.name for block in self.blocks for each in block.methods))
 
 
 def read_plan(place: str | Path) -> Plan:
@@ -142,10 +150,12 @@ def parse_plan(raw: Mapping[str, Any], *, where: str, name: str) -> Plan:
         where=where,
         blocks=(own, *included),
         exclude=tuple(_exclusion(entry, at) for at, entry in values.entries(raw, "exclude", where)),
+        content=dict(raw),
         **texts,
     )
     _check_names(plan)
-    return replace(plan, search=_search(raw.get("search"), plan))
+    compare = comparing.read(raw.get("compare"), plan.methods, where=f"{where}: compare")
+    return replace(plan, compare=compare, search=_search(raw.get("search"), plan))
 
 
 def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -255,7 +265,7 @@ def _search(raw: Any, plan: Plan) -> Search | None:
             f"{where}.seeds must differ from seeds, so that the test has fresh ones, but {both[0]} is in both; "
             "change one"
         )
-    names = list(dict.fromkeys(each.name for block in plan.blocks for each in block.methods))
+    names = plan.methods
     shared = _grid(raw.get("grid"), f"{where}.grid")
     own = values.mapping(raw.get("methods"), f"{where}.methods")
     values.check_keys(own, names, f"{where}.methods")

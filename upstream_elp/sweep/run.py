@@ -1,4 +1,4 @@
-"""Carry out a plan: the search if there is one, then the runs that are tested, then the tables."""
+"""Carry out a plan: the search if there is one, then the runs that are tested."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from upstream_elp.sweep import live, slurm
 from upstream_elp.sweep.estimate import Times
 from upstream_elp.sweep.jobs import DONE, RUNNING, Job, state_of
 from upstream_elp.sweep.launch import Slot, Stopped, run_jobs
-from upstream_elp.sweep.results import write_results
 from upstream_elp.sweep.search import write_grid
 from upstream_elp.sweep.work import Planner, Work, write_manifest
 
 
-def carry_out(planner: Planner, slots: Sequence[Slot]) -> tuple[str, list[str]]:
+def carry_out(planner: Planner, slots: Sequence[Slot]) -> list[str]:
     """Run everything that has not ended on this machine.
 
     Args:
@@ -23,10 +22,10 @@ def carry_out(planner: Planner, slots: Sequence[Slot]) -> tuple[str, list[str]]:
         slots: the places for processes.
 
     Returns:
-        The tables as Markdown, and one sentence per failed job.
+        One sentence per failed job.
 
     Raises:
-        Stopped: a signal ended it; tables of what has ended are written.
+        Stopped: a signal ended it.
     """
     problems: list[str] = []
     work = planner.work()
@@ -39,20 +38,18 @@ def carry_out(planner: Planner, slots: Sequence[Slot]) -> tuple[str, list[str]]:
         if work.final:
             problems += _round(work.final, work, slots)
     finally:
-        text = summarise(planner.work())
-    return text, problems
+        record(planner.work())
+    return problems
 
 
-def summarise(work: Work) -> str:
-    """Write the tables of a sweep, as far as it has come; returns the Markdown."""
-    plan = work.plan
+def record(work: Work) -> None:
+    """Write what is known of a sweep into its folder: its jobs, and the grid of its search."""
+    write_manifest(work)
     if work.searches:
         write_grid(work.out, work.searches)
-    notes = [text for text in (plan.description, f"Source: {plan.source}" if plan.source else "") if text]
-    return write_results(work.out, work.jobs, work.trainable, title=plan.name, notes=notes)
 
 
-def submit(planner: Planner, *, options: str, limit: int | None, device: str | None) -> str:
+def submit(planner: Planner, *, options: str, limit: int | None, device: str | None) -> str | None:
     """Write, and if possible submit, one array job of everything that can run now and neither has ended nor runs.
 
     Args:
@@ -62,19 +59,19 @@ def submit(planner: Planner, *, options: str, limit: int | None, device: str | N
         device: torch device; None for CUDA if there is any.
 
     Returns:
-        What to print.
+        What to print; None if nothing is left to submit.
 
     Raises:
         ElpError: invalid options, or a script that sbatch refuses.
     """
     work = planner.work()
     slurm.parse_options(options)
-    write_manifest(work)
+    record(work)
     first = [job for job in work.search if state_of(job) != DONE]
     waiting = [job for job in first or work.final if state_of(job) not in (DONE, RUNNING)]
     more = " When they have ended, call the command again: the search then chooses what is tested." if first else ""
     if not waiting:
-        return summarise(work) + ("\nThe rest is running." if first else "")
+        return None
     script = slurm.write_script(work.out, waiting, name=planner.plan.name, options=options, limit=limit, device=device)
     said = slurm.submit(script)
     count = counted(len(waiting), "job")

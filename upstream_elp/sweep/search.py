@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,9 +13,8 @@ from typing import Any
 
 from downstream_heads import registry
 from upstream_elp.base.files import write_json, write_text
-from upstream_elp.sweep.jobs import DONE, Job, dev_value, state_of
+from upstream_elp.sweep.jobs import DONE, SEARCH, Job, dev_value, state_of
 from upstream_elp.sweep.names import written
-from upstream_elp.sweep.points import Cell
 
 COLUMNS = ("task", "method", "backbone", "fold", "setting", "metric", "mean", "seeds", "values", "chosen")
 
@@ -24,16 +24,24 @@ class Trial:
     """One setting of one cell.
 
     Args:
-        cell: the cell with the setting's values.
         jobs: its runs, one per seed of the search.
         values: the main metric on dev of each run, in their order; None if a run has none or it is not finite.
         complete: whether all runs have ended.
     """
 
-    cell: Cell
     jobs: Sequence[Job]
     values: tuple[float | None, ...]
     complete: bool
+
+    @property
+    def first(self) -> Job:
+        """The first run, for what all share."""
+        return self.jobs[0]
+
+    @property
+    def setting(self) -> str:
+        """The setting in words."""
+        return written({**self.first.varied, **self.first.searched})
 
     @property
     def mean(self) -> float | None:
@@ -41,10 +49,20 @@ class Trial:
         return None if None in self.values or not self.values else fmean(self.values)
 
 
-def trial(cell: Cell, jobs: Sequence[Job]) -> Trial:
+def trial(jobs: Sequence[Job]) -> Trial:
     """Read the runs of one setting."""
     complete = all(state_of(job) == DONE for job in jobs)
-    return Trial(cell, jobs, tuple(dev_value(job) if state_of(job) == DONE else None for job in jobs), complete)
+    return Trial(jobs, tuple(dev_value(job) if state_of(job) == DONE else None for job in jobs), complete)
+
+
+def searches(jobs: Iterable[Job]) -> list[list[Trial]]:
+    """The settings of each cell that is searched, from the runs of a sweep."""
+    cells: dict[tuple[Any, ...], dict[str, list[Job]]] = {}
+    for job in jobs:
+        if job.stage == SEARCH:
+            key = (job.task, job.method, job.backbone, job.fold, written(job.varied))
+            cells.setdefault(key, {}).setdefault(json.dumps(job.searched, sort_keys=True), []).append(job)
+    return [[trial(runs) for runs in settings.values()] for settings in cells.values()]
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
@@ -55,13 +73,13 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     usable = [each for each in trials if each.mean is not None]
     if not usable or not all(each.complete for each in trials):
         return None
-    upwards = registry.find(trials[0].cell.task).higher_is_better
+    upwards = registry.find(trials[0].first.task).higher_is_better
     return (max if upwards else min)(usable, key=lambda each: each.mean)
 
 
 def write_grid(out: Path, searches: Sequence[Sequence[Trial]]) -> None:
     """Write ``search.csv`` and ``search.json``: every setting of every cell, and which one was chosen."""
-    rows = [row for trials in searches for row in _rows(trials)]
+    rows = grid(searches)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -70,22 +88,27 @@ def write_grid(out: Path, searches: Sequence[Sequence[Trial]]) -> None:
     write_json(out / "search.json", rows)
 
 
+def grid(searches: Sequence[Sequence[Trial]]) -> list[dict[str, Any]]:
+    """One row per setting with plain values."""
+    return [row for trials in searches for row in _rows(trials)]
+
+
 def _rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     chosen = best(trials)
     return [
         {
-            "task": each.cell.task,
-            "method": each.cell.method.name,
-            "backbone": each.cell.backbone.name if each.cell.backbone else None,
-            "fold": each.cell.fold,
-            "setting": written({**each.cell.varied, **each.cell.searched}),
-            "metric": f"dev {registry.find(each.cell.task).main_metric}",
+            "task": each.first.task,
+            "method": each.first.method,
+            "backbone": each.first.backbone,
+            "fold": each.first.fold,
+            "setting": each.setting,
+            "metric": f"dev {registry.find(each.first.task).main_metric}",
             "mean": each.mean,
-            "seeds": list(each.cell.seeds),
+            "seeds": [job.seed for job in each.jobs],
             "values": list(each.values),
             "chosen": each is chosen,
-            "searched": dict(each.cell.searched),
-            "varied": dict(each.cell.varied),
+            "searched": dict(each.first.searched),
+            "varied": dict(each.first.varied),
             "folders": [job.folder for job in each.jobs],
         }
         for each in trials

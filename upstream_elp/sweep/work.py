@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class Work:
         waiting: number of final runs that wait for the search.
         searches: the settings of each cell that is searched.
         trainable: key of a job -> number of parameters that it trains in the upstream.
+        depth: key of a job -> number of encoder layers of its backbone, if it has one.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Work:
     waiting: int = 0
     searches: list[list[search.Trial]] = field(default_factory=list)
     trainable: dict[str, int] = field(default_factory=dict)
+    depth: dict[str, int] = field(default_factory=dict)
 
     @property
     def jobs(self) -> list[Job]:
@@ -68,6 +71,7 @@ class Planner:
         several = len({cell.backbone for cell in self.cells if cell.backbone is not None}) > 1
         self.resolver = Resolver(out, data, several=several)
         self._trainable: dict[tuple[Any, ...], int] = {}
+        self._depth: dict[tuple[str, str | None], int] = {}
         self.work()  # resolves and checks everything
         _check_upstreams(self.cells)
 
@@ -81,10 +85,10 @@ class Planner:
                 for setting in searched(self.plan, cell):
                     jobs = self.resolver.jobs(setting, SEARCH)
                     work.search += jobs
-                    trials.append(search.trial(setting, jobs))
+                    trials.append(search.trial(jobs))
                 work.searches.append(trials)
                 found = search.best(trials)
-                chosen = None if found is None else replace(cell, searched=found.cell.searched)
+                chosen = None if found is None else replace(cell, searched=found.first.searched)
             if chosen is None:
                 work.waiting += len(cell.seeds)
             else:
@@ -100,26 +104,31 @@ class Planner:
             if job.adapter is not None and _counted(job) not in self._trainable:
                 unknown.setdefault((job.upstream, job.place), {})[json.dumps(job.adapter, sort_keys=True)] = job
         for (upstream, place), jobs in unknown.items():
-            for text, count in _counts(self.plan, upstream, place, jobs).items():
+            self._depth[upstream, place], counts = _counts(self.plan, upstream, place, jobs)
+            for text, count in counts.items():
                 self._trainable[upstream, place, text] = count
         for job in work.jobs:
             work.trainable[job.key] = 0 if job.adapter is None else self._trainable[_counted(job)]
+            if job.adapter is not None:
+                work.depth[job.key] = self._depth[job.upstream, job.place]
 
 
 def _counted(job: Job) -> tuple[str, str | None, str]:
     return job.upstream, job.place, json.dumps(job.adapter, sort_keys=True)
 
 
-def _counts(plan: Plan, upstream: str, place: str | None, jobs: dict[str, Job]) -> dict[str, int]:
+def _counts(plan: Plan, upstream: str, place: str | None, jobs: dict[str, Job]) -> tuple[int, dict[str, int]]:
+    """The number of encoder layers, and what each adapter trains in them."""
     from upstream_elp.backbones.architecture import architecture
     from upstream_elp.upstream.counting import count_parameters
     from upstream_elp.upstream.fitting import counts_on
 
     configs = {text: parse_config(job.adapter, where=job.method) for text, job in jobs.items()}
     if place is not None:
-        _, counts, unfit = counts_on(place, configs)
+        _, depth, counts, unfit = counts_on(place, configs)
     else:
         counts, unfit, model = {}, {}, architecture(upstream)
+        depth = model.layers
         for text, config in configs.items():
             try:
                 counts[text] = count_parameters(config, model)
@@ -130,7 +139,7 @@ def _counts(plan: Plan, upstream: str, place: str | None, jobs: dict[str, Job]) 
         raise ElpError(
             f"{plan.where}: {job.method} must fit the backbone {job.backbone}, but does not: {why}; exclude it"
         )
-    return {text: count["trainable"]["total"] for text, count in counts.items()}
+    return depth, {text: count["trainable"]["total"] for text, count in counts.items()}
 
 
 def _check_upstreams(found: Sequence[Cell]) -> None:
@@ -199,13 +208,19 @@ def write_manifest(work: Work) -> None:
             f"--out {work.out} must be writable, but is not ({error.strerror}); choose another one"
         ) from error
     plan = work.plan
-    described = {"name": plan.name, "description": plan.description, "source": plan.source, "plan": plan.where}
-    jobs = [{**asdict(job), "trainable": work.trainable.get(job.key)} for job in work.jobs]
+    described = {
+        "name": plan.name, "description": plan.description, "source": plan.source, "plan": plan.where,
+        "compare": plan.compare.to_dict(), "content": dict(plan.content), "started": started(),
+    }  # fmt: skip
+    counted = {"trainable": work.trainable, "depth": work.depth}
+    jobs = [{**asdict(job), **{name: known.get(job.key) for name, known in counted.items()}} for job in work.jobs]
     write_json(work.out / MANIFEST, {"format": FORMAT, **described, "waiting": work.waiting, "jobs": jobs})
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """The content of a sweep's ``sweep.json``; ``jobs`` are :class:`Job` objects.
+    """The content of a sweep's ``sweep.json``; ``jobs`` are :class:`Job` objects, ``trainable`` and ``depth`` by key.
+
+    The folders of the jobs are those in ``out``, also if it has moved or has another path on another machine.
 
     Raises:
         ElpError: there is none, or it is not ours.
@@ -215,8 +230,19 @@ def read_manifest(out: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
-        content["trainable"] = {job["key"]: job.pop("trainable") for job in content["jobs"]}
-        content["jobs"] = [Job(**job) for job in content["jobs"]]
+        for name in ("trainable", "depth"):  # earlier versions did not write the depth
+            content[name] = {job["key"]: job.pop(name, None) for job in content["jobs"]}
+        content["jobs"] = [_placed(Job(**job), out) for job in content["jobs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ElpError(f"{out} must be the folder of a sweep, but {path} cannot be read ({error})") from error
     return content
+
+
+def _placed(job: Job, out: Path) -> Job:
+    here = out.absolute() / Path(*job.path.parts[-3:])
+    return replace(job, folder=str(here)) if here.is_dir() else job
+
+
+def started() -> dict[str, Any]:
+    """What the user typed, and the folder in which."""
+    return {"command": ["elp", *sys.argv[1:]], "folder": str(Path.cwd())}

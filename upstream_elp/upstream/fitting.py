@@ -16,7 +16,7 @@ from upstream_elp.upstream.expert import ElpExpert
 
 def counts_on(
     place: str, configs: Mapping[str, AdapterConfig]
-) -> tuple[int, dict[str, dict[str, Any]], dict[str, str]]:
+) -> tuple[int, int, dict[str, dict[str, Any]], dict[str, str]]:
     """Count the parameters that configurations train on the backbone at a place.
 
     Our names must be registered with S3PRL. The backbone is loaded once.
@@ -26,7 +26,8 @@ def counts_on(
         configs: the configurations by any name.
 
     Returns:
-        the backbone's parameters; the result of :func:`upstream_elp.upstream.counting.summary` of each configuration
+        the backbone's parameters and encoder layers; the result of
+        :func:`upstream_elp.upstream.counting.summary` of each configuration
         that fits; and of the others, why not.
 
     Raises:
@@ -45,4 +46,4 @@ def counts_on(
             unfit[name] = str(error)
             continue
         counts[name] = summary(config, expert.injection.counts(expert), total)
-    return total, counts, unfit
+    return total, plain.injection.layers, counts, unfit

@@ -1,0 +1,193 @@
+"""The pictures of trainings: learning curves, the settings of a search, the weights of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from downstream_heads import registry
+from upstream_elp.base.pictures import as_written, panels, save_as, tiles
+from upstream_elp.summary.outcomes import Outcome
+from upstream_elp.summary.pictures import GREY, ROW, by_task, styles
+from upstream_elp.sweep.names import written
+from upstream_elp.sweep.search import Trial, best
+
+MOST = 7
+"""Lines in one panel of learning curves; more cells get a row of their own."""
+
+
+# curves ------------------------------------------------------------------------------------------------------------
+
+
+def bands(cell: Outcome) -> pd.DataFrame:
+    """The learning curves of a cell over its seeds; folds are averaged first, within each seed.
+
+    Returns:
+        Columns ``what``, ``step``, ``mean``, ``min``, ``max`` and ``seeds``.
+    """
+    points = pd.DataFrame(cell.curves(), columns=["seed", "fold", "what", "step", "value"])
+    seeds = points.groupby(["what", "step", "seed"], sort=False)["value"].mean()
+    grouped = seeds.groupby(["what", "step"], sort=False).agg(["mean", "min", "max", "count"])
+    return grouped.rename(columns={"count": "seeds"}).reset_index()
+
+
+def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Plot the train loss next to the dev metric: a line per cell (the mean over seeds), with a band over the seeds."""
+    groups = [cells[start : start + MOST] for cells in by_task(outcomes) for start in range(0, len(cells), MOST)]
+    figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
+    for row, cells in zip(axes, groups, strict=True):
+        look = styles(each.name for each in cells)
+        for each in cells:
+            frame = bands(each)
+            for axis, is_loss in zip(row, (True, False), strict=True):
+                shown = frame[(frame["what"] == "train loss") == is_loss].sort_values("step")
+                style = {**look[each.name], "marker": "" if is_loss else look[each.name]["marker"]}
+                line = (shown["step"], shown["mean"])
+                axis.plot(*line, markersize=4, linewidth=1.3, label=as_written(each.name), **style)
+                if (shown["seeds"] > 1).any():
+                    axis.fill_between(
+                        shown["step"], shown["min"], shown["max"], color=style["color"], alpha=0.15, linewidth=0
+                    )
+                if len(shown):
+                    axis.set_ylabel(shown["what"].iloc[0])
+        _finish(row, cells[0].task.title)
+    save_as(figure, path)
+
+
+def _finish(row: Sequence[Axes], title: str) -> None:
+    for axis in row:
+        axis.set_title(title)
+        axis.set_xlabel("optimizer step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axis.grid(alpha=0.3)
+    row[1].legend(fontsize=8, framealpha=0.7)
+
+
+# search ------------------------------------------------------------------------------------------------------------
+
+
+def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
+    """Plot the value on dev of every setting, one panel per task; the chosen ones are ringed.
+
+    If each method searches one number, the number is the horizontal axis; otherwise each setting has a line of its own.
+    """
+    tasks = dict.fromkeys(trials[0].first.task for trials in searches)
+    groups = {task: [trials for trials in searches if trials[0].first.task == task] for task in tasks}
+    numbers = all(_number(trial) is not None for trials in searches for trial in trials)
+    if numbers:
+        figure, axes = tiles(len(groups), height=3.2, width=4.8, most=2)
+    else:
+        rows = max(sum(map(len, group)) for group in groups.values())
+        figure, axes = tiles(len(groups), height=1.0 + ROW * rows, width=9.6, most=1)
+    look = styles(_title(trials) for trials in searches)
+    for axis, (task, group) in zip(axes, groups.items(), strict=True):
+        (_numbered if numbers else _listed)(axis, group, look)
+        found = registry.find(task)
+        label = f"{found.title}: dev {found.metrics[found.main_metric].heading}"
+        axis.set_title(label)
+        axis.grid(alpha=0.3)
+    save_as(figure, path)
+
+
+def _number(trial: Trial) -> float | None:
+    values = list(trial.first.searched.values())
+    good = len(values) == 1 and isinstance(values[0], int | float) and not isinstance(values[0], bool) and values[0] > 0
+    return float(values[0]) if good else None
+
+
+def _title(trials: Sequence[Trial]) -> str:
+    job = trials[0].first
+    return " ".join(part for part in (job.method, written(job.varied), job.backbone or "", job.fold or "") if part)
+
+
+def _numbered(axis: Axes, group: Sequence[Sequence[Trial]], look: Mapping[str, Any]) -> None:
+    for trials in group:
+        known = sorted((each for each in trials if each.mean is not None), key=_number)
+        style, places = look[_title(trials)], [_number(each) for each in known]
+        axis.errorbar(
+            places, [each.mean for each in known], yerr=_spread(known), capsize=2, markersize=5, linewidth=1.2,
+            label=as_written(_title(trials)), **style,
+        )  # fmt: skip
+        if (chosen := best(trials)) is not None:
+            axis.plot(_number(chosen), chosen.mean, "o", mfc="none", color=style["color"], markersize=13)
+    axis.set_xscale("log")
+    axis.set_xlabel("searched value")
+    axis.legend(fontsize=8, framealpha=0.7)
+
+
+def _listed(axis: Axes, group: Sequence[Sequence[Trial]], look: Mapping[str, Any]) -> None:
+    labels: list[str] = []
+    for trials in group:
+        chosen = best(trials)
+        for each in trials:
+            style, place = look[_title(trials)], len(labels)
+            labels.append(f"{each.first.method} {each.setting}")
+            if each.mean is None:
+                continue
+            axis.errorbar(each.mean, place, xerr=_spread([each]), capsize=2, markersize=6, **style)
+            if each is chosen:
+                axis.plot(each.mean, place, "o", mfc="none", color=style["color"], markersize=13)
+    axis.set_yticks(range(len(labels)), map(as_written, labels), fontsize=8)
+    axis.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def _spread(trials: Sequence[Trial]) -> list[list[float]] | None:
+    """How far the smallest and the largest seed are from the mean; None with one seed."""
+    if not trials or len(trials[0].values) < 2:
+        return None
+    return [[each.mean - min(each.values) for each in trials], [max(each.values) - each.mean for each in trials]]
+
+
+# layer weights -----------------------------------------------------------------------------------------------------
+
+
+def plot_layer_weights(outcomes: Sequence[Outcome], path: Path) -> bool:
+    """Plot the softmax weight that the head gives each layer as a heat map, one per task.
+
+    Returns:
+        Whether any head sees several layers.
+    """
+    tasks = by_task([each for each in outcomes if each.layer_weights])
+    if not tasks:
+        return False
+    columns = 1 + max(_layer(one) for cells in tasks for each in cells for one in each.layer_weights)
+    largest = max(one["weight"] for cells in tasks for each in cells for one in each.layer_weights)
+    across = 2 if columns <= 8 else 1
+    height = 1.1 + ROW * max(map(len, tasks))
+    figure, axes = tiles(len(tasks), width=9.6 / across, height=height, most=across)
+    for axis, cells in zip(axes, tasks, strict=True):
+        image = _heat(axis, cells, columns, largest)
+        axis.set_title(cells[0].task.title)
+    figure.colorbar(image, ax=axes, label="softmax weight", shrink=0.9)
+    save_as(figure, path)
+    return True
+
+
+def _heat(axis: Axes, cells: Sequence[Outcome], columns: int, largest: float) -> Any:
+    grid = [[float("nan")] * columns for _ in cells]
+    for row, each in zip(grid, cells, strict=True):
+        for one in each.layer_weights:
+            row[_layer(one)] = one["weight"]
+    image = axis.imshow(grid, aspect="auto", cmap="cividis", vmin=0.0, vmax=largest)
+    axis.set_facecolor("0.9")
+    size = 8 if columns <= 13 else 6
+    for place, row in enumerate(grid):
+        for column, weight in enumerate(row):
+            if weight == weight:  # not nan
+                colour = "white" if weight < 0.55 * largest else "black"
+                axis.text(column, place, f"{weight:.2f}", ha="center", va="center", fontsize=size, color=colour)
+            else:
+                axis.text(column, place, "-", ha="center", va="center", fontsize=size, color=GREY)
+    axis.set_xticks(range(columns))
+    axis.set_yticks(range(len(cells)), [as_written(each.name) for each in cells])
+    axis.set_xlabel("encoder layer (0: its input)")
+    return image
+
+
+def _layer(one: Mapping[str, Any]) -> int:
+    return int(one["layer"].rsplit(" ", 1)[1])
