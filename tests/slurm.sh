@@ -66,7 +66,7 @@ END
 queue() { squeue --noheader --format '%i %T restarts=%r'; }
 metrics() { python -c '
 import json, sys
-runs = json.load(open(sys.argv[1] + "/results.json"))["runs"]
+runs = json.load(open(sys.argv[1] + "/report/report.json"))["runs"]
 print(*sorted((run["key"][:10], run["task"], run["method"], run["state"], *run["metrics"].values(), run["dev"]) for run in runs), sep="\n")
 ' "$1"; }
 # wait until a command succeeds
@@ -97,7 +97,7 @@ scontrol show job "$job" | grep -oE '(ArrayTaskId|Restarts)=[0-9]+|JobState=[A-Z
 until_ '[ -z "$(squeue --noheader)" ] && [ "$(ls cluster/runs/*/*/done.json | wc -l)" = 4 ]'
 echo "== starts of each job"
 grep -c 'elp: job ' cluster/runs/*/*/log.txt
-elp sweep plan.yaml --out cluster --slurm "partition=local" > /dev/null  # nothing is left; writes the tables
+elp sweep plan.yaml --out cluster --slurm "partition=local" > /dev/null  # nothing is left; writes the report
 
 echo "== the local run"
 elp sweep plan.yaml --out local --jobs 2 --device cpu 2>&1 | tail -20

@@ -14,7 +14,7 @@ COMMANDS = {
     "params": ("upstream_elp.commands.params:params", "Count the parameters that a preset trains on a backbone."),
     "backbones": ("upstream_elp.commands.backbones:backbones", "List the supported backbones by family."),
     "presets": ("upstream_elp.commands.presets:presets", "List the adapter presets, or print one."),
-    "report": ("upstream_elp.commands.report:report", "Write experiments' reports again and compare them."),
+    "report": ("upstream_elp.commands.report:report", "Write the report of a sweep, or of experiments."),
     "export": ("upstream_elp.commands.export:export", "Export a checkpoint's adapters and head to a folder."),
     "infer": ("upstream_elp.commands.infer:infer", "Transcribe, classify or compare audio files."),
     "merge": ("upstream_elp.commands.merge:merge", "Merge trained weights into a plain backbone checkpoint."),

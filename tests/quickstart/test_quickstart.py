@@ -22,6 +22,8 @@ from upstream_elp.quickstart import plan as module
 from upstream_elp.quickstart.plan import FAST, FAST_METHODS, METHODS, SYNTHESISED, check_names, make_plan
 from upstream_elp.sweep.points import cells
 
+MEASURED = ("train_seconds", "peak_memory_bytes")
+
 
 def plan(tmp_path, **changes):
     backbone = tmp_path / "backbone.pt"
@@ -118,9 +120,12 @@ def test_the_whole_quickstart_in_small_and_again(tmp_path):
     first = call(command, seconds=600)
     assert first.returncode == 0, first.stderr[-2000:]
     assert "| weighted_sum" in first.stdout and "± " in first.stdout
-    table = pd.read_csv(tmp_path / "table.csv")
+    report = tmp_path / "report"
+    table = pd.read_csv(report / "tables" / "results.csv")
     assert len(table) == 12 and set(table["method"]) == {"elp", "weighted_sum", "fbank"}
-    assert json.loads((tmp_path / "table.json").read_text())["notes"][0].startswith("Measured on synthetic mini-SUPERB")
+    content = json.loads((report / "report.json").read_text())
+    assert content["description"].startswith("Measured on synthetic mini-SUPERB")
+    assert {row["baseline_p_holm"] is None for row in content["cells"] if row["method"] != "weighted_sum"} == {False}
     assert not (tmp_path / "cache").exists()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/results.json")}
     assert len(times) == 12
@@ -130,5 +135,5 @@ def test_the_whole_quickstart_in_small_and_again(tmp_path):
     again = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/results.json")}
     assert len({*times.items()} & {*again.items()}) == 11 and len(again) == 12, "only what was missing is trained"
     pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "table.csv").drop(columns="train_seconds"), table.drop(columns="train_seconds")
+        pd.read_csv(report / "tables" / "results.csv").drop(columns=list(MEASURED)), table.drop(columns=list(MEASURED))
     )

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tests import sweep_plans
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.sweep import sweep
+from upstream_elp.sweep.compare import KEYS as COMPARE
+from upstream_elp.sweep.compare import Compare
 from upstream_elp.sweep.plan import AXES, BLOCK, CHANGED, KEYS, SEARCH, parse_plan, read_plan
 from upstream_elp.sweep.points import cells, searched
 
@@ -83,6 +85,16 @@ def test_a_search_tries_equally_many_settings_of_every_method():
         parsed(search={"seeds": [100], **grid})
 
 
+def test_a_margin_is_for_all_tasks_or_for_each():
+    assert parsed().compare == Compare() and Compare().margin("elp_ic") is None
+    for margin, expected in ((1.5, {None: 1.5}), ({"ic": 2}, {"elp_ic": 2.0}), (None, {})):
+        found = parsed(compare={"baseline": "le", "margin": margin}).compare
+        assert found == Compare("le", expected) and Compare.from_dict(found.to_dict()) == found
+        assert found.margin("elp_ic") == next(iter(expected.values()), None)
+        assert found.margin("elp_er") == expected.get(None)
+    assert Compare.from_dict(None) == Compare()
+
+
 BAD = {
     "unknown key": ({"task": ["ic"]}, "plan: unknown key 'task'; did you mean tasks"),
     "no methods": ({"methods": None}, "plan must name tasks, methods and seeds, but names no methods"),
@@ -119,6 +131,14 @@ BAD = {
         {"grid": {RATE: [1, 2]}, "search": {"seeds": [9], "grid": {RATE: [1, 2]}}},
         "must be either searched or set",
     ),
+    "no baseline": ({"compare": {"margin": 1}}, "compare.baseline must be a method of the plan, but is None"),
+    "other baseline": ({"compare": {"baseline": "lee"}}, "but is 'lee'; did you mean le"),
+    "margin of 0": (
+        {"compare": {"baseline": "le", "margin": 0}},
+        "margin must be a number of percentage points above 0",
+    ),
+    "margin of text": ({"compare": {"baseline": "le", "margin": {"ic": "a"}}}, "margin.ic must be a number of .*'a'"),
+    "margin of a task": ({"compare": {"baseline": "le", "margin": {"icc": 1}}}, "margin: a task must be one of"),
     "bad name": ({"name": "a/b"}, "name must begin with a letter or digit and have only"),
 }
 
@@ -149,7 +169,7 @@ def test_any_unknown_key_is_named_wherever_it_is(where, key, value):
         parsed(**changes[where])
 
 
-@given(key=st.sampled_from([*BLOCK, "include", "exclude", "search"]), value=WRONG)
+@given(key=st.sampled_from([*BLOCK, "include", "exclude", "search", "compare"]), value=WRONG)
 @settings(max_examples=200, deadline=None)
 def test_any_wrong_value_names_its_key(key, value):
     if value is None or (key == "config" and isinstance(value, str) and value):
@@ -162,7 +182,7 @@ def test_the_keys_are_documented():
     from pathlib import Path
 
     page = Path(__file__).parents[2].joinpath("docs", "sweeps.md").read_text()
-    assert not [key for key in (*KEYS, *SEARCH, *CHANGED) if f"`{key}" not in page]
+    assert not [key for key in (*KEYS, *SEARCH, *CHANGED, *COMPARE) if f"`{key}" not in page]
     assert not [
         option for each in sweep.params for option in each.opts if option.startswith("-") and option not in page
     ]

@@ -24,7 +24,7 @@ def command(plan, out, *more):
 
 
 def runs(out):
-    return json.loads((out / "results.json").read_text())["runs"]
+    return json.loads((out / "report" / "report.json").read_text())["runs"]
 
 
 def starts(out):
@@ -46,7 +46,9 @@ def test_a_failed_job_is_reported_and_does_not_stop_the_others(data, tmp_path):
         "head=nonsense": "failed",
         "head=linear": "done",
     }
-    assert [line["method"] for line in json.loads((tmp_path / "out" / "results.json").read_text())["summary"]]
+    content = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
+    assert [cell["setting"] for cell in content["cells"]] == ["head=linear"]
+    assert "head=nonsense" in (tmp_path / "out" / "report" / "report.md").read_text(), "the failed job is listed"
     again = call(command(plan, tmp_path / "out"))
     assert again.returncode == 2
     assert sorted(starts(tmp_path / "out").values()) == [1, 2], "only the failed job is tried again"
@@ -131,7 +133,8 @@ def test_a_search_and_its_test_in_one_command(data, tmp_path):
     found = runs(tmp_path / "out")
     assert [run["stage"] for run in found].count("search") == 4 and len(found) == 8
     assert all((run["test"] is None) == (run["stage"] == "search") for run in found)
-    assert "chosen on dev" in outcome.stdout
+    text = (tmp_path / "out" / "report" / "report.md").read_text()
+    assert "chosen on dev" in text and "4 settings in 2 searches" in text
     assert not [path for path in (tmp_path / "out" / "search").rglob("metrics.jsonl") if '"test"' in path.read_text()]
 
 
@@ -149,6 +152,6 @@ def test_array_elements_equal_the_local_run(data, tmp_path):
         assert call(["/bin/bash", script], SLURM_ARRAY_TASK_ID=element).returncode == 0
     assert set(starts(out).values()) == {1}, "an element whose job has ended does not run it again"
     outcome = call([*ELP, str(plan), "--out", str(out), "--slurm", "time=01:00:00"], **without)
-    assert "test accuracy" in outcome.stdout, "nothing is left to submit"
+    assert "nothing is left to submit" in outcome.stdout and "IC: accuracy (%)" in outcome.stdout
     here, there = ({run["key"]: run["metrics"] for run in runs(place)} for place in (out, tmp_path / "local"))
     assert here == there

@@ -1,4 +1,4 @@
-"""A plan as jobs: what is checked before anything runs, folders, states, the search's choice, and the tables."""
+"""A plan as jobs: what is checked before anything runs, folders, states, and the search's choice."""
 
 import dataclasses
 import itertools
@@ -18,10 +18,13 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment.facts import FORMAT
 from upstream_elp.sweep import jobs as files
 from upstream_elp.sweep import show
+from upstream_elp.sweep.compare import Compare
 from upstream_elp.sweep.estimate import Times, time_left
 from upstream_elp.sweep.jobs import DONE, FAILED, NEW, PARTIAL, RUNNING, Job, held, state_of
 from upstream_elp.sweep.plan import parse_plan
-from upstream_elp.sweep.run import summarise
+from upstream_elp.sweep.points import cells
+from upstream_elp.sweep.run import record
+from upstream_elp.sweep.search import searches
 from upstream_elp.sweep.slurm import parse_options, write_script
 from upstream_elp.sweep.work import Planner, read_manifest, write_manifest
 
@@ -281,7 +284,7 @@ def test_a_search_runs_first_and_chooses_by_the_mean_on_dev(planner):
     work = plan.work()
     assert [(job.seed, job.searched) for job in work.final] == [(seed, {"optimizer.lr": 1e-2}) for seed in (0, 1, 2)]
     assert all(job.config["optimizer"]["lr"] == 1e-2 for job in work.final)
-    summarise(work)
+    record(work)
     grid = pd.read_csv(work.out / "search.csv")
     assert grid["mean"].tolist() == [50.0, 57.5] and grid["chosen"].tolist() == [False, True]
     assert json.loads((work.out / "search.json").read_text())[0]["values"] == [90.0, 10.0]
@@ -305,28 +308,29 @@ def test_a_setting_that_diverges_is_not_chosen(planner):
     assert [job.searched for job in plan.work().final] == [{"optimizer.lr": 1e-3}]
 
 
-# tables ------------------------------------------------------------------------------------------------------------
+def test_the_searches_are_found_again_from_the_jobs(planner):
+    rest = {key: value for key, value in sweep_plans.SHORT.items() if key != "runner.total_steps"}
+    plan = planner(tasks=["ic", "er"], methods=["le"], grid={"runner.total_steps": [4, 6]}, set=rest, **SEARCH)
+    work = plan.work()
+    assert len(work.searches) == 4
+    assert searches(work.jobs) == work.searches
 
 
-def test_the_tables_have_every_job_and_the_mean_over_seeds_of_the_mean_over_folds(planner):
-    work = planner(tasks=["er"], methods=["le"], seeds=[0, 1, 2], folds=["fold1", "fold2"]).work()
-    values = {("fold1", 0): 10.0, ("fold2", 0): 30.0, ("fold1", 1): 50.0, ("fold2", 1): 10.0, ("fold1", 2): 99.0}
-    for job in work.jobs:
-        if (job.fold, job.seed) in values:
-            finish(job, test=values[job.fold, job.seed])
-    text = summarise(work)
-    table = pd.read_csv(work.out / "summary.csv").iloc[0]
-    assert (table["mean"], table["seeds"], table["folds"]) == (25.0, 2, 2), "seed 2 lacks a fold"
-    assert table["sd"] == pytest.approx(50**0.5)  # of 20 and 30
-    assert "25.00 ± 7.07" in text
-    rows = pd.read_csv(work.out / "results.csv")
-    assert len(rows) == 6 and rows["state"].tolist().count("new") == 1
-    runs = json.loads((work.out / "results.json").read_text())["runs"]
-    assert {run["key"] for run in runs} == {job.key for job in work.jobs}
+# what the report needs ---------------------------------------------------------------------------------------------
 
 
-def test_tables_of_nothing(planner):
-    assert "No run has been tested yet." in summarise(planner().work())
+def test_the_manifest_has_what_the_report_needs(planner, tmp_path):
+    work = planner(
+        methods=["le", "weighted_sum", {"upstream": "fbank"}], compare={"baseline": "le", "margin": 2}
+    ).work()
+    write_manifest(work)
+    known = read_manifest(work.out)
+    assert Compare.from_dict(known["compare"]) == work.plan.compare == Compare("le", {None: 2.0})
+    assert {known["depth"][job.key] for job in work.jobs if job.backbone} == {2}
+    assert {known["depth"][job.key] for job in work.jobs if not job.backbone} == {None}
+    again = parse_plan(known["content"], where="again", name="toy")
+    assert [cell.title for cell in cells(again)] == [cell.title for cell in cells(work.plan)]
+    assert known["started"]["folder"] == str(Path.cwd())
 
 
 # SLURM -------------------------------------------------------------------------------------------------------------

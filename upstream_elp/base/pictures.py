@@ -16,6 +16,7 @@ mpl.use("Agg")  # no display is needed to write files
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs a line for every axis with names
@@ -45,7 +46,7 @@ def tiles(count: int, *, width: float = 3.2, height: float = 2.8, most: int = 3)
 
 def legend_below(figure: Figure, axes: Axes | Sequence[Axes], *, columns: int = 4) -> None:
     """Add one legend for all panels, from the lines of one or several of them; each label once."""
-    known: dict[str, Artist] = {}
+    known: dict[str, Artist | Container] = {}
     for axis in [axes] if isinstance(axes, Axes) else axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             known.setdefault(label, handle)

@@ -1,1 +1,1 @@
-"""What the runs of a sweep or a quickstart found: values with their intervals, comparisons, tables and pictures."""
+"""The report of a sweep: values with their intervals, comparisons, tables and pictures, on one page."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from downstream_heads import registry
-from upstream_elp.base.pictures import as_written, panels, save_as, tiles
+from upstream_elp.base.pictures import as_written, legend_below, panels, save_as, tiles
 from upstream_elp.summary.outcomes import Outcome
 from upstream_elp.summary.pictures import GREY, ROW, by_task, styles
 from upstream_elp.sweep.names import written
@@ -39,9 +39,10 @@ def bands(cell: Outcome) -> pd.DataFrame:
 def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
     """Plot the train loss next to the dev metric: a line per cell (the mean over seeds), with a band over the seeds."""
     groups = [cells[start : start + MOST] for cells in by_task(outcomes) for start in range(0, len(cells), MOST)]
+    names = list(dict.fromkeys(each.name for each in outcomes))
     figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
     for row, cells in zip(axes, groups, strict=True):
-        look = styles(each.name for each in cells)
+        look = styles(names if len(names) <= MOST else (each.name for each in cells))
         for each in cells:
             frame = bands(each)
             for axis, is_loss in zip(row, (True, False), strict=True):
@@ -56,6 +57,10 @@ def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
                 if len(shown):
                     axis.set_ylabel(shown["what"].iloc[0])
         _finish(row, cells[0].task.title)
+        if len(names) > MOST:
+            row[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    if len(names) <= MOST:
+        legend_below(figure, [row[1] for row in axes])
     save_as(figure, path)
 
 
@@ -65,7 +70,6 @@ def _finish(row: Sequence[Axes], title: str) -> None:
         axis.set_xlabel("optimizer step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axis.grid(alpha=0.3)
-    row[1].legend(fontsize=8, framealpha=0.7)
 
 
 # search ------------------------------------------------------------------------------------------------------------
@@ -84,13 +88,16 @@ def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     else:
         rows = max(sum(map(len, group)) for group in groups.values())
         figure, axes = tiles(len(groups), height=1.0 + ROW * rows, width=9.6, most=1)
-    look = styles(_title(trials) for trials in searches)
+    several = len({trials[0].first.backbone for trials in searches}) > 1
+    titles = {id(trials): _title(trials, several) for trials in searches}
+    look = styles(titles.values())
     for axis, (task, group) in zip(axes, groups.items(), strict=True):
-        (_numbered if numbers else _listed)(axis, group, look)
+        (_numbered if numbers else _listed)(axis, {titles[id(trials)]: trials for trials in group}, look)
         found = registry.find(task)
         label = f"{found.title}: dev {found.metrics[found.main_metric].heading}"
         axis.set_title(label)
         axis.grid(alpha=0.3)
+    legend_below(figure, axes if numbers else [])
     save_as(figure, path)
 
 
@@ -100,32 +107,32 @@ def _number(trial: Trial) -> float | None:
     return float(values[0]) if good else None
 
 
-def _title(trials: Sequence[Trial]) -> str:
+def _title(trials: Sequence[Trial], several: bool) -> str:
     job = trials[0].first
-    return " ".join(part for part in (job.method, written(job.varied), job.backbone or "", job.fold or "") if part)
+    backbone = job.backbone if several else None
+    return " ".join(part for part in (job.method, written(job.varied), backbone, job.fold) if part)
 
 
-def _numbered(axis: Axes, group: Sequence[Sequence[Trial]], look: Mapping[str, Any]) -> None:
-    for trials in group:
+def _numbered(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str, Any]) -> None:
+    for title, trials in group.items():
         known = sorted((each for each in trials if each.mean is not None), key=_number)
-        style, places = look[_title(trials)], [_number(each) for each in known]
+        style, places = look[title], [_number(each) for each in known]
         axis.errorbar(
             places, [each.mean for each in known], yerr=_spread(known), capsize=2, markersize=5, linewidth=1.2,
-            label=as_written(_title(trials)), **style,
+            label=as_written(title), **style,
         )  # fmt: skip
         if (chosen := best(trials)) is not None:
             axis.plot(_number(chosen), chosen.mean, "o", mfc="none", color=style["color"], markersize=13)
     axis.set_xscale("log")
     axis.set_xlabel("searched value")
-    axis.legend(fontsize=8, framealpha=0.7)
 
 
-def _listed(axis: Axes, group: Sequence[Sequence[Trial]], look: Mapping[str, Any]) -> None:
+def _listed(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str, Any]) -> None:
     labels: list[str] = []
-    for trials in group:
+    for title, trials in group.items():
         chosen = best(trials)
         for each in trials:
-            style, place = look[_title(trials)], len(labels)
+            style, place = look[title], len(labels)
             labels.append(f"{each.first.method} {each.setting}")
             if each.mean is None:
                 continue
@@ -158,12 +165,12 @@ def plot_layer_weights(outcomes: Sequence[Outcome], path: Path) -> bool:
     columns = 1 + max(_layer(one) for cells in tasks for each in cells for one in each.layer_weights)
     largest = max(one["weight"] for cells in tasks for each in cells for one in each.layer_weights)
     across = 2 if columns <= 8 else 1
-    height = 1.1 + ROW * max(map(len, tasks))
+    height = max(1.8, 1.1 + ROW * max(map(len, tasks)))
     figure, axes = tiles(len(tasks), width=9.6 / across, height=height, most=across)
     for axis, cells in zip(axes, tasks, strict=True):
         image = _heat(axis, cells, columns, largest)
         axis.set_title(cells[0].task.title)
-    figure.colorbar(image, ax=axes, label="softmax weight", shrink=0.9)
+    figure.colorbar(image, ax=axes, label="softmax weight")
     save_as(figure, path)
     return True
 

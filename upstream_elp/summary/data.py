@@ -6,12 +6,13 @@ from typing import Any
 
 from downstream_heads import registry
 from upstream_elp.statistics import Comparison
-from upstream_elp.submission.scoring import POINTS, points_of
+from upstream_elp.submission.scoring import points_of
 from upstream_elp.summary import reproduce
 from upstream_elp.summary.course import bands
 from upstream_elp.summary.outcomes import Outcome
 from upstream_elp.summary.runs import Run
 from upstream_elp.summary.sections import Found
+from upstream_elp.summary.tables import of_site
 from upstream_elp.sweep import search
 from upstream_elp.sweep.jobs import FINAL, dev_value
 from upstream_elp.sweep.names import written
@@ -70,7 +71,7 @@ def _value(each: Outcome) -> dict[str, Any]:
 
 def cell(each: Outcome) -> dict[str, Any]:
     """One cell; ``se``, ``low`` and ``high`` are over speakers and seeds, ``speaker_se`` over speakers only."""
-    point = f"{each.task.short.upper()}_{each.task.main_metric}"
+    point = of_site(each)
     return {
         **_named(each),
         "backbone": each.first.backbone,
@@ -100,7 +101,7 @@ def cell(each: Outcome) -> dict[str, Any]:
         "steps": each.first.steps,
         "train_seconds": each.seconds,
         "peak_memory_bytes": each.memory,
-        "superb_points": points_of({point: each.value.value}).get(point) if point in POINTS else None,
+        "superb_points": points_of({point: each.value.value})[point] if point else None,
     }
 
 

@@ -155,7 +155,7 @@ def _line(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is, in one line; an underscore within a word needs no escape."""
-    return re.sub(r"([\\`*|<\[])", r"\\\1", _line(text))
+    return re.sub(r"([\\`*|<\[]|&(?=#?\w+;))", r"\\\1", _line(text))
 
 
 # LaTeX -------------------------------------------------------------------------------------------------------------
@@ -175,7 +175,13 @@ def latex_table(table: Table) -> str:
         *([_latex_entry(each) for each in row] for row in table.rows),
     ]
     head, *body = [f"{' & '.join(cells)} \\\\" for cells in lines]
-    frame = [f"% {_line(table.caption)}", "% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head]
+    frame = [
+        f"% {_line(table.caption)}",
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        head,
+    ]
     return "\n".join([*frame, "\\midrule", *body, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 

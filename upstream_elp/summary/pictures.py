@@ -21,6 +21,7 @@ MARKERS = ("X", "o", "s", "^", "D", "v", "P", "*")
 LINEAR = 1000
 """Trained parameters up to which the axis is linear, so that it has a zero."""
 GREY = "0.45"
+LINES = ("-", "--", "-.", ":")
 ROW = 0.27
 """Inches per line of a list."""
 
@@ -51,8 +52,8 @@ def plot_values(outcomes: Sequence[Outcome], path: Path) -> None:
     """Plot the interval of each cell as a line, its mean as a marker, and its seeds as open circles."""
     tasks = by_task(outcomes)
     look = styles(each.first.method for each in outcomes)
-    height = 1.0 + ROW * max(map(len, tasks))
-    figure, axes = tiles(len(tasks), width=4.8, height=height, most=2)
+    most = max(map(len, tasks))
+    figure, axes = tiles(len(tasks), width=4.8, height=1.0 + ROW * most, most=2)
     for axis, cells in zip(axes, tasks, strict=True):
         for place, each in enumerate(cells):
             style = look[each.first.method]
@@ -65,7 +66,7 @@ def plot_values(outcomes: Sequence[Outcome], path: Path) -> None:
         axis.set_yticks(range(len(cells)), [_label(each) for each in cells])
         for text, each in zip(axis.get_yticklabels(), cells, strict=True):
             text.set_fontweight("bold" if each.mark else "normal")
-        axis.set_ylim(len(cells) - 0.4, -0.6)
+        axis.set_ylim(most - 0.4, -0.6)
         axis.set_title(heading(cells[0].task))
         _chance(axis, cells[0], vertical=True)
         axis.grid(axis="x", alpha=0.3)
@@ -85,7 +86,11 @@ def _chance(axis: Axes, outcome: Outcome, *, vertical: bool = False) -> None:
     line(outcome.chance, linestyle=":", linewidth=1, color=GREY)
     place = (outcome.chance, 0.02) if vertical else (0.99, outcome.chance)
     side = {"ha": "left", "va": "bottom", "rotation": 90} if vertical else {"ha": "right", "va": "bottom"}
-    axis.annotate("chance", place, xycoords=along, color=GREY, fontsize=8, **side)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+    axis.annotate("chance", place, xycoords=along, color=GREY, fontsize=8, bbox=box, **side)
+    if not vertical:  # room for the text
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, max(high, outcome.chance + 0.08 * (high - low)))
 
 
 # sizes -------------------------------------------------------------------------------------------------------------
@@ -135,14 +140,15 @@ def _places(found: Sequence[Outcome]) -> list[float]:
 # layers ------------------------------------------------------------------------------------------------------------
 
 
-def plot_layers(found: Mapping[str, Series], path: Path) -> None:
+def plot_layers(found: Mapping[str, Series], methods: Sequence[str], path: Path) -> None:
     """Plot the value against the number of adapted layers, one panel per task, with bars of one standard error.
 
     Args:
         found: the full names of tasks with their series, which have points.
+        methods: all methods of the sweep in their order, so that each has the colour that it has in other pictures.
         path: the file.
     """
-    look = styles(point.series for each in found.values() for point in each.points)
+    look = _series_styles(found, methods)
     figure, axes = tiles(len(found), height=3.2, width=4.0)
     for axis, (task, each) in zip(axes, found.items(), strict=True):
         names = list(dict.fromkeys(point.series for point in each.points))
@@ -163,3 +169,18 @@ def plot_layers(found: Mapping[str, Series], path: Path) -> None:
         axis.grid(alpha=0.3)
     legend_below(figure, axes, columns=3)
     save_as(figure, path)
+
+
+def _series_styles(found: Mapping[str, Series], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The colour and marker of the method; several series of one method differ in their lines and markers."""
+    known: dict[str, list[str]] = {}
+    for point in (point for each in found.values() for point in each.points):
+        names = known.setdefault(point.outcome.first.method, [])
+        names += [] if point.series in names else [point.series]
+    look, styled = styles(methods), {}
+    for method, names in known.items():
+        for number, name in enumerate(names):
+            marker = MARKERS[(MARKERS.index(look[method]["marker"]) + 3 * number) % len(MARKERS)]
+            line = LINES[number % len(LINES)]
+            styled[name] = {"color": look[method]["color"], "marker": marker, "linestyle": line}
+    return styled

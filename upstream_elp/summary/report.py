@@ -94,8 +94,8 @@ def _write(found: Found, out: Path) -> Written:
 
 def _write_tables(found: Found, parts: Sequence[Section], folder: Path) -> None:
     """Write the tables of the page for LaTeX, and the values behind them as CSV; those of an earlier call go."""
-    for old in (*folder.glob("*.tex"), *folder.glob("*.csv")):
-        old.unlink()
+    for old in (*folder.glob("[!.]*.tex"), *folder.glob("[!.]*.csv")):  # not what another process is writing
+        old.unlink(missing_ok=True)
     for part in parts:
         for block in part.blocks:
             if isinstance(block, Table):

@@ -109,8 +109,8 @@ def blocks(sweep: Sweep) -> list[Block]:
     facts, plan = used(sweep), plan_text(sweep)
     parts: list[Block] = [Code("The last call of this sweep:", again(sweep), language="bash")]
     if plan:
-        text = f"The plan ({PLAN} next to this page). `elp sweep {PLAN} --out NEW_FOLDER` carries it out anew"
-        parts.append(Code(f"{text}, with paths relative to the folder above.".replace("`", ""), plan, language="yaml"))
+        text = f"The plan, {PLAN} next to this page; elp sweep {PLAN} --out NEW_FOLDER carries it out anew"
+        parts.append(Code(f"{text}. Its paths are relative to the folder of that call.", plan, language="yaml"))
     if sweep.tested:
         title = f"The commands of all tested runs ({COMMANDS} next to this page)"
         parts.append(Code(title, commands(sweep), long=True, language="bash"))

@@ -62,8 +62,8 @@ def sections(found: Found, folder: Path) -> list[Section]:
         found: the content.
         folder: where pictures are written to; those of an earlier call are removed.
     """
-    for old in folder.glob("*.*"):
-        old.unlink()
+    for old in folder.glob("[!.]*"):  # not what another process is writing
+        old.unlink(missing_ok=True)
     parts = [
         *([_results(found, folder), _intervals(found), _comparisons(found)] if found.cells else []),
         *([_sizes(found, folder)] if any(each.trained is not None for each in found.cells) else []),
@@ -126,14 +126,14 @@ def _sizes(found: Found, folder: Path) -> Section:
         for cells in by_task(found.cells)
         if any(each.pareto for each in cells)
     ]
-    return Section("Error against size", [picture, *fronts])
+    return Section("Results against size", [picture, *fronts])
 
 
 def _layers(found: Found, folder: Path) -> Section:
     blocks: list[Block] = []
     known = {task: each for task, each in found.layers.items() if each.points}
     if known:
-        pictures.plot_layers(known, folder / "layers.png")
+        pictures.plot_layers(known, [each.first.method for each in found.cells], folder / "layers.png")
         caption = (
             "Bars are one standard error; points are moved a little sideways, so that bars do not hide each other."
         )
@@ -152,7 +152,7 @@ def _layers(found: Found, folder: Path) -> Section:
             f"Not shown: {', '.join(unknown)}, as this folder does not record the number of layers of the backbone; "
             "call elp sweep again to record it."
         )
-    return Section("Error against adapted layers", blocks)
+    return Section("Results against adapted layers", blocks)
 
 
 def _course(found: Found, folder: Path) -> list[Section]:
@@ -202,7 +202,7 @@ def _points(found: Found) -> list[Section]:
     said = [
         "SUPERB's site places filter banks at 0 and the best published value at 1,000 of each task. These pairs belong "
         "to the site's test sets and protocols: points on synthetic corpora, or with other protocols, are not "
-        "comparable with the site's. The mean needs ASR, SV, ER (with five folds) and IC."
+        "comparable with the site's. ER needs all five folds, and the mean ASR, SV, ER and IC."
     ]
     return [Section("SUPERB points", [*said, table])]
 

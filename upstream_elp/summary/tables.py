@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from upstream_elp.base.errors import counted
 from upstream_elp.experiment.report import duration
-from upstream_elp.statistics import Comparison
+from upstream_elp.statistics import Comparison, Interval
 from upstream_elp.submission.scoring import POINTS, points_of
 from upstream_elp.summary.document import LEFT, RIGHT, UNKNOWN, Entry, Marked, Table, by_columns
 from upstream_elp.summary.outcomes import BEST, Outcome
@@ -14,6 +14,8 @@ from upstream_elp.summary.pictures import by_task, heading
 
 TRAINED = "trained in the backbone"
 MIB = 2**20
+SHORT = 10.0
+"""Seconds below which a time has a decimal."""
 
 
 def results(outcomes: Sequence[Outcome]) -> Table:
@@ -82,16 +84,21 @@ def intervals(outcomes: Sequence[Outcome]) -> list[Table]:
                 if len(each.items) > 1
                 else UNKNOWN,
                 "second metric": f"{each.also.value:.2f}" if each.also else UNKNOWN,
-                "rough": each.value.rough or UNKNOWN,
             }
             for each in cells
         ]
         caption = f"{heading(cells[0].task)} on test ({cells[0].value.units})."
         if cells[0].also:
             caption += f" The second metric is {cells[0].task.metrics[cells[0].task.also].heading}."
-        left = ("chosen on dev", "rough")
-        tables.append(by_columns(f"intervals_{cells[0].task.short}", caption, rows, left=left))
+        caption += _rough(each.value for each in cells)
+        tables.append(by_columns(f"intervals_{cells[0].task.short}", caption, rows, left=("chosen on dev",)))
     return tables
+
+
+def _rough(found: Iterable[Interval | Comparison | None]) -> str:
+    """A sentence for a caption, if some intervals are rough."""
+    reasons = dict.fromkeys(each.rough for each in found if each is not None and each.rough)
+    return f" Intervals are rough or missing: {'; '.join(reasons)}." if reasons else ""
 
 
 def _seeds(cell: Outcome) -> str:
@@ -131,7 +138,8 @@ def comparisons(outcomes: Sequence[Outcome]) -> list[Table]:
             best = next(each for each in cells if each.mark == BEST)
             rows = [_compared(each, each.best) for each in cells if each is not best]
             caption = f"{heading(task)}: difference from the best value, which {best.name} has, in percentage points."
-            tables.append(by_columns(f"best_{task.short}", caption, rows, left=("not compared", "mark", "rough")))
+            caption += _rough(each.best for each in cells)
+            tables.append(by_columns(f"best_{task.short}", caption, rows, left=("not compared", "mark")))
         if any(each.baseline for each in cells):
             rows = [
                 {**_compared(each, each.baseline), "mark": "", "not compared": "", "not inferior": _verdict(each)}
@@ -141,7 +149,8 @@ def comparisons(outcomes: Sequence[Outcome]) -> list[Table]:
             caption = f"{heading(task)}: difference from the baseline, in percentage points."
             if (margin := cells[0].margin) is not None:
                 caption += f" Not inferior: the whole interval says that the loss is below {margin:g} points."
-            tables.append(by_columns(f"baseline_{task.short}", caption, rows, left=("not inferior", "rough")))
+            caption += _rough(each.baseline for each in cells)
+            tables.append(by_columns(f"baseline_{task.short}", caption, rows, left=("not inferior",)))
     return tables
 
 
@@ -154,7 +163,6 @@ def _compared(cell: Outcome, found: Comparison | None) -> dict[str, Entry]:
         "Holm p": _p(found and found.p_holm),
         "seeds": UNKNOWN if found is None else str(found.seeds),
         "mark": "cannot be told apart" if cell.mark else "worse" if found and found.p_holm is not None else UNKNOWN,
-        "rough": found.rough if found else UNKNOWN,
         "not compared": cell.uncompared or UNKNOWN,
     }
 
@@ -175,7 +183,7 @@ def costs(outcomes: Sequence[Outcome]) -> Table:
             "task": each.task.title,
             TRAINED: _count(each.trained),
             "trained in the head": f"{each.head:,}",
-            "training time ↓": UNKNOWN if each.seconds is None else duration(each.seconds),
+            "training time ↓": _time(each.seconds),
             "peak memory (MiB) ↓": UNKNOWN if each.memory is None else f"{each.memory / MIB:,.0f}",
             "device": ", ".join(dict.fromkeys(run.results["device"] or UNKNOWN for run in each.runs)),
         }
@@ -186,12 +194,17 @@ def costs(outcomes: Sequence[Outcome]) -> Table:
     return by_columns("costs", caption, rows, left=("task", "device"))
 
 
+def of_site(cell: Outcome) -> str | None:
+    """The metric of SUPERB's site that a value is; None if the site has none, or a fold is missing."""
+    name, folds = f"{cell.task.short.upper()}_{cell.task.main_metric}", len(cell.task.variants)
+    return name if name in POINTS and (not folds or len(cell.folds) == folds) else None
+
+
 def superb(outcomes: Sequence[Outcome]) -> Table | None:
     """SUPERB points of each method; None if no task has any."""
     values: dict[str, dict[str, float]] = {}
     for each in outcomes:
-        name = f"{each.task.short.upper()}_{each.task.main_metric}"
-        if name in POINTS:
+        if (name := of_site(each)) is not None:
             values.setdefault(each.name, {})[name] = each.value.value
     if not values:
         return None
@@ -251,6 +264,12 @@ def _marked(cell: Outcome, text: str) -> Entry:
 
 def _number(value: float | None, digits: int = 1) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    return f"{seconds:.1f} s" if seconds < SHORT else duration(seconds)
 
 
 def _count(value: int | None) -> str:

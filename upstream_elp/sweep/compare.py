@@ -37,9 +37,10 @@ class Compare:
     @classmethod
     def from_dict(cls, known: Mapping[str, Any] | None) -> Compare:
         """What :meth:`to_dict` returned; None gives no comparisons."""
-        known = known or {}
-        margins = {task or None: value for task, value in (known.get("margins") or {}).items()}
-        return cls(known.get("baseline"), margins)
+        if not isinstance(known, Mapping):
+            return cls()
+        margins = {task or None: value for task, value in known["margins"].items()}
+        return cls(known["baseline"], margins)
 
 
 def read(raw: Any, methods: Sequence[str], *, where: str) -> Compare:

@@ -233,7 +233,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
         for name in ("trainable", "depth"):  # earlier versions did not write the depth
             content[name] = {job["key"]: job.pop(name, None) for job in content["jobs"]}
         content["jobs"] = [_placed(Job(**job), out) for job in content["jobs"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElpError(f"{out} must be the folder of a sweep, but {path} cannot be read ({error})") from error
     return content
 
