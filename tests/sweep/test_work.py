@@ -296,7 +296,7 @@ def test_a_plan_without_seeds_ends_after_its_search(planner):
         finish(job, dev=1.0)
     work = plan.work()
     assert len(work.search) == 4 and not work.final and not work.waiting
-    summarise(work)
+    record(work)
     assert pd.read_csv(work.out / "search.csv")["chosen"].sum() == 1
 
 
