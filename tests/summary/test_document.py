@@ -61,6 +61,11 @@ def test_names_as_latex(name, latex):
     assert escape(name) == latex
 
 
+def test_numbers_have_minus_signs_and_names_hyphens():
+    rows = [["le-2", "-4.17", "-16.67 to +0.00", "-"]]
+    assert r"le-2 & $-$4.17 & $-$16.67 to +0.00 & - \\" in latex_table(Table("t", "", ["a", "b", "c", "d"], rows))
+
+
 @given(st.lists(st.tuples(AWKWARD, NAMES), min_size=1, max_size=4))
 def test_a_latex_table_has_its_cells(rows):
     table = Table("t", "A caption\nof two lines.", ["a&b", "c"], [[a, Marked(b, " ± 1", best=True)] for a, b in rows])

@@ -30,7 +30,8 @@ def _of_task(cells: list[Outcome], plan: Compare) -> list[Outcome]:
     if not known:
         return cells
     upwards = cells[0].task.higher_is_better
-    best = (max if upwards else min)(known, key=lambda number: cells[number].value.value)
+    sign = -1 if upwards else 1  # of equal values, the one that trains least
+    best = min(known, key=lambda number: (sign * cells[number].value.value, cells[number].trained or 0))
     with_best, why = _against(cells, dict.fromkeys(set(range(len(cells))) - {best}, best))
     references = {number: _baseline(number, cells, plan.baseline) for number in range(len(cells))}
     with_baseline, _ = _against(cells, {number: other for number, other in references.items() if other is not None})

@@ -21,6 +21,10 @@ LATEX = {
 """What LaTeX reads as something else, and our signs, which not every font has."""
 
 
+NUMBERS = re.compile(r"[-+]?\d[\d.,]*( to [-+]?\d[\d.,]*)?")
+"""Entries whose hyphens are minus signs."""
+
+
 @dataclass(frozen=True)
 class Marked:
     """A text of a table whose beginning is emphasised.
@@ -187,6 +191,6 @@ def latex_table(table: Table) -> str:
 
 def _latex_entry(entry: Entry) -> str:
     if not isinstance(entry, Marked):
-        return escape(entry)
+        return escape(entry).replace("-", "$-$") if NUMBERS.fullmatch(entry) else escape(entry)
     strong = f"\\underline{{{escape(entry.strong)}}}" if entry.best else escape(entry.strong)
     return f"\\textbf{{{strong}}}{escape(entry.rest)}"

@@ -6,7 +6,7 @@ A cell is one method on one task with one backbone and setting; its runs differ 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -44,6 +44,8 @@ class Outcome:
         margin: the largest loss against the baseline that does not matter, in percentage points.
         uncompared: why there is no comparison; empty if there is one.
         pareto: whether no cell of the task has a better value without training more in the upstream.
+        seeds_planned: how many seeds the plan has for it.
+        place: its place in tables and pictures: by the size of its method, then by its own.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Outcome:
     margin: float | None = None
     uncompared: str = ""
     pareto: bool = False
-    seeds_planned: int = field(default=1)
+    seeds_planned: int = 1
+    place: tuple[int, ...] = ()
 
     @property
     def first(self) -> Job:
@@ -146,7 +149,10 @@ def _lines(job: Job, metric: str) -> list[tuple[str, Mapping[int, float | None]]
 
 
 def outcomes(sweep: Sweep) -> list[Outcome]:
-    """The outcome of each cell that has been tested, by task, in the order of the jobs, without comparisons."""
+    """The outcome of each cell that has been tested, without comparisons.
+
+    They are ordered by task as in the plan, then by method from the smallest to the largest, then by size.
+    """
     several = len({run.job.backbone for run in sweep.runs if run.job.backbone is not None}) > 1
     planned: dict[tuple[Any, ...], list[Job]] = {}
     for run in sweep.runs:
@@ -156,8 +162,17 @@ def outcomes(sweep: Sweep) -> list[Outcome]:
     for run in sweep.tested:
         cells.setdefault(_cell(run.job), []).append(run)
     found = [_outcome(runs, planned[key], several=several) for key, runs in cells.items()]
-    tasks = dict.fromkeys(each.first.task for each in found)
-    return [each for task in tasks for each in found if each.first.task == task]
+    tasks = list(dict.fromkeys(each.first.task for each in found))
+    sizes: dict[str, tuple[int, bool]] = {}
+    for each in found:  # what needs no backbone comes first
+        size = (each.trained or 0, each.first.backbone is not None)
+        sizes[each.first.method] = min(size, sizes.get(each.first.method, size))
+    methods = list(dict.fromkeys(each.first.method for each in found))
+    placed = [
+        replace(each, place=(*sizes[each.first.method], methods.index(each.first.method), each.trained or 0))
+        for each in found
+    ]
+    return sorted(placed, key=lambda each: (tasks.index(each.first.task), each.place))
 
 
 def _cell(job: Job) -> tuple[Any, ...]:

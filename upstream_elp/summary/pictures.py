@@ -87,7 +87,7 @@ def _chance(axis: Axes, outcome: Outcome, *, vertical: bool = False) -> None:
     place = (outcome.chance, 0.02) if vertical else (0.99, outcome.chance)
     side = {"ha": "left", "va": "bottom", "rotation": 90} if vertical else {"ha": "right", "va": "bottom"}
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-    axis.annotate("chance", place, xycoords=along, color=GREY, fontsize=8, bbox=box, **side)
+    axis.annotate("chance", place, xycoords=along, color=GREY, fontsize=8, bbox=box, zorder=1, **side)
     if not vertical:  # room for the text
         low, high = axis.get_ylim()
         axis.set_ylim(low, max(high, outcome.chance + 0.08 * (high - low)))
@@ -126,7 +126,7 @@ def _size_axis(axis: Axes, largest: int) -> None:
     axis.set_xscale("symlog", linthresh=LINEAR)
     axis.set_xticks([0, *(power for power in (10**number for number in range(3, 11)) if power <= 3 * largest)])
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlim(left=-LINEAR / 2)
+    axis.set_xlim(-LINEAR / 2, 3 * max(largest, LINEAR))
     axis.set_xlabel("parameters trained in the backbone")
 
 

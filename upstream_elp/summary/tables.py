@@ -21,17 +21,13 @@ SHORT = 10.0
 def results(outcomes: Sequence[Outcome]) -> Table:
     """A row per method and a column per task: values, standard errors, and the spread over seeds."""
     tasks = {each.first.task: each.task for each in outcomes}
-    names = list(dict.fromkeys(each.name for each in outcomes))
+    firsts: dict[str, Outcome] = {}
+    for each in sorted(outcomes, key=lambda each: each.place):
+        firsts.setdefault(each.name, each)
     cells = {(each.name, each.first.task): each for each in outcomes}
-    firsts = {name: next(each for each in outcomes if each.name == name) for name in names}
-
-    def place(name: str) -> tuple[int, bool, int]:
-        first = firsts[name]
-        return first.trained or 0, first.first.backbone is not None, names.index(name)
-
     rows: list[list[Entry]] = [
-        [name, _count(firsts[name].trained), *(_value(cells.get((name, task))) for task in tasks)]
-        for name in sorted(names, key=place)
+        [name, _count(first.trained), *(_value(cells.get((name, task))) for task in tasks)]
+        for name, first in firsts.items()
     ]
     headers = ["method", TRAINED, *(heading(task) for task in tasks.values())]
     return Table("results", "Test results of all methods.", headers, rows)
