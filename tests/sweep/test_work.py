@@ -326,7 +326,7 @@ def test_the_manifest_has_what_the_report_needs(planner, tmp_path):
     write_manifest(work)
     known = read_manifest(work.out)
     assert Compare.from_dict(known["compare"]) == work.plan.compare == Compare("le", {None: 2.0})
-    assert {known["depth"][job.key] for job in work.jobs if job.backbone} == {2}
+    assert {known["depth"][job.key] for job in work.jobs if job.backbone} == {3}
     assert {known["depth"][job.key] for job in work.jobs if not job.backbone} == {None}
     again = parse_plan(known["content"], where="again", name="toy")
     assert [cell.title for cell in cells(again)] == [cell.title for cell in cells(work.plan)]

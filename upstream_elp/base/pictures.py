@@ -22,6 +22,10 @@ from matplotlib.figure import Figure
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs a line for every axis with names
 
 
+HANDLE, CHARACTER = 0.65, 0.085
+"""Inches of a line and a character of a legend."""
+
+
 def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.6) -> tuple[Figure, list[list[Axes]]]:
     """Make a figure of ``rows`` x ``columns`` panels; sizes are in inches per panel."""
     size = (width * columns, height * rows)
@@ -44,15 +48,19 @@ def tiles(count: int, *, width: float = 3.2, height: float = 2.8, most: int = 3)
     return figure, places[:count]
 
 
-def legend_below(figure: Figure, axes: Axes | Sequence[Axes], *, columns: int = 4) -> None:
-    """Add one legend for all panels, from the lines of one or several of them; each label once."""
+def legend_below(figure: Figure, axes: Axes | Sequence[Axes], *, columns: int = 5) -> None:
+    """Add one legend for all panels, from the lines of one or several of them; each label once.
+
+    There are at most ``columns`` labels in a row, and as many as fit into the width of the figure.
+    """
     known: dict[str, Artist | Container] = {}
     for axis in [axes] if isinstance(axes, Axes) else axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             known.setdefault(label, handle)
     if known:
         labels = list(known)
-        figure.legend(known.values(), labels, loc="outside lower center", ncols=min(columns, len(labels)))
+        fit = int(figure.get_size_inches()[0] / (HANDLE + CHARACTER * max(map(len, labels))))
+        figure.legend(known.values(), labels, loc="outside lower center", ncols=max(1, min(columns, len(labels), fit)))
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:

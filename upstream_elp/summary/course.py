@@ -88,7 +88,7 @@ def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     else:
         rows = max(sum(map(len, group)) for group in groups.values())
         figure, axes = tiles(len(groups), height=1.0 + ROW * rows, width=9.6, most=1)
-    several = len({trials[0].first.backbone for trials in searches}) > 1
+    several = len({trials[0].first.backbone for trials in searches} - {None}) > 1
     titles = {id(trials): _title(trials, several) for trials in searches}
     look = styles(titles.values())
     for axis, (task, group) in zip(axes, groups.items(), strict=True):
