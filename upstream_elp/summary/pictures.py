@@ -106,7 +106,7 @@ def plot_sizes(outcomes: Sequence[Outcome], path: Path) -> None:
         front = sorted((places[number], each.value.value) for number, each in enumerate(cells) if each.pareto)
         axis.plot(
             *zip(*front, strict=True), drawstyle="steps-post", linestyle="--", linewidth=1, color=GREY, zorder=1,
-            label="Pareto front (ringed)",
+            label="Pareto front",
         )  # fmt: skip
         axis.plot(*zip(*front, strict=True), "o", mfc="none", color=GREY, markersize=12, zorder=1)
         for each, place in zip(cells, places, strict=True):
