@@ -125,7 +125,9 @@ def test_the_whole_quickstart_in_small_and_again(tmp_path):
     assert len(table) == 12 and set(table["method"]) == {"elp", "weighted_sum", "fbank"}
     content = json.loads((report / "report.json").read_text())
     assert content["description"].startswith("Measured on synthetic mini-SUPERB")
-    assert {row["baseline_difference"] is None for row in content["cells"] if row["method"] != "weighted_sum"} == {False}
+    assert {row["baseline_difference"] is None for row in content["cells"] if row["method"] != "weighted_sum"} == {
+        False
+    }
     assert not (tmp_path / "cache").exists()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/results.json")}
     assert len(times) == 12
