@@ -13,6 +13,7 @@ from upstream_elp.backbones.architecture import other_entry
 from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean
+from upstream_elp.corpora.tables import is_table
 from upstream_elp.experiment import moved
 from upstream_elp.host import checkpoints, places
 from upstream_elp.host.override import override
@@ -59,6 +60,17 @@ def folder(flag: str, path: str | os.PathLike) -> Path:
     if not Path(path).is_dir():
         raise ElpError(f"{flag} {path}: no such folder")
     return Path(path)
+
+
+def data(flag: str, path: str | os.PathLike) -> Path:
+    """The path of an existing folder of corpora, or of an existing manifest of own data.
+
+    Raises:
+        ElpError: if it is neither.
+    """
+    if Path(path).is_file() and not is_table(Path(path)):
+        raise ElpError(f"{flag} must be a folder or a manifest (a .csv or .jsonl file), but is the file {path}")
+    return Path(path) if Path(path).is_file() else folder(flag, path)
 
 
 def machine(args: Namespace) -> None:

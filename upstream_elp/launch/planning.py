@@ -83,7 +83,7 @@ def _settings(own: Namespace) -> Settings:
     """The settings from our own flags; the environment decides the others."""
     said: dict[str, object] = {}
     if own.data:
-        said["data"] = str(arguments.folder("--data", own.data).resolve())
+        said["data"] = str(arguments.data("--data", own.data).resolve())
     if own.backbone:
         arguments.location("--backbone", own.backbone)
         said["backbone"] = own.backbone
