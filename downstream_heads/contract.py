@@ -108,8 +108,8 @@ class Task:
 
     @property
     def split_names(self) -> dict[str, str]:
-        """All names of splits, aliases first, and the full name that each means."""
-        return {**self.aliases, **{split: split for split in self.splits}}
+        """All names of splits, those that every task has first, and the full name that each means."""
+        return {"train": "train", **self.aliases, **{split: split for split in self.splits}}
 
     def split(self, name: str) -> str:
         """Return the full name of a split.

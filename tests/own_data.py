@@ -8,6 +8,8 @@ from upstream_elp.corpora import fluent
 from upstream_elp.mini.superb import write_mini_superb
 
 SPLITS = {"train": "train", "valid": "dev", "test": "test"}
+SCRIPTS = str.maketrans({"a": "ä", "e": "ე", "o": "漢", "s": "ß", "t": "ŧ"})
+"""Letters for others, of which some have no upper case, or one of two letters."""
 
 
 def synthesise(folder: Path) -> Path:
@@ -24,7 +26,9 @@ def rows_of(root: Path) -> list[dict[str, str]]:
             for row in csv.DictReader(file):
                 slots = {slot: row[slot] for slot in fluent.SLOTS}
                 common = {"path": row["path"], "split": ours, "speaker": row["speakerId"]}
-                rows.append({**common, "text": row["transcription"], "label": row["action"], **slots})
+                rows.append(
+                    {**common, "text": row["transcription"].translate(SCRIPTS), "label": row["action"], **slots}
+                )
     return rows
 
 
