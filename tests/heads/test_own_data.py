@@ -66,7 +66,8 @@ def test_train_evaluate_export_and_infer(task, manifest, tmp_path, monkeypatch, 
     answers = (exp / ANSWERS[task]).read_text().splitlines()
     assert len(answers) == evaluated["items"]
 
-    assert elp("export", best, out, monkeypatch=monkeypatch) == 0
+    assert elp("export", best, out, "--model-card", monkeypatch=monkeypatch) == 0
+    assert "| trained on | own data (mine.csv) |" in (out / "README.md").read_text()
     rows = [row for row in rows_of(manifest.parent) if row["split"] == "test"]
     labels = yaml.safe_load((out / "head_config.yaml").read_text())["labels"]
     train = [row for row in rows_of(manifest.parent) if row["split"] == "train"]

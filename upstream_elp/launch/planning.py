@@ -111,10 +111,7 @@ def complete(plan: Plan) -> None:
         )
     if plan.args.mode == "inference":
         arguments.file("-t", plan.args.evaluate_split)
-    if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
-        raise ElpError(
-            f"-m {plan.args.mode} needs a trained checkpoint; pass it with -e, or with -i together with -u, -d and -c"
-        )
+    arguments.trained(plan.args)
 
 
 def _name_task(plan: Plan) -> None:
@@ -186,6 +183,7 @@ def _fresh(plan: Plan) -> None:
     """Check and complete the flags of a new experiment."""
     args = plan.args
     arguments.name("-d", args.downstream, [*registry.names(), *places.stock_tasks()])
+    arguments.stock_task(args.downstream)
     path = arguments.config(args, plan.script)
     if args.config != str(path):
         plan.argv += ["-c", str(path)]  # the last one counts
