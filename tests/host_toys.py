@@ -212,6 +212,48 @@ def _qbe(root: Path) -> tuple[dict, list[str]]:
     return expert, []
 
 
+def _pr(root: Path) -> tuple[dict, list[str]]:
+    """LibriSpeech with a lexicon whose phonemes are letters."""
+    libri = toy_corpora.librispeech(root)
+    words = sorted({word for sentence in toy_corpora.SENTENCES for word in sentence.split()})
+    (root / "lexicon.txt").write_text("".join(f"{word} {' '.join(word)}\n" for word in words))
+    (root / "phonemes.txt").write_text("".join(f"{symbol}\n" for symbol in (*string.ascii_uppercase, "'")))
+    corpus = {"name": "libriphone", "path": str(libri), "lexicon": [str(root / "lexicon.txt")]}
+    corpus |= {"train": ["train-clean-100"], "dev": ["dev-clean"], "test": ["test-clean"]}
+    text = {"mode": "word", "vocab_file": str(root / "phonemes.txt")}
+    return _ctc(corpus, text, "FrameLevel", metric=["per"]), ["dev"]
+
+
+def _sf(root: Path) -> tuple[dict, list[str]]:
+    """SNIPS: sentences with two slots."""
+    speakers, lines = {"train": "Ivy", "valid": "Amy", "test": "Brian"}, []
+    for part, speaker in speakers.items():
+        for number in range(3):
+            name = f"{speaker}-snips-{part}-{number}"
+            wav = toy_corpora.tone(seconds=1.0, pitch=200 + 50 * number)
+            toy_corpora.write_wav(root / "snips" / part / f"{name}.wav", wav)
+            lines.append(f"{name} BOS PLAY SONG {['ONE', 'TWO', 'SIX'][number]} EOS\tO O O music_item O\n")
+    (root / "snips" / "all.iob.snips.txt").write_text("".join(lines))
+    (root / "slots.txt").write_text("O\nmusic_item\nartist")
+    (root / "characters.txt").write_text("".join(f"{symbol}\n" for symbol in (" ", *string.ascii_uppercase, "'")))
+    corpus = {"name": "snips", "path": str(root / "snips"), "train": ["train"], "dev": ["valid"], "test": ["test"]}
+    corpus |= {f"{part}_speakers": [speaker] for part, speaker in speakers.items()}
+    text = {"mode": "character-slot", "vocab_file": str(root / "characters.txt"), "slots_file": str(root / "slots.txt")}
+    metrics = ["slot_type_f1", "slot_value_cer", "wer"]
+    return _ctc(corpus, text, "FrameLevel", metric=metrics, higher=True), ["dev"]
+
+
+def _ctc(corpus: dict, text: dict, model: str, *, metric: list[str], higher: bool = False) -> dict:
+    return {
+        "corpus": {**corpus, "bucketing": True, "batch_size": 2, "num_workers": 0},
+        "text": text,
+        "model": {"project_dim": 16, "zero_infinity": True, "select": model},
+        "save_best_on": ["dev"],
+        "metric_higher_better": higher,
+        "metric": metric,
+    }
+
+
 def _speaker(word: str, *, valid: bool) -> str:
     """A speaker's name that S3PRL's hash puts into validation (below 10 %) or training (20 % and more)."""
     limit = 2**27 - 1
@@ -240,4 +282,6 @@ _EXPERTS = {
     "voxceleb1": _sid,
     "diarization": _sd,
     "quesst14_dtw": _qbe,
+    "pr": _pr,
+    "sf": _sf,
 }

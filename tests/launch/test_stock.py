@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.host_toys import stock_config, stock_words
+from tests.programs import RUN, call
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 from upstream_elp.launch import arguments
@@ -112,11 +114,29 @@ def test_speaker_identification_and_diarization(task, module, best, tmp_path, mo
     assert (exp / written[task]).stat().st_size > 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("S3PRL_CLONE" not in os.environ, reason="needs S3PRL_CLONE, a clone of S3PRL's repository")
+@pytest.mark.parametrize("task", ["pr", "sf"])
+def test_phonemes_and_slots_with_a_clone(task, tmp_path):
+    """Their data sets are missing in the s3prl package, so they need --script."""
+    config, exp = stock_config(task, tmp_path), tmp_path / "exp"
+    script = Path(os.environ["S3PRL_CLONE"]) / "s3prl" / "run_downstream.py"
+    clone = ["--script", str(script), "--device", "cpu"]
+    flags = ["-m", "train", "-d", "ctc", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", "le", "-c", str(config)]
+    done = call([*RUN, *flags, "-p", str(exp), *clone])
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = call([*RUN, "-m", "evaluate", "-t", "test", "-e", str(exp / "states-4.ckpt"), *clone])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (exp / "test-hyp.ark").read_text().count("\n") == 3
+
+
 def test_query_by_example_compares_features_without_training(tmp_path):
     """QUESST 2014 has nothing to train, so it is evaluated without a checkpoint, here with our upstream."""
     pytest.importorskip("dtw")
     pytest.importorskip("lxml")
     config, exp = stock_config("quesst14_dtw", tmp_path), tmp_path / "exp"
+    content = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({"runner": {}, "downstream_expert": content["downstream_expert"]}))  # as S3PRL's
     upstream = ["-u", "elp_local", "-k", str(tiny_backbone()), "-g", "weighted_sum", "-l", "1"]
     flags = ["-m", "evaluate", "-t", "dev", "-d", "quesst14_dtw", "-c", str(config), "-p", str(exp), "--device", "cpu"]
     run([*flags, *upstream])

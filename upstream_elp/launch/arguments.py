@@ -25,7 +25,7 @@ _NEEDED = {
     "quesst14_dtw": {"dtw": "dtw-python", "lxml": "lxml"},
 }
 """Modules that S3PRL's own tasks import, and the packages that contain them, unless s3prl installs them."""
-_UNTRAINED = ("quesst14_dtw",)
+UNTRAINED = ("quesst14_dtw",)
 """Tasks of S3PRL's that only compare features."""
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
@@ -213,7 +213,7 @@ def trained(args: Namespace) -> None:
         ElpError: if a checkpoint is needed.
     """
     given = args.mode == "train" or args.past_exp or args.init_ckpt
-    if not given and not (args.mode == "evaluate" and args.downstream in _UNTRAINED):
+    if not given and not (args.mode == "evaluate" and args.downstream in UNTRAINED):
         raise ElpError(
             f"-m {args.mode} needs a trained checkpoint; pass it with -e, or with -i together with -u, -d and -c"
         )

@@ -205,7 +205,8 @@ def _fresh(plan: Plan) -> None:
     _stock_loop(plan, content)
     plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
-    blocks.check(content, where=where, ours=args.downstream in registry.names())
+    if args.downstream not in arguments.UNTRAINED:  # S3PRL's configuration for these has an empty runner block
+        blocks.check(content, where=where, ours=args.downstream in registry.names())
     folder = existing.experiment_folder(final)
     if whole is not None:
         args.config = str(recipes.write(folder, path, whole))
