@@ -106,6 +106,11 @@ class Task:
         """The chance level of the metrics for which it does not depend on the corpus."""
         return {name: metric.chance for name, metric in self.metrics.items() if metric.chance is not None}
 
+    @property
+    def split_names(self) -> dict[str, str]:
+        """All names of splits, those that every task has first, and the full name that each means."""
+        return {"train": "train", **self.aliases, **{split: split for split in self.splits}}
+
     def split(self, name: str) -> str:
         """Return the full name of a split.
 

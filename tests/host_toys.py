@@ -1,6 +1,7 @@
 """Configs for S3PRL's stock tasks on toy corpora, since S3PRL's wheel does not contain any."""
 
 import hashlib
+import itertools
 import json
 import re
 import string
@@ -147,6 +148,112 @@ def _ks(root: Path) -> tuple[dict, list[str]]:
     return {"datarc": data, "modelrc": _utterance_model()}, ["dev", "test"]
 
 
+def _sid(root: Path) -> tuple[dict, list[str]]:
+    """VoxCeleb1 with a table of the splits; S3PRL numbers the speakers from id10001."""
+    voxceleb, table = root / "VoxCeleb1", []
+    for speaker, number in itertools.product(range(1, 4), range(1, 4)):
+        name = f"id1{speaker:04d}/video/{number:05d}.wav"
+        toy_corpora.write_wav(voxceleb / "dev" / "wav" / name, toy_corpora.tone(pitch=150 + 50 * speaker, seed=number))
+        table.append(f"{number} {name}\n")
+    (root / "splits.txt").write_text("".join(table))
+    data = {
+        "file_path": str(voxceleb),
+        "meta_data": str(root / "splits.txt"),
+        "max_timestep": 8000,
+        "train_batch_size": 3,
+        "eval_batch_size": 1,
+        "num_workers": 0,
+    }
+    return {"datarc": data, "modelrc": _utterance_model()}, ["dev"]
+
+
+def _sd(root: Path) -> tuple[dict, list[str]]:
+    """Mixtures of two speakers in Kaldi's form, such as LibriMix's."""
+    for split in ("train", "dev", "test"):
+        folder, lists = root / split, {"wav.scp": "", "segments": "", "utt2spk": "", "spk2utt": "", "reco2dur": ""}
+        for number in range(2):
+            rec, voices = f"mix{number}", [f"mix{number}-{name}" for name in "ab"]
+            wav = toy_corpora.tone(seconds=2.0, seed=number)
+            lists["wav.scp"] += f"{rec} {toy_corpora.write_wav(folder / f'{rec}.wav', wav)}\n"
+            lists["reco2dur"] += f"{rec} 2.0\n"
+            for voice, (start, end) in zip(voices, ((0.0, 1.2), (0.8, 2.0)), strict=True):
+                lists["segments"] += f"{voice}-1 {rec} {start} {end}\n"
+                lists["utt2spk"] += f"{voice}-1 {voice}\n"
+                lists["spk2utt"] += f"{voice} {voice}-1\n"
+        for name, text in lists.items():
+            (folder / name).write_text(text)
+    loaders = {f"{split}_dir": str(root / split) for split in ("train", "dev", "test")}
+    expert = {
+        "loaderrc": {"num_workers": 0, "train_batchsize": 2, "eval_batchsize": 1, **loaders},
+        "datarc": {"chunk_size": 50, "rate": 16000, "use_last_samples": True, "label_delay": 0, "num_speakers": 2},
+        "modelrc": {"rnn_layers": 1, "hidden_size": 8},
+        "scorerc": {"save_predictions": True},
+    }
+    return expert, ["dev"]
+
+
+def _qbe(root: Path) -> tuple[dict, list[str]]:
+    """QUESST 2014: two queries and four documents in English, with lists of the languages."""
+    lists = {"utterances": [f"Audio/doc{number}.wav" for number in range(4)]}
+    lists |= {part: [f"{part}_queries/query{number}.wav" for number in range(2)] for part in ("dev", "eval")}
+    for part, files in lists.items():
+        for number, file in enumerate(files):
+            toy_corpora.write_wav(root / "quesst" / file, toy_corpora.tone(seconds=1.0, pitch=200 + 50 * number))
+        text = "".join(f"quesst14Database/{file} nnenglish\n" for file in files)
+        (root / "quesst" / "scoring").mkdir(exist_ok=True)
+        (root / "quesst" / "scoring" / f"language_key_{part}.lst").write_text(text)
+    expert = {
+        "max_workers": 1,
+        "feature_normalization": True,
+        "silence_frame": None,
+        "datarc": {"dataset_root": str(root / "quesst"), "batch_size": 1, "num_workers": 0},
+        "dtwrc": {"dist_method": "cosine_exp", "step_pattern": "asymmetric", "minmax_norm": True, "subsequence": True},
+    }
+    return expert, []
+
+
+def _pr(root: Path) -> tuple[dict, list[str]]:
+    """LibriSpeech with a lexicon whose phonemes are letters."""
+    libri = toy_corpora.librispeech(root)
+    words = sorted({word for sentence in toy_corpora.SENTENCES for word in sentence.split()})
+    (root / "lexicon.txt").write_text("".join(f"{word} {' '.join(word)}\n" for word in words))
+    (root / "phonemes.txt").write_text("".join(f"{symbol}\n" for symbol in (*string.ascii_uppercase, "'")))
+    corpus = {"name": "libriphone", "path": str(libri), "lexicon": [str(root / "lexicon.txt")]}
+    corpus |= {"train": ["train-clean-100"], "dev": ["dev-clean"], "test": ["test-clean"]}
+    text = {"mode": "word", "vocab_file": str(root / "phonemes.txt")}
+    return _ctc(corpus, text, "FrameLevel", metric=["per"]), ["dev"]
+
+
+def _sf(root: Path) -> tuple[dict, list[str]]:
+    """SNIPS: sentences with two slots."""
+    speakers, lines = {"train": "Ivy", "valid": "Amy", "test": "Brian"}, []
+    for part, speaker in speakers.items():
+        for number in range(3):
+            name = f"{speaker}-snips-{part}-{number}"
+            wav = toy_corpora.tone(seconds=1.0, pitch=200 + 50 * number)
+            toy_corpora.write_wav(root / "snips" / part / f"{name}.wav", wav)
+            lines.append(f"{name} BOS PLAY SONG {['ONE', 'TWO', 'SIX'][number]} EOS\tO O O music_item O\n")
+    (root / "snips" / "all.iob.snips.txt").write_text("".join(lines))
+    (root / "slots.txt").write_text("O\nmusic_item\nartist")
+    (root / "characters.txt").write_text("".join(f"{symbol}\n" for symbol in (" ", *string.ascii_uppercase, "'")))
+    corpus = {"name": "snips", "path": str(root / "snips"), "train": ["train"], "dev": ["valid"], "test": ["test"]}
+    corpus |= {f"{part}_speakers": [speaker] for part, speaker in speakers.items()}
+    text = {"mode": "character-slot", "vocab_file": str(root / "characters.txt"), "slots_file": str(root / "slots.txt")}
+    metrics = ["slot_type_f1", "slot_value_cer", "wer"]
+    return _ctc(corpus, text, "FrameLevel", metric=metrics, higher=True), ["dev"]
+
+
+def _ctc(corpus: dict, text: dict, model: str, *, metric: list[str], higher: bool = False) -> dict:
+    return {
+        "corpus": {**corpus, "bucketing": True, "batch_size": 2, "num_workers": 0},
+        "text": text,
+        "model": {"project_dim": 16, "zero_infinity": True, "select": model},
+        "save_best_on": ["dev"],
+        "metric_higher_better": higher,
+        "metric": metric,
+    }
+
+
 def _speaker(word: str, *, valid: bool) -> str:
     """A speaker's name that S3PRL's hash puts into validation (below 10 %) or training (20 % and more)."""
     limit = 2**27 - 1
@@ -166,4 +273,15 @@ def _utterance_model() -> dict:
     return {"projector_dim": 16, "select": "UtteranceLevel", "UtteranceLevel": {"pooling": "MeanPooling"}}
 
 
-_EXPERTS = {"asr": _asr, "sv_voxceleb1": _sv, "emotion": _er, "fluent_commands": _ic, "speech_commands": _ks}
+_EXPERTS = {
+    "asr": _asr,
+    "sv_voxceleb1": _sv,
+    "emotion": _er,
+    "fluent_commands": _ic,
+    "speech_commands": _ks,
+    "voxceleb1": _sid,
+    "diarization": _sd,
+    "quesst14_dtw": _qbe,
+    "pr": _pr,
+    "sf": _sf,
+}

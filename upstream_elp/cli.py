@@ -24,6 +24,7 @@ COMMANDS = {
     "fetch": ("upstream_elp.commands.fetch:fetch", "Download a named backbone ahead of time."),
     "cache": ("upstream_elp.commands.cache:cache", "Fill, list, estimate, bound or clear cached features."),
     "check": ("upstream_elp.commands.check:check", "List every problem of a task's data."),
+    "split": ("upstream_elp.commands.split:split", "Draw the splits that a manifest of your own data lacks."),
     "prepare": ("upstream_elp.commands.prepare:prepare", "Check a corpus and write the tables that tasks read."),
     "mini-superb": ("upstream_elp.commands.mini_superb:mini_superb", "Synthesise small corpora offline."),
     "mini-backbone": ("upstream_elp.commands.mini_backbone:mini_backbone", "Write a small random backbone offline."),

@@ -18,7 +18,7 @@ from downstream_heads.common.batches import Batches
 from downstream_heads.common.files import append_line
 from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.results import Items, intervals
-from downstream_heads.contract import LOSS, Task
+from downstream_heads.contract import ACCURACY, LOSS, Task
 from upstream_elp.audio.reading import MIN_SAMPLES
 from upstream_elp.audio.skips import Skips, SplitSkips, wanted
 from upstream_elp.base.errors import ElpError, counted
@@ -253,7 +253,8 @@ class TaskExpert(Batches, nn.Module):
         """Return the values with unit, interval and chance level, and how many files were skipped."""
         parts = []
         for name, value in values.items():
-            unit = (LOSS if name == "loss" else self.about.metrics[name]).unit
+            # a label column of own data has an accuracy that no description names
+            unit = (LOSS if name == "loss" else self.about.metrics.get(name, ACCURACY)).unit
             unit = f" {unit}" if unit else ""
             margin = f" {certain[name].margin}" if name in certain else ""
             trivial = f" (chance {chance[name]:.4g})" if name in chance else ""

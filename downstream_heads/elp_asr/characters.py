@@ -67,26 +67,55 @@ class Characters:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    def spelling(self, text: str) -> str:
+        """Return a transcript as it is spelled with these characters: in upper case."""
+        return text.upper()
+
+    def number(self, character: str) -> int:
+        """Return the index of a character."""
+        return self.index[character]
+
     def unknown_characters(self, text: str) -> str:
-        """Return the characters of ``text``, in upper case, that have no index."""
-        return "".join(sorted({c for c in text.upper() if not c.isspace()} - self.index.keys()))
+        """Return the characters of ``text``, as it is spelled here, that have no index."""
+        return "".join(sorted({c for c in self.spelling(text) if not c.isspace()} - self.index.keys()))
 
     def encode(self, text: str, *, superb: bool) -> list[int]:
         """Return the labels of a transcript.
 
         Args:
-            text: words; case does not matter.
+            text: words; case does not matter, except for gathered characters.
             superb: encode as S3PRL does, with a word end after the last word and ``</s>`` as the last label
                 (downstream/asr/dataset.py:119, fairseq_dictionary.py:encode_line). Otherwise there are word ends only
                 between words, as in the L-E reference.
         """
-        spelled = WORD_END.join(text.upper().split())
-        labels = [self.index[character] for character in spelled]
+        spelled = WORD_END.join(self.spelling(text).split())
+        labels = [self.number(character) for character in spelled]
         return [*labels, self.index[WORD_END], self.end] if superb else labels
 
     def tokens(self, indices: Iterable[int]) -> list[str]:
         """Return the symbols of ``indices`` without blanks and ``</s>``."""
         return [self.symbols[index] for index in indices if index not in (self.blank, self.end)]
+
+
+class Gathered(Characters):
+    """The characters of transcripts in any script, spelled as they are written there; others become ``<unk>``.
+
+    Args:
+        transcripts: those of the training set.
+        order: key of ``SPECIALS``.
+    """
+
+    def __init__(self, transcripts: Iterable[str], *, order: str = "fairseq") -> None:
+        found = {character for text in transcripts for character in text if not character.isspace()}
+        self._number([*SPECIALS[order], WORD_END, *sorted(found - {WORD_END})], where="of the transcripts")
+
+    def spelling(self, text: str) -> str:
+        """Return the transcript unchanged."""
+        return text
+
+    def number(self, character: str) -> int:
+        """Return the index of a character; the model never outputs that of an unknown one, so it counts as an error."""
+        return self.index.get(character, self.unknown)
 
 
 def words(tokens: Sequence[str]) -> list[str]:

@@ -8,13 +8,12 @@ from torch.utils.data import Dataset
 
 from downstream_heads.common.loaders import AudioReader, transpose
 from downstream_heads.elp_asr.characters import Characters
-from downstream_heads.elp_asr.table import Entry, measure, read_split
+from downstream_heads.elp_asr.table import Entry, Split, measure
 from upstream_elp.audio.headers import Header
 from upstream_elp.audio.skips import SplitSkips
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS, refuse
 from upstream_elp.corpora import checks
-from upstream_elp.corpora.reading import stem
 
 HALVING_LENGTH = 2000
 
@@ -45,14 +44,14 @@ class LibriSpeech(Dataset):
     Args:
         root: corpus root.
         split: name of the split, for messages.
-        folders: the parts of the corpus that it consists of.
+        found: its utterances.
+        folders: the parts of the corpus that it consists of, for messages.
         batch_size: utterances per batch, before halving.
         characters: the dictionary.
         audio: reads the files.
         superb: encode labels as S3PRL does (word end and ``</s>`` at the end).
         superb_batches: keep the benchmark's batching (see ``make_batches``).
         training: whether this is the training split.
-        bucket_file: folder of S3PRL's length tables, or None to measure.
         skip: list of skipped files; unusable files are added to it and omitted from their batch. If None, they stop the
             run.
     """
@@ -61,6 +60,7 @@ class LibriSpeech(Dataset):
         self,
         root: Path,
         split: str,
+        found: Split,
         folders: Sequence[str],
         *,
         batch_size: int,
@@ -69,12 +69,9 @@ class LibriSpeech(Dataset):
         superb: bool,
         superb_batches: bool,
         training: bool,
-        bucket_file: str | None = None,
         skip: SplitSkips | None = None,
     ) -> None:
         self.root, self.audio, self.skip = root, audio, skip
-        found = read_split(root, split, folders, characters=characters, bucket_file=bucket_file)
-        found.problems += checks.duplicate_problems(dict.fromkeys(row.path for row in found.present))
         found.refuse(root, passed=HARMLESS if skip is None else HARMLESS | AUDIO_KINDS)
         for path in sorted(found.gone):
             self._note(f"{root / path} is missing, but it has a transcript", path)
@@ -83,6 +80,7 @@ class LibriSpeech(Dataset):
         entries.sort(key=lambda entry: (-entry.length, entry.path))
         self.samples = {path: checks.converted(header).samples for path, header in headers}
         self.entries = entries
+        self.named = {row.path: row.name for row in found.present}
         self.labels = {row.name: characters.encode(row.text, superb=superb) for row in found.present}
         self.batches = make_batches(entries, batch_size, superb=superb_batches, training=training)
         if not self.batches:
@@ -128,12 +126,12 @@ class LibriSpeech(Dataset):
 
     def utterance(self, path: str) -> tuple[np.ndarray, np.ndarray, str]:
         """Read one utterance: ``(wav, labels, name)``."""
-        name = stem(path)
+        name = self.named[path]
         return self.audio(self.root / path).numpy(), np.asarray(self.labels[name], dtype=np.int64), name
 
     def item_names(self) -> list[str]:
         """Return the names of the utterances, from the longest to the shortest."""
-        return [stem(entry.path) for entry in self.entries]
+        return [self.named[entry.path] for entry in self.entries]
 
 
 class Utterances(Dataset):

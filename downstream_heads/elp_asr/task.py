@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from downstream_heads.common.base import TaskExpert, mean_loss
 from downstream_heads.common.files import write_text
 from downstream_heads.common.loaders import AudioReader, eval_loader, train_loader
 from downstream_heads.common.metrics import edit_errors, rate
+from downstream_heads.common.own import usable
 from downstream_heads.common.results import Items
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
@@ -21,6 +23,9 @@ from downstream_heads.elp_asr.data import LibriSpeech, Utterances, only
 from downstream_heads.elp_asr.decoding import Transcriber
 from downstream_heads.elp_asr.model import build_head
 from downstream_heads.elp_asr.options import data_options, folders_of
+from downstream_heads.elp_asr.own import UNSEEN, dictionary, own_texts, text_problems
+from downstream_heads.elp_asr.table import Split, read_split
+from upstream_elp.corpora import checks
 from upstream_elp.corpora.chapters import speaker_of
 from upstream_elp.corpora.registry import corpus_root
 
@@ -39,7 +44,11 @@ class DownstreamExpert(Transcriber, TaskExpert):
         rc = self.datarc = data_options(self.datarc)
         options = {key: rc[key] for key in ("resample", "channels", "pre_load", "normalize")}
         self.audio = AudioReader(**options, min_samples=self.min_samples)
-        self.characters = Characters(rc["dict_path"], order=rc["symbols"])
+        self.own = own_texts(rc, needed=["train"])
+        self.characters = dictionary(rc, self.own)
+        if self.own:
+            self.own.problems += text_problems(self.own, self.characters)
+            usable(self.own, skips=bool(self.skips), passed=frozenset({UNSEEN}))
         self.projector, self.model, self.head = build_head(
             self.modelrc, self.upstream_dim, self.upstream_rate, len(self.characters)
         )
@@ -52,22 +61,36 @@ class DownstreamExpert(Transcriber, TaskExpert):
     def make_dataset(self, split: str) -> LibriSpeech:
         """Return the data set of one split, as batches."""
         rc, training = self.datarc, split == "train"
+        root, found, folders = self._find(split)
         return LibriSpeech(
-            corpus_root(rc, TASK.corpus),
+            root,
             split,
-            folders_of(rc, split),
+            found,
+            folders,
             batch_size=rc["batch_size" if training else "eval_batch_size"],
             characters=self.characters,
             audio=self.audio,
             superb=self.head == "superb",
             superb_batches=rc["protocol"] == "superb",
             training=training,
-            bucket_file=rc["bucket_file"],
             skip=self.skip(split),
         )
 
+    def _find(self, split: str) -> tuple[Path, Split, list[str]]:
+        """Return the root of the audio, the utterances of a split, and what the split consists of."""
+        rc = self.datarc
+        if self.own:
+            rows = self.own.rows_of(split)
+            return self.own.root, Split(rows=rows, gone=self.own.gone & {row.path for row in rows}), [split]
+        root, folders = corpus_root(rc, TASK.corpus), folders_of(rc, split)
+        found = read_split(root, split, folders, characters=self.characters, bucket_file=rc["bucket_file"])
+        found.problems += checks.duplicate_problems(dict.fromkeys(row.path for row in found.present))
+        return root, found, folders
+
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
-        """Return the readers, with which the names of utterances begin."""
+        """Return the readers, with which the names of utterances begin; own data have a column for them."""
+        if self.own:
+            return self.own.speakers_of(split, names)
         return [speaker_of(name) for name in names]
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from downstream_heads.common.own import survey_own
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import divide
 from downstream_heads.elp_er.fold import find_fold
-from downstream_heads.elp_er.task import DATA_DEFAULTS, OVERLAP, check_folds, choose_fold, session_of
+from downstream_heads.elp_er.task import DATA_DEFAULTS, OVERLAP, check_folds, choose_fold, own_labels, session_of
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import Problem
@@ -31,6 +32,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
     check_folds(rc)
+    if own := own_labels(rc, variant=variant, needed=splits):
+        return survey_own(TASK, own, splits, rc)
     session = session_of(choose_fold(variant, rc["test_fold"]))
     root = corpus_root(rc, TASK.corpus)
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")

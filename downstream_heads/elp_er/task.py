@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
+from downstream_heads.common.own import Own, Row, classes, read_own, usable
 from downstream_heads.common.utterance import LabelExpert
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, divide, read_fold
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import choose, number, positive_int, wrong_value
 from upstream_elp.corpora.iemocap import SESSIONS, people, speaker_of
-from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.registry import corpus_root, manifest_for
 
 WHERE = "downstream_expert.datarc"
 FOLDS = TASK.variants
@@ -40,6 +41,7 @@ OVERLAP = (
 )
 DATA_DEFAULTS = {
     "root": None,
+    "label": "label",
     "meta_data": None,
     "test_fold": None,
     "folds": "session",
@@ -65,6 +67,22 @@ def choose_fold(variant: str | None, configured: str | None) -> str:
     if variant and variant not in FOLDS:
         raise ElpError(f"-v must be one of {', '.join(FOLDS)}, but is {variant}")
     return choose(variant or configured or FOLDS[0], FOLDS, key=f"{WHERE}.test_fold")
+
+
+def own_labels(rc: Mapping[str, Any], *, variant: str | None, needed: Sequence[str]) -> Own | None:
+    """Read a manifest of own data; None if there is none.
+
+    Raises:
+        ElpError: a fold is chosen, which own data do not have, or the column's name is not a text.
+    """
+    source = manifest_for(rc, TASK.corpus)
+    if source is None:
+        return None
+    if variant or rc["test_fold"]:
+        raise ElpError(f"{source} has splits instead of folds; remove -v and {WHERE}.test_fold")
+    if not isinstance(rc["label"], str) or not rc["label"]:
+        raise wrong_value(rc["label"], "the name of a column", key=f"{WHERE}.label")
+    return read_own(TASK, source, needed=needed, labels=[rc["label"]])
 
 
 def session_of(fold: str) -> str:
@@ -106,20 +124,26 @@ class DownstreamExpert(LabelExpert):
         check_folds(rc)
         if rc["crop"] is not None:
             positive_int(rc["crop"], key=f"{WHERE}.crop", least=400)
-        self.fold = choose_fold(downstream_variant, rc["test_fold"])
+        self.own = own_labels(rc, variant=downstream_variant, needed=["train"])
+        self.fold = "" if self.own else choose_fold(downstream_variant, rc["test_fold"])
         self.session = session_of(self.fold)
         self._parts: Fold | None = None
-        # S3PRL's metadata may number the classes differently
-        self.labels = self.parts().labels if rc["meta_data"] else dict(LABELS)
+        if self.own:
+            rows = usable(self.own, skips=bool(self.skips)).rows_of("train")
+            self.labels = {label: index for index, label in enumerate(classes(rows))}
+        else:
+            # S3PRL's metadata may number the classes differently
+            self.labels = self.parts().labels if rc["meta_data"] else dict(LABELS)
         self.build_labels(sorted(self.labels, key=self.labels.__getitem__))
 
     def get_extra_state(self) -> Tensor:
         """Return the label tables and the fold."""
-        return memory.encode({"labels": self.label_tables(), "fold": self.fold, **self._kind()})
+        fold = {"fold": self.fold} if self.fold else {}  # own data have none
+        return memory.encode({"labels": self.label_tables(), **fold, **self._kind()})
 
     def _kind(self) -> dict[str, str]:
         """Return the kind of folds if it is not the usual one."""
-        return {"folds": self.datarc["folds"]} if self.datarc["folds"] != KINDS[0] else {}
+        return {"folds": self.datarc["folds"]} if self.datarc["folds"] != KINDS[0] and not self.own else {}
 
     def set_extra_state(self, state: Any) -> None:
         """Check the labels as the base class does, and the fold: with another one, it would test on training data.
@@ -130,7 +154,7 @@ class DownstreamExpert(LabelExpert):
         super().set_extra_state(state)
         found = memory.decode(state)
         fold, kind = found.get("fold", self.fold), found.get("folds", KINDS[0])
-        if kind != self.datarc["folds"]:
+        if kind != self._kind().get("folds", KINDS[0]):
             raise ElpError(
                 f"config key {WHERE}.folds must be {kind}, as for the checkpoint, but is {self.datarc['folds']}, which "
                 "would test on training data; change it"
@@ -144,6 +168,8 @@ class DownstreamExpert(LabelExpert):
     def notes(self) -> dict[str, Any]:
         """Return the fold, for ``metrics.jsonl``; random folds are marked."""
         kind = self._kind()
+        if self.own:
+            return {}
         return {"fold": self._fold_name(), **kind, **({"speakers_overlap": True} if kind else {})}
 
     def _fold_name(self) -> str:
@@ -159,8 +185,10 @@ class DownstreamExpert(LabelExpert):
             self._parts = read_fold(root, self.session, keep_absent=bool(self.skips), **options)
         return self._parts
 
-    def rows(self, split: str) -> list[Utterance]:
-        """Return the utterances of one split: the held-out session, or a part of the others."""
+    def rows(self, split: str) -> list[Utterance] | list[Row]:
+        """Return the utterances of one split: the held-out session, a part of the others, or those of own data."""
+        if self.own:
+            return self.own.rows_of(split)
         if split == "test":
             return self.parts().test
         train, dev = divide(self.parts().train, self.datarc, session=self.session)
@@ -176,14 +204,16 @@ class DownstreamExpert(LabelExpert):
         if split == "train" and self._kind():
             tqdm.write(f"[{self.task}] {OVERLAP}")
         crop = self.datarc["crop"] if split == "train" else None
-        root = corpus_root(self.datarc, TASK.corpus)
+        root = self.own.root if self.own else corpus_root(self.datarc, TASK.corpus)
         return Emotions(root, self.rows(split), labels=self.labels, audio=self.audio, crop=crop)
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
         """Return the two actors of each session, not the dialogs that S3PRL's metadata call speakers.
 
-        A corpus with more people in a session lists them in ``speakers.csv``.
+        A corpus with more people in a session lists them in ``speakers.csv``; own data have a column for them.
         """
+        if self.own:
+            return self.own.speakers_of(split, names)
         known = people(corpus_root(self.datarc, TASK.corpus))
         return [known.get(name) or speaker_of(name) for name in names]
 
@@ -206,4 +236,4 @@ class DownstreamExpert(LabelExpert):
     def answer_file(self, name: str) -> str:
         """Return the file name, with the fold as in submissions; answers about a user's own files have none."""
         split, _, kind = name.partition("_")
-        return f"{split}_{self._fold_name()}_{kind}.txt" if kind else f"{name}.txt"
+        return f"{split}_{self._fold_name()}_{kind}.txt" if kind and self.fold else f"{name}.txt"

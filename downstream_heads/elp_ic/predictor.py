@@ -26,9 +26,9 @@ class Predictor(UtteranceScorer, TaskPredictor):
 
     def build(self, labels: Any) -> None:
         """Build projector and model for the slot values in ``labels``."""
-        if not isinstance(labels, Mapping) or set(labels) != set(SLOTS):
-            raise ElpError(f"the key 'labels' must contain exactly the lists {', '.join(SLOTS)}")
-        self.values = {slot: label_list(labels[slot], key=f"labels.{slot}") for slot in SLOTS}
+        if not isinstance(labels, Mapping) or not labels or not all(isinstance(slot, str) for slot in labels):
+            raise ElpError(f"the key 'labels' must contain lists of labels by slot, such as {', '.join(SLOTS)}")
+        self.values = {slot: label_list(column, key=f"labels.{slot}") for slot, column in labels.items()}
         self.sizes = [len(column) for column in self.values.values()]
         self.build_head(sum(self.sizes))
 

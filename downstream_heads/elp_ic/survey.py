@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from downstream_heads.common.own import survey_own
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import TABLES
-from downstream_heads.elp_ic.task import DATA_DEFAULTS
+from downstream_heads.elp_ic.task import DATA_DEFAULTS, own_slots
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.values import mapping
 from upstream_elp.corpora import fluent
@@ -27,6 +28,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         ElpError: a config key is wrong, or there is no corpus.
     """
     rc = data_options(mapping(block.get("datarc"), key="downstream_expert.datarc"), DATA_DEFAULTS)
+    if own := own_slots(rc, needed=splits):
+        return survey_own(TASK, own, splits, rc)
     root = corpus_root(rc, TASK.corpus)
     found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
     reading = fluent.read(root, [TABLES[split] for split in splits])

@@ -8,21 +8,44 @@ epochs with batch size 16 and a learning rate per epoch, takes the last epoch, a
 checkpoint does.
 """
 
+import csv
+import io
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from downstream_heads.common.metrics import accuracy, majority_accuracy
+from downstream_heads.common.own import Own, read_own, usable
 from downstream_heads.common.utterance import UtteranceExpert
 from downstream_heads.elp_ic.about import TASK
-from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values
-from upstream_elp.base.values import choose
-from upstream_elp.corpora.registry import corpus_root
+from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values, split_rows
+from upstream_elp.base.values import choose, wrong_value
+from upstream_elp.corpora.registry import corpus_root, manifest_for
 
-DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance"}
+WHERE = "downstream_expert.datarc"
+DATA_DEFAULTS = {"root": None, "file_path": None, "label_order": "appearance", "labels": list(SLOTS)}
+
+
+def own_slots(rc: Mapping[str, Any], *, needed: Sequence[str]) -> Own | None:
+    """Read a manifest of own data; None if there is none.
+
+    Raises:
+        ElpError: the corpus has no such columns, or their names are not different texts.
+    """
+    source, slots = manifest_for(rc, TASK.corpus), rc["labels"]
+    texts = isinstance(slots, list) and all(isinstance(slot, str) and slot for slot in slots)
+    if not texts or not slots or len(set(slots)) != len(slots) or "file" in slots:  # answers have a file already
+        raise wrong_value(
+            slots, "a list of the names of columns other than file, such as [intent]", key=f"{WHERE}.labels"
+        )
+    if source is not None:
+        return read_own(TASK, source, needed=needed, labels=slots)
+    if slots != list(SLOTS):
+        raise wrong_value(slots, f"[{', '.join(SLOTS)}] for Fluent Speech Commands", key=f"{WHERE}.labels")
+    return None
 
 
 class DownstreamExpert(UtteranceExpert):
@@ -37,9 +60,14 @@ class DownstreamExpert(UtteranceExpert):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.read_data_options(DATA_DEFAULTS)
-        order = choose(self.datarc["label_order"], ("appearance", "sorted"), key="downstream_expert.datarc.label_order")
-        self.root = corpus_root(self.datarc, TASK.corpus)
-        self.train_rows = read_commands(self.root, "train")
+        order = choose(self.datarc["label_order"], ("appearance", "sorted"), key=f"{WHERE}.label_order")
+        self.own = own_slots(self.datarc, needed=["train"])
+        self.slots = tuple(self.datarc["labels"])
+        self.root = self.own.root if self.own else corpus_root(self.datarc, TASK.corpus)
+        if self.own:
+            self.train_rows = usable(self.own, skips=bool(self.skips)).rows_of("train")
+        else:
+            self.train_rows = read_commands(self.root, "train")
         self.values = slot_values(self.train_rows, order=order)
         self.sizes = [len(column) for column in self.values]
         self.build_head(sum(self.sizes))
@@ -47,11 +75,12 @@ class DownstreamExpert(UtteranceExpert):
 
     def label_tables(self) -> dict[str, list[str]]:
         """Return the values of each slot in the order of the head's outputs."""
-        return {slot: list(column) for slot, column in zip(SLOTS, self.values, strict=True)}
+        return {slot: list(column) for slot, column in zip(self.slots, self.values, strict=True)}
 
     def make_dataset(self, split: str) -> Commands:
         """Return the data set of one split; ``dev`` is the corpus' valid part."""
-        return Commands(self.root, split, values=self.values, audio=self.audio, skip_missing=bool(self.skips))
+        rows = self.own.rows_of(split) if self.own else split_rows(self.root, split, skip_missing=bool(self.skips))
+        return Commands(self.root, rows, values=self.values, audio=self.audio)
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
         """Return the speakers, from the corpus's tables."""
@@ -85,11 +114,11 @@ class DownstreamExpert(UtteranceExpert):
 
     def measures(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, float]:
         """Return the accuracy of whole intents and of each slot."""
-        return {"acc": accuracy(predict, truth), **_per_slot(accuracy, predict, truth)}
+        return {"acc": accuracy(predict, truth), **self._per_slot(accuracy, predict, truth)}
 
     def item_columns(self, predict: Sequence[tuple], truth: Sequence[tuple]) -> dict[str, list]:
         """Return the answers, and whether the whole intent and each slot are right."""
-        per_slot = zip(SLOTS, zip(*predict, strict=True), zip(*truth, strict=True), strict=True)
+        per_slot = zip(self.slots, zip(*predict, strict=True), zip(*truth, strict=True), strict=True)
         right = {f"{slot}_acc": [int(p == t) for p, t in zip(*both, strict=True)] for slot, *both in per_slot}
         return {**super().item_columns(predict, truth), **right}
 
@@ -97,7 +126,7 @@ class DownstreamExpert(UtteranceExpert):
         """Return the values of the most common training intent or slot value, and of a uniform guess of the intent."""
         known = [row.slots for row in self.train_rows]
         uniform = 100.0 / len(set(known))
-        slots = _per_slot(majority_accuracy, known, truth)
+        slots = self._per_slot(majority_accuracy, known, truth)
         return {"acc": majority_accuracy(known, truth), **slots, "uniform": uniform}
 
     def answer_file(self, name: str) -> str:
@@ -105,8 +134,10 @@ class DownstreamExpert(UtteranceExpert):
         return f"{name}.csv"
 
     def answer_line(self, utterance: str, answer: tuple[str, ...]) -> str:
-        """Return ``<utterance>,<action>,<object>,<location>``."""
-        return ",".join((utterance, *answer))
+        """Return ``<utterance>,<action>,<object>,<location>``; own values may need quotes."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow((utterance, *answer))
+        return line.getvalue()
 
     def inference(self, features: Sequence[Tensor], filenames: Sequence[str]) -> list[tuple[str, ...]]:
         """Classify, and write ``inference.csv`` if the utterances have names (S3PRL's ``-m inference``)."""
@@ -117,12 +148,11 @@ class DownstreamExpert(UtteranceExpert):
         self.show_answers(filenames, answers)
         return answers
 
-
-def _per_slot(
-    measure: Callable[[Sequence, Sequence], float], first: Sequence[tuple], second: Sequence[tuple]
-) -> dict[str, float]:
-    """Apply a metric of two label lists to each slot: ``action_acc``, ``object_acc``, ``location_acc``."""
-    return {
-        f"{slot}_acc": measure([row[index] for row in first], [row[index] for row in second])
-        for index, slot in enumerate(SLOTS)
-    }
+    def _per_slot(
+        self, measure: Callable[[Sequence, Sequence], float], first: Sequence[tuple], second: Sequence[tuple]
+    ) -> dict[str, float]:
+        """Apply a metric of two label lists to each slot: ``action_acc``, ``object_acc``, ``location_acc``."""
+        return {
+            f"{slot}_acc": measure([row[index] for row in first], [row[index] for row in second])
+            for index, slot in enumerate(self.slots)
+        }

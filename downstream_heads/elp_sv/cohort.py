@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from downstream_heads.elp_sv.data import TrialUtterances
-from upstream_elp.corpora.trials import utterance_name
 
 
 def cohort_names(records: Iterable[str]) -> list[str]:
@@ -46,11 +45,11 @@ class LastEpoch(nn.Module):
         self._places: dict[str, list[int]] = {}
 
     def draw(self, names: Sequence[str], *, seed: int) -> None:
-        """Draw the utterances from those of the training set, ``speaker/video/file.wav``, the same in every run."""
+        """Draw the utterances from those of the training set, the same in every run."""
         places = defaultdict(list)
         drawn = random.Random(f"sv-last-epoch-{seed}").choices(list(names), k=len(self.vectors))
         for place, name in enumerate(drawn):
-            places[utterance_name(name)].append(place)
+            places[name].append(place)
         self._places = dict(places)
 
     @torch.no_grad()

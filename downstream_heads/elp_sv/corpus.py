@@ -12,7 +12,16 @@ from downstream_heads.elp_sv.cohort import draw_cohort
 from downstream_heads.elp_sv.data import EFFECTS, TrainUtterances, TrialUtterances
 from downstream_heads.elp_sv.lengths import trimmed_lengths
 from downstream_heads.elp_sv.options import DATA, TOLERATED
-from downstream_heads.elp_sv.trials import Trial, choose_speakers, make_trials, read_trials, trials_path, utterances
+from downstream_heads.elp_sv.trials import (
+    Trial,
+    choose_speakers,
+    drawing,
+    make_trials,
+    read_trials,
+    speaker_of,
+    trials_path,
+    utterances,
+)
 from upstream_elp.audio.reading import audio_length
 from upstream_elp.audio.skips import Skips
 from upstream_elp.base.errors import AudioError, ElpError, counted
@@ -38,16 +47,25 @@ class VoxCeleb:
     def __init__(self, root: Path, options: Mapping[str, Any], *, least: int, skips: Skips | None = None) -> None:
         self.skips = skips
         self.root, self.options, self.least = root, options, least
-        self.train_folder, self.test_folder = root / "dev" / "wav", root / "test" / "wav"
         self.passed = TOLERATED if skips is None else TOLERATED | AUDIO_KINDS
-        dev = read_part(root, "dev")
-        dev.refuse(root, passed=self.passed)
-        self._everything, everyone = dev.names, sorted(dev.speakers)
-        self.held_out = choose_speakers(everyone, options, folder=self.train_folder)
-        apart = set(self.held_out)
-        self.speakers = [speaker for speaker in everyone if speaker not in apart]
         self._long: dict[str, int] | None = None
         """The training and held-out utterances that are long enough, and their samples after trimming."""
+        self._read()
+
+    def _read(self) -> None:
+        """Find the utterances and speakers."""
+        self.train_folder, self.test_folder = self.root / "dev" / "wav", self.root / "test" / "wav"
+        dev = read_part(self.root, "dev")
+        dev.refuse(self.root, passed=self.passed)
+        self._everything, everyone = dev.names, sorted(dev.speakers)
+        self.held_out = choose_speakers(everyone, self.options, folder=self.train_folder)
+        apart = set(self.held_out)
+        self.speakers = [speaker for speaker in everyone if speaker not in apart]
+        self._of: dict[str, str] | None = None
+
+    def speaker_of(self, name: str) -> str:
+        """Return the speaker of an utterance."""
+        return speaker_of(name)
 
     def names(self, *, held_out: bool) -> list[str]:
         """Return the held-out or training speakers' utterances that are longer than `min_samples` after trimming."""
@@ -66,7 +84,7 @@ class VoxCeleb:
                     f"skipped: {self._after}they have at most {least} samples ({DATA}.min_samples)"
                 )
         apart = set(self.held_out)
-        found = [name for name in self._long if (name.split("/")[0] in apart) == held_out]
+        found = [name for name in self._long if (self.speaker_of(name) in apart) == held_out]
         if not found and not held_out:
             raise ElpError(
                 f"no training utterance below {self.train_folder} is longer than {least} samples"
@@ -96,6 +114,7 @@ class VoxCeleb:
         names = self.names(held_out=False)
         options = {key: self.options[key] for key in ("crop_from", "crop_at", "effects")}
         options |= {"crop": self.options["max_timestep"], "lengths": [self._long[name] for name in names]}
+        options |= {"of": self._of}
         return TrainUtterances(self.train_folder, names, self.speakers, **options)
 
     def trials(self, split: str) -> list[Trial]:
@@ -106,17 +125,20 @@ class VoxCeleb:
             trials, problems = read_trials(trials_path(self.root, options["trials"]), self.root, there=part.names)
             refuse([*part.problems, *problems], self.root, passed=self.passed, audio=len(part.rows))
             return trials
+        self.need_dev()
+        return make_trials(self.names(held_out=True), **drawing(options))
+
+    def need_dev(self) -> None:
+        """Refuse dev trials if the protocol has no dev set.
+
+        Raises:
+            ElpError: it has none.
+        """
         if not self.held_out:
             raise ElpError(
                 f"{DATA}.protocol superb has no dev set, as SUPERB chooses the best checkpoint on test; evaluate test "
                 "(-t test), or train with protocol: dev"
             )
-        return make_trials(
-            self.names(held_out=True),
-            per_speaker=options["dev_utterances"],
-            limit=options["dev_trials"],
-            seed=options["split_seed"],
-        )
 
     def evaluation(self, split: str, trials: Sequence[Trial]) -> TrialUtterances:
         """Return the utterances of the trials, and the cohort for s-norm."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,7 @@ class TrainUtterances(Dataset):
         crop_at: ``random``, or ``start`` for the first samples.
         effects: key of `EFFECTS`.
         lengths: samples of each utterance after trimming.
+        of: the speaker of each utterance; None if its name begins with it, as in VoxCeleb1.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class TrainUtterances(Dataset):
         *,
         crop: int | None,
         lengths: Sequence[int],
+        of: Mapping[str, str] | None = None,
         crop_from: str = "samples",
         crop_at: str = "random",
         effects: str = "superb",
@@ -112,6 +114,7 @@ class TrainUtterances(Dataset):
         self.crop_at, self.effects = crop_at, effects
         self._lengths = [min(length, crop or length) for length in lengths]
         self.index = {speaker: place for place, speaker in enumerate(speakers)}
+        self.of = of
 
     def __len__(self) -> int:
         return len(self.names)
@@ -133,7 +136,15 @@ class TrainUtterances(Dataset):
                 wav = Excerpt(wav, start / (len(wav) - self.crop), self.crop)
             else:
                 wav = wav[start : start + self.crop]
-        return wav, utterance_name(name), self.index[name.split("/")[0]]
+        speaker = name.split("/")[0] if self.of is None else self.of[name]
+        return wav, self._called(name), self.index[speaker]
+
+    def item_names(self) -> list[str]:
+        """Return the names of the items."""
+        return [self._called(name) for name in self.names]
+
+    def _called(self, name: str) -> str:
+        return utterance_name(name) if self.of is None else name
 
 
 class TrialUtterances(Dataset):
@@ -177,7 +188,8 @@ class TrialUtterances(Dataset):
 
     def lengths(self) -> list[int]:
         """Return the samples of each item before trimming, which are at least those after it, from its header."""
-        whole = header_lengths(self.root, [file.relative_to(self.root).as_posix() for file in self.files()])
+        inside = f"{self.root.as_posix()}/"
+        whole = header_lengths(self.root, [file.as_posix().removeprefix(inside) for file in self.files()])
         trials = len(self.names)
         return whole[:trials] + [min(length, self.cohort_crop or length) for length in whole[trials:]]
 

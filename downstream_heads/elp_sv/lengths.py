@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from downstream_heads.common.files import cache_dir, digest
 from upstream_elp.audio.decoding import RULES
+from upstream_elp.audio.segments import file_of
 from upstream_elp.audio.skips import SplitSkips
 from upstream_elp.audio.sox import SUPERB_SV_EFFECTS, Effects, run_chain
 from upstream_elp.audio.sox_samples import read_int32
@@ -97,7 +98,7 @@ def _states(root: Path, names: Sequence[str], *, allow_missing: bool) -> dict[st
     states: dict[str, State | None] = {}
     for name in names:
         try:
-            state = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118 - pathlib takes far longer
+            state = os.stat(os.path.join(root, file_of(name)))  # noqa: PTH116, PTH118 - pathlib takes far longer
             states[name] = (state.st_size, state.st_mtime_ns)
         except OSError as error:
             if not allow_missing:

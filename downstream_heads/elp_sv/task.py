@@ -27,9 +27,10 @@ from downstream_heads.elp_sv.embedding import Embedder, cosines
 from downstream_heads.elp_sv.metrics import eer_threshold, equal_error_rate, min_dcf, symmetric_norm
 from downstream_heads.elp_sv.objectives import AamSoftmax, AmSoftmax, Softmax
 from downstream_heads.elp_sv.options import DATA, data_options, head_options, objective_options
+from downstream_heads.elp_sv.own import OwnVoices
 from downstream_heads.elp_sv.trials import Trial, utterances
 from upstream_elp.base.errors import ElpError
-from upstream_elp.corpora.registry import corpus_root
+from upstream_elp.corpora.registry import corpus_root, manifest_for
 
 OBJECTIVES = {"softmax": Softmax, "am_softmax": AmSoftmax, "aam_softmax": AamSoftmax}
 
@@ -58,11 +59,13 @@ class DownstreamExpert(Embedder, TaskExpert):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.datarc = data_options(self.datarc)
-        root = corpus_root(self.datarc, TASK.corpus)
+        source = manifest_for(self.datarc, TASK.corpus)
+        root = source or corpus_root(self.datarc, TASK.corpus)
         head, options = head_options(self.modelrc)
         self.set_lengths(head)
         self._check_sizes(head)
-        self.corpus = VoxCeleb(root, self.datarc, least=self.least, skips=self.skips)
+        corpus = OwnVoices if source else VoxCeleb
+        self.corpus = corpus(root, self.datarc, least=self.least, skips=self.skips)
         self.selected_on = "dev" if self.corpus.held_out else "test"
         # the runner block is S3PRL's: it names splits, regardless of the protocol
         self.test_for_dev = self.selected_on == "test" and self.run_args.get("mode") == "train"
@@ -128,7 +131,7 @@ class DownstreamExpert(Embedder, TaskExpert):
         if split == "train":
             data = self.corpus.train()
             if self.cohort is not None:
-                self.cohort.draw(data.names, seed=self.datarc["split_seed"])
+                self.cohort.draw(data.item_names(), seed=self.datarc["split_seed"])
             tqdm.write(
                 f"[{self.task}] protocol {self.datarc['protocol']}: {len(data)} utterances of "
                 f"{len(self.corpus.speakers)} speakers to train on, {len(self.corpus.held_out)} speakers held out; "
@@ -216,8 +219,8 @@ class DownstreamExpert(Embedder, TaskExpert):
         return self.keep_best(split, values["eer"]) if split == self.selected_on else []
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:
-        """Return the speakers of utterances ``speaker/video/utterance.wav``."""
-        return [name.split("/")[0] for name in names]
+        """Return the speakers of utterances."""
+        return [self.corpus.speaker_of(name) for name in names]
 
     def results(self, split: str, trials: Sequence[Trial], scores: np.ndarray) -> Items:
         """Return the scores of the trials with both speakers."""
@@ -263,5 +266,4 @@ class DownstreamExpert(Embedder, TaskExpert):
         write_text(self.expdir / f"{split}_predict.txt", "".join(f"{trial.name} {score}\n" for trial, score in rows))
         write_text(self.expdir / f"{split}_truth.txt", "".join(f"{trial.name} {trial.label}\n" for trial in trials))
         if split == "dev":
-            lines = "".join(f"{trial.label} {trial.first} {trial.second}\n" for trial in trials)
-            write_text(self.expdir / "dev_trials.txt", lines)
+            write_text(self.expdir / "dev_trials.txt", "".join(f"{trial}\n" for trial in trials))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from upstream_elp.corpora.voxceleb1 import LISTS
 __all__ = [
     "Trial",
     "choose_speakers",
+    "drawing",
     "hold_out",
     "make_trials",
     "read_trials",
+    "speaker_of",
     "trials_path",
     "utterance_name",
     "utterances",
@@ -110,17 +112,47 @@ def hold_out(speakers: Sequence[str], amount: float | int, *, seed: int) -> list
     return sorted(ranked[:count])
 
 
-def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int) -> list[Trial]:
-    """Make trials from held-out speakers: as many of the same speaker as of two speakers, no pair twice.
+def speaker_of(name: str) -> str:
+    """Return the speaker of an utterance `speaker/video/utterance.wav`."""
+    return name.split("/")[0]
 
-    Pairs of the same speaker come from two videos if the speaker has several, as recognising a recording is easier than
-    recognising a voice. The sex of speakers is unknown here, so pairs of two speakers may be of any.
+
+def video_of(name: str) -> str:
+    """Return the recording that an utterance `speaker/video/utterance.wav` is from."""
+    return name.split("/")[1]
+
+
+def drawing(options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the options of :func:`make_trials` that the data block sets."""
+    keys = {"per_speaker": "dev_utterances", "limit": "dev_trials", "seed": "split_seed"}
+    return {name: options[key] for name, key in keys.items()}
+
+
+def make_trials(
+    names: Sequence[str],
+    *,
+    per_speaker: int,
+    limit: int,
+    seed: int,
+    speaker: Callable[[str], str] = speaker_of,
+    recording: Callable[[str], str] = video_of,
+    whose: str = "the held-out speakers of VoxCeleb1",
+    advice: str = "raise downstream_expert.datarc.held_out or lower min_samples",
+) -> list[Trial]:
+    """Make trials from unseen speakers: as many of the same speaker as of two speakers, no pair twice.
+
+    Pairs of the same speaker come from two recordings if the speaker has several, as recognising a recording is easier
+    than recognising a voice. The sex of speakers is unknown here, so pairs of two speakers may be of any.
 
     Args:
-        names: paths `speaker/video/utterance.wav`.
+        names: the utterances.
         per_speaker: maximum number of utterances of one speaker.
         limit: maximum number of trials.
         seed: the split's own seed.
+        speaker: returns the speaker of an utterance.
+        recording: returns the recording that an utterance is from.
+        whose: beginning of the error.
+        advice: its end.
 
     Raises:
         ElpError: there are fewer than two speakers, or no speaker has two utterances.
@@ -128,15 +160,14 @@ def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int
     rng = random.Random(f"sv-trials-{seed}")
     by_speaker: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        by_speaker[_part(name, 0)].append(name)
+        by_speaker[speaker(name)].append(name)
     chosen = {speaker: rng.sample(own, min(per_speaker, len(own))) for speaker, own in by_speaker.items()}
-    same = _same_speaker(chosen, rng)
+    same = _same_speaker(chosen, rng, recording)
     if len(chosen) < 2 or not same:
         raise ElpError(
-            "the held-out speakers of VoxCeleb1 have too few utterances for trials, which need two speakers and one "
-            "with two utterances; raise downstream_expert.datarc.held_out or lower min_samples"
+            f"{whose} have too few utterances for trials, which need two speakers and one with two utterances; {advice}"
         )
-    other = _two_speakers(chosen, rng, limit=max(limit // 2, 1))
+    other = _two_speakers(chosen, rng, speaker, limit=max(limit // 2, 1))
     count = min(len(same), len(other), max(limit // 2, 1))
     return sorted(
         [*(Trial(1, *pair) for pair in same[:count]), *(Trial(0, *pair) for pair in other[:count])],
@@ -144,12 +175,14 @@ def make_trials(names: Sequence[str], *, per_speaker: int, limit: int, seed: int
     )
 
 
-def _same_speaker(chosen: dict[str, list[str]], rng: random.Random) -> list[tuple[str, str]]:
+def _same_speaker(
+    chosen: dict[str, list[str]], rng: random.Random, recording: Callable[[str], str]
+) -> list[tuple[str, str]]:
     """Return pairs of the same speaker, taking turns, so that a cut anywhere leaves every speaker about as many."""
     queues = []
     for own in chosen.values():
         pairs = list(combinations(own, 2))
-        across = [pair for pair in pairs if _part(pair[0], 1) != _part(pair[1], 1)]
+        across = [pair for pair in pairs if recording(pair[0]) != recording(pair[1])]
         queue = across or pairs
         rng.shuffle(queue)
         queues.append(queue)
@@ -157,20 +190,18 @@ def _same_speaker(chosen: dict[str, list[str]], rng: random.Random) -> list[tupl
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
 
 
-def _two_speakers(chosen: dict[str, list[str]], rng: random.Random, *, limit: int) -> list[tuple[str, str]]:
+def _two_speakers(
+    chosen: dict[str, list[str]], rng: random.Random, speaker: Callable[[str], str], *, limit: int
+) -> list[tuple[str, str]]:
     """Return up to `limit` different pairs of two speakers."""
     everything = [name for own in chosen.values() for name in own]
     total = (len(everything) ** 2 - sum(len(own) ** 2 for own in chosen.values())) // 2
     if total <= 4 * limit:
-        pairs = [pair for pair in combinations(everything, 2) if _part(pair[0], 0) != _part(pair[1], 0)]
+        pairs = [pair for pair in combinations(everything, 2) if speaker(pair[0]) != speaker(pair[1])]
         return rng.sample(pairs, min(limit, len(pairs)))
     found: dict[frozenset[str], tuple[str, str]] = {}
     while len(found) < limit:
         first, second = rng.choice(everything), rng.choice(everything)
-        if _part(first, 0) != _part(second, 0):
+        if speaker(first) != speaker(second):
             found.setdefault(frozenset((first, second)), (first, second))
     return list(found.values())
-
-
-def _part(name: str, place: int) -> str:
-    return name.split("/")[place]

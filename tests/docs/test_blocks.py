@@ -32,7 +32,8 @@ ALL = [block for blocks in BLOCKS.values() for block in blocks]
 PROGRAM_BLOCKS = [block for block in ALL if block.language in PROGRAMS and block.file is None]
 #: pages whose blocks take more than a few seconds; `-m slow` runs them
 SLOW = {
-    "docs/caching.md", "docs/submissions.md", "docs/sweeps.md", "docs/training.md", "docs/tutorial.md", "docs/using.md",
+    "docs/caching.md", "docs/own-data.md", "docs/submissions.md", "docs/sweeps.md", "docs/training.md",
+    "docs/tutorial.md", "docs/using.md",
 }  # fmt: skip
 #: pages that make what they use
 SELF_SUFFICIENT = {"README.md", "docs/tutorial.md"}

@@ -761,7 +761,11 @@ FOLDERS = {
     ),
     "slots": (
         _config(lambda raw: raw["labels"].pop("action")),
-        "'labels' must contain exactly the lists action, object, location",
+        ", but its options need",
+    ),
+    "no slots": (
+        _config(lambda raw: raw["labels"].clear()),
+        "'labels' must contain lists of labels by slot, such as a",
     ),
     "labels": (_config(lambda raw: raw["labels"].update(action=[1, 2])), "'labels.action' must be a list of texts"),
     "label twice": (
@@ -849,7 +853,8 @@ def test_a_checkpoint_from_anywhere_runs_no_code(world, tmp_path, monkeypatch, c
     torch.save(states, tmp_path / "labels.ckpt")
     assert elp("export", tmp_path / "labels.ckpt", tmp_path / "out", monkeypatch=monkeypatch) == 2
     assert (
-        "the key 'labels' must contain exactly the lists" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        "the key 'labels' must contain lists of labels by slot" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
     )
     with pytest.raises(ElpError, match="code from a file is never run"):
         upstream_elp.load("bomb.ckpt")

@@ -1,14 +1,19 @@
 """S3PRL's own tasks with current packages: train, evaluate, resume."""
 
 import hashlib
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.host_toys import stock_config, stock_words
+from tests.programs import RUN, call
 from tests.toys import tiny_backbone
+from upstream_elp.base.errors import ElpError
+from upstream_elp.launch import arguments
 from upstream_elp.run import run
 from upstream_elp.upstream.state_dict import META
 
@@ -89,6 +94,77 @@ def test_another_stock_task(tmp_path, monkeypatch):
     run(stock_words("speech_commands", tmp_path))
     assert (tmp_path / "exp" / "test_predict.txt").read_text().count("\n") == 10
     assert watch.changed == watch.declared
+
+
+@pytest.mark.parametrize(
+    ("task", "module", "best"),
+    [("voxceleb1", "librosa", "dev-best.ckpt"), ("diarization", "h5py", "best-states-dev.ckpt")],
+)
+def test_speaker_identification_and_diarization(task, module, best, tmp_path, monkeypatch):
+    """Two more of SUPERB's tasks train our adapters and evaluate them."""
+    pytest.importorskip(module)
+    watch = Watch(monkeypatch)
+    run(stock_words(task, tmp_path, "-g", "le"))
+    assert watch.changed == watch.declared
+    exp = tmp_path / "exp"
+    assert state(exp / "states-4.ckpt")["Upstream"].keys() - {META} == watch.upstream.injection.declared.keys()
+    found = exp / best if (exp / best).is_file() else exp / "states-4.ckpt"  # the toys may get no answer right
+    run(["-m", "evaluate", "-t", "test", "-e", str(found), "--device", "cpu"])
+    written = {"voxceleb1": "test_predict.txt", "diarization": "scoring/predictions/mix0.h5"}
+    assert (exp / written[task]).stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("S3PRL_CLONE" not in os.environ, reason="needs S3PRL_CLONE, a clone of S3PRL's repository")
+@pytest.mark.parametrize("task", ["pr", "sf"])
+def test_phonemes_and_slots_with_a_clone(task, tmp_path):
+    """Their data sets are missing in the s3prl package, so they need --script."""
+    config, exp = stock_config(task, tmp_path), tmp_path / "exp"
+    script = Path(os.environ["S3PRL_CLONE"]) / "s3prl" / "run_downstream.py"
+    clone = ["--script", str(script), "--device", "cpu"]
+    flags = ["-m", "train", "-d", "ctc", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", "le", "-c", str(config)]
+    done = call([*RUN, *flags, "-p", str(exp), *clone])
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = call([*RUN, "-m", "evaluate", "-t", "test", "-e", str(exp / "states-4.ckpt"), *clone])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (exp / "test-hyp.ark").read_text().count("\n") == 3
+
+
+def test_query_by_example_compares_features_without_training(tmp_path):
+    """QUESST 2014 has nothing to train, so it is evaluated without a checkpoint, here with our upstream."""
+    pytest.importorskip("dtw")
+    pytest.importorskip("lxml")
+    config, exp = stock_config("quesst14_dtw", tmp_path), tmp_path / "exp"
+    content = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({"runner": {}, "downstream_expert": content["downstream_expert"]}))  # as S3PRL's
+    upstream = ["-u", "elp_local", "-k", str(tiny_backbone()), "-g", "weighted_sum", "-l", "1"]
+    flags = ["-m", "evaluate", "-t", "dev", "-d", "quesst14_dtw", "-c", str(config), "-p", str(exp), "--device", "cpu"]
+    run([*flags, *upstream])
+    found = (exp / "benchmark.stdlist.xml").read_text()
+    assert found.count("<term ") == 2 * 4 and 'termid="query0"' in found
+
+
+def test_sid_lists_are_kept_per_corpus_and_outside_the_package(tmp_path):
+    import s3prl
+
+    folder = Path(s3prl.__file__).parent / "downstream" / "voxceleb1" / ".cache"
+    before = folder.exists()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        run(stock_words("voxceleb1", tmp_path / name, total_steps=1, eval_step=9, save_step=9))
+    assert len(list((tmp_path / "cache" / "sid_lists").glob("*.pkl"))) == 6
+    assert folder.exists() == before
+
+
+def test_what_stock_tasks_lack_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ElpError, match=r"-d ctc needs s3prl/downstream/ctc/corpus, which the s3prl package lacks; cl"):
+        arguments.stock_task("ctc")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ElpError, match=r"-d diarization needs the package h5py, .* pip install h5py"):
+        arguments.stock_task("diarization")
+    with pytest.raises(ElpError, match=r"-d quesst14_dtw needs the package dtw-python, .* pip install dtw-python"):
+        arguments.stock_task("quesst14_dtw")
+    arguments.stock_task("asr")
 
 
 @pytest.mark.parametrize("preset", ["elp", "le", "conventional", "lora_qv8", "full_finetune"])

@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from upstream_elp.audio.mpeg import SLACK, samples_of_frames
+from upstream_elp.audio.segments import Segment
 from upstream_elp.audio.wav_sizes import is_cut, true_sizes
 from upstream_elp.base.foreign import recognised
 
@@ -129,6 +130,23 @@ class Decoder(soundfile.SoundFile):
         if self.ends_early(total):
             raise Undecodable(CUT)
         return total
+
+
+def part(file: Decoder, segment: Segment, dtype: Dtype = "float32") -> np.ndarray:
+    """Decode a part of a file that is at its start, shape (samples, channels).
+
+    Raises:
+        Undecodable: the file is shorter than the part says, or than its own header says.
+    """
+    try:
+        if file.counted:
+            start, count = segment.samples(int(file.frames), file.samplerate)
+            return file.samples(dtype, start=start, count=count)
+        wav = file.samples(dtype)
+        start, count = segment.samples(len(wav), file.samplerate)
+    except ValueError as error:
+        raise Undecodable(f"its part {error}", advice="correct the times") from error
+    return wav[start : start + count]
 
 
 @contextlib.contextmanager

@@ -15,11 +15,13 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from upstream_elp.audio.decoding import CUT, FLOATS, RULES, Decoder, Undecodable, decoding
+from upstream_elp.audio.decoding import CUT, FLOATS, RULES, Decoder, Undecodable, decoding, part
 from upstream_elp.audio.levels import excess
+from upstream_elp.audio.segments import Segment, file_of, split
 from upstream_elp.base.files import cache_dir
 
 CHUNK = 32  # files between two writes to the cache, which a kill may lose
+NOT_FINITE = "it contains samples that are not finite"
 STAT_CHUNK = 2048  # files whose size and time one thread looks up
 
 
@@ -157,16 +159,19 @@ def read_header(path: Path, *, decode: bool = False) -> Header:
     A wav file that is cut off is detected in both cases.
 
     Args:
-        path: audio file in a format that libsndfile knows.
+        path: audio file in a format that libsndfile knows, or a part of one.
         decode: also decode all samples, to detect cut-off or damaged data and values that are not finite.
 
     Returns:
         The header; for an unreadable file, it has an ``error``.
     """
+    name, segment = split(path)
     try:
-        if not path.stat().st_size:
+        if not Path(name).stat().st_size:
             return Header(error="the file has no bytes")
-        with decoding(path) as file:
+        with decoding(name) as file:
+            if segment is not None:
+                return _of_part(file, segment, decode=decode)
             return _decoded(file) if decode or not file.counted else _announced(file)
     except Undecodable as problem:
         error = f"{problem}; {problem.advice}" if problem.advice else str(problem)
@@ -183,12 +188,21 @@ def _announced(file: Decoder) -> Header:
     return replace(header, peak=max(map(excess, file.blocks(limit=file.samplerate)), default=0.0))
 
 
+def _of_part(file: Decoder, segment: Segment, *, decode: bool) -> Header:
+    if file.counted and not decode and file.subtype not in FLOATS:
+        with contextlib.suppress(ValueError):  # otherwise decoding says what is wrong
+            return Header(segment.samples(int(file.frames), file.samplerate)[1], file.samplerate, file.channels)
+    wav = part(file, segment)
+    error = "" if np.isfinite(wav).all() else NOT_FINITE
+    return Header(len(wav), file.samplerate, file.channels, True, error, excess(wav))
+
+
 def _decoded(file: Decoder) -> Header:
     total, peak, finite = 0, 0.0, True
     for block in file.blocks():
         total, peak = total + len(block), max(peak, excess(block))
         finite = finite and bool(np.isfinite(block).all())
-    error = "" if finite else "it contains samples that are not finite"
+    error = "" if finite else NOT_FINITE
     return Header(total, file.samplerate, file.channels, True, CUT if file.ends_early(total) else error, peak)
 
 
@@ -232,7 +246,7 @@ def _look_up(root: Path, files: list[str], known: HeaderCache, options: Options)
         found = []
         for file in chunk:
             try:
-                status = os.stat(os.path.join(root, file))  # noqa: PTH116, PTH118 - pathlib takes ten times as long
+                status = os.stat(os.path.join(root, file_of(file)))  # noqa: PTH116, PTH118 - pathlib takes ten times as long
             except OSError as problem:
                 found.append((file, Header(error=problem.strerror or str(problem), passing=True)))
                 continue
@@ -251,7 +265,7 @@ def _read_chunk(root: Path, files: list[str], decode: bool) -> list[_Record]:
 
 def _read(root: Path, file: str, decode: bool) -> _Record:
     try:
-        status = (root / file).stat()
+        status = (root / file_of(file)).stat()
     except OSError as problem:
         return _Record(file, 0, 0, Header(error=problem.strerror or str(problem), passing=True))
     return _Record(file, status.st_size, status.st_mtime_ns, read_header(root / file, decode=decode))

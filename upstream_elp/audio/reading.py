@@ -17,9 +17,10 @@ import numpy as np
 import soxr
 import torch
 
-from upstream_elp.audio.decoding import Decoder, Dtype, Undecodable, decoding
+from upstream_elp.audio.decoding import Decoder, Dtype, Undecodable, decoding, part
 from upstream_elp.audio.front import SAMPLE_RATE, STANDARD
 from upstream_elp.audio.levels import LEVELS
+from upstream_elp.audio.segments import Segment, split
 from upstream_elp.base.errors import AudioError, ElpError, counted
 
 MIN_SAMPLES = STANDARD.min_samples
@@ -40,7 +41,8 @@ def load_audio(
     """Load one utterance.
 
     Args:
-        path: audio file (wav, flac or another format of libsndfile).
+        path: audio file (wav, flac or another format of libsndfile), or a part of one
+            (see :mod:`upstream_elp.audio.segments`).
         sample_rate: sample rate of the result in Hz.
         resample: whether to resample files with another rate (soxr, high quality); otherwise they are refused.
         channels: what to do with several channels: refuse them, average them, or keep the first.
@@ -70,10 +72,10 @@ def load_audio(
 
 
 def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarray, int]:
-    """Decode a whole file without any conversion.
+    """Decode a file, or a part of it, without any conversion.
 
     Args:
-        path: audio file.
+        path: audio file, or a part of one (see :mod:`upstream_elp.audio.segments`).
         dtype: `float32` or `float64` in [-1, 1], or `int32` with the file's bits in the most significant positions.
 
     Returns:
@@ -82,8 +84,9 @@ def read_samples(path: PathLike, *, dtype: Dtype = "float32") -> tuple[np.ndarra
     Raises:
         ElpError: the file is missing, cannot be decoded, or ends earlier than its header says.
     """
-    with _opened(path) as file:
-        wav, rate = file.samples(dtype), file.samplerate
+    with _opened(path) as (file, segment):
+        rate = file.samplerate
+        wav = file.samples(dtype) if segment is None else part(file, segment, dtype)
     LEVELS.note(wav, path)
     return wav, rate
 
@@ -94,23 +97,24 @@ def audio_length(path: PathLike) -> int:
     Raises:
         ElpError: the file is missing or is not an audio file.
     """
-    with _opened(path) as file:
-        return file.length()
+    with _opened(path) as (file, segment):
+        return file.length() if segment is None else len(part(file, segment))
 
 
 def audio_subtype(path: PathLike) -> str:
     """Return the encoding of the samples as libsndfile names it (`PCM_16`, `FLOAT`, …), from the header."""
-    with _opened(path) as file:
+    with _opened(path) as (file, _):
         return file.subtype
 
 
 @contextlib.contextmanager
-def _opened(path: PathLike) -> Iterator[Decoder]:
-    if not Path(path).is_file():
-        raise AudioError(f"{path} is not a file; check the corpus root and the list that names this audio file", path)
+def _opened(path: PathLike) -> Iterator[tuple[Decoder, Segment | None]]:
+    name, segment = split(path)
+    if not Path(name).is_file():
+        raise AudioError(f"{name} is not a file; check the corpus root and the list that names this audio file", path)
     try:
-        with decoding(path) as file:
-            yield file
+        with decoding(name) as file:
+            yield file, segment
     except Undecodable as error:
         sentence = f"{path} cannot be decoded as audio: {error.with_advice('replace the file')}"
         raise AudioError(sentence, path) from error

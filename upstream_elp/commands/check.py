@@ -22,7 +22,7 @@ SHORT = ", ".join(task.short for task in registry.tasks().values())
     "-d", "--downstream", "task", required=True, metavar="TASK", help=f"One of {SHORT}, with or without elp_."
 )
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Task config. [default: the task's own]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora. [default: $ELP_DATA]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of corpora, or a manifest. [default: $ELP_DATA]")
 @click.option("-v", "--variant", help="Variant of the task, e.g. fold3 for elp_er.")
 @click.option("-o", "--override", help="config.PATH.TO.KEY=VALUE as in `elp run`; separate several with ,,")
 @click.option(
@@ -68,7 +68,7 @@ def check(
         )
     if report is not None:
         check_writable(report, flag="--json")
-    use_data(data)
+    use_data(data, manifests=True)
     args = Namespace(config=None if config is None else str(config), downstream=task, override=override)
     content = recipes.read(arguments.config(args, None))
     content.pop("methods", None)  # per-adapter learning rates do not affect the data

@@ -58,9 +58,15 @@ def export(expdir: str, out: str, backbone: str | None, no_head: bool, model_car
         what = f"with the {head.task} head ({sum(tensor.numel() for tensor in head.tensors.values()):,} parameters)"
     click.echo(f"{path} -> {folder}: {expert.config.name}, {total:,} parameters, {what}")
     if model_card:
+        from upstream_elp.base.values import mapping
+        from upstream_elp.experiment.checkpoint import Remembered
         from upstream_elp.submission.model_card import facts_of, write_card
 
-        facts = facts_of(path.parent, task=checkpoint.args.downstream, name=folder.name, license=license_)
+        block = mapping(checkpoint.config.get("downstream_expert"), key="downstream_expert")
+        root = mapping(block.get("datarc"), key="downstream_expert.datarc").get("root")
+        places = [root, Remembered.of(checkpoint.args).data]
+        task = checkpoint.args.downstream
+        facts = facts_of(path.parent, task=task, name=folder.name, license=license_, places=places)
         click.echo(str(write_card(folder, facts)))
 
 

@@ -7,17 +7,22 @@ import click
 
 from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
+from upstream_elp.corpora.tables import is_table
 
 
-def use_data(folder: Path | None) -> None:
+def use_data(place: Path | None, *, manifests: bool = False) -> None:
     """Let the current command read the corpora in a folder; None leaves `$ELP_DATA` in force.
 
+    Args:
+        place: the folder.
+        manifests: whether it may also be a manifest of own data.
+
     Raises:
-        ElpError: there is no such folder.
+        ElpError: there is no such folder or manifest.
     """
-    if folder is None:
+    if place is None:
         return
-    if not folder.is_dir():
-        raise ElpError(f"--data {folder}: no such folder")
-    chosen = replace(settings.current(), data=str(folder.resolve()))
+    if not place.is_dir() and not (manifests and is_table(place) and place.is_file()):
+        raise ElpError(f"--data {place}: no such folder{' or manifest (a .csv or .jsonl file)' if manifests else ''}")
+    chosen = replace(settings.current(), data=str(place.resolve()))
     click.get_current_context().with_resource(settings.in_force(chosen))

@@ -8,6 +8,7 @@ from typing import Any
 from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.folders import matches, refuse_closed
+from upstream_elp.corpora.tables import is_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,11 @@ class Corpus:
                 f"no folder is set for the corpus {self.name}; pass --data DIR (to use DIR/{self.folder}), set "
                 f"ELP_DATA, or set downstream_expert.datarc.root; {help_text}"
             )
+        if is_table(root):
+            raise ElpError(
+                f"{root} (from {origin}) is a manifest, but {self.name} is needed here; pass a folder, or "
+                "choose one of the tasks asr, sv, er and ic, which read manifests"
+            )
         if not root.is_dir():
             raise ElpError(f"the corpus {self.name} is not at {root} (from {origin}): no such folder; {help_text}")
         closed: dict[str, str] = {}
@@ -80,12 +86,26 @@ class Corpus:
             raise ElpError(f"{root} (from {origin}) does not look like {self.name}: it has no {expected}; {help_text}")
         return root
 
+    def manifest(self, datarc: Mapping[str, Any]) -> Path | None:
+        """Return the user's manifest that stands for the corpus, where :meth:`root` would look for it; or None.
+
+        Raises:
+            ElpError: it does not exist.
+        """
+        place, origin = self._candidate(datarc)
+        if place is None or not is_table(place):
+            return None
+        if not place.is_file():
+            raise ElpError(f"the manifest {place} (from {origin}) does not exist; correct its path")
+        return place.absolute()
+
     def _candidate(self, datarc: Mapping[str, Any]) -> tuple[Path | None, str]:
         for key in self.keys:
             if datarc.get(key):
                 return Path(str(datarc[key])).expanduser(), f"downstream_expert.datarc.{key}"
         if data := settings.current().data:
-            return Path(data).expanduser() / self.folder, "ELP_DATA"
+            place = Path(data).expanduser()
+            return place if is_table(place) else place / self.folder, "ELP_DATA"
         return None, ""
 
     def check_given(self, root: Path) -> None:

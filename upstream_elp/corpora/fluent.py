@@ -172,8 +172,8 @@ def slot_values(rows: Iterable[Command], *, order: str = "appearance") -> list[l
         order: ``appearance`` numbers values as S3PRL does (downstream/fluent_commands/expert.py:53), so that its
             checkpoints fit; ``sorted`` does not depend on the order of the rows.
     """
-    rows = list(rows)
-    columns = [list(dict.fromkeys(row.slots[slot] for row in rows)) for slot in range(len(SLOTS))]
+    columns = [list(dict.fromkeys(column)) for column in zip(*(row.slots for row in rows), strict=True)]
+    columns = columns or [[] for _ in SLOTS]
     return [sorted(column) for column in columns] if order == "sorted" else columns
 
 

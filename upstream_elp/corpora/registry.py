@@ -52,6 +52,11 @@ def corpus(name: str) -> Corpus:
     return modules()[name].CORPUS
 
 
+def manifest_for(datarc: Mapping[str, Any], name: str) -> Path | None:
+    """Return a user's manifest, as :meth:`upstream_elp.corpora.description.Corpus.manifest` does."""
+    return corpus(name).manifest(datarc)
+
+
 def corpus_root(datarc: Mapping[str, Any], name: str) -> Path:
     """Find a corpus by its name, as :meth:`upstream_elp.corpora.description.Corpus.root` does."""
     return corpus(name).root(datarc)

@@ -15,7 +15,8 @@ from upstream_elp.base.problems import Problem
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 _KALDI_NAME = re.compile(r"^(id\d{5})-(.+)-(\d{5})$")
-_LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
+LABELS = {"1": 1, "0": 0, "target": 1, "nontarget": 0}
+"""How lists write that both utterances of a trial have the same speaker, or not."""
 
 
 class Trial(NamedTuple):
@@ -79,12 +80,12 @@ def parse_trial(line: str) -> Trial | None:
     fields = line.split()
     if len(fields) != 3:
         return None
-    if fields[0] not in _LABELS and fields[2] in _LABELS:
+    if fields[0] not in LABELS and fields[2] in LABELS:
         fields = [fields[2], *fields[:2]]
     paths = [_trial_path(name) for name in fields[1:]]
-    if fields[0] not in _LABELS or "" in paths:
+    if fields[0] not in LABELS or "" in paths:
         return None
-    return Trial(_LABELS[fields[0]], *paths)
+    return Trial(LABELS[fields[0]], *paths)
 
 
 def _trial_path(name: str) -> str:

@@ -53,7 +53,11 @@ _S3PRL: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
 )
 
 _OURS: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
-    (("--data",), {"metavar": "DIR"}, "folder with the corpora: LibriSpeech, VoxCeleb1, IEMOCAP, … (sets ELP_DATA)"),
+    (
+        ("--data",),
+        {"metavar": "PATH"},
+        "folder with the corpora (LibriSpeech, VoxCeleb1, …), or a manifest of your own data (sets ELP_DATA)",
+    ),
     (
         ("--backbone",),
         {"metavar": "PATH"},

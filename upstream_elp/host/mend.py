@@ -115,6 +115,23 @@ def length_cache(root: str | os.PathLike, name: str) -> Path:
     return cache / f"{name}-{digest.hexdigest()[:16]}.pt"
 
 
+def list_cache(root: str | os.PathLike, table: str | os.PathLike, split: str) -> Path:
+    """The cache file for a split's list of files, identified by the corpus' path and the table's content.
+
+    Raises:
+        ElpError: if the corpus folder or the table is missing.
+    """
+    root, table = Path(root).expanduser().resolve(), Path(table).expanduser()
+    for place, key, there in ((root, "file_path", root.is_dir()), (table, "meta_data", table.is_file())):
+        if not there:
+            raise ElpError(f"{place} does not exist; correct config.downstream_expert.datarc.{key}")
+    digest = hashlib.sha256(str(root).encode() + table.read_bytes())
+    return cache_dir() / "sid_lists" / f"{split}-{digest.hexdigest()[:16]}.pkl"
+
+
+# processes ---------------------------------------------------------------------------------------------------------
+
+
 def jobs(wanted: int, paths: Sequence[Any]) -> int:
     """Number of processes for trimming: one for a small corpus, otherwise at most the number of cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

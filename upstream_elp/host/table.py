@@ -246,4 +246,18 @@ ITEMS = (
             Edit("from sox import Transformer", "", required=False),
         ),
     ),
+    Item(
+        "voxceleb1 lists of files",
+        "S3PRL keeps the list of each split in the installed package and never looks again, whatever the corpus; here "
+        "there is one per corpus and table, in ELP_CACHE or ~/.cache/s3prl-elp",
+        "an s3prl with one list per corpus",
+        edit_module(
+            "s3prl.downstream.voxceleb1.dataset",
+            Edit(
+                "os.path.join(CACHE_PATH, f'{mode}.pkl')",
+                "_elp_list_cache(file_path, meta_data, mode)",
+                {"_elp_list_cache": mend.list_cache},
+            ),
+        ),
+    ),
 )

@@ -1,5 +1,6 @@
 """Checks of the user's flags that need nothing heavy; each failure is reported in one sentence."""
 
+import importlib.util
 import os
 from argparse import Namespace
 from collections.abc import Iterable
@@ -13,11 +14,19 @@ from upstream_elp.backbones.architecture import other_entry
 from upstream_elp.backbones.family import HUB_PREFIX
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean
+from upstream_elp.corpora.tables import is_table
 from upstream_elp.experiment import moved
 from upstream_elp.host import checkpoints, places
 from upstream_elp.host.override import override
 from upstream_elp.launch import recipes
 
+_NEEDED = {
+    "diarization": {"h5py": "h5py"},
+    "quesst14_dtw": {"dtw": "dtw-python", "lxml": "lxml"},
+}
+"""Modules that S3PRL's own tasks import, and the packages that contain them, unless s3prl installs them."""
+UNTRAINED = ("quesst14_dtw",)
+"""Tasks of S3PRL's that only compare features."""
 _NEED_CKPT = ("_local", "_url", "_custom", "_gdriveid")
 
 
@@ -59,6 +68,17 @@ def folder(flag: str, path: str | os.PathLike) -> Path:
     if not Path(path).is_dir():
         raise ElpError(f"{flag} {path}: no such folder")
     return Path(path)
+
+
+def data(flag: str, path: str | os.PathLike) -> Path:
+    """The path of an existing folder of corpora, or of an existing manifest of own data.
+
+    Raises:
+        ElpError: if it is neither.
+    """
+    if Path(path).is_file() and not is_table(Path(path)):
+        raise ElpError(f"{flag} must be a folder or a manifest (a .csv or .jsonl file), but is the file {path}")
+    return Path(path) if Path(path).is_file() else folder(flag, path)
 
 
 def machine(args: Namespace) -> None:
@@ -166,6 +186,37 @@ def _same_task(args: Namespace, path: Path) -> None:
     task = named if named in registry.names() else registry.whole_name(named.split("_")[0])
     if task != args.downstream:
         raise ElpError(f"-c {args.config} is a recipe for -d {task}, not for -d {args.downstream}")
+
+
+def stock_task(name: str) -> None:
+    """Refuse one of S3PRL's own tasks if modules that it imports are missing.
+
+    Raises:
+        ElpError: names what is missing, and where to get it.
+    """
+    if name == "ctc" and not (places.s3prl_folder() / "downstream" / "ctc" / "corpus").is_dir():
+        raise ElpError(
+            "-d ctc needs s3prl/downstream/ctc/corpus, which the s3prl package lacks; clone S3PRL's repository and "
+            "pass --script CLONE/s3prl/run_downstream.py"
+        )
+    for module, package in _NEEDED.get(name, {}).items():
+        if importlib.util.find_spec(module) is None:
+            raise ElpError(
+                f"-d {name} needs the package {package}, which s3prl does not install; pip install {package}"
+            )
+
+
+def trained(args: Namespace) -> None:
+    """Refuse an evaluation without a checkpoint, except by a task that trains nothing.
+
+    Raises:
+        ElpError: if a checkpoint is needed.
+    """
+    given = args.mode == "train" or args.past_exp or args.init_ckpt
+    if not given and not (args.mode == "evaluate" and args.downstream in UNTRAINED):
+        raise ElpError(
+            f"-m {args.mode} needs a trained checkpoint; pass it with -e, or with -i together with -u, -d and -c"
+        )
 
 
 def recipe(flag: str, name: str) -> Path:

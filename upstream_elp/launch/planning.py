@@ -83,7 +83,7 @@ def _settings(own: Namespace) -> Settings:
     """The settings from our own flags; the environment decides the others."""
     said: dict[str, object] = {}
     if own.data:
-        said["data"] = str(arguments.folder("--data", own.data).resolve())
+        said["data"] = str(arguments.data("--data", own.data).resolve())
     if own.backbone:
         arguments.location("--backbone", own.backbone)
         said["backbone"] = own.backbone
@@ -111,10 +111,7 @@ def complete(plan: Plan) -> None:
         )
     if plan.args.mode == "inference":
         arguments.file("-t", plan.args.evaluate_split)
-    if plan.args.mode != "train" and not (plan.args.past_exp or plan.args.init_ckpt):
-        raise ElpError(
-            f"-m {plan.args.mode} needs a trained checkpoint; pass it with -e, or with -i together with -u, -d and -c"
-        )
+    arguments.trained(plan.args)
 
 
 def _name_task(plan: Plan) -> None:
@@ -186,6 +183,7 @@ def _fresh(plan: Plan) -> None:
     """Check and complete the flags of a new experiment."""
     args = plan.args
     arguments.name("-d", args.downstream, [*registry.names(), *places.stock_tasks()])
+    arguments.stock_task(args.downstream)
     path = arguments.config(args, plan.script)
     if args.config != str(path):
         plan.argv += ["-c", str(path)]  # the last one counts
@@ -207,7 +205,8 @@ def _fresh(plan: Plan) -> None:
     _stock_loop(plan, content)
     plan.final, plan.config, plan.fresh = final, content, True
     where = f"-c {path}{' with -o' if args.override else ''}"
-    blocks.check(content, where=where, ours=args.downstream in registry.names())
+    if args.downstream not in arguments.UNTRAINED:  # S3PRL's configuration for these has an empty runner block
+        blocks.check(content, where=where, ours=args.downstream in registry.names())
     folder = existing.experiment_folder(final)
     if whole is not None:
         args.config = str(recipes.write(folder, path, whole))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_text
+from upstream_elp.corpora.tables import is_table
 from upstream_elp.experiment.logs import read_logs
 from upstream_elp.statistics import Interval
 from upstream_elp.upstream.adapter_folder import AdapterFolder, read_adapter_folder
@@ -38,11 +39,23 @@ class Facts:
     tests: tuple[Mapping[str, Any], ...] = ()
 
 
-def facts_of(expdir: Path, *, task: str | None, name: str, license: str | None) -> Facts:
-    """Collect the facts of a run: its corpus, and its evaluations of checkpoints."""
+def facts_of(
+    expdir: Path, *, task: str | None, name: str, license: str | None, places: Iterable[str | None] = ()
+) -> Facts:
+    """Collect the facts of a run: its corpus or own data, and its evaluations of checkpoints.
+
+    Args:
+        expdir: the run's folder.
+        task: its task.
+        name: title of the card.
+        license: identifier of the licence.
+        places: where its data were; a manifest means own data.
+    """
     about = registry.tasks().get(task or "")
     tests = tuple(read_logs(expdir).tests) if expdir.is_dir() else ()
-    return Facts(license=license, name=name, data=about.corpus if about else None, tests=tests)
+    own = next((Path(place).name for place in places if place and is_table(Path(place))), None)
+    corpus = about.corpus if about else None
+    return Facts(license=license, name=name, data=f"own data ({own})" if own else corpus, tests=tests)
 
 
 def write_card(folder: Path, facts: Facts) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from upstream_elp.audio.segments import file_of
 from upstream_elp.backbones.structure import unwrapped
 
 
@@ -30,7 +31,7 @@ def data_fingerprint(files: Iterable[Path]) -> dict[str, Any]:
         ``files`` (how many), ``missing`` (how many of them do not exist), ``bytes`` (the sum of their sizes) and
         ``sha256``.
     """
-    paths = sorted({os.fspath(path) for path in files})
+    paths = sorted({file_of(path) for path in files})
     folders: dict[str, list[str]] = {}
     for path in paths:
         folder, name = os.path.split(path)

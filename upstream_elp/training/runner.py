@@ -217,7 +217,7 @@ class OurRunner:
                 batch_ids.append(batch_id)
                 utterances += len(wavs)
         of = None
-        if self.args.mode != "train":
+        if self.args.mode != "train" and self.args.init_ckpt:  # without one, the task trains nothing
             of = {"checkpoint": Path(self.args.init_ckpt).name, "checkpoint_step": self.checkpoint.step}
         names = stock_metrics.log_records(
             unwrapped(expert),
