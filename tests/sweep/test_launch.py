@@ -5,7 +5,6 @@ import os
 
 import pytest
 import torch
-from upstream_elp.sweep.results import rows
 
 from upstream_elp.base.errors import ElpError
 from upstream_elp.sweep import launch
@@ -66,7 +65,7 @@ def test_what_fails_is_reported_with_its_log_and_stops_nothing_else(program, pla
     run_jobs(work.jobs, [Slot("cpu")], show=lambda pool, sentence: None)
     again = {line.split()[0] for line in program.read_text().splitlines()}
     assert again == {job.folder for job in work.jobs if job.method != "weighted_sum"}, "only what has not ended"
-    assert [row["state"] for row in rows(work.jobs, {})].count("done") == 2
+    assert [state_of(job) for job in work.jobs].count(DONE) == 2
 
 
 def test_a_slot_has_its_gpu_and_its_threads_but_the_users_own_number_counts(monkeypatch):
