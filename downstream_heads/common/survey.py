@@ -44,12 +44,14 @@ class Part:
         files: its audio files, relative to the corpus root.
         speakers: the speaker of each file.
         classes: the class of each file; empty for a task without classes.
+        answers: what else is to be found, such as transcripts or trials; runs with other ones are not the same.
     """
 
     name: str
     files: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -45,6 +45,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         root = corpus_root(rc, TASK.corpus)
         found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
         read = {split: _add(found, split, rc, characters) for split in splits}
+    for part in found.parts:
+        part.answers = [row.text for row in read[part.name]]
     if rc["zero_infinity"]:  # an utterance with too few frames then only wastes its place in the batch
         found.tolerated |= {"ctc"}
     factor, superb = _subsampling(model, front.stride), model.get("head", "superb") == "superb"

@@ -86,11 +86,13 @@ def _of_corpus(root: Path, wanted: Sequence[str], rc: Mapping[str, Any], need: N
     apart = _held_out(found, rc, sorted(dev.speakers))
     for split in wanted:
         rows = [row for row in dev.rows if (row.speaker in apart) == (split == "dev")]
+        trials: list[str] = []
         if split == "test":
-            rows = _trials(found, rc, test)
+            rows, trials = _trials(found, rc, test)
             found.needs |= dict.fromkeys((row.path for row in rows), need)
         speakers = [row.speaker for row in rows]
-        found.parts.append(Part(split, [row.path for row in rows], speakers, speakers if split == "train" else []))
+        classes = speakers if split == "train" else []
+        found.parts.append(Part(split, [row.path for row in rows], speakers, classes, trials))
     found.deeper = partial(_trimmed, rc=rc, everyone=dev.rows, train="dev/wav/", test="test/wav/")
     return found
 
@@ -155,13 +157,14 @@ def _held_out(found: Survey, rc: Mapping[str, Any], speakers: list[str]) -> set[
         return set()
 
 
-def _trials(found: Survey, rc: Mapping[str, Any], test: Listing) -> list[Utterance]:
-    """Compare the trial list with the test files, and return the files in it."""
+def _trials(found: Survey, rc: Mapping[str, Any], test: Listing) -> tuple[list[Utterance], list[str]]:
+    """Compare the trial list with the test files, and return the files in it and the trials."""
     path = trials_path(found.root, rc["trials"])
     trials, problems = read_trials(path, found.root, there=test.names)
     found.problems += problems
     if not path.is_file():
-        return test.rows
+        return test.rows, []
     used = set(utterances(trials))
     found.remarks.append(f"{path.name}: {len(trials):,} trials of {len(used):,} files")
-    return [row for row, name in zip(test.rows, test.names, strict=True) if name in used]
+    rows = [row for row, name in zip(test.rows, test.names, strict=True) if name in used]
+    return rows, [str(trial) for trial in trials]

@@ -94,6 +94,8 @@ def test_columns_without_text_are_not_shown():
 
 
 def test_code_with_fences_stays_code():
+    table = Table("t", "WER* of a|b.", ["a", "b"], [["1", "2"]], ["left", "right"])
+    assert "\n\nWER\\* of a\\|b.\n\n| a" in to_markdown("T", [Section("Results", [table])])
     text = to_markdown("T", [Section("Part & parcel", [Code("Lines:", "```\nx\n```")])])
     tokens = MarkdownIt().parse(text)
     assert [token.content for token in tokens if token.type == "fence"] == ["```\nx\n```\n"]

@@ -22,9 +22,9 @@ def planner(data, tmp_path):
     """Call it with changes of a valid plan; returns the checked plan."""
     register()
 
-    def make(out: Path = tmp_path / "out", *, name="toy", **changes):
-        plan = parse_plan(sweep_plans.content(data, **changes), where="plan", name=name)
-        with settings.in_force(dataclasses.replace(settings.current(), data=str(data))):
-            return Planner(plan, out, data=str(data))
+    def make(out: Path = tmp_path / "out", *, name="toy", corpora: Path = data, **changes):
+        plan = parse_plan(sweep_plans.content(corpora, **changes), where="plan", name=name)
+        with settings.in_force(dataclasses.replace(settings.current(), data=str(corpora))):
+            return Planner(plan, out, data=str(corpora))
 
     return make

@@ -132,7 +132,7 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 
 def _markdown(block: Block) -> str:
     if isinstance(block, Table):
-        return markdown_table(block)
+        return f"{_plain(block.caption)}\n\n{markdown_table(block)}"
     if isinstance(block, Picture):
         return f"![{_plain(block.text)}](pictures/{block.name}.svg)\n\n{block.caption}"
     if isinstance(block, Code):

@@ -198,7 +198,8 @@ def _surveyed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
     prints = {}
     for part in found.survey.parts:
         files = data_fingerprint(found.survey.root / file for file in part.files)
-        prints[part.name] = {**files, "content": identity.digest([part.files, part.speakers, part.classes])}
+        content = identity.digest([part.files, part.speakers, part.classes, part.answers])
+        prints[part.name] = {**files, "content": content}
     return prints
 
 
