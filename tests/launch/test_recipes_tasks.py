@@ -11,7 +11,7 @@ import upstream_elp
 from downstream_heads import registry
 from tests.host_toys import stock_config
 from tests.toys import tiny_backbone
-from upstream_elp.adapters.config import load_config
+from upstream_elp.adapters.config import load_config, recipes_dir
 from upstream_elp.base.epochs import epochs_of
 from upstream_elp.base.errors import ElpError
 from upstream_elp.launch import blocks, planning, recipes
@@ -268,8 +268,9 @@ def test_a_recipe_is_found_by_its_name_and_s3prl_gets_a_whole_file(tmp_path):
     assert yaml.load(path.read_text(), Loader=yaml.FullLoader) == recipes.read_for(
         tmp_path / "small.yaml", chosen_adapter(flags("le"))
     )
-    named = plan(*ic_words(tmp_path, "ic_quick"), "-p", str(tmp_path / "named"))
-    assert Path(named.args.config).name == "ic_quick.yaml"
+    named = plan(*ic_words(tmp_path, "ic_quick"), "-g", "lora_qv8", "-p", str(tmp_path / "named"))
+    content = yaml.safe_load(Path(named.args.config).read_text())
+    assert content == recipes.read_for(recipes_dir() / "tasks" / "ic_quick.yaml", chosen_adapter(flags("lora_qv8")))
     with pytest.raises(ElpError, match="-c ic_quik: no such file or recipe; did you mean ic_quick"):
         plan(*ic_words(tmp_path, "ic_quik"), "-p", str(tmp_path / "named"))
     for other in ("er_quick", "asr_reference", "elp_sv"):

@@ -71,6 +71,8 @@ def test_every_quick_recipe_has_a_rate_for_each_part_of_each_method():
         (["ic"], ["elpp"], "--methods must be presets, YAML files or fbank, but 'elpp' is none of these; did you mean"),
         (["ic"], ["fbnk"], "did you mean fbank"),
         (["ic"], ["zzz"], "choose from fbank, adapterbias"),
+        (["ic"], ["x" * 5000], "choose from fbank, adapterbias"),
+        (["ic"], ["a\0b"], "choose from fbank, adapterbias"),
         (["ic"], ["le", "le"], "--methods must name each of them once, but le is there twice"),
         (["er", "ic", "elp_er"], ["le"], "--tasks must name each of them once, but elp_er is there twice"),
         (["ic"], [], "--methods is empty; choose from fbank, .*weighted_sum"),

@@ -96,7 +96,8 @@ def check_names(tasks: Sequence[str], methods: Sequence[str]) -> list[str]:
     for method in methods:
         if method in UPSTREAMS:
             continue
-        if method not in known["--methods"] and not Path(method).exists():
+        path = Path(method)
+        if method not in known["--methods"] and path.suffix not in (".yaml", ".yml") and len(path.parts) < 2:
             hint = did_you_mean(method, known["--methods"]) or f"choose from {', '.join(known['--methods'])}"
             raise ElpError(f"--methods must be presets, YAML files or fbank, but {method!r} is none of these; {hint}")
         load_config(method)
