@@ -16,7 +16,7 @@ from upstream_elp.audio.segments import file_of
 from upstream_elp.base import texts
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import Problem, refuse
-from upstream_elp.corpora.manifest import SPEAKER
+from upstream_elp.corpora.manifest import SPEAKER, spelled
 from upstream_elp.corpora.trials import LABELS
 
 
@@ -28,10 +28,10 @@ class OwnTrial(Trial):
     @property
     def name(self) -> str:
         """Both names."""
-        return "_".join("%20".join(path.split()) for path in (self.first, self.second))
+        return "_".join(map(spelled, (self.first, self.second)))
 
     def __str__(self) -> str:
-        return " ".join((str(self.label), *("%20".join(path.split()) for path in (self.first, self.second))))
+        return " ".join((str(self.label), *map(spelled, (self.first, self.second))))
 
 
 def read_speakers(source: Path, *, needed: Sequence[str]) -> Own:

@@ -46,7 +46,7 @@ def _alone(expert, stock, wav, position, site):
 @pytest.mark.parametrize("backbone", LARGE)
 @given(data=st.data())
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_in_a_batch_as_concatenated_alone(pairs, backbone, position, site, data):
+def test_in_a_batch_as_concatenated_by_itself(pairs, backbone, position, site, data):
     """Many random lengths, with a front end that does not see padding; the host's own mask would fail for most."""
     lengths = data.draw(st.lists(st.integers(400, 6000), min_size=1, max_size=3))
     expert, stock = pairs(backbone, position, site)
@@ -61,7 +61,7 @@ def test_in_a_batch_as_concatenated_alone(pairs, backbone, position, site, data)
 @pytest.mark.parametrize(("position", "site"), KINDS)
 @pytest.mark.parametrize("backbone", S3PRL_STYLE)
 @pytest.mark.parametrize("samples", [400, 720, 1040, 1360])  # 1 to 4 frames: odd and even, before and after P's 5
-def test_short_and_odd_utterances_alone(pairs, backbone, position, site, samples):
+def test_short_and_odd_utterances_by_themselves(pairs, backbone, position, site, samples):
     expert, stock = pairs(backbone, position, site)
     wavs = waves(samples, dtype=torch.float64)
     states = states_of(expert, wavs, "backbone_hidden_states")
@@ -71,7 +71,7 @@ def test_short_and_odd_utterances_alone(pairs, backbone, position, site, samples
 
 
 @pytest.mark.parametrize("backbone", LARGE)
-def test_the_hosts_mask_alone_would_not_do(pairs, backbone):
+def test_only_the_hosts_mask_would_not_do(pairs, backbone):
     """16,000 samples are 49 frames; in a longer batch WavLM's and HuBERT's masks have 50, wav2vec 2.0's has 49."""
     _, stock = pairs(backbone, "end", "projected")
     _, mask = reference.encoder_inputs(stock, waves(16000, 16500, dtype=torch.float64))

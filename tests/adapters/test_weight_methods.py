@@ -172,10 +172,10 @@ def test_adapters_stay_themselves_with_full_fine_tuning(backbone):
     assert len({item.path for item in _declared(expert)}) == len(expert.injection.declared)
 
 
-@pytest.mark.parametrize("left_out", ["layer_norm", "bias"])
+@pytest.mark.parametrize("omitted", ["layer_norm", "bias"])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_everything_that_goes_together_goes_together(backbone, left_out):
-    methods = {name: {} for name in method_names() if name not in ("encoder", left_out)}
+def test_everything_that_goes_together_goes_together(backbone, omitted):
+    methods = {name: {} for name in method_names() if name not in ("encoder", omitted)}
     expert = make_expert(backbone, {"features": "l", **methods}, check=True)
     add_noise(expert)
     assert equal(states_of(eject(expert), WAVES), states_of(stock_expert(backbone), WAVES))

@@ -95,7 +95,7 @@ def test_training_goes_on_without_the_file(task, workers, tmp_path, skipping):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_of_bad_files_alone_crashes_nothing(workers, tmp_path, skipping):
+def test_a_batch_of_only_bad_files_crashes_nothing(workers, tmp_path, skipping):
     """The next item replaces it."""
     for task, size in (("elp_asr", 2), ("elp_ic", 2)):
         expert = make(task, tmp_path / task, workers=workers)

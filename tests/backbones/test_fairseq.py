@@ -92,10 +92,10 @@ def test_it_says_what_is_not_loaded(tmp_path, caplog):
     raw = write_fairseq(tmp_path / "raw.pt", _converted("wav2vec2-base"), "wav2vec2", fine_tuned=True)
     with caplog.at_level(logging.WARNING):
         _expert(raw)
-    told = caplog.messages[0]
-    assert f"{raw}: a wav2vec2 checkpoint in fairseq's format" in told and "from w2v_encoder.w2v_model" in told
-    assert "its head (2 tensors, such as w2v_encoder.proj." in told and ") is not loaded" in told
-    assert "not in the file, since only pre-training uses it: final_proj, project_q, quantizer" in told
+    reported = caplog.messages[0]
+    assert f"{raw}: a wav2vec2 checkpoint in fairseq's format" in reported and "from w2v_encoder.w2v_model" in reported
+    assert "its head (2 tensors, such as w2v_encoder.proj." in reported and ") is not loaded" in reported
+    assert "not in the file, since only pre-training uses it: final_proj, project_q, quantizer" in reported
 
 
 def test_an_assertion_of_s3prls_is_a_reason_too(tmp_path):

@@ -14,18 +14,18 @@ print(inside, gc.isenabled(), gc.get_freeze_count() > 1000)
 """
 
 
-def told(before):
+def reported(before):
     code = CODE.format(before=before)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_nothing_is_collected_during_the_imports_of_a_program():
-    assert told("") == ["False", "True", "True"]
+    assert reported("") == ["False", "True", "True"]
 
 
 def test_a_program_without_collections_stays_so():
-    assert told("gc.disable()") == ["False", "False", "True"]
+    assert reported("gc.disable()") == ["False", "False", "True"]
 
 
 def test_a_program_that_has_torch_keeps_its_collections():
-    assert told('sys.modules["torch"] = types.ModuleType("torch")') == ["True", "True", "False"]
+    assert reported('sys.modules["torch"] = types.ModuleType("torch")') == ["True", "True", "False"]

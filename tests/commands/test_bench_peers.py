@@ -113,7 +113,7 @@ def test_only_the_restated_reference_goes_back_through_the_cnn(bench):
     assert needs == [True, False]
 
 
-def test_peft_goes_back_through_the_cnn_unless_told_to_freeze_it(bench):
+def test_peft_goes_back_through_the_cnn_unless_asked_to_freeze_it(bench):
     models = bench("peers_models")
     for name, goes in (("peft LoRA on HF HuBERT", False), ("peft LoRA as is on HF HuBERT", True)):
         upstream, needs = models.load(models.ROWS[name], tiny_backbone(family="hf_hubert")), []

@@ -57,8 +57,8 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
     plain = build_upstream(None, ckpt=str(backbone), model_config="weighted_sum")
     assert counts["frozen"] == sum(p.numel() for p in plain.parameters())
     assert elp("params", "-k", backbone, monkeypatch=monkeypatch) == 0
-    told = capsys.readouterr().out
-    assert "| weighted_sum " in told and "| full_finetune " in told and told.startswith(f"{backbone}: ")
+    reported = capsys.readouterr().out
+    assert "| weighted_sum " in reported and "| full_finetune " in reported and reported.startswith(f"{backbone}: ")
     (tmp_path / "deep.yaml").write_text("base: l_only\nl_adapter: {layers: [7]}\n")
     assert elp("params", "-k", backbone, "-g", tmp_path / "deep.yaml", monkeypatch=monkeypatch) == 2
     assert f"deep.yaml does not fit {backbone}: " in capsys.readouterr().err
@@ -67,7 +67,7 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (("-k", ""), "is neither an adapter folder nor a backbone"),
         (("-g", ""), "no adapter preset"),
@@ -75,9 +75,9 @@ def test_params_of_a_checkpoint(tmp_path, monkeypatch, capsys):
         (("-k", "http://localhost:1/x.pt"), "cannot download http://localhost:1/x.pt: no connection; run `elp fetch"),
     ],
 )
-def test_params_of_nothing(words, told, monkeypatch, capsys):
+def test_params_of_nothing(words, reported, monkeypatch, capsys):
     assert elp("params", *words, monkeypatch=monkeypatch) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_backbone_that_cannot_be_downloaded(corpora, tmp_path, monkeypatch, capsys):
@@ -173,16 +173,18 @@ def test_a_failed_fetch_names_the_address_and_what_to_do(monkeypatch, capsys):
 
     monkeypatch.setattr(hub, "wavlm_base", offline)
     assert elp("fetch", "wavlm_base", monkeypatch=monkeypatch) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; ")
-    assert ".cache/s3prl/download" in told and "a local copy with -k" not in told
+    reported = capsys.readouterr().err
+    assert reported.startswith(
+        "elp: error: cannot download wavlm_base: no connection to https://example.org/wavlm.pt; "
+    )
+    assert ".cache/s3prl/download" in reported and "a local copy with -k" not in reported
 
 
 @pytest.mark.parametrize(("words", "statuses"), [(("--help",), {0}), (("prepare",), {0, 2}), ((), {0, 2})])
 def test_help_is_printed_whole(words, statuses, monkeypatch, capsys):
     assert elp(*words, monkeypatch=monkeypatch) in statuses  # without a command, newer versions of click have 2
-    told = capsys.readouterr()
-    assert f"{told.out}{told.err}".startswith("Usage: elp") and "error" not in told.err
+    reported = capsys.readouterr()
+    assert f"{reported.out}{reported.err}".startswith("Usage: elp") and "error" not in reported.err
 
 
 def test_an_exported_adapter_serves_another_task_frozen_and_trained(corpora, tmp_path, monkeypatch, capsys):

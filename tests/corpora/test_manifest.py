@@ -156,14 +156,14 @@ def test_each_fault_is_one_sentence(changes, sentence, folder, tmp_path):
 )  # fmt: skip
 def test_each_fault_of_a_table_is_one_sentence(content, sentence, folder):
     (folder / "m.csv").write_text(content)
-    assert any(sentence in told for told in sentences(folder / "m.csv"))
+    assert any(sentence in reported for reported in sentences(folder / "m.csv"))
 
 
 def test_lines_of_json_that_are_no_rows(folder):
     path = folder / "m.jsonl"
     path.write_text('{"path": "2.wav"\n[1]\n{"path": ["2.wav"]}\n{"path": "2.wav", "split": "train"}\n')
-    told = sentences(path, labels=[], columns=[])
-    assert [text[:14] for text in told] == [f"m.jsonl line {number}" for number in (1, 2, 3)]
+    reported = sentences(path, labels=[], columns=[])
+    assert [text[:14] for text in reported] == [f"m.jsonl line {number}" for number in (1, 2, 3)]
 
 
 def test_all_problems_are_listed_at_once_with_counts(folder, monkeypatch, capsys):
@@ -173,11 +173,11 @@ def test_all_problems_are_listed_at_once_with_counts(folder, monkeypatch, capsys
     rows = [*simple(**changes), *({**simple()[2], "path": "2.wav", "start": str(n), "end": "9"} for n in (0.1, 0.2, 3))]
     path = write_csv(folder / "m.csv", rows, columns=["path", "split", "speaker", "text", "label", "start", "end"])
     assert elp("check", "-d", "er", "--data", path, monkeypatch=monkeypatch) == 1
-    told = capsys.readouterr().out
-    assert "broken.wav cannot be read" in told and "none.wav, which is missing" in told
-    assert "its part reaches to 9 s, but the file has only 1.00 s" in told and "2.wav#t=3,9" in told
-    assert "the split 'x' in 1 row" in told and "the label 'new' in 1 row of test" in told
-    assert "no row with the split dev" in told and "8 problems" in told
+    reported = capsys.readouterr().out
+    assert "broken.wav cannot be read" in reported and "none.wav, which is missing" in reported
+    assert "its part reaches to 9 s, but the file has only 1.00 s" in reported and "2.wav#t=3,9" in reported
+    assert "the split 'x' in 1 row" in reported and "the label 'new' in 1 row of test" in reported
+    assert "no row with the split dev" in reported and "8 problems" in reported
 
 
 def test_speakers_in_two_splits_are_a_warning_except_for_sv(folder, monkeypatch, capsys):

@@ -324,7 +324,7 @@ def test_all_problems_of_voxceleb1_in_one_run(vox: Path, tmp_path: Path) -> None
     assert report.tables == []
 
 
-def test_a_missing_list_or_half_is_told_with_the_rest(vox: Path, tmp_path: Path) -> None:
+def test_a_missing_list_or_half_is_reported_with_the_rest(vox: Path, tmp_path: Path) -> None:
     (vox / "voxceleb1_test_v2.txt").unlink()
     shutil.rmtree(vox / "dev")
     report = voxceleb1.prepare(vox, tmp_path, options=QUIET)

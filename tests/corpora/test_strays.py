@@ -136,7 +136,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_a_common_cause_is_told_first(name, corpora, tmp_path, monkeypatch, capsys):
+def test_a_common_cause_is_reported_first(name, corpora, tmp_path, monkeypatch, capsys):
     task, cause = CAUSES[name]
     root = corpora / ROOTS[task]
     audio = listed(root, endings=(AUDIO[task],))

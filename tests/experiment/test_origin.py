@@ -73,15 +73,15 @@ def test_another_backbone_under_the_same_name_is_refused(preset, data, tmp_path)
     flags[flags.index("-k") + 1] = str(backbone)
     run(flags)
     shutil.copy(tiny_backbone(seed=5), backbone)
-    told = "trained on another backbone"
-    with pytest.raises(ElpError, match=told):
+    reported = "trained on another backbone"
+    with pytest.raises(ElpError, match=reported):
         upstream_elp.load(expdir)
-    assert told in str(cli("export", str(expdir), str(tmp_path / "out")).exception)
+    assert reported in str(cli("export", str(expdir), str(tmp_path / "out")).exception)
     for words in (
         resuming(expdir, data, "runner.total_steps=6"),
         ["-m", "evaluate", "-e", str(expdir / "states-4.ckpt")],
     ):
-        with pytest.raises(ElpError, match=told):
+        with pytest.raises(ElpError, match=reported):
             run([*words, "--data", str(data), "--device", "cpu"])
     assert upstream_elp.load(expdir, backbone=tiny_backbone())(WAV)
 

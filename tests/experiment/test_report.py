@@ -97,7 +97,7 @@ def size_of_png(path):
 
 
 def test_best_and_final_values_with_their_steps(folder):
-    told = write_report(folder, facts())
+    reported = write_report(folder, facts())
     results = json.loads((folder / "results.json").read_text())
     wer, uer = (results["metrics"]["dev-clean"][name] for name in ("wer", "uer"))
     best = {"best": 30.0, "best_step": 40, "at_best_checkpoint": 30.0}
@@ -112,8 +112,8 @@ def test_best_and_final_values_with_their_steps(folder):
         "22.00 % at step 40 (last: not finite at step 60)", "test-clean WER", "33.00 % of dev-clean-best.ckpt",
         "1,205 (head 5, l_adapter 1,200)", "94,000,000", "1 h 02 min", "3.00 GiB on cpu", "skipped steps",
     ):  # fmt: skip
-        assert words in told
-    assert "train" not in told.split("trained")[0] and "skipped files" not in told
+        assert words in reported
+    assert "train" not in reported.split("trained")[0] and "skipped files" not in reported
 
 
 def test_a_step_that_stands_twice_counts_the_last_time(folder):
@@ -203,16 +203,16 @@ def test_every_axis_has_numbers_and_no_legend_hides_a_line(lowest, logarithmic, 
     } == {"C1"}
 
 
-def test_the_protocol_that_chooses_on_test_is_told(folder):
+def test_the_protocol_that_chooses_on_test_is_reported(folder):
     """SUPERB's speaker verification chooses on test, so the report of such a score has to say so."""
     notes = {"items": 24, "chance": {"eer": 50.0}, "protocol": "superb", "selected_on": "test"}
     write_lines(folder / "metrics.jsonl", [{**metric_line("test", 20, eer=30.0), **notes}])
-    told = write_report(folder, facts())
+    reported = write_report(folder, facts())
     assert json.loads((folder / "results.json").read_text())["splits"] == {"test": notes}
-    assert "superb: the best checkpoint is chosen on test" in told
+    assert "superb: the best checkpoint is chosen on test" in reported
 
 
-def test_rewriting_gives_the_same_from_the_folder_alone(folder):
+def test_rewriting_gives_the_same_from_the_folder_only(folder):
     write_report(folder, facts())
     before = json.loads((folder / "results.json").read_text())
     for name in ("curves.png", "layer_weights.png", "layer_weights.csv"):
@@ -256,12 +256,12 @@ def test_what_a_stock_task_gives_to_tensorboard_is_reported(tmp_path, monkeypatc
     """Under its own names, so that its fractions are not mistaken for our percentages."""
     monkeypatch.setenv("ELP_CACHE", str(tmp_path / "cache"))
     run(stock_words("fluent_commands", tmp_path, total_steps=4, eval_step=2, log_step=1))
-    told = [float(line.split(": ")[1]) for line in (tmp_path / "exp" / "log.log").read_text().splitlines()[:6]]
+    reported = [float(line.split(": ")[1]) for line in (tmp_path / "exp" / "log.log").read_text().splitlines()[:6]]
     lines = [json.loads(line) for line in (tmp_path / "exp" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 2, 2, 3, 4, 4, 4]
     assert {line["split"]: line["items"] for line in lines} == {"train": 4, "dev": 4, "test": 4}
     dev = [line["metrics"]["fluent_commands/acc"] for line in lines if line["split"] == "dev"]
-    assert set(dev) <= set(told) and len(dev) == 2
+    assert set(dev) <= set(reported) and len(dev) == 2
     results = rewrite(tmp_path / "exp")
     assert results["metrics"]["dev"]["fluent_commands/acc"]["final"] == dev[-1]
     (row,) = [row for row in table(results).splitlines() if row.startswith("dev fluent_commands/acc")]
@@ -275,9 +275,9 @@ def test_what_a_stock_task_gives_to_tensorboard_is_reported(tmp_path, monkeypatc
 def test_logs_without_a_checkpoint_and_with_broken_lines(folder):
     (folder / "dev-clean-best.ckpt").write_bytes(b"broken")
     (folder / "train.jsonl").write_text('{"step": 10, "loss": 1.0}\n{"step": 20, "lo')
-    told = write_report(folder, {"seconds": 5})
-    assert "1 broken lines of train.jsonl are skipped" in told
-    assert "dev-clean-best.ckpt" in told
+    reported = write_report(folder, {"seconds": 5})
+    assert "1 broken lines of train.jsonl are skipped" in reported
+    assert "dev-clean-best.ckpt" in reported
     assert not (folder / "layer_weights.png").exists()
     (folder / "dev-clean-best.ckpt").unlink()
     assert "there is no checkpoint to read layer weights from" in write_report(folder, {})
@@ -345,10 +345,10 @@ def test_the_command_prints_one_and_compares_several(folder, tmp_path):
     assert (second["experiment"], second["dev accuracy (%)"], second["best step"]) == ("other", "70.00", "5")
     assert "adapter" not in second
     out = tmp_path / "all.csv"
-    told = CliRunner().invoke(group, ["report", str(folder), str(other), "--format", "csv", "--out", str(out)])
-    assert told.exit_code == 0 and f"{out}: 2 experiments\n" in told.output
-    told = CliRunner().invoke(group, ["report", str(folder), "--out", str(tmp_path / "one.md")])
-    assert f"{tmp_path / 'one.md'}: 1 experiment\n" in told.output
+    reported = CliRunner().invoke(group, ["report", str(folder), str(other), "--format", "csv", "--out", str(out)])
+    assert reported.exit_code == 0 and f"{out}: 2 experiments\n" in reported.output
+    reported = CliRunner().invoke(group, ["report", str(folder), "--out", str(tmp_path / "one.md")])
+    assert f"{tmp_path / 'one.md'}: 1 experiment\n" in reported.output
     rows = list(csv.DictReader(out.open()))
     assert [row["experiment"] for row in rows] == ["exp", "other"]
     assert float(rows[0]["test-clean WER (%)"]) == 33.0 and rows[1]["test-clean WER (%)"] == ""
@@ -361,15 +361,15 @@ def rows_of(table):
     return dict(zip(cells[0], cells[-1], strict=True))
 
 
-def test_folds_are_told_and_averaged(tmp_path):
+def test_folds_are_reported_and_averaged(tmp_path):
     for number, value in ((1, 60.0), (2, 70.0)):
         folder = tmp_path / f"fold{number}"
         folder.mkdir()
         lines = [{**metric_line("dev", 5, acc=50.0), "fold": f"fold{number}"}]
         lines.append({**metric_line("test", 0, acc=value), "checkpoint": "dev-best.ckpt", "checkpoint_step": 5})
         write_lines(folder / "metrics.jsonl", lines)
-    told = CliRunner().invoke(group, ["report", str(tmp_path / "fold1")]).output
-    assert "60.00 % of dev-best.ckpt at step 5" in told and re.search(r"^fold +fold1$", told, re.MULTILINE)
+    reported = CliRunner().invoke(group, ["report", str(tmp_path / "fold1")]).output
+    assert "60.00 % of dev-best.ckpt at step 5" in reported and re.search(r"^fold +fold1$", reported, re.MULTILINE)
     several = CliRunner().invoke(group, ["report", *(str(tmp_path / f"fold{n}") for n in (1, 2))]).output
     last = rows_of(several.strip())
     assert (last["experiment"], last["dev accuracy (%)"], last["test accuracy (%)"]) == (
@@ -387,8 +387,8 @@ def test_of_several_evaluations_the_latest_of_a_best_checkpoint_is_compared(tmp_
         (tmp_path / name).mkdir()
         lines = [metric_line("dev", 5, acc=50.0), earlier, other, best, other]
         write_lines(tmp_path / name / "metrics.jsonl", lines)
-    told = CliRunner().invoke(group, ["report", str(tmp_path / "one"), str(tmp_path / "two")]).output
-    assert rows_of(told.strip())["test accuracy (%)"] == "80.00"
+    reported = CliRunner().invoke(group, ["report", str(tmp_path / "one"), str(tmp_path / "two")]).output
+    assert rows_of(reported.strip())["test accuracy (%)"] == "80.00"
 
 
 def with_interval(value, se, **more):

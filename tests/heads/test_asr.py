@@ -258,7 +258,7 @@ def test_a_chapter_without_any_audio_is_refused(root, tmp_path):
         (np.zeros(399), 16000, r"0000\.flac has 399 samples, fewer than the 400"),
     ],
 )
-def test_unusable_audio_is_told_before_training(root, tmp_path, samples, rate, message):
+def test_unusable_audio_is_reported_before_training(root, tmp_path, samples, rate, message):
     path = root / "train-clean-100" / "100" / "7" / "100-7-0000.flac"
     toy_corpora.write_wav(path, samples, rate)
     with pytest.raises(ElpError, match=message):

@@ -143,7 +143,7 @@ def test_loaders_leave_the_global_random_state_alone(task, tmp_path):
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5))
-def test_a_batch_gives_what_the_utterances_give_alone(tmp_path_factory, lengths):
+def test_a_batch_gives_what_the_utterances_give_by_themselves(tmp_path_factory, lengths):
     for task in TASKS:
         for head in HEADS:
             expert = make(task, tmp_path_factory.mktemp("exp"), head).eval()

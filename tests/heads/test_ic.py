@@ -93,7 +93,7 @@ def test_missing_label(root, tmp_path):
         make(tmp_path)
 
 
-def test_bad_evaluation_tables_are_told_before_training(root, tmp_path):
+def test_bad_evaluation_tables_are_reported_before_training(root, tmp_path):
     edit(root, "valid", lambda text: text.replace("music", "radio"))
     with pytest.raises(ElpError, match=r"valid_data\.csv has the object 'radio' in 1 row, but train has no"):
         make(tmp_path).get_dataloader("train")

@@ -78,18 +78,18 @@ def test_train_evaluate_export_and_infer(task, manifest, tmp_path, monkeypatch, 
         assert labels is None
         assert model.compare_pairs([(first, second)])[0].score == pytest.approx(score, abs=1e-6)
         return
-    told = {row["path"]: answer for row, answer in zip(rows, model.answers(list(files), batch_size=1), strict=True)}
+    reported = {row["path"]: answer for row, answer in zip(rows, model.answers(list(files), batch_size=1), strict=True)}
     if task == "elp_asr":
         assert labels[5:] == sorted({character for row in train for character in row["text"]} - {" "})
-        assert dict(line.partition(" ")[::2] for line in answers) == {path: one.text for path, one in told.items()}
+        assert dict(line.partition(" ")[::2] for line in answers) == {path: one.text for path, one in reported.items()}
     elif task == "elp_er":
         assert labels == sorted({row["label"] for row in train})
-        assert dict(line.split(" ", 1) for line in answers) == {path: one.label for path, one in told.items()}
+        assert dict(line.split(" ", 1) for line in answers) == {path: one.label for path, one in reported.items()}
     else:
         assert {slot: set(column) for slot, column in labels.items()} == {
             slot: {row[slot] for row in train} for slot in ("action", "object", "location")
         }
-        spelled = {path: [choice.label for choice in one.slots.values()] for path, one in told.items()}
+        spelled = {path: [choice.label for choice in one.slots.values()] for path, one in reported.items()}
         assert {line.split(",")[0]: line.split(",")[1:] for line in answers} == spelled
 
 

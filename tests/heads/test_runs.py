@@ -114,7 +114,7 @@ def test_a_missing_corpus_stops_at_once(task, data, tmp_path):
         run(["-m", "train", *upstream, *flags(task, empty, tmp_path / "exp"), *options(task, "linear")])
 
 
-def test_what_is_wrong_with_the_test_is_told_before_training(data, tmp_path, capsys):
+def test_what_is_wrong_with_the_test_is_reported_before_training(data, tmp_path, capsys):
     upstream = ["-u", "wavlm_local", "-k", str(tiny_backbone())]
     steps = options("elp_sv", "linear", total_steps=1)
     (data / "VoxCeleb1" / "voxceleb1_test_v2.txt").unlink()

@@ -92,7 +92,7 @@ def test_superb_protocol_selects_on_test_and_says_so(tmp_path, capsys):
     assert "has no dev set" not in capsys.readouterr().out
 
 
-def test_superb_protocol_alone_suffices(tmp_path, capsys):
+def test_superb_protocol_by_itself_suffices(tmp_path, capsys):
     """The packaged config evaluates dev, which that protocol does not have."""
     expert = make(tmp_path, protocol="superb").eval()
     expert.get_dataloader("train")

@@ -18,7 +18,7 @@ from upstream_elp.host.features import warn_unreached
         ("hidden_state_0", None, "layer_norm.2"),
     ],
 )
-def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreached, caplog):
+def test_a_selection_that_omits_adapters_is_reported(selection, layer, unreached, caplog):
     expert = make_expert(config="le")
     with caplog.at_level(logging.WARNING), torch.no_grad():  # as S3PRL's featurizer calls it
         warn_unreached(expert, [torch.randn(4000)], selection, layer)
@@ -33,7 +33,7 @@ def test_a_selection_that_leaves_adapters_out_is_told(selection, layer, unreache
     assert any(name.startswith(unreached) and p.grad is None for name, p in parameters.items())
 
 
-def test_it_is_told_of_several_processes_too(caplog):
+def test_it_is_reported_for_several_processes_too(caplog):
     class Wrapped(torch.nn.Module):
         """As DistributedDataParallel wraps it."""
 

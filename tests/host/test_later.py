@@ -54,7 +54,7 @@ print(found)
 """
 
 
-def told(code):
+def reported(code):
     """The lines that a separate Python prints."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -62,8 +62,8 @@ def told(code):
 
 
 def test_optimizers_without_the_compiler_take_the_same_steps():
-    rare, *without = told(STEPS.format(optimizers=OPTIMIZERS, before="", after=HERE))
-    with_it = told(STEPS.format(optimizers=OPTIMIZERS, before="import torch._dynamo", after=""))
+    rare, *without = reported(STEPS.format(optimizers=OPTIMIZERS, before="", after=HERE))
+    with_it = reported(STEPS.format(optimizers=OPTIMIZERS, before="import torch._dynamo", after=""))
     assert rare == "[]" and without == with_it
 
 
@@ -90,7 +90,7 @@ left += [f"{kind.__name__}.{name}" for kind, name, method in methods
          if method.__code__.co_filename == torch._compile.__file__]
 print(len(changed) > 12, left)
 """
-    assert told(code) == ["True []"]
+    assert reported(code) == ["True []"]
 
 
 def test_steps_are_differentiable_if_they_were():
@@ -133,7 +133,7 @@ optimizer.step()
 torch.compile(optimizer.step, backend="eager")()
 print(int(optimizer.state[linear.weight]["step"]))
 """
-    assert told(code) == ["torch.Size([5, 2, 4])", "2"]
+    assert reported(code) == ["torch.Size([5, 2, 4])", "2"]
 
 
 def test_a_stand_in_is_the_thing_itself_when_used():
@@ -153,4 +153,4 @@ expert([torch.randn(4000), torch.randn(2900)])
 import s3prl.run_downstream
 {HERE}
 """
-    assert told(code) == ["[]"]
+    assert reported(code) == ["[]"]

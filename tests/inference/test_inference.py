@@ -121,8 +121,8 @@ def infer(*words, monkeypatch, capsys):
     """Call ``elp infer``; returns its exit status, its output and its messages."""
     capsys.readouterr()
     status = elp("infer", *words, monkeypatch=monkeypatch)
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    reported = capsys.readouterr()
+    return status, reported.out, reported.err
 
 
 def evaluated(task, world):
@@ -160,13 +160,13 @@ def test_the_answers_are_those_of_the_evaluation(task, kind, world, monkeypatch,
     document = json.loads(out)
     assert document["task"] == task and document["skipped"] == []
     assert [answer["file"] for answer in document["answers"]] == files
-    told = {
+    reported = {
         "elp_asr": lambda a: f"{Path(a['file']).stem} {a['text']}",
         "elp_ic": lambda a: ",".join(
             [Path(a["file"]).stem, *(a[s]["label"] for s in ("action", "object", "location"))]
         ),
     }.get(task, lambda a: f"{names[a['file']]} {a['label']}")  # tasks with one label name files as they like
-    assert [told(answer) for answer in document["answers"]] == rows
+    assert [reported(answer) for answer in document["answers"]] == rows
     assert len(outputs.rows) == len(world.rows[task]) == len(files)
     assert all(torch.equal(here, there) for here, there in zip(outputs.rows, world.rows[task], strict=True))
     assert len({str(row.tolist()) for row in outputs.rows}) > 1 and rows[0].strip("0123456789- "), (
@@ -218,7 +218,7 @@ def test_the_scores_are_those_of_the_evaluation(kind, world, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_one_file_alone_is_a_batch_of_one(task, world):
+def test_one_file_by_itself_is_a_batch_of_one(task, world):
     """With the default batch size, an answer only depends on its file, whatever else is in the same call."""
     model = upstream_elp.load(world.folder[task], backbone=world.backbone, device="cpu")
     files = sorted((world.data / "VoxCeleb1" / "test").rglob("*.wav"))[:3]
@@ -366,8 +366,8 @@ def test_without_its_head_a_folder_answers_nothing(reason, world, tmp_path, monk
     torch.save(states, tmp_path / "states-4.ckpt")
     flags = [reason] if reason.startswith("--") else []
     assert elp("export", tmp_path / "states-4.ckpt", tmp_path / "out", *flags, monkeypatch=monkeypatch) == 0
-    told = capsys.readouterr().out
-    assert "without a head" in told and reason in told
+    reported = capsys.readouterr().out
+    assert "without a head" in reported and reason in reported
     assert not (tmp_path / "out" / CONFIG_FILE).exists()
     wav = toy_corpora.write_wav(tmp_path / "a.wav", toy_corpora.tone())
     status, _, err = infer("out", wav, "--backbone", world.backbone, monkeypatch=monkeypatch, capsys=capsys)

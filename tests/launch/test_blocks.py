@@ -89,7 +89,7 @@ def test_wrong_values_are_one_sentence(text, message, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["total_steps", "eval_dataloaders", "max_keep", "gradient_accumulate_steps"])
-def test_a_missing_key_is_told(key):
+def test_a_missing_key_is_reported(key):
     upstream_elp.register()
     content = yaml.safe_load(CONFIGS[0].read_text())
     del content["runner"][key]
@@ -112,7 +112,7 @@ def test_stock_tasks_may_have_blocks_and_keys_of_their_own():
         blocks.check(content, where="x", ours=True)
 
 
-def test_a_wrong_override_beside_a_checkpoint_is_told(tmp_path):
+def test_a_wrong_override_next_to_a_checkpoint_is_reported(tmp_path):
     import argparse
 
     import torch

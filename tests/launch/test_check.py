@@ -131,7 +131,7 @@ def test_a_whole_corpus_has_no_problem(task):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_told(name, data):
+def test_each_fault_is_reported(name, data):
     task, path, damage, kind, sentence = FAULTS[name]
     damage(data / path)
     problems = look(task).problems

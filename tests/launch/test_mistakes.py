@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize(
-    ("task", "settings", "more", "told"),
+    ("task", "settings", "more", "reported"),
     [
         ("elp_asr", [], ["-v", "nonsense"], "-v nonsense: elp_asr has no variants; elp_er has them"),
         ("elp_ic", ["runner.train_dataloader=dev"], [], "train_dataloader must be 'train' for our tasks, but is 'dev'"),
@@ -45,23 +45,23 @@ pytestmark = pytest.mark.usefixtures("cache")
         ("elp_ic", [], ["--seed", "4294967296"], "--seed must be a whole number .*, but is 4294967296"),
     ],
 )
-def test_flags_and_settings(task, settings, more, told, data, tmp_path):
-    with pytest.raises(ElpError, match=told):
+def test_flags_and_settings(task, settings, more, reported, data, tmp_path):
+    with pytest.raises(ElpError, match=reported):
         run([*with_settings(flags_of(task, data, tmp_path / "exp"), *settings), *more])
     assert not list(tmp_path.glob("exp/*.ckpt"))
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ("args.seed=abc", "--seed must be a whole number .*, but is abc"),
         ("args.device=foo", "--device foo: no such device; choose cpu, cuda"),
     ],
 )
-def test_arguments_that_are_set_by_o(setting, told, data, tmp_path):
+def test_arguments_that_are_set_by_o(setting, reported, data, tmp_path):
     flags = flags_of("elp_ic", data, tmp_path)
     flags[flags.index("-o") + 1] += f",,{setting}"
-    with pytest.raises(ElpError, match=told):
+    with pytest.raises(ElpError, match=reported):
         run(flags)
 
 
@@ -83,12 +83,12 @@ def test_another_folds_checkpoint(data, tmp_path):
         run([*evaluate, "-v", "fold3"])
     before = lines_of(tmp_path / "metrics.jsonl")
     assert {line["fold"] for line in before} == {"fold2"}
-    told = r"trained on fold2, which includes the test session of fold3; use it with its own fold \(-v fold2\)"
+    reported = r"trained on fold2, which includes the test session of fold3; use it with its own fold \(-v fold2\)"
     for setting in (
         "args.downstream_variant=fold3",
         "args.downstream_variant=null,,config.downstream_expert.datarc.test_fold=fold3",
     ):
-        with pytest.raises(ElpError, match=told):
+        with pytest.raises(ElpError, match=reported):
             run([*evaluate, "-o", setting])
     assert lines_of(tmp_path / "metrics.jsonl") == before
     run(evaluate)
@@ -154,8 +154,8 @@ def test_where_the_corpora_are_is_remembered(data, tmp_path, monkeypatch, capfd)
     go_on = ["-m", "train", "-a", "-p", str(tmp_path / "exp"), "--device", "cpu", "-o"]
     capfd.readouterr()
     run([*go_on, "config.runner.total_steps=4"])
-    told = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
-    assert told in capfd.readouterr().err
+    reported = f"elp: ELP_DATA is {tmp_path / 'corpora'}, as for {tmp_path / 'exp' / 'states-2.ckpt'}"
+    assert reported in capfd.readouterr().err
     shutil.rmtree(tmp_path / "corpora")
     with pytest.raises(ElpError, match=r"no folder is set for the corpus .*; pass --data DIR"):
         run([*go_on, "config.runner.total_steps=6"])
@@ -186,9 +186,9 @@ def test_the_flag_for_bad_files_is_named_where_it_helps(tmp_path):
     first, *others = transcript.read_text().splitlines()
     transcript.write_text("\n".join([first.split()[0], *others]) + "\n")
     flags = flags_of("elp_asr", tmp_path, tmp_path / "exp")
-    with pytest.raises(ElpError, match="empty transcript") as told:
+    with pytest.raises(ElpError, match="empty transcript") as reported:
         run([*flags, "--skip-bad-files"])
-    assert "skip-bad-files" not in str(told.value)
+    assert "skip-bad-files" not in str(reported.value)
     audio = sorted((tmp_path / "LibriSpeech" / "train-clean-100").rglob("*.flac"))
     audio[-1].write_bytes(b"")
     with pytest.raises(ElpError, match=r"2 problems .* --skip-bad-files skips 1 of them"):
@@ -201,15 +201,15 @@ def test_a_small_share_of_an_evaluation_is_not_nothing(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         (["--skip-bad-files"], "--skip-bad-files does not work with S3PRL's own task fluent_commands"),
         (["-o", "config.runner.eval_dataloaders=[dev,tset]"], "no split 'tset'; it has: dev, test, train"),
         (["-o", "config.runner.train_dataloader=trian"], "no split 'trian'; it has: dev, test, train"),
     ],
 )
-def test_what_a_stock_task_does_not_have(more, told, tmp_path):
-    with pytest.raises(ElpError, match=told):
+def test_what_a_stock_task_does_not_have(more, reported, tmp_path):
+    with pytest.raises(ElpError, match=reported):
         run([*stock_words("fluent_commands", tmp_path), *more])
     assert not list((tmp_path / "exp").glob("*.ckpt"))
 

@@ -142,8 +142,8 @@ if __name__ == "__main__":
     def train(runner):
         start = digests(runner)
         stock(runner)
-        told = json.dumps({"start": start, "end": digests(runner)})
-        pathlib.Path(__file__).with_name(f"rank-{os.environ['RANK']}.json").write_text(told)
+        reported = json.dumps({"start": start, "end": digests(runner)})
+        pathlib.Path(__file__).with_name(f"rank-{os.environ['RANK']}.json").write_text(reported)
 
     Runner.train = train
     run.main()
@@ -311,9 +311,9 @@ def test_a_signal_to_every_process_of_a_job_saves_once(tmp_path):
         time.sleep(0.1)
     for number in _processes(tmp_path):
         os.kill(number, signal.SIGTERM)
-    told = ended(job, 60).stderr
-    assert told.count("stopped by SIGTERM after step") == 1, told[-3000:]
-    assert f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {tmp_path}/exp`" in told
+    reported = ended(job, 60).stderr
+    assert reported.count("stopped by SIGTERM after step") == 1, reported[-3000:]
+    assert f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {tmp_path}/exp`" in reported
     assert len(list((tmp_path / "exp").glob("states-*.ckpt"))) == 1
     assert _processes(tmp_path) == []
 
@@ -348,14 +348,14 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         ("nan", "2 steps in a row were skipped, the last one because the loss is not finite"),
         ("error", "the second rank has met a bad file"),
         ("memory", "rank 1 is out of memory at step 3 with waves of"),
     ],
 )
-def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
+def test_a_fault_of_one_rank_ends_all_of_them(fault, reported, tmp_path):
     """At once, not after the hours that an evaluation may take; fp16 has two ways to skip a step."""
     from tests import toy_corpora
 
@@ -366,7 +366,7 @@ def test_a_fault_of_one_rank_ends_all_of_them(fault, told, tmp_path):
     steps += ",,config.downstream_expert.datarc.num_workers=0,,config.downstream_expert.datarc.train_batch_size=2"
     words = f"-m train -u elp_local -g le -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path}"
     done = call([*TORCHRUN, str(tmp_path / "start.py"), *words.split(), "--device", "cpu", "-o", steps], FAULT=fault)
-    assert done.returncode == 1 and f"elp: error: {told}" in done.stderr, done.stderr[-3000:]
+    assert done.returncode == 1 and f"elp: error: {reported}" in done.stderr, done.stderr[-3000:]
     assert "Connection closed by peer" not in done.stderr
     assert (tmp_path / "exp" / "states-4.ckpt").is_file() == (fault == "nan")
 
@@ -396,8 +396,8 @@ def test_a_bad_file_that_one_rank_reads_ends_all_of_them_after_their_steps_are_s
         assert done.returncode == 1 and "Connection closed by peer" not in done.stderr, done.stderr[-3000:]
         (saved,) = exp.glob("states-*.ckpt")
         again = f"`torchrun --nproc_per_node 2 -m upstream_elp.run -m train -a -p {exp}`"
-        told = f"elp: error: {bad} .*; {saved.name} is saved; resume with {again}"
-        assert re.search(told, done.stderr), done.stderr[-3000:]
+        reported = f"elp: error: {bad} .*; {saved.name} is saved; resume with {again}"
+        assert re.search(reported, done.stderr), done.stderr[-3000:]
         bad.write_bytes(good)
         done = call([*start, "-p", str(exp)])
         assert done.returncode == 0, done.stderr[-3000:]
@@ -459,9 +459,9 @@ def test_two_nodes(tmp_path):
     words = f"-m train -u elp_local -k {tiny_backbone()} -d elp_ic -p {tmp_path}/exp --data {tmp_path} --device cpu"
     command = [*TORCHRUN[:3], *node, "--rdzv_endpoint", address, "-m", "upstream_elp.run", *words.split(), "-o", steps]
     nodes = [ended(process) for process in [launch(command), launch(command)]]
-    told = [node.stderr for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], told
-    assert "".join(told).count("-f is on") == 1
+    reported = [node.stderr for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], reported
+    assert "".join(reported).count("-f is on") == 1
     torch.serialization.add_safe_globals([argparse.Namespace])
     states = torch.load(tmp_path / "exp" / "states-4.ckpt")
     assert (states["Step"], states["WorldSize"], len(states["Random"])) == (4, 2, 2)

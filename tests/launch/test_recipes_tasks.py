@@ -175,7 +175,7 @@ def test_blocks_merge_key_by_key_and_another_name_replaces_a_block(tmp_path):
     assert content["downstream_expert"] == packaged["downstream_expert"]
 
 
-def test_a_base_of_each_packaged_task_alone_is_that_task(tmp_path):
+def test_a_base_of_each_packaged_task_by_itself_is_that_task(tmp_path):
     for task in registry.names():
         path = write(tmp_path, task, base=task)
         assert recipes.read(path) == yaml.safe_load(registry.find(task).config.read_text())

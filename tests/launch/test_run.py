@@ -244,7 +244,7 @@ def test_a_folder_that_was_moved_goes_on_where_it_is(trained, tmp_path, monkeypa
     assert elsewhere.final.expdir == str(moved / "new")
 
 
-def test_the_same_flags_beside_a_checkpoint_pass(trained, monkeypatch):
+def test_the_same_flags_next_to_a_checkpoint_pass(trained, monkeypatch):
     monkeypatch.chdir(trained["root"])
     words = f"{AGAIN} -a --seed 1337 -s hidden_states -o config.runner.total_steps=9,,config.runner.eval_step=3"
     assert plan(words, **trained).args.past_exp == trained["exp"]
@@ -275,7 +275,7 @@ def adapted(trained, tmp_path_factory) -> str:
     return str(exp)
 
 
-def test_another_preset_beside_a_checkpoint_is_refused(trained, adapted):
+def test_another_preset_next_to_a_checkpoint_is_refused(trained, adapted):
     words = f"-m train -u elp_local -k {{k}} -d fluent_commands -p {adapted} -a"
     with pytest.raises(ElpError, match="trained without -g, not le"):
         plan(f"{words} -g le", **trained)
@@ -395,7 +395,7 @@ def test_a_full_disk_is_one_sentence():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_config_that_no_checkpoint_could_hold_is_told_before_the_first_step(tmp_path):
+def test_a_config_that_no_checkpoint_could_hold_is_reported_before_the_first_step(tmp_path):
     config = stock_config("fluent_commands", tmp_path, total_steps=2, save_step=2)
     config.write_text(config.read_text() + "recorded: 2024-02-29\n")  # YAML reads this as a date
     words = (
@@ -419,9 +419,9 @@ def test_a_mistake_in_training_has_a_line_of_its_own(trained, tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["elp", *words.split()])
     with pytest.raises(SystemExit):
         runner.main()
-    told = capsys.readouterr().err
-    assert "train:" in told
-    assert told.rstrip().split("\n")[-1].startswith("elp: error: cannot read audio file")
+    reported = capsys.readouterr().err
+    assert "train:" in reported
+    assert reported.rstrip().split("\n")[-1].startswith("elp: error: cannot read audio file")
 
 
 @pytest.mark.parametrize("main", [runner.main, cli.main], ids=["python -m", "elp"])

@@ -56,6 +56,12 @@ def test_steps_of_the_command_line_win_and_fast_runs_are_shorter(tmp_path):
         assert cell.values["runner.total_steps"] == whole // FAST
 
 
+def test_a_file_needs_no_ending(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("base: le\n")
+    assert check_names(["ic"], ["mine", "fbank"]) == ["elp_ic"]
+
+
 def test_every_quick_recipe_has_a_rate_for_each_part_of_each_method():
     for task in (module.TASKS[name] for name in SYNTHESISED):
         for method in METHODS[1:]:

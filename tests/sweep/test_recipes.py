@@ -28,6 +28,6 @@ def test_a_packaged_plan_has_its_source_and_passes_all_checks(name, data, tmp_pa
         assert sizes == {5}
 
 
-def test_a_plan_that_does_not_exist_is_told_with_the_packaged_ones():
+def test_a_plan_that_does_not_exist_is_reported_with_the_packaged_ones():
     with pytest.raises(ElpError, match=r"method must be a file or the name of a packaged plan.*did you mean methods"):
         read_plan("method")

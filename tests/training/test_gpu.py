@@ -254,7 +254,7 @@ def _everything(expdir):
 
 
 @pytest.mark.parametrize("task", ["elp_ic"])
-def test_a_batch_that_does_not_fit_is_left_out(task, tmp_path, capfd):
+def test_a_batch_that_does_not_fit_is_skipped(task, tmp_path, capfd):
     """A real shortage: a one-minute file among short ones, and memory for the short ones only."""
     toy_corpora.fluent_speech_commands(tmp_path)
     path = tmp_path / "fluent_speech_commands_dataset" / "wavs" / "speakers" / "trainspk" / "train-003.wav"
@@ -267,8 +267,8 @@ def test_a_batch_that_does_not_fit_is_left_out(task, tmp_path, capfd):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     states = load_states(tmp_path / "exp" / f"states-{STEPS}.ckpt")
-    told = capfd.readouterr().err
-    assert "is skipped: out of memory with waves of" in told and "960000" in told
+    reported = capfd.readouterr().err
+    assert "is skipped: out of memory with waves of" in reported and "960000" in reported
     assert 0 < states["Position"]["skipped"] < STEPS
     assert all(torch.isfinite(tensor).all() for tensor in tensors(states, "Upstream").values())
 

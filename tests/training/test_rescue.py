@@ -132,8 +132,8 @@ def test_any_error_before_the_update_loses_no_step(where, batches, data, straigh
         else:
             patch.setattr(Steps, "backward", _fails_after(Steps.backward, error, calls=batches + 1))
         assert _ended_by(type(error), flags_of("elp_ic", data, folder, **RARELY), folder, "") == saved
-    told = capfd.readouterr().err
-    assert f"elp: states-{saved}.ckpt is saved; resume with `elp run -m train -a -p {folder}`" in told
+    reported = capfd.readouterr().err
+    assert f"elp: states-{saved}.ckpt is saved; resume with `elp run -m train -a -p {folder}`" in reported
     run(resuming(folder, data))
     assert_same_run(straight, folder)
 
@@ -180,7 +180,7 @@ def test_a_log_that_cannot_be_written_loses_no_step_and_no_evaluation(data, stra
             assert_same(one[key], other[key], key)
 
 
-def test_what_cannot_be_saved_is_told_with_what_ended_the_run(data, tmp_path, monkeypatch):
+def test_what_cannot_be_saved_is_reported_with_what_ended_the_run(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         _fail_at(patch, Epoch, "__iter__", ElpError("a.wav is cut off; replace the file"), batch=6)
         save = torch.save

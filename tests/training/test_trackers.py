@@ -92,6 +92,13 @@ def test_a_package_that_is_missing_or_fails_is_one_sentence(name, monkeypatch, t
     assert not (tmp_path / RUNS).exists()
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "\x00"])
+def test_broken_names_of_earlier_runs_are_one_sentence(content, calls, tmp_path):
+    (tmp_path / RUNS).write_text(content)
+    with pytest.raises(ElpError, match=rf"{RUNS} cannot be read \(.*\); delete it to start new runs in wandb$"):
+        trackers.start(["wandb"], tmp_path, config={})
+
+
 @pytest.mark.parametrize("value", ["wandb", "['tensorboard']", "[[1]]"])
 def test_other_trackers_are_refused_before_training(value, data, tmp_path):
     with pytest.raises(ElpError, match=r"runner\.trackers must be a list of trackers, of wandb and mlflow, but is"):

@@ -454,7 +454,7 @@ def poisoned(monkeypatch):
     return steps
 
 
-def test_steps_that_are_not_finite_are_left_out_and_counted(poisoned, data, tmp_path, capfd):
+def test_steps_that_are_not_finite_are_skipped_and_counted(poisoned, data, tmp_path, capfd):
     poisoned |= {3, 5}
     run(flags_of("elp_ic", data, tmp_path))
     states = load_states(tmp_path / f"states-{STEPS}.ckpt")
@@ -481,7 +481,7 @@ def test_too_many_in_a_row_end_the_run_with_a_checkpoint(poisoned, data, tmp_pat
     assert all(torch.isfinite(tensor).all() for tensor in states["Upstream"].values())
 
 
-def test_a_batch_that_does_not_fit_is_left_out(data, tmp_path, monkeypatch, capfd):
+def test_a_batch_that_does_not_fit_is_skipped(data, tmp_path, monkeypatch, capfd):
     original, calls = Steps.backward, []
 
     def backward(self, batch):
@@ -550,7 +550,7 @@ def test_the_bar_shows_loss_rate_metric_and_speed(data, tmp_path, capfd):
     assert re.search(r"8/8 .*loss=[\d.]+, lr=0\.0001, dev-acc=[\d.]+, utt/s=[\d.]+\]", shown)
 
 
-def test_a_head_that_no_gradient_reaches_is_told(data, tmp_path, monkeypatch, capfd):
+def test_a_head_that_no_gradient_reaches_is_reported(data, tmp_path, monkeypatch, capfd):
     from downstream_heads.elp_ic import task
 
     build = task.DownstreamExpert.__init__

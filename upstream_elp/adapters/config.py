@@ -161,13 +161,19 @@ def _reject_unknown_keys(merged: Mapping[str, Any], where: str) -> None:
     _reject_unknown(merged, [*sorted(GENERAL), "base", *method_names()], where)
 
 
+def is_file(source: str) -> bool:
+    """Return whether a text is the path of a file."""
+    with contextlib.suppress(OSError):  # raised for a name that is too long for a file
+        return Path(source).is_file()
+    return False
+
+
 def _find(source: str) -> Path:
     preset = recipes_dir() / "adapters" / f"{source}.yaml"
     if source in preset_names():
         return preset
-    with contextlib.suppress(OSError):  # raised for a name that is too long for a file
-        if Path(source).is_file():
-            return Path(source)
+    if is_file(source):
+        return Path(source)
     hint = _hint(source, preset_names())
     raise ElpError(f"no adapter preset or file {shown(source)}{hint}; the presets are: {', '.join(preset_names())}")
 

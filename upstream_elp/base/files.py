@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +72,18 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
             raise ElpError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from error
         file.write(text)
     return path
+
+
+def plain(value: Any) -> Any:
+    """Convert a value for JSON: numbers that are not finite become null, and unknown types become text."""
+    if isinstance(value, Mapping | Namespace):
+        items = vars(value) if isinstance(value, Namespace) else value
+        return {str(key): plain(item) for key, item in items.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def write_json(path: str | os.PathLike, value: object) -> Path:

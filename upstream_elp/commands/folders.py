@@ -7,7 +7,7 @@ import click
 
 from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
-from upstream_elp.corpora.tables import is_table
+from upstream_elp.corpora.tables import holds_data
 
 
 def use_data(place: Path | None, *, manifests: bool = False) -> None:
@@ -22,7 +22,7 @@ def use_data(place: Path | None, *, manifests: bool = False) -> None:
     """
     if place is None:
         return
-    if not place.is_dir() and not (manifests and is_table(place) and place.is_file()):
+    if not (holds_data(place) if manifests else place.is_dir()):
         raise ElpError(f"--data {place}: no such folder{' or manifest (a .csv or .jsonl file)' if manifests else ''}")
     chosen = replace(settings.current(), data=str(place.resolve()))
     click.get_current_context().with_resource(settings.in_force(chosen))

@@ -34,9 +34,9 @@ def report(expdirs: tuple[Path, ...], form: str | None, out: Path | None) -> Non
     from upstream_elp.base.errors import counted
     from upstream_elp.experiment.comparison import compare, to_markdown
     from upstream_elp.experiment.report import rewrite, table
-    from upstream_elp.sweep.work import MANIFEST
+    from upstream_elp.summary.runs import is_sweep
 
-    if sweeps := [expdir for expdir in expdirs if (expdir / MANIFEST).is_file()]:
+    if sweeps := [expdir for expdir in expdirs if is_sweep(expdir)]:
         _sweep(sweeps[0], expdirs, form, out)
         return
     form = form or "markdown"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.corpora.tables import is_table
+from upstream_elp.corpora.tables import holds_data
 
 if TYPE_CHECKING:
     from upstream_elp.sweep.work import Planner
@@ -89,7 +89,7 @@ def _data(named: str | None) -> str | None:
     from upstream_elp.base import settings
 
     place = named or settings.current().data
-    if place is not None and not Path(place).is_dir() and not (is_table(Path(place)) and Path(place).is_file()):
+    if place is not None and not holds_data(Path(place)):
         raise ElpError(
             f"data must be the folder with the corpora or a manifest, but there is no folder {place}; correct it in "
             "the plan"

@@ -24,6 +24,11 @@ ROUNDING = 0.01
 """Largest difference, in seconds, between ``end`` and ``start`` plus ``duration``."""
 
 
+def spelled(path: str) -> str:
+    """Return a path as it is written where spaces separate fields: with ``%20`` for them."""
+    return "%20".join(path.split())
+
+
 @dataclass(frozen=True)
 class Row:
     """One utterance.
@@ -47,7 +52,7 @@ class Row:
     @property
     def name(self) -> str:
         """The path without spaces, which names the utterance in results."""
-        return "%20".join(self.path.split())
+        return spelled(self.path)
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -36,8 +36,13 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a path has the ending of a table and is no folder."""
+    """Return whether a path has the ending of a table and is not a folder."""
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def holds_data(place: Path) -> bool:
+    """Return whether a path is a folder, as of corpora, or a table that exists."""
+    return place.is_dir() or (is_table(place) and place.is_file())
 
 
 def read_table(path: Path) -> Table:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +19,7 @@ from tabulate import tabulate
 
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.files import whole_file
+from upstream_elp.base.files import plain, whole_file
 from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.experiment.layer_weights import named_layer_weights
@@ -48,7 +46,7 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     if unknown := [key for key in facts if key not in FACTS]:
         raise ElpError(f"unknown fact {unknown[0]!r} for a report; the facts are: {', '.join(FACTS)}")
     logs = read_logs(expdir)
-    adapted = str(_plain(facts.get("args") or {}).get("upstream")).startswith("elp_")
+    adapted = str(plain(facts.get("args") or {}).get("upstream")).startswith("elp_")
     if unknown := [key for key in (*REPRODUCE, *(["adapter"] if adapted else [])) if not facts.get(key)]:
         logs.missing.append(f"not recorded: {', '.join(unknown)}")
     config = facts.get("config") or {}
@@ -58,7 +56,7 @@ def write_report(expdir: Path, facts: Mapping[str, Any]) -> str:
     results = {
         "format": FORMAT,
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **{key: _plain(facts.get(key)) for key in FACTS},
+        **{key: plain(facts.get(key)) for key in FACTS},
         "metrics": {
             split: {name: summarize(points, name, chosen=step) for name, points in values.items()}
             for split, values in logs.curves.items()
@@ -231,16 +229,4 @@ def _write(expdir: Path, results: Mapping[str, Any], logs: Logs, weights: Sequen
 
 def _write_results(path: Path, results: Mapping[str, Any]) -> None:
     with whole_file(path, encoding="utf-8") as file:
-        file.write(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """Convert a value for JSON: numbers that are not finite become null, and unknown types become text."""
-    if isinstance(value, Mapping | Namespace):
-        items = vars(value) if isinstance(value, Namespace) else value
-        return {str(key): _plain(item) for key, item in items.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+        file.write(json.dumps(plain(results), indent=2, allow_nan=False) + "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from downstream_heads import registry
-from upstream_elp.adapters.config import load_config, preset_names, recipes_dir
+from upstream_elp.adapters.config import is_file, load_config, preset_names, recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean
 from upstream_elp.launch import recipes
@@ -96,8 +96,7 @@ def check_names(tasks: Sequence[str], methods: Sequence[str]) -> list[str]:
     for method in methods:
         if method in UPSTREAMS:
             continue
-        path = Path(method)
-        if method not in known["--methods"] and path.suffix not in (".yaml", ".yml") and len(path.parts) < 2:
+        if method not in known["--methods"] and not is_file(method) and len(Path(method).parts) < 2:
             hint = did_you_mean(method, known["--methods"]) or f"choose from {', '.join(known['--methods'])}"
             raise ElpError(f"--methods must be presets, YAML files or fbank, but {method!r} is none of these; {hint}")
         load_config(method)

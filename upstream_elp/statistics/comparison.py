@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.base.files import plain
 from upstream_elp.base.values import is_number
 from upstream_elp.statistics.draws import check
 from upstream_elp.statistics.intervals import Sample, as_seeds
@@ -83,8 +83,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a value that is not finite is None."""
-        known = asdict(self).items()
-        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in known}
+        return plain(asdict(self))
 
 
 def compare(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from upstream_elp.base.errors import ElpError, counted
+from upstream_elp.base.files import plain
 from upstream_elp.base.values import is_number
 from upstream_elp.statistics.draws import FEW, Draws, check, draw, limits, with_replacement
 from upstream_elp.statistics.items import Items, aligned
@@ -77,7 +78,7 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a value that is not finite is None."""
-        return {name: value if _plain(value) else None for name, value in asdict(self).items()}
+        return plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: Any) -> Interval | None:
@@ -86,10 +87,6 @@ class Interval:
             return cls(**values)
         except TypeError:
             return None
-
-
-def _plain(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 @dataclass(frozen=True)

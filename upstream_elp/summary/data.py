@@ -43,10 +43,8 @@ def everything(found: Found) -> dict[str, Any]:
 def frames(found: Found) -> dict[str, list[dict[str, Any]]]:
     """The rows of each CSV file by its name."""
     grid = [
-        {**{key: value for key, value in row.items() if key not in ("searched", "varied", "folders")},
-         "values": " ".join(map(str, row["values"])), "seeds": " ".join(map(str, row["seeds"]))}
-        for row in search.grid(found.sweep.searches)
-    ]  # fmt: skip
+        {**search.flat(row), "seeds": " ".join(map(str, row["seeds"]))} for row in search.grid(found.sweep.searches)
+    ]
     return {
         "results": [cell(each) for each in found.cells],
         "runs": [_flat(run(each)) for each in found.sweep.runs],

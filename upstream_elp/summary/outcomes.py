@@ -5,7 +5,7 @@ A cell is one method on one task with one backbone and setting; its runs differ 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -109,7 +109,7 @@ class Outcome:
     @property
     def seconds(self) -> float | None:
         """Mean seconds of training per run; None if no run recorded them."""
-        return _mean([run.results["seconds"] for run in self.runs])
+        return mean([run.results["seconds"] for run in self.runs])
 
     @property
     def memory(self) -> float | None:
@@ -137,7 +137,8 @@ class Outcome:
         ]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the known values; None if none is."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 

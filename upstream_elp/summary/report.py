@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from upstream_elp.base.errors import ElpError
-from upstream_elp.base.files import write_json, write_text
+from upstream_elp.base.files import plain, write_json, write_text
 from upstream_elp.summary import data, reproduce
 from upstream_elp.summary.comparisons import compared
 from upstream_elp.summary.document import Section, Table, latex_table, markdown_table, to_markdown
@@ -58,15 +56,10 @@ def write(folder: Path, *, out: Path | None = None) -> Written:
             f"({_first_log(sweep)})"
         )
     out = folder / FOLDER if out is None else Path(out).absolute()
-    for each in (out, out / PICTURES, out / TABLES):
-        try:
-            each.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ElpError(
-                f"cannot write the report to {out} ({error.strerror}); choose a folder with --out"
-            ) from error
     found = Found(sweep, compared(outcomes(sweep), sweep.compare))
     try:
+        for each in (out / PICTURES, out / TABLES):
+            each.mkdir(parents=True, exist_ok=True)
         return _write(found, out)
     except OSError as error:
         raise ElpError(f"cannot write the report to {out} ({error.strerror}); choose a folder with --out") from error
@@ -82,7 +75,7 @@ def _write(found: Found, out: Path) -> Written:
     title = f"Sweep {found.sweep.name}"
     page = write_text(out / PAGE, to_html(title, lead, parts, pictures=out / PICTURES, foot=foot))
     write_text(out / MARKDOWN, to_markdown(title, [Section("About", lead), *parts]))
-    write_json(out / JSON, _finite(data.everything(found)))
+    write_json(out / JSON, plain(data.everything(found)))
     _write_tables(found, parts, out / TABLES)
     if plan := reproduce.plan_text(found.sweep):
         write_text(out / reproduce.PLAN, plan)
@@ -103,12 +96,3 @@ def _write_tables(found: Found, parts: Sequence[Section], folder: Path) -> None:
     for name, rows in data.frames(found).items():
         if rows:
             write_text(folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
-
-
-def _finite(value: Any) -> Any:
-    """Values that JSON can express; one that is not finite is null."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -73,13 +73,10 @@ def _line(argv: Iterable[str]) -> str:
 def used(sweep: Sweep) -> dict[str, Any]:
     """Versions, devices, backbones and data of all runs that have ended, each value once, as plain values."""
     runs = [run for run in sweep.runs if run.results is not None]
-    versions: dict[str, list[str]] = {}
-    for run in runs:
-        for package, version in (run.results.get("versions") or {}).items():
-            known = versions.setdefault(package, [])
-            known += [] if version in known else [version]
+    versions = [run.results.get("versions") or {} for run in runs]
+    packages = dict.fromkeys(package for each in versions for package in each)
     return {
-        "versions": versions,
+        "versions": {package: _distinct(each.get(package) for each in versions) for package in packages},
         "devices": _distinct(run.results.get("device") for run in runs),
         "threads": _distinct((run.results.get("environment") or {}).get(THREADS) for run in runs),
         "backbones": _distinct(_backbone(run) for run in runs if run.results.get("backbone")),

@@ -9,7 +9,7 @@ from upstream_elp.experiment.report import duration
 from upstream_elp.statistics import Comparison, Interval
 from upstream_elp.submission.scoring import POINTS, points_of
 from upstream_elp.summary.document import LEFT, RIGHT, UNKNOWN, Entry, Marked, Table, by_columns
-from upstream_elp.summary.outcomes import BEST, Outcome
+from upstream_elp.summary.outcomes import BEST, Outcome, mean
 from upstream_elp.summary.pictures import by_task, heading
 
 TRAINED = "trained in the backbone"
@@ -110,16 +110,12 @@ def folds(outcomes: Sequence[Outcome]) -> list[Table]:
         if not names:
             continue
         rows = [
-            [each.name, *(_number(_mean(each.folds.get(name, ())), 2) for name in names), f"{each.value.value:.2f}"]
+            [each.name, *(_number(mean(each.folds.get(name, ())), 2) for name in names), f"{each.value.value:.2f}"]
             for each in cells
         ]
         caption = f"{heading(cells[0].task)} on test by fold, and the mean over the folds."
         tables.append(Table(f"folds_{cells[0].task.short}", caption, ["method", *names, "mean"], rows))
     return tables
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 # comparisons -------------------------------------------------------------------------------------------------------

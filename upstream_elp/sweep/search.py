@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -81,11 +81,16 @@ def write_grid(out: Path, searches: Sequence[Sequence[Trial]]) -> None:
     """Write ``search.csv`` and ``search.json``: every setting of every cell, and which one was chosen."""
     rows = grid(searches)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "values": " ".join(map(str, row["values"]))} for row in rows)
+    writer.writerows(map(flat, rows))
     write_text(out / "search.csv", text.getvalue())
     write_json(out / "search.json", rows)
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row of the grid for CSV, with the values of the seeds in one text."""
+    return {**{name: row[name] for name in COLUMNS}, "values": " ".join(map(str, row["values"]))}
 
 
 def grid(searches: Sequence[Sequence[Trial]]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def test_batch_norm_keeps_its_means(poison, data, tmp_path):
     assert values and None not in values
 
 
-def test_overflows_of_fp16_are_counted_and_told(data, tmp_path, monkeypatch, capfd):
+def test_overflows_of_fp16_are_counted_and_reported(data, tmp_path, monkeypatch, capfd):
     """Each one halves the loss scale without moving any weight."""
     prepare = loop.prepare
 
