@@ -19,7 +19,8 @@ from upstream_elp.summary import report
 from upstream_elp.summary.layers import series
 from upstream_elp.summary.outcomes import outcomes
 from upstream_elp.summary.runs import UNREADABLE, read_sweep
-from upstream_elp.sweep.jobs import fail, held, read_job
+from upstream_elp.sweep.jobs import fail, read_job
+from upstream_elp.sweep.locks import held
 from upstream_elp.sweep.plan import parse_plan
 
 PICTURES = {"values", "sizes", "layer_weights", "curves", "search"}

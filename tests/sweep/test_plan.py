@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from tests import sweep_plans
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.sweep import sweep
+from upstream_elp.sweep.blocks import AXES, BLOCK
+from upstream_elp.sweep.changes import CHANGED
 from upstream_elp.sweep.compare import KEYS as COMPARE
 from upstream_elp.sweep.compare import Compare
-from upstream_elp.sweep.plan import AXES, BLOCK, CHANGED, KEYS, SEARCH, parse_plan, read_plan
-from upstream_elp.sweep.points import cells, searched
+from upstream_elp.sweep.plan import KEYS, parse_plan, read_plan
+from upstream_elp.sweep.points import cells, settings_of
+from upstream_elp.sweep.searching import SEARCH
 
 RATE = "optimizer.groups.e_adapter"
 
@@ -75,7 +78,7 @@ def test_a_plan_states_what_differs_from_its_base(tmp_path):
 def test_a_search_tries_equally_many_settings_of_every_method():
     grid = {"methods": {"le": {RATE: [1, 2]}, "weighted_sum": {"optimizer.groups.featurizer": [3, 4]}}}
     plan = parsed(search={"seeds": [100], **grid})
-    tried = {cell.method.name: [each.searched for each in searched(plan, cell)] for cell in cells(plan)}
+    tried = {cell.method.name: settings_of(plan.search, cell) for cell in cells(plan)}
     assert tried["le"] == [{RATE: 1}, {RATE: 2}]
     assert tried["weighted_sum"] == [{"optimizer.groups.featurizer": 3}, {"optimizer.groups.featurizer": 4}]
     grid["methods"]["le"][RATE].append(3)

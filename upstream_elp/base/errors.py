@@ -14,6 +14,10 @@ class ElpError(ValueError):
     """
 
 
+class DivergedError(ElpError):
+    """A training whose loss or gradients are not finite any more."""
+
+
 class AudioError(ElpError):
     """An audio file that cannot be used; ``--skip-bad-files`` skips such files.
 

@@ -125,7 +125,7 @@ def carried_out(
     from upstream_elp.sweep.jobs import DONE, state_of
     from upstream_elp.sweep.launch import Stopped, make_slots
 
-    slots = make_slots(jobs=jobs, gpus=gpus, per_gpu=per_gpu, device=device)
+    slots = make_slots(jobs=jobs, gpus=gpus, per_gpu=per_gpu, device=device, processes=planner.plan.processes)
     try:
         problems = run.carry_out(planner, slots)
     except Stopped as stop:

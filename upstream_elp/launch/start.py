@@ -123,7 +123,9 @@ def _one_sentence() -> Iterator[None]:
         if not _lost_rank(error):
             raise
         _close_progress_bars()
-        raise ElpError("another rank has failed, so this one ends too; the other rank's output says why") from error
+        from upstream_elp.training.stop import EndedElsewhere
+
+        raise EndedElsewhere from error
 
 
 def _lost_rank(error: RuntimeError) -> bool:

@@ -17,6 +17,8 @@ from upstream_elp.summary.pictures import GREY, ROW, by_task, styles
 from upstream_elp.sweep.names import written
 from upstream_elp.sweep.search import Trial, best
 
+LISTED = 12
+"""Settings of a search that each have a line of their own in its picture."""
 MOST = 7
 """Lines in one panel of learning curves; more cells get a row of their own."""
 
@@ -78,12 +80,15 @@ def _finish(row: Sequence[Axes], title: str) -> None:
 def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     """Plot the value on dev of every setting, one panel per task; the chosen ones are ringed.
 
-    If each method searches one number, the number is the horizontal axis; otherwise each setting has a line of its own.
+    If each method searches one number, the number is the horizontal axis. Otherwise each setting has a line of its own,
+    or if there are many, its number, with the best value up to it.
     """
     tasks = dict.fromkeys(trials[0].first.task for trials in searches)
     groups = {task: [trials for trials in searches if trials[0].first.task == task] for task in tasks}
     numbers = all(_number(trial) is not None for trials in searches for trial in trials)
-    if numbers:
+    many = not numbers and max(map(len, searches)) > LISTED
+    draw = _numbered if numbers else _in_order if many else _listed
+    if numbers or many:
         figure, axes = tiles(len(groups), height=3.2, width=4.8, most=2)
     else:
         rows = max(sum(map(len, group)) for group in groups.values())
@@ -92,12 +97,12 @@ def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     titles = {id(trials): _title(trials, several) for trials in searches}
     look = styles(titles.values())
     for axis, (task, group) in zip(axes, groups.items(), strict=True):
-        (_numbered if numbers else _listed)(axis, {titles[id(trials)]: trials for trials in group}, look)
+        draw(axis, {titles[id(trials)]: trials for trials in group}, look)
         found = registry.find(task)
         label = f"{found.title}: dev {found.metrics[found.main_metric].heading}"
         axis.set_title(label)
         axis.grid(alpha=0.3)
-    legend_below(figure, axes if numbers else [])
+    legend_below(figure, axes if numbers or many else [])
     save_as(figure, path)
 
 
@@ -141,6 +146,24 @@ def _listed(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str,
                 axis.plot(each.mean, place, "o", mfc="none", color=style["color"], markersize=13)
     axis.set_yticks(range(len(labels)), map(as_written, labels), fontsize=8)
     axis.set_ylim(len(labels) - 0.4, -0.6)
+
+
+def _in_order(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str, Any]) -> None:
+    for title, trials in group.items():
+        style, chosen = look[title], best(trials)
+        pick = max if registry.find(trials[0].first.task).higher_is_better else min
+        known = [(number, each) for number, each in enumerate(trials, 1) if each.mean is not None]
+        values = [each.mean for _, each in known]
+        axis.errorbar(
+            [number for number, _ in known], values, yerr=_spread([each for _, each in known]), capsize=2, markersize=4,
+            label=as_written(title), **{**style, "linestyle": ""},
+        )  # fmt: skip
+        so_far = [pick(values[: count + 1]) for count in range(len(values))]
+        axis.step([number for number, _ in known], so_far, where="post", color=style["color"], linewidth=1.2)
+        if chosen is not None:
+            axis.plot(1 + trials.index(chosen), chosen.mean, "o", mfc="none", color=style["color"], markersize=13)
+    axis.set_xlabel("setting, in the order of the search; lines: the best so far")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _spread(trials: Sequence[Trial]) -> list[list[float]] | None:

@@ -14,7 +14,7 @@ from upstream_elp.experiment.facts import RESULTS, read_results
 from upstream_elp.statistics import Items, load_items
 from upstream_elp.sweep import search
 from upstream_elp.sweep.compare import Compare
-from upstream_elp.sweep.jobs import DONE, FAILED, FINAL, STATES, Job, failure, state_of, tested
+from upstream_elp.sweep.jobs import DONE, FAILED, FINAL, STATES, Job, divergence, failure, state_of, tested
 from upstream_elp.sweep.work import MANIFEST, read_manifest
 
 UNREADABLE = "unreadable"
@@ -30,10 +30,10 @@ class Run:
     Args:
         job: its description.
         state: one of :data:`upstream_elp.sweep.jobs.STATES`, or :data:`UNREADABLE`.
-        why: why it failed or is unreadable; empty otherwise.
+        why: why it failed, diverged or is unreadable; empty otherwise.
         trained: parameters trained in the upstream; None if unknown.
         depth: encoder layers of the backbone; None if unknown, or without a backbone.
-        results: its ``results.json``; None unless it has ended.
+        results: its ``results.json``; None unless it has ended, and if it diverged.
         test: its evaluation on test; None unless it has ended, and for runs of a search.
         items: the results of the items of the test set, in the same cases.
     """
@@ -121,7 +121,7 @@ def read_sweep(folder: Path) -> Sweep:
         compare=Compare.from_dict(known.get("compare")),
         runs=runs,
         waiting=known.get("waiting") or 0,
-        searches=search.searches(usable),
+        searches=search.searches(usable, planned=known.get("trials")),
     )
 
 
@@ -130,8 +130,8 @@ def _run(job: Job, known: Mapping[str, Any]) -> Run:
     state = state_of(job)
     if state == FAILED:
         return Run(job, state, failure(job), **facts)
-    if state != DONE:
-        return Run(job, state, **facts)
+    if state != DONE or divergence(job):
+        return Run(job, state, divergence(job), **facts)
     try:
         return Run(job, state, **facts, **_results(job))
     except (ElpError, OSError) as error:

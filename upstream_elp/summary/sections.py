@@ -209,7 +209,7 @@ def _points(found: Found) -> list[Section]:
 
 def _runs(found: Found) -> Section:
     """What has not ended, failed, or cannot be read, and what is not counted."""
-    open_runs = [run for run in found.sweep.runs if run.state != DONE]
+    open_runs = [run for run in found.sweep.runs if run.state != DONE or run.why]
     blocks: list[Block] = [f"{found.sweep.counts}."]
     if open_runs:
         blocks.append(_open(open_runs))
@@ -229,7 +229,10 @@ def _open(runs: Sequence[Run]) -> Table:
         }
         for run in runs
     ]
-    caption = "Runs that have not ended, or whose results cannot be read; none of the values above contains them."
+    caption = (
+        "Runs that have not ended, whose results cannot be read, or that diverged in a search; none of the values "
+        "above contains them."
+    )
     return by_columns("open_runs", caption, rows, left=("task", "stage", "state", "why", "log"))
 
 

@@ -16,7 +16,7 @@ from upstream_elp.backbones.family import is_remote
 from upstream_elp.base.files import sha256_of
 from upstream_elp.sweep.choices import Backbone
 
-FORMAT = 1
+FORMAT = 2
 DESCRIBING = ("name", "description", "source")
 """Keys of an adapter's configuration that change nothing."""
 WITHOUT_EFFECT = {
@@ -38,6 +38,7 @@ def identity(
     backbone: str | None,
     data: Any,
     config: Mapping[str, Any],
+    processes: int = 1,
 ) -> str:
     """The sha256 of everything that a run's results depend on.
 
@@ -50,6 +51,7 @@ def identity(
         backbone: what :func:`backbone_content` returned.
         data: the fingerprints of the splits.
         config: the whole configuration of the task.
+        processes: how many train together, each with batches of the configured size.
     """
     described = {
         "format": FORMAT,
@@ -61,6 +63,7 @@ def identity(
         "backbone": backbone,
         "data": data,
         "config": effective(config),
+        "processes": processes,
     }
     return digest(described)
 

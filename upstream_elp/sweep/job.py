@@ -6,20 +6,15 @@ signal stopped it after saving, and anything else if it failed.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import time
 
 import click
 
-from upstream_elp.base.errors import ElpError
-from upstream_elp.sweep import jobs
-
-PARENT = "ELP_SWEEP_PARENT"
-"""Variable with the process id of the launcher, with which its runs are to end."""
-_SET_PDEATHSIG = 1
+from upstream_elp.base.errors import DivergedError, ElpError, chain
+from upstream_elp.sweep import jobs, locks, memory
+from upstream_elp.sweep.parent import end_with_parent
 
 
 def main(spec: str, device: str | None = None) -> None:
@@ -33,7 +28,7 @@ def main(spec: str, device: str | None = None) -> None:
         ElpError: whatever the user can fix; it is recorded in the run's folder.
     """
     job = jobs.read_job(spec)
-    with jobs.held(job.path):
+    with locks.held(job.path):
         if jobs.ended(job) is not None:
             return
         jobs.forget_failure(job)
@@ -52,24 +47,38 @@ def _carry_out(job: jobs.Job, device: list[str]) -> None:
 
     adopt_main()
     jobs.clear(job)
-    run([*job.train_argv(), *device])
+    before = time.monotonic()
+    try:
+        taken = _train(job, device)
+    except ElpError as error:
+        diverged = any(isinstance(link, DivergedError) for link in chain(error))
+        if job.stage != jobs.SEARCH or not diverged:
+            raise
+        # the answer to what the search has asked
+        click.echo(f"elp: {error}; the search counts this setting as the worst")
+        jobs.end(job, train_seconds=time.monotonic() - before, test_seconds=0.0, diverged=str(error))
+        return
     before = time.monotonic()
     if job.stage == jobs.FINAL and jobs.tested(job) is None:
         run([*job.test_argv(find_checkpoint(job.path)), *device])
         if jobs.tested(job) is None:
             raise ElpError(f"{job.path / RESULTS} has no evaluation of the test set; start the sweep again")
     seconds = float(read_results(job.path / RESULTS)["seconds"] or 0)
-    jobs.end(job, train_seconds=seconds, test_seconds=time.monotonic() - before)
+    own = memory.peaks()
+    peaks = {kind: max(taken.get(kind, 0), own[kind]) for kind in own}
+    jobs.end(job, train_seconds=seconds, test_seconds=time.monotonic() - before, memory=peaks)
 
 
-def end_with_parent() -> None:
-    """Ask Linux for SIGTERM when the launcher dies, even if it is killed; elsewhere, runs go on to their end."""
-    parent = os.environ.pop(PARENT, None)
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before the call
-        sys.exit(128 + signal.SIGTERM)
+def _train(job: jobs.Job, device: list[str]) -> dict[str, int]:
+    """Train in this process, or in several; returns the memory that they took."""
+    if job.processes > 1:
+        from upstream_elp.sweep import torchrun
+
+        return torchrun.train(job, [*job.train_argv(), *device])
+    from upstream_elp.launch.start import run
+
+    run([*job.train_argv(), *device])
+    return memory.peaks()
 
 
 if __name__ == "__main__":

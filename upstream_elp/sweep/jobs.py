@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import yaml
 
 from downstream_heads import registry
@@ -20,6 +18,7 @@ from upstream_elp.base.files import write_json, write_text
 from upstream_elp.experiment.facts import RESULTS, read_results
 from upstream_elp.experiment.logs import TRAIN_LOG
 from upstream_elp.host.checkpoints import states
+from upstream_elp.sweep.locks import locked
 
 SEARCH, FINAL = "search", "final"
 """Stages: runs of a search are compared on dev and never see the test set; the others are tested."""
@@ -49,6 +48,7 @@ class Job:
         data: folder of the corpora.
         varied: the run's values of the plan's grid.
         searched: its values of the search's grid; of a final run, those that the search has chosen.
+        processes: how many processes train together.
     """
 
     key: str
@@ -66,6 +66,7 @@ class Job:
     data: str | None = None
     varied: Mapping[str, Any] = field(default_factory=dict)
     searched: Mapping[str, Any] = field(default_factory=dict)
+    processes: int = 1
 
     @property
     def path(self) -> Path:
@@ -162,7 +163,7 @@ def state_of(job: Job) -> str:
 
 
 def ended(job: Job) -> dict[str, Any] | None:
-    """What the run wrote at its end (``train_seconds``, ``test_seconds``); None if it has not ended."""
+    """What the run wrote at its end, see :func:`end`; None if it has not ended."""
     found = _json(job.path / "done.json")
     return found if found is not None and found.get("key") == job.key else None
 
@@ -173,10 +174,30 @@ def failure(job: Job) -> str:
     return "" if found is None else str(found.get("why"))
 
 
-def end(job: Job, *, train_seconds: float, test_seconds: float) -> None:
-    """Record that the run has ended."""
+def end(
+    job: Job,
+    *,
+    train_seconds: float,
+    test_seconds: float,
+    memory: Mapping[str, int] | None = None,
+    diverged: str | None = None,
+) -> None:
+    """Record that the run has ended.
+
+    Args:
+        job: the run.
+        train_seconds: time of the training.
+        test_seconds: time of the evaluation on test.
+        memory: its peaks in bytes, see :mod:`upstream_elp.sweep.memory`; None if they are not known.
+        diverged: why a run of a search ended without a result; None if it has one.
+    """
     facts = {"key": job.key, "train_seconds": round(train_seconds, 3), "test_seconds": round(test_seconds, 3)}
-    write_json(job.path / "done.json", facts)
+    write_json(job.path / "done.json", {**facts, "memory": dict(memory or {}), "diverged": diverged})
+
+
+def divergence(job: Job) -> str:
+    """Why a run of a search ended without a result; empty if it has one or has not ended."""
+    return str((ended(job) or {}).get("diverged") or "")
 
 
 def fail(job: Job, why: str) -> None:
@@ -209,7 +230,9 @@ def tested(job: Job) -> dict[str, Any] | None:
 
 
 def dev_value(job: Job) -> float | None:
-    """The main metric on dev at the best checkpoint; None if it was not evaluated or is not finite."""
+    """The main metric on dev at the best checkpoint; None if there is none, it is not finite, or the run diverged."""
+    if divergence(job):
+        return None
     path = job.path / RESULTS
     metrics = read_results(path)["metrics"] if path.is_file() else {}
     point = metrics.get(job.split("dev"), {}).get(registry.find(job.task).main_metric)
@@ -240,33 +263,6 @@ def _logged(job: Job) -> dict[str, int]:
             found = json.loads(line)
             return {"step": int(found["step"]), "epoch": int(found.get("epoch", 0))}
     return {"step": 0, "epoch": 0}
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Wait until no other process runs in the folder, and hold it while the block runs.
-
-    The system releases the lock when the process ends, even if it is killed.
-    """
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            click.echo("elp: another process runs this job; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def locked(folder: Path) -> bool:
-    """Whether a process runs in the folder."""
-    try:
-        with (folder / "lock").open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-from upstream_elp.base.errors import ElpError
-from upstream_elp.sweep.job import PARENT
+from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.sweep.jobs import DONE, Job, fail, failure, state_of
+from upstream_elp.sweep.parent import PARENT
+from upstream_elp.sweep.room import Room, Running
 
 PAUSE = 0.2
 """Seconds between two looks at the running processes."""
@@ -25,12 +26,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one process.
+    """A place for one job.
 
     Args:
         device: torch device; None for CUDA if there is any.
-        gpu: the value of ``CUDA_VISIBLE_DEVICES``; None to leave it as it is.
-        threads: CPU threads; None to leave the user's setting.
+        gpu: the value of ``CUDA_VISIBLE_DEVICES``, one GPU per process of the job; None to leave it as it is.
+        threads: CPU threads of each process; None to leave the user's setting.
     """
 
     device: str | None = None
@@ -66,26 +67,33 @@ class Pool:
         running: job -> its process and slot.
         ended: jobs that have ended in this call.
         problems: one sentence per failed job.
+        room: what fits into memory.
+        lacking: why a slot is free although jobs wait; empty otherwise.
     """
 
     slots: Sequence[Slot]
+    room: Room
     waiting: deque[Job] = field(default_factory=deque)
     running: dict[str, tuple[Job, subprocess.Popen, Slot]] = field(default_factory=dict)
     ended: list[Job] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    lacking: str = ""
 
 
-def make_slots(*, jobs: int | None, gpus: Sequence[str], per_gpu: int, device: str | None) -> list[Slot]:
+def make_slots(
+    *, jobs: int | None, gpus: Sequence[str], per_gpu: int, device: str | None, processes: int = 1
+) -> list[Slot]:
     """The places for processes on this machine.
 
     Args:
-        jobs: number of processes at a time; None for one per place on a GPU, or else one per core, at most 4.
+        jobs: number of jobs at a time; None for one per place on a GPU, or else one process per core, at most 4.
         gpus: ids of GPUs; empty for all that torch sees, unless the device is the CPU.
-        per_gpu: processes per GPU.
+        per_gpu: jobs per GPU.
         device: torch device; None for CUDA if there is any.
+        processes: processes per job, each on a GPU of its own.
 
     Raises:
-        ElpError: GPUs for a job on the CPU, or a GPU that does not exist.
+        ElpError: GPUs for a job on the CPU, a GPU that does not exist, or fewer GPUs than a job has processes.
     """
     import torch
 
@@ -106,21 +114,28 @@ def make_slots(*, jobs: int | None, gpus: Sequence[str], per_gpu: int, device: s
     used = list(gpus) or (visible or [str(number) for number in range(there)] if there else [])
     if device is not None and ":" in device:  # the user's own choice of one GPU
         used = []
-    count = jobs or (len(used) * per_gpu if used else 1 if there else min(4, cores))
-    threads = max(1, cores // count)
-    if not used:
+    if there and len(used) < processes > 1:
+        have = counted(max(1, len(used)), "GPU is", "GPUs are")
+        raise ElpError(f"processes: {processes} needs as many GPUs, but {have} to be used; name more, or lower it")
+    groups = [",".join(used[at : at + processes]) for at in range(0, len(used) - processes + 1, processes)]
+    count = jobs or (len(groups) * per_gpu if groups else 1 if there else max(1, min(4, cores) // processes))
+    threads = max(1, cores // (count * processes))
+    if not groups:
         return [Slot(device, None, threads) for _ in range(count)]
-    places = [gpu for _ in range(per_gpu) for gpu in used]
-    return [Slot("cuda", gpu, threads) for gpu in places[:count]]
+    places = [group for _ in range(per_gpu) for group in groups]
+    return [Slot("cuda", group, threads) for group in places[:count]]
 
 
-def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], *, show: Callable[[Pool, str], None]) -> list[str]:
+def run_jobs(
+    jobs: Sequence[Job], slots: Sequence[Slot], *, show: Callable[[Pool, str], None], room: Room | None = None
+) -> list[str]:
     """Run all jobs that have not ended; a failed one does not stop the others.
 
     Args:
         jobs: the jobs, in the order in which they start.
         slots: the places for processes.
         show: called about every :data:`PAUSE` seconds with the pool, and a sentence if something has happened.
+        room: what fits into memory; None to judge by the jobs themselves.
 
     Returns:
         One sentence per failed job.
@@ -128,11 +143,14 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], *, show: Callable[[Pool
     Raises:
         Stopped: a signal ended the pool; all processes have ended.
     """
-    pool = Pool(slots, deque(job for job in jobs if state_of(job) != DONE))
+    pool = Pool(slots, room or Room(jobs), deque(job for job in jobs if state_of(job) != DONE))
     with _noted() as asked:
         try:
             while (pool.waiting or pool.running) and not asked:
+                before = pool.lacking
                 _start(pool)
+                if pool.lacking and not before:
+                    show(pool, pool.lacking)
                 for sentence in _ended(pool) or [""]:
                     show(pool, sentence)
                 time.sleep(PAUSE if pool.running else 0)
@@ -144,29 +162,42 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], *, show: Callable[[Pool
 
 
 def _start(pool: Pool) -> None:
-    """Start jobs in the free slots."""
-    used = [slot for _, _, slot in pool.running.values()]
+    """Start jobs in the free slots, as far as they fit into memory."""
     free = list(pool.slots)
-    for slot in used:
+    for _, _, slot in pool.running.values():
         free.remove(slot)
-    for slot in free[: len(pool.waiting)]:
-        job = pool.waiting.popleft()
+    for slot in free:
+        if (job := _next(pool, slot)) is None:
+            return
         job.path.mkdir(parents=True, exist_ok=True)
         job.write()
         with job.log.open("a", encoding="utf-8") as log:
-            command = [
-                sys.executable,
-                "-m",
-                "upstream_elp.sweep.job",
-                str(job.file),
-                *([slot.device] if slot.device else []),
-            ]
+            command = [sys.executable, "-m", "upstream_elp.sweep.job", str(job.file)]
+            command += [slot.device] if slot.device else []
             # a session of its own, so that Ctrl-C reaches only the launcher, which then stops the runs itself
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=slot.environment(),
                 start_new_session=True,
             )  # fmt: skip
         pool.running[job.key] = (job, process, slot)
+
+
+def _next(pool: Pool, slot: Slot) -> Job | None:
+    """Take the first waiting job that fits; None if none does, of which the pool then says why."""
+    if not pool.waiting or (pool.lacking and pool.running and not pool.room.due()):
+        return None
+    pool.room.update()
+    running = [Running(job, process.pid, place.gpu) for job, process, place in pool.running.values()]
+    first = ""
+    for job in pool.waiting:
+        why = pool.room.lacking(job, slot.gpu, slot.environment(), running)
+        if not why:
+            pool.lacking = ""
+            pool.waiting.remove(job)
+            return job
+        first = first or why
+    pool.lacking = first
+    return None
 
 
 def _ended(pool: Pool) -> list[str]:
@@ -178,6 +209,7 @@ def _ended(pool: Pool) -> list[str]:
             continue
         del pool.running[job.key]
         pool.ended.append(job)
+        pool.lacking = ""  # look again at once
         if code == 0 and state_of(job) == DONE:
             sentences.append(f"{job.title}: done")
             continue

@@ -77,6 +77,7 @@ class Display:
         """The running jobs with their steps, below the counts."""
         failed = f", {len(pool.problems)} failed" if pool.problems else ""
         title = f"{self.done} of {len(self.jobs)} jobs done{failed}, {len(pool.waiting)} waiting; {self.left(pool)}"
+        title += f"\n{pool.lacking}" if pool.lacking else ""
         table = Table(box=None)
         for column, justify in (("running", "left"), ("step", "right"), ("of", "right"), ("GPU", "left")):
             table.add_column(column, justify=justify)

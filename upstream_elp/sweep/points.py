@@ -10,9 +10,11 @@ from typing import Any
 from downstream_heads import registry
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.values import did_you_mean
+from upstream_elp.sweep.blocks import ALL, AXES, Block
 from upstream_elp.sweep.choices import Backbone, Method
 from upstream_elp.sweep.names import apart
-from upstream_elp.sweep.plan import ALL, AXES, Block, Plan
+from upstream_elp.sweep.plan import Plan
+from upstream_elp.sweep.searching import Search
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,9 @@ def cells(plan: Plan) -> list[Cell]:
     return kept
 
 
-def searched(plan: Plan, cell: Cell) -> list[Cell]:
-    """The cells of a plan's search for one cell, with the seeds of the search."""
-    grid = plan.search.grids[cell.method.name]
-    return [replace(cell, searched=values, seeds=plan.search.seeds) for values in _product(grid)]
+def settings_of(search: Search, cell: Cell) -> list[dict[str, Any]]:
+    """All settings of a grid for one cell."""
+    return _product(search.spaces[cell.method.name])
 
 
 def _of_block(block: Block) -> Iterator[Cell]:

@@ -36,10 +36,11 @@ class Resolver:
         out: folder of the sweep.
         data: folder of the corpora; None if the task configurations name them.
         several: whether the plan has several backbones, which folders are then named after.
+        processes: how many train together in each run.
     """
 
-    def __init__(self, out: Path, data: str | None, *, several: bool) -> None:
-        self.out, self.data, self.several = out, data, several
+    def __init__(self, out: Path, data: str | None, *, several: bool, processes: int = 1) -> None:
+        self.out, self.data, self.several, self.processes = out, data, several, processes
         self._backbones: dict[Any, str] = {}
         self._surveys: dict[str, dict[str, Any]] = {}
 
@@ -58,6 +59,7 @@ class Resolver:
         shared = {
             "task": cell.task, "fold": cell.fold, "upstream": cell.method.upstream, "adapter": described,
             "backbone": self._backbone(cell), "data": data, "config": config,
+            "processes": self.processes,
         }  # fmt: skip
         found = []
         for seed in cell.seeds:
@@ -82,6 +84,7 @@ class Resolver:
                 data=self.data,
                 varied=dict(cell.varied),
                 searched=dict(cell.searched),
+                processes=self.processes,
             )
             found.append(job)
         return found

@@ -10,6 +10,7 @@ from upstream_elp.sweep import live, slurm
 from upstream_elp.sweep.estimate import Times
 from upstream_elp.sweep.jobs import DONE, RUNNING, Job, state_of
 from upstream_elp.sweep.launch import Slot, Stopped, run_jobs
+from upstream_elp.sweep.room import Room
 from upstream_elp.sweep.search import write_grid
 from upstream_elp.sweep.work import Planner, Work, write_manifest
 
@@ -31,9 +32,11 @@ def carry_out(planner: Planner, slots: Sequence[Slot]) -> list[str]:
     work = planner.work()
     try:
         write_manifest(work)
-        if work.search:
-            problems += _round(work.search, work, slots)
-            work = planner.work()
+        tried: set[str] = set()
+        while waiting := [job for job in work.search if state_of(job) != DONE and job.key not in tried]:
+            problems += _round(waiting, work, slots)
+            tried |= {job.key for job in waiting}  # what failed is tried again by the next call
+            work = planner.work()  # with what the search has proposed or chosen in the meantime
             write_manifest(work)
         if work.final:
             problems += _round(work.final, work, slots)
@@ -69,7 +72,7 @@ def submit(planner: Planner, *, options: str, limit: int | None, device: str | N
     record(work)
     first = [job for job in work.search if state_of(job) != DONE]
     waiting = [job for job in first or work.final if state_of(job) not in (DONE, RUNNING)]
-    more = " When they have ended, call the command again: the search then chooses what is tested." if first else ""
+    more = " When they have ended, call the command again: the search then goes on." if first else ""
     if not waiting:
         return None
     script = slurm.write_script(work.out, waiting, name=planner.plan.name, options=options, limit=limit, device=device)
@@ -85,7 +88,7 @@ def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot]) -> list[str]:
     # the longest first; where no time is known, the one that trains most
     order = sorted(jobs, key=lambda job: (times.of(job) or 0.0, work.trainable.get(job.key) or 0), reverse=True)
     with live.Display(jobs, work.jobs, slots=len(slots)) as show:
-        return run_jobs(order, slots, show=show)
+        return run_jobs(order, slots, show=show, room=Room(work.jobs))
 
 
 def how_to_go_on(error: Stopped, out: Path) -> str:

@@ -27,11 +27,13 @@ class Trial:
         jobs: its runs, one per seed of the search.
         values: the main metric on dev of each run, in their order; None if a run has none or it is not finite.
         complete: whether all runs have ended.
+        planned: how many settings its cell is to have; None if that is not known.
     """
 
     jobs: Sequence[Job]
     values: tuple[float | None, ...]
     complete: bool
+    planned: int | None = None
 
     @property
     def first(self) -> Job:
@@ -49,29 +51,30 @@ class Trial:
         return None if None in self.values or not self.values else fmean(self.values)
 
 
-def trial(jobs: Sequence[Job]) -> Trial:
+def trial(jobs: Sequence[Job], *, planned: int | None = None) -> Trial:
     """Read the runs of one setting."""
     complete = all(state_of(job) == DONE for job in jobs)
-    return Trial(jobs, tuple(dev_value(job) if state_of(job) == DONE else None for job in jobs), complete)
+    return Trial(jobs, tuple(dev_value(job) if state_of(job) == DONE else None for job in jobs), complete, planned)
 
 
-def searches(jobs: Iterable[Job]) -> list[list[Trial]]:
+def searches(jobs: Iterable[Job], *, planned: int | None = None) -> list[list[Trial]]:
     """The settings of each cell that is searched, from the runs of a sweep."""
     cells: dict[tuple[Any, ...], dict[str, list[Job]]] = {}
     for job in jobs:
         if job.stage == SEARCH:
             key = (job.task, job.method, job.backbone, job.fold, written(job.varied))
             cells.setdefault(key, {}).setdefault(json.dumps(job.searched, sort_keys=True), []).append(job)
-    return [[trial(runs) for runs in settings.values()] for settings in cells.values()]
+    return [[trial(runs, planned=planned) for runs in settings.values()] for settings in cells.values()]
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
     """The setting with the best mean on dev, the first of equal ones.
 
-    None if a run of the search has not ended, or if all settings diverged.
+    None if a run of the search has not ended, if settings are yet to be proposed, or if all settings diverged.
     """
     usable = [each for each in trials if each.mean is not None]
-    if not usable or not all(each.complete for each in trials):
+    proposed = len(trials) >= (trials[0].planned or 0)
+    if not usable or not proposed or not all(each.complete for each in trials):
         return None
     upwards = registry.find(trials[0].first.task).higher_is_better
     return (max if upwards else min)(usable, key=lambda each: each.mean)

@@ -23,7 +23,7 @@ def plan(work: Work) -> str:
     lines = [_table(work.jobs, work.trainable), "", _counts(work.jobs)]
     if work.waiting:
         lines.append(
-            f"{counted(work.waiting, 'more run')} will follow, with the settings that the search chooses on dev"
+            f"{counted(work.waiting, 'more run')} will follow, with settings that depend on the search's results on dev"
         )
     return "\n".join(lines)
 

@@ -13,10 +13,11 @@ from upstream_elp.adapters.config import parse_config
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_json
 from upstream_elp.sweep import search
-from upstream_elp.sweep.jobs import FINAL, SEARCH, Job
+from upstream_elp.sweep.jobs import FINAL, Job
 from upstream_elp.sweep.plan import Plan
-from upstream_elp.sweep.points import Cell, cells, searched
+from upstream_elp.sweep.points import Cell, cells
 from upstream_elp.sweep.resolve import Resolver
+from upstream_elp.sweep.trials import Trials
 
 MANIFEST = "sweep.json"
 FORMAT = 1
@@ -31,10 +32,11 @@ class Work:
         out: the folder of the sweep.
         search: runs of the search; empty without one.
         final: runs that are tested; those of a cell whose search has not ended are not among them.
-        waiting: number of final runs that wait for the search.
+        waiting: number of runs that wait for results of the search: those that it has not proposed yet, and final ones.
         searches: the settings of each cell that is searched.
         trainable: key of a job -> number of parameters that it trains in the upstream.
         depth: key of a job -> number of encoder layers of its backbone, if it has one.
+        trials: the search, which records what it proposed; None without one.
     """
 
     plan: Plan
@@ -45,6 +47,7 @@ class Work:
     searches: list[list[search.Trial]] = field(default_factory=list)
     trainable: dict[str, int] = field(default_factory=dict)
     depth: dict[str, int] = field(default_factory=dict)
+    trials: Trials | None = None
 
     @property
     def jobs(self) -> list[Job]:
@@ -69,23 +72,24 @@ class Planner:
         self.plan, self.out = plan, out
         self.cells = cells(plan)
         several = len({cell.backbone for cell in self.cells if cell.backbone is not None}) > 1
-        self.resolver = Resolver(out, data, several=several)
+        self.resolver = Resolver(out, data, several=several, processes=plan.processes)
+        self.trials = None if plan.search is None else Trials(plan, self.resolver, out)
         self._trainable: dict[tuple[Any, ...], int] = {}
         self._depth: dict[tuple[str, str | None], int] = {}
         self.work()  # resolves and checks everything
+        if self.trials is not None:  # also what will be proposed later
+            self._count(Work(plan, out, [job for cell in self.cells for job in self.trials.corners(cell)]))
         _check_upstreams(self.cells)
 
     def work(self) -> Work:
         """All jobs, as far as the search has come."""
-        work = Work(self.plan, self.out)
+        work = Work(self.plan, self.out, trials=self.trials)
         for cell in self.cells:
             chosen: Cell | None = cell
-            if self.plan.search is not None:
-                trials = []
-                for setting in searched(self.plan, cell):
-                    jobs = self.resolver.jobs(setting, SEARCH)
-                    work.search += jobs
-                    trials.append(search.trial(jobs))
+            if self.trials is not None:
+                trials = self.trials.of(cell)
+                work.search += [job for each in trials for job in each.jobs]
+                work.waiting += self.trials.missing(trials)
                 work.searches.append(trials)
                 found = search.best(trials)
                 chosen = None if found is None else replace(cell, searched=found.first.searched)
@@ -198,6 +202,8 @@ def check_folder(out: Path, name: str) -> None:
 def write_manifest(work: Work) -> None:
     """Write ``sweep.json``, from which the state can be read without the plan, the data and the backbones.
 
+    What a search has proposed is recorded next to it.
+
     Raises:
         ElpError: the folder is not writable.
     """
@@ -212,9 +218,12 @@ def write_manifest(work: Work) -> None:
         "name": plan.name, "description": plan.description, "source": plan.source, "plan": plan.where,
         "compare": plan.compare.to_dict(), "content": dict(plan.content), "started": started(),
     }  # fmt: skip
+    described["trials"] = None if plan.search is None else plan.search.trials
     counted = {"trainable": work.trainable, "depth": work.depth}
     jobs = [{**asdict(job), **{name: known.get(job.key) for name, known in counted.items()}} for job in work.jobs]
     write_json(work.out / MANIFEST, {"format": FORMAT, **described, "waiting": work.waiting, "jobs": jobs})
+    if work.trials is not None:
+        work.trials.save()
 
 
 def read_manifest(out: Path) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from upstream_elp.training.units import warn_without_bf16_units
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a step."""
+    """The outcome of a step; ``finite`` says whether loss and gradient were."""
 
     made: bool
     problem: str | None = None
+    finite: bool = True
 
 
 class Precision:
@@ -68,7 +69,8 @@ class Precision:
         self.scaler.update()  # lowers the scale where a gradient overflowed
         if finite or (math.isfinite(loss) and self.scaler.get_scale() < scale and scale > 1):
             return Outcome(made=finite)
-        return Outcome(made=False, problem=f"the {'gradient' if math.isfinite(loss) else 'loss'} is not finite")
+        what = "gradient" if math.isfinite(loss) else "loss"
+        return Outcome(made=False, problem=f"the {what} is not finite", finite=False)
 
 
 def name_of(runner: dict[str, Any]) -> str:

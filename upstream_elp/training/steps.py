@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from upstream_elp.base.errors import ElpError
+from upstream_elp.base.errors import DivergedError, ElpError
 from upstream_elp.training import progress, record
 from upstream_elp.training.collectives import rank, ranks, sum_over_ranks
 from upstream_elp.training.precision import Outcome
@@ -36,7 +36,8 @@ class Steps:
         """Make one step over the batches of a group.
 
         Raises:
-            ElpError: too many skipped steps in a row, or a step that does not fit into memory while other ranks train.
+            DivergedError: too many steps in a row were skipped because they were not finite.
+            ElpError: too many were skipped for another reason, or one does not fit into memory while other ranks train.
         """
         state = self.state
         state.position.step += 1
@@ -129,7 +130,7 @@ class Steps:
         if position.in_a_row >= allowed:
             name = f"states-{position.step}.ckpt"
             record.save(state, [name])
-            raise ElpError(
+            raise (ElpError if outcome.finite else DivergedError)(
                 f"{allowed} steps in a row were skipped, the last one because {problem}; try a lower learning rate or "
                 "smaller batches, check the data, or raise runner.max_failed_steps, and resume from "
                 f"{state.folder / name}"

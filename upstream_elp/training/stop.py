@@ -26,6 +26,9 @@ class Stopped(Exception):
 class EndedElsewhere(ElpError):
     """Another rank has failed, so this one ends too."""
 
+    def __init__(self) -> None:
+        super().__init__("another rank has failed, so this one ends too; the other rank's output says why")
+
 
 class StopRequest:
     """Whether to stop, and why."""
@@ -67,7 +70,7 @@ class StopRequest:
         torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
         asked, ended = flags.tolist()
         if ended and not failed:
-            raise EndedElsewhere("another rank has failed, so this one ends too; the other rank's output says why")
+            raise EndedElsewhere
         return bool(asked)
 
 
