@@ -79,9 +79,11 @@ def test_two_runs_are_the_same_if_their_settings_are(first, second):
 
 
 @pytest.mark.parametrize(
-    "change", [{"task": "elp_ic"}, {"upstream": "fbank"}, {"backbone": "x"}, {"data": {}}], ids=str
+    "change",
+    [{"task": "elp_ic"}, {"upstream": "fbank"}, {"backbone": "x"}, {"data": {}}, {"processes": 2}],
+    ids=str,
 )
-def test_task_upstream_backbone_and_data_count(change):
+def test_task_upstream_backbone_data_and_processes_count(change):
     assert identity(**run(**change)) != identity(**run())
 
 

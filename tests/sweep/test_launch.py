@@ -99,9 +99,25 @@ def test_places_on_gpus(monkeypatch):
     assert slots(there=2, device="cuda:1", jobs=1, monkeypatch=monkeypatch) == [Slot("cuda:1", None, 8)]
 
 
+def test_a_job_of_several_processes_has_a_gpu_for_each(monkeypatch):
+    found = slots(there=5, processes=2, per_gpu=2, monkeypatch=monkeypatch)
+    assert [place.gpu for place in found] == ["0,1", "2,3", "0,1", "2,3"], "the fifth GPU stays free"
+    assert {place.threads for place in found} == {1}
+    assert [place.gpu for place in slots(there=4, gpus=["3", "1"], processes=2, monkeypatch=monkeypatch)] == ["3,1"]
+    assert slots(processes=2, monkeypatch=monkeypatch) == [Slot(None, None, 2)] * 2
+    assert slots(processes=16, monkeypatch=monkeypatch) == [Slot(None, None, 1)]
+    assert slots(jobs=3, processes=2, there=1, device="cpu", monkeypatch=monkeypatch) == [Slot("cpu", None, 1)] * 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"there": 1, "processes": 2}, "processes: 2 needs as many GPUs, but 1 GPU is to be used"),
+        (
+            {"there": 4, "gpus": ["0", "1"], "processes": 3},
+            "processes: 3 needs as many GPUs, but 2 GPUs are to be used",
+        ),
+        ({"there": 4, "device": "cuda:1", "processes": 2}, "processes: 2 needs as many GPUs, but 1 GPU is to be used"),
         ({"gpus": ["0"]}, "must name GPUs of this machine, but it has none"),
         ({"gpus": ["2"], "there": 2}, "must name GPUs from 0 to 1, but names 2"),
         ({"gpus": ["0"], "there": 2, "device": "cpu"}, "must go with a CUDA device, but --device is cpu"),

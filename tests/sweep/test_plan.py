@@ -142,6 +142,8 @@ BAD = {
     ),
     "margin of text": ({"compare": {"baseline": "le", "margin": {"ic": "a"}}}, "margin.ic must be a number of .*'a'"),
     "margin of a task": ({"compare": {"baseline": "le", "margin": {"icc": 1}}}, "margin: a task must be one of"),
+    "no process": ({"processes": 0}, "processes must be a whole number of at least 1, but is 0"),
+    "processes of text": ({"processes": "2"}, "processes must be a whole number of at least 1, but is '2'"),
     "bad name": ({"name": "a/b"}, "name must begin with a letter or digit and have only"),
 }
 

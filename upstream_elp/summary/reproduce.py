@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from downstream_heads import registry
+from upstream_elp.experiment.existing import starter
 from upstream_elp.summary.document import UNKNOWN, Block, Code, Table
 from upstream_elp.summary.runs import Run, Sweep
 
@@ -53,7 +54,7 @@ def commands(sweep: Sweep) -> str:
         # the commands make an absolute folder of every run's part of its path
         place = "/".join(run.job.path.parts[-3:])
         checkpoint = Path(str(run.test.get("checkpoint") or "")).name
-        lines += ["", f"# {run.job.title}", _line(run.job.fresh_argv(f"{_NEW}/{place}"))]
+        lines += ["", f"# {run.job.title}", _line(run.job.fresh_argv(f"{_NEW}/{place}"), run.job.processes)]
         lines.append(_line(run.job.test_argv(Path(f"{_NEW}/{place}/{checkpoint}"))))
     return "\n".join(lines) + "\n"
 
@@ -61,10 +62,10 @@ def commands(sweep: Sweep) -> str:
 _NEW = "NEW_FOLDER"
 
 
-def _line(argv: Iterable[str]) -> str:
+def _line(argv: Iterable[str], processes: int = 1) -> str:
     words = [f'"$new"/{shlex.quote(word[len(_NEW) + 1 :])}' if word.startswith(f"{_NEW}/") else shlex.quote(word)
              for word in argv]  # fmt: skip
-    return " ".join(["elp", "run", *words])
+    return " ".join([starter(processes), *words])
 
 
 # what was used -----------------------------------------------------------------------------------------------------

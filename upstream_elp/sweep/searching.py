@@ -71,9 +71,7 @@ def read(raw: Any, blocks: Sequence[Block], *, where: str) -> Search | None:
     _check_twice(spaces, blocks, where)
     if engine == GRID:
         if idle := [key for key in SAMPLED if key in raw]:
-            raise ElpError(
-                f"{where}.{idle[0]} must go with engine: optuna, but the engine is grid; remove one of them"
-            )
+            raise ElpError(f"{where}.{idle[0]} must go with engine: optuna, but the engine is grid; remove one of them")
         return Search(seeds, spaces, trials=_size(spaces, where))
     return _sampled(raw, seeds, spaces, where)
 
