@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from downstream_heads import registry
+from downstream_heads.common.survey import Survey
 from upstream_elp.adapters.config import GENERAL, AdapterConfig, parse_config
 from upstream_elp.audio.headers import Options
 from upstream_elp.base import settings
@@ -21,7 +22,7 @@ from upstream_elp.base.values import did_you_mean
 from upstream_elp.launch import arguments, blocks, recipes
 from upstream_elp.launch import data as launch_data
 from upstream_elp.launch.chosen import ChosenAdapter
-from upstream_elp.sweep import identity, names
+from upstream_elp.sweep import contents, identity, names
 from upstream_elp.sweep.jobs import FINAL, SEARCH, Job
 from upstream_elp.sweep.points import Cell
 
@@ -43,6 +44,7 @@ class Resolver:
         self.out, self.data, self.several, self.processes = out, data, several, processes
         self._backbones: dict[Any, str] = {}
         self._surveys: dict[str, dict[str, Any]] = {}
+        self._contents: dict[tuple[Path, str], str] = {}
 
     def jobs(self, cell: Cell, stage: str = FINAL) -> list[Job]:
         """The jobs of a cell, one per seed.
@@ -101,10 +103,24 @@ class Resolver:
         place = None if cell.backbone is None else (cell.backbone.upstream, cell.backbone.place)
         key = json.dumps([cell.task, cell.fold, place, config["downstream_expert"]], sort_keys=True, default=str)
         if key not in self._surveys:
-            self._surveys[key] = _surveyed(cell, config)
+            self._surveys[key] = self._prints(_surveyed(cell, config))
         if stage == SEARCH:
             _check_dev(cell, config, self._surveys[key])
         return self._surveys[key]
+
+    def _prints(self, found: Survey) -> dict[str, dict[str, Any]]:
+        """What the identity of a run depends on in each split: files, their content, and tables."""
+        from upstream_elp.training.datafiles import data_fingerprint
+
+        prints = {}
+        for part in found.parts:
+            known = (found.root, identity.digest(part.files))
+            if known not in self._contents:
+                self._contents[known] = contents.sample(found.root, part.files)
+            files = data_fingerprint(found.root / file for file in part.files)
+            tables = identity.digest([part.files, part.speakers, part.classes, part.answers])
+            prints[part.name] = {**files, "tables": tables, "audio": self._contents[known]}
+        return prints
 
 
 def _adapter(cell: Cell) -> AdapterConfig | None:
@@ -186,8 +202,7 @@ def _without_effect(cell: Cell, key: str, why: str) -> ElpError:
 # data --------------------------------------------------------------------------------------------------------------
 
 
-def _surveyed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
-    from upstream_elp.training.datafiles import data_fingerprint
+def _surveyed(cell: Cell, config: Mapping[str, Any]) -> Survey:
     from upstream_elp.upstream.build import front_end
 
     front = launch_data.OTHER_UPSTREAM
@@ -198,12 +213,7 @@ def _surveyed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
         launch_data.refuse(found, cell.task, skip_bad_files=settings.current().skip_bad_files)
     except ElpError as error:
         raise ElpError(f"{cell.where}: {cell.title}: {error}") from error
-    prints = {}
-    for part in found.survey.parts:
-        files = data_fingerprint(found.survey.root / file for file in part.files)
-        content = identity.digest([part.files, part.speakers, part.classes, part.answers])
-        prints[part.name] = {**files, "content": content}
-    return prints
+    return found.survey
 
 
 def _check_dev(cell: Cell, config: Mapping[str, Any], prints: Mapping[str, Any]) -> None:
