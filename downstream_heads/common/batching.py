@@ -21,7 +21,7 @@ from upstream_elp.base.values import boolean, number
 WIDTH = 1.1
 """The longest utterance of a bucket is at most this many times as long as its shortest."""
 BATCH_DEFAULTS = {"train_batch_seconds": None, "eval_batch_seconds": None, "length_buckets": False}
-"""Keys of ``datarc`` that all tasks have."""
+"""Keys of ``datarc`` about batches that all tasks have."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from downstream_heads.common.size import limited
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.contract import Task
 from upstream_elp.base.problems import AUDIO_KINDS, HARMLESS, Problem
@@ -64,6 +65,8 @@ def survey_own(about: Task, found: Own, splits: Sequence[str], options: Mapping[
     survey.warnings += [f"{sentence}; the result is then not that for new speakers" for sentence in found.shared]
     for split in splits:
         rows = found.of.get(split, [])
+        if split == "train":
+            rows = limited(found.root, rows, options)
         speakers = [row.speaker for row in rows if row.speaker]
         labels = ["/".join(row.labels) for row in rows if row.labels]
         survey.parts.append(Part(split, [row.path for row in rows], speakers, labels))

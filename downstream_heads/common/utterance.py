@@ -16,6 +16,7 @@ from downstream_heads.common.loaders import AudioReader
 from downstream_heads.common.metrics import accuracy
 from downstream_heads.common.results import Items, answer_columns
 from downstream_heads.common.scorer import UtteranceScorer
+from downstream_heads.common.size import SIZE_DEFAULTS, check_size
 from upstream_elp.audio.reading import CHANNEL_RULES
 from upstream_elp.base.values import boolean, check_paths, choose, positive_int, read_options
 
@@ -27,6 +28,7 @@ LOADER_DEFAULTS = {
     "resample": False,
     "channels": "error",
     **BATCH_DEFAULTS,
+    **SIZE_DEFAULTS,
 }
 
 
@@ -45,6 +47,7 @@ def data_options(
     for key in ("pre_load", "resample"):
         boolean(rc[key], key=f"{where}.{key}")
     check_batch_options(rc, where=where)
+    check_size(rc, where=where)
     check_paths(rc, [key for key in ("root", "file_path", "meta_data") if key in rc], where=where)
     choose(rc["channels"], CHANNEL_RULES, key=f"{where}.channels")
     return rc

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
+from downstream_heads.common.size import SIZE_DEFAULTS, check_size
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import SPECIALS
 from upstream_elp.audio.reading import CHANNEL_RULES
@@ -34,6 +35,7 @@ DATA_DEFAULTS = {
     "channels": "error",
     "decoder_args": None,
     **BATCH_DEFAULTS,
+    **SIZE_DEFAULTS,
 }
 
 
@@ -50,6 +52,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("zero_infinity", "pre_load", "resample", "normalize"):
         boolean(rc[key], key=f"{WHERE}.{key}")
     check_batch_options(rc, where=WHERE)
+    check_size(rc, where=WHERE)
     check_paths(rc, ("root", "libri_root", "bucket_file", "dict_path"), where=WHERE)
     for split in TASK.splits:
         if rc[split]:  # an unused split may be empty

@@ -40,7 +40,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         found = survey_own(TASK, own, splits, rc)
         found.problems += text_problems(own, characters)
         found.tolerated |= {UNSEEN}
-        read = {split: [row for row in own.of[split] if row.path not in own.gone] for split in splits}
+        used = {part.name: {*part.files} - own.gone for part in found.parts}
+        read = {split: [row for row in own.of[split] if row.path in used[split]] for split in splits}
     else:
         root = corpus_root(rc, TASK.corpus)
         found = Survey(TASK.name, root, resample=rc["resample"], mix=rc["channels"] != "error")
@@ -65,6 +66,8 @@ def _add(found: Survey, split: str, rc: Mapping[str, Any], characters: Character
     """Add a split of the corpus, and return its utterances."""
     reading = read_split(found.root, split, folders_of(rc, split), characters=characters, bucket_file=rc["bucket_file"])
     found.add(reading)
+    if split == "train":
+        reading.limit(found.root, rc)
     rows = reading.present
     found.parts.append(Part(split, [row.path for row in rows], [row.speaker for row in rows]))
     return rows

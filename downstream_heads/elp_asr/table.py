@@ -5,7 +5,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from downstream_heads.common.size import limited
 from downstream_heads.elp_asr.characters import SPECIAL, WORD_END, Characters
 from upstream_elp.audio.formats import SAMPLE_RATE
 from upstream_elp.audio.headers import Header, Options, index_path, read_headers
@@ -58,6 +60,14 @@ class Split(Reading[Utterance]):
         self.gone |= found.gone
         self.problems += found.problems
         self.remarks += found.remarks
+
+    def limit(self, root: Path, options: Mapping[str, Any]) -> None:
+        """Keep the part of the training set that the options ask for, see :func:`limited`."""
+        self.rows = limited(root, self.rows, options)
+        kept = {row.path for row in self.rows}
+        self.gone &= kept
+        if self.entries is not None:
+            self.entries = [entry for entry in self.entries if entry.path in kept]
 
 
 def read_split(

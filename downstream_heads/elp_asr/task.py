@@ -17,6 +17,7 @@ from downstream_heads.common.loaders import AudioReader, eval_loader, train_load
 from downstream_heads.common.metrics import edit_errors, rate
 from downstream_heads.common.own import usable
 from downstream_heads.common.results import Items
+from downstream_heads.common.size import limited
 from downstream_heads.elp_asr.about import TASK
 from downstream_heads.elp_asr.characters import Characters, frames_needed, words
 from downstream_heads.elp_asr.data import LibriSpeech, Utterances, only
@@ -81,9 +82,13 @@ class DownstreamExpert(Transcriber, TaskExpert):
         rc = self.datarc
         if self.own:
             rows = self.own.rows_of(split)
+            if split == "train":
+                rows = limited(self.own.root, rows, rc)
             return self.own.root, Split(rows=rows, gone=self.own.gone & {row.path for row in rows}), [split]
         root, folders = corpus_root(rc, TASK.corpus), folders_of(rc, split)
         found = read_split(root, split, folders, characters=self.characters, bucket_file=rc["bucket_file"])
+        if split == "train":
+            found.limit(root, rc)
         found.problems += checks.duplicate_problems(dict.fromkeys(row.path for row in found.present))
         return root, found, folders
 

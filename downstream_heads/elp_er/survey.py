@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downstream_heads.common.own import survey_own
+from downstream_heads.common.size import limited
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_er.about import TASK
@@ -49,7 +50,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
         found.remarks.append(OVERLAP)
     known = iemocap.people(root)
     for split in splits:
-        rows = parts[split]
+        rows = limited(root, parts[split], rc) if split == "train" else parts[split]
         speakers = [known.get(row.name) or iemocap.speaker_of(row.name) for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
     return found

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from downstream_heads.common import memory
 from downstream_heads.common.metrics import accuracy, majority_accuracy, unweighted_accuracy
 from downstream_heads.common.own import Own, Row, classes, read_own, usable
+from downstream_heads.common.size import limited
 from downstream_heads.common.utterance import LabelExpert
 from downstream_heads.elp_er.about import TASK
 from downstream_heads.elp_er.data import LABELS, Emotions, Fold, Utterance, divide, read_fold
@@ -188,7 +189,8 @@ class DownstreamExpert(LabelExpert):
     def rows(self, split: str) -> list[Utterance] | list[Row]:
         """Return the utterances of one split: the held-out session, a part of the others, or those of own data."""
         if self.own:
-            return self.own.rows_of(split)
+            rows = self.own.rows_of(split)
+            return limited(self.own.root, rows, self.datarc) if split == "train" else rows
         if split == "test":
             return self.parts().test
         train, dev = divide(self.parts().train, self.datarc, session=self.session)
@@ -197,7 +199,7 @@ class DownstreamExpert(LabelExpert):
                 f"config key {WHERE}.valid_ratio must be above 0 for a dev set, but is 0; raise it, or evaluate test "
                 "(runner.eval_dataloaders: [test])"
             )
-        return train if split == "train" else dev
+        return dev if split == "dev" else limited(corpus_root(self.datarc, TASK.corpus), train, self.datarc)
 
     def make_dataset(self, split: str) -> Emotions:
         """Return the data set of one split."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downstream_heads.common.own import survey_own
+from downstream_heads.common.size import limited
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.common.utterance import data_options
 from downstream_heads.elp_ic.about import TASK
@@ -36,6 +37,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found.add(reading)
     for split in splits:
         rows = reading.of[TABLES[split]]
+        if split == "train":
+            rows = limited(root, rows, rc)
         classes = ["/".join(row.slots) for row in rows]
         found.parts.append(Part(split, [row.path for row in rows], [row.speaker for row in rows], classes))
     return found

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from downstream_heads.common.metrics import accuracy, majority_accuracy
 from downstream_heads.common.own import Own, read_own, usable
+from downstream_heads.common.size import limited
 from downstream_heads.common.utterance import UtteranceExpert
 from downstream_heads.elp_ic.about import TASK
 from downstream_heads.elp_ic.data import SLOTS, Commands, read_commands, slot_values, split_rows
@@ -80,6 +81,8 @@ class DownstreamExpert(UtteranceExpert):
     def make_dataset(self, split: str) -> Commands:
         """Return the data set of one split; ``dev`` is the corpus' valid part."""
         rows = self.own.rows_of(split) if self.own else split_rows(self.root, split, skip_missing=bool(self.skips))
+        if split == "train":  # the classes are those of all rows
+            rows = limited(self.root, rows, self.datarc)
         return Commands(self.root, rows, values=self.values, audio=self.audio)
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:

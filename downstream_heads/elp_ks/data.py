@@ -1,15 +1,17 @@
 """The clips of a split: drawn equally from all classes, with SUPERB's gain."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from downstream_heads.common import size
 from downstream_heads.common.lengths import header_lengths
 from downstream_heads.common.loaders import AudioReader
 from upstream_elp.audio.reading import SAMPLE_RATE
@@ -52,6 +54,12 @@ class Clip:
     def length(self, whole: int) -> int:
         """Return the samples of the item, of the ``whole`` samples of its file."""
         return min(whole, SECOND) if self.row.label == SILENCE else whole
+
+
+def limited(root: Path, rows: Sequence[Row], options: Mapping[str, Any]) -> list[Row]:
+    """The part of the training set that the options ask for, and all noise, which is a class of its own."""
+    kept = set(size.limited(root, [row for row in rows if row.label != SILENCE], options))
+    return [row for row in rows if row.label == SILENCE or row in kept]
 
 
 def draw(rows: Sequence[Row], *, seed: int) -> list[Clip]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from downstream_heads.common.survey import Part, Survey
 from downstream_heads.elp_ks.about import TASK
+from downstream_heads.elp_ks.data import limited
 from downstream_heads.elp_ks.task import folder_of_test, read_options
 from upstream_elp.audio.front import FrontEnd
 from upstream_elp.base.values import mapping
@@ -31,6 +32,8 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
     found.add(reading)
     for split in splits:
         rows = reading.of.get(split, [])
+        if split == "train":
+            rows = limited(root, rows, rc)
         speakers = [row.speaker for row in rows if row.speaker]  # noise has none
         found.parts.append(Part(split, [row.path for row in rows], speakers, [row.label for row in rows]))
     return found

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from downstream_heads.common.utterance import LabelExpert, data_options
 from downstream_heads.elp_ks.about import TASK
-from downstream_heads.elp_ks.data import Keywords, Reader
+from downstream_heads.elp_ks.data import Keywords, Reader, limited
 from upstream_elp.base.errors import AudioError, ElpError
 from upstream_elp.base.values import check_paths, positive_int, problem_list
 from upstream_elp.corpora.registry import corpus_root
@@ -76,7 +76,10 @@ class DownstreamExpert(LabelExpert):
         """
         found = read_corpus(self.root, folder_of_test(self.datarc), [split])
         self._refuse(found, split)
-        data = Keywords(self.root, found.of[split], audio=self.audio)
+        rows = found.of[split]
+        if split == "train":
+            rows = limited(self.root, rows, self.datarc)
+        data = Keywords(self.root, rows, audio=self.audio)
         return data.drawn(seed=self.datarc["draw_seed"]) if split == "dev" else data
 
     def item_speakers(self, split: str, names: Sequence[str]) -> list[str]:

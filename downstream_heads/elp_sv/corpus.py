@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from downstream_heads.common.size import limited
 from downstream_heads.elp_sv.cohort import draw_cohort
 from downstream_heads.elp_sv.data import EFFECTS, TrainUtterances, TrialUtterances
 from downstream_heads.elp_sv.lengths import trimmed_lengths
@@ -57,10 +58,13 @@ class VoxCeleb:
         self.train_folder, self.test_folder = self.root / "dev" / "wav", self.root / "test" / "wav"
         dev = read_part(self.root, "dev")
         dev.refuse(self.root, passed=self.passed)
-        self._everything, everyone = dev.names, sorted(dev.speakers)
+        names, everyone = dev.names, sorted(dev.speakers)
         self.held_out = choose_speakers(everyone, self.options, folder=self.train_folder)
         apart = set(self.held_out)
         self.speakers = [speaker for speaker in everyone if speaker not in apart]
+        training = [name for name in names if speaker_of(name) not in apart]
+        kept = {*limited(self.root, training, self.options, path=lambda name: f"dev/wav/{name}")}
+        self._everything = [name for name in names if name in kept or speaker_of(name) in apart]
         self._of: dict[str, str] | None = None
 
     def speaker_of(self, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from downstream_heads.common.batching import BATCH_DEFAULTS, check_batch_options
+from downstream_heads.common.size import SIZE_DEFAULTS, check_size
 from downstream_heads.elp_sv.data import EFFECTS
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.problems import HARMLESS
@@ -55,6 +56,7 @@ DATA_DEFAULTS: dict[str, Any] = {
     "train_batch_size": 10,
     "eval_batch_size": 1,
     **BATCH_DEFAULTS,
+    **SIZE_DEFAULTS,
 }
 HEAD_DEFAULTS: dict[str, dict[str, Any]] = {
     "superb": {"input_dim": 512, "agg_dim": 1500, "dropout_p": 0.0, "batch_norm": False, "s": 30.0, "m": 0.4},
@@ -109,6 +111,7 @@ def data_options(block: Mapping[str, Any]) -> dict[str, Any]:
     ):
         positive_int(options[key], key=f"{DATA}.{key}", least=least)
     check_batch_options(options, where=DATA)
+    check_size(options, where=DATA)
     for key in ("max_timestep", "n_jobs"):
         if options[key] is not None:
             positive_int(options[key], key=f"{DATA}.{key}")

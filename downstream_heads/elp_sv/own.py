@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from downstream_heads.common.own import Own, Row, read_own, shared_speakers
+from downstream_heads.common.size import limited
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.corpus import VoxCeleb
 from downstream_heads.elp_sv.options import DATA
@@ -59,7 +60,8 @@ class OwnVoices(VoxCeleb):
         of = self.own.of
         self.speakers = sorted({row.speaker for row in of["train"]})
         self.held_out = sorted({row.speaker for row in of["dev"]}) if dev else []
-        self._everything = [row.path for row in (*of["train"], *(of["dev"] if dev else ()))]
+        train = limited(self.own.root, of["train"], self.options)
+        self._everything = [row.path for row in (*train, *(of["dev"] if dev else ()))]
         self._of = {row.path: row.speaker for row in self.own.rows}
 
     def speaker_of(self, name: str) -> str:

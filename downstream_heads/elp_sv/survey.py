@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from downstream_heads.common.own import survey_own
+from downstream_heads.common.size import KEY, limited
 from downstream_heads.common.survey import Need, Part, Survey
 from downstream_heads.elp_sv.about import TASK
 from downstream_heads.elp_sv.data import EFFECTS
@@ -58,7 +59,7 @@ def survey(block: Mapping[str, Any], *, splits: Sequence[str], variant: str | No
 def _of_manifest(source: Path, wanted: Sequence[str], rc: Mapping[str, Any], need: Need) -> Survey:
     """Return the survey of a user's own data."""
     own = read_speakers(source, needed=wanted)
-    found = survey_own(TASK, own, wanted, MIXING)
+    found = survey_own(TASK, own, wanted, {**MIXING, KEY: rc[KEY]})
     found.warnings, found.tolerated = [], TOLERATED  # shared speakers are problems here
     for part in found.parts:
         if part.name == "test":
@@ -86,6 +87,8 @@ def _of_corpus(root: Path, wanted: Sequence[str], rc: Mapping[str, Any], need: N
     apart = _held_out(found, rc, sorted(dev.speakers))
     for split in wanted:
         rows = [row for row in dev.rows if (row.speaker in apart) == (split == "dev")]
+        if split == "train":
+            rows = limited(root, rows, rc)
         trials: list[str] = []
         if split == "test":
             rows, trials = _trials(found, rc, test)
