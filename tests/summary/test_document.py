@@ -21,7 +21,7 @@ from upstream_elp.summary.document import (
 )
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
-AWKWARD = st.text(st.sampled_from([*LATEX, "a", " ", "-", "{", "}"]), max_size=20)
+AWKWARD = st.text(st.sampled_from([*LATEX, "a", " ", "-", ",", "{", "}"]), max_size=20)
 WORDS = sorted(LATEX.values(), key=len, reverse=True)
 
 
@@ -43,7 +43,7 @@ def test_every_name_can_be_read_from_its_latex(name):
     for word in [*WORDS, "{}"]:
         bare = bare.replace(word, "")
     assert not set(bare) & set("\\{}$&#%_~^<>|\"`'[*"), "what is not escaped means nothing to LaTeX"
-    assert "--" not in escape(name)
+    assert "--" not in escape(name) and ",," not in escape(name)
 
 
 @pytest.mark.parametrize(

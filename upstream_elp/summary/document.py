@@ -14,7 +14,7 @@ LEFT, RIGHT = "left", "right"
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
+    "|": r"\textbar{}", '"': r"\texttt{\char34}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
     "[": "{[}", "*": "{*}",  # which would belong to the end of the line before
     "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$",
 }  # fmt: skip
@@ -168,7 +168,7 @@ def _plain(text: str) -> str:
 def escape(text: str) -> str:
     """Text that LaTeX shows as it is, in one line."""
     escaped = "".join(LATEX.get(character, character) for character in _line(text))
-    return re.sub("(?<=-)(?=-)", "{}", escaped) if "--" in text else escaped  # two hyphens are not a dash
+    return re.sub("(?<=-)(?=-)|(?<=,)(?=,)", "{}", escaped)  # two hyphens are not a dash, two commas no quotation mark
 
 
 def latex_table(table: Table) -> str:
