@@ -61,7 +61,7 @@ methods: [weighted_sum, le]
 backbones: [mini.pt]
 seeds: [0]
 config: "{task}_quick"
-set: {runner.total_steps: 60, runner.eval_step: 30, runner.save_step: 30, runner.log_step: 1}
+set: {runner.total_steps: 300, runner.eval_step: 150, runner.save_step: 150, runner.log_step: 1}
 END
 queue() { squeue --noheader --format '%i %T restarts=%r'; }
 metrics() { python -c '
@@ -86,10 +86,18 @@ until_ "grep -qs 'stopped by SIGTERM' $first/log.txt"
 grep -o 'elp: stopped by SIGTERM after step [0-9]* of [0-9]*' "$first/log.txt"
 
 echo "== scontrol requeue of another job that trains: SLURM kills it, and it resumes from its last checkpoint"
-until_ "grep -lqs step \$(ls cluster/runs/*/*/train.jsonl | grep -v $first)"
-second=$(dirname "$(ls cluster/runs/*/*/train.jsonl | grep -v "$first" | head -1)")
+# one of those that train and have not ended
+other() {
+  for log in cluster/runs/*/*/train.jsonl; do
+    folder=$(dirname "$log")
+    if [ "$folder" != "$first" ] && [ ! -f "$folder/done.json" ] && grep -qs step "$log"; then echo "$folder"; return; fi
+  done
+  return 1
+}
+until_ 'other > /dev/null'
+second=$(other)
 number=$(grep -n "$second\$" cluster/slurm/jobs.txt | cut -d: -f1)
-[ -f "$second/done.json" ] || scontrol requeue "${job}_$number"
+scontrol requeue "${job}_$number"
 
 echo "== the state while it runs"
 elp sweep plan.yaml --out cluster --status
@@ -97,6 +105,7 @@ scontrol show job "$job" | grep -oE '(ArrayTaskId|Restarts)=[0-9]+|JobState=[A-Z
 until_ '[ -z "$(squeue --noheader)" ] && [ "$(ls cluster/runs/*/*/done.json | wc -l)" = 4 ]'
 echo "== starts of each job"
 grep -c 'elp: job ' cluster/runs/*/*/log.txt
+for folder in "$first" "$second"; do [ "$(grep -c 'elp: job ' "$folder/log.txt")" -ge 2 ]; done
 elp sweep plan.yaml --out cluster --slurm "partition=local" > /dev/null  # nothing is left; writes the report
 
 echo "== the local run"
@@ -105,3 +114,29 @@ metrics cluster > cluster.txt
 metrics local > local.txt
 cat cluster.txt
 diff cluster.txt local.txt && echo "equal: the cluster's results are those of the local run"
+
+echo "== jobs of two processes: torchrun inside of an array element, stopped once"
+sed -e 's/^name: .*/name: together/' -e 's/^tasks: .*/tasks: [ic]/' -e 's/^methods: .*/methods: [le]\nprocesses: 2/' plan.yaml > together.yaml
+elp sweep together.yaml --out together --slurm "partition=local,cpus-per-task=2" --device cpu
+job=$(squeue --noheader --format %A | sort -n | head -1)
+until_ 'grep -qs step together/runs/*/*/train.jsonl'
+timeout 20 scancel --signal=TERM "${job}_1" || true
+until_ "grep -qs 'stopped by SIGTERM' together/runs/*/*/log.txt"
+until_ '[ -z "$(squeue --noheader)" ] && ls together/runs/*/*/done.json'
+grep -c 'elp: job ' together/runs/*/*/log.txt
+elp sweep together.yaml --out together --slurm "partition=local" > /dev/null
+elp sweep together.yaml --out together_local --jobs 1 --device cpu 2>&1 | tail -3
+metrics together > together.txt
+metrics together_local | diff together.txt - && echo "equal: two processes on the cluster give what two local ones give"
+
+echo "== a search with proposals: each call submits a batch"
+sed -e 's/^name: .*/name: searched/' -e 's/^tasks: .*/tasks: [ic]/' -e 's/^seeds: .*/seeds: []/' -e 's/total_steps: 300/total_steps: 20/' \
+  -e 's/eval_step: 150/eval_step: 20/' plan.yaml > searched.yaml
+echo 'search: {engine: optuna, seeds: [9], trials: 4, batch: 2, grid: {optimizer.lr: {low: 1.0e-4, high: 1.0e-1, log: true}}}' >> searched.yaml
+for _ in 1 2 3; do
+  elp sweep searched.yaml --out searched --slurm "partition=local" --device cpu | tail -1
+  until_ '[ -z "$(squeue --noheader)" ]'
+done
+elp sweep searched.yaml --out searched_local --jobs 2 --device cpu > /dev/null 2>&1
+cat searched/search.csv
+diff searched/search.csv searched_local/search.csv && echo "equal: the cluster's proposals are those of the local run"
