@@ -11,6 +11,8 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from tests import sweep_plans
+from tests.programs import call, ended, launch
+from tests.sweep.test_runs import command, runs, wait
 from tests.sweep_folders import finish
 from upstream_elp.base.errors import DivergedError, ElpError
 from upstream_elp.launch import start
@@ -378,3 +380,26 @@ def test_the_report_has_every_trial(planner, tmp_path):
         all(setting in text for setting in settings)
         and "in the order of the search" in (work.out / "report" / "pictures" / "search.svg").read_text()
     )
+
+
+# real runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_search_killed_on_the_way_gives_what_one_never_stopped_gives(data, tmp_path):
+    """With another number of runs at a time, too."""
+    search = {"engine": "optuna", "seeds": [100], "trials": 4, "batch": 2, "grid": {"optimizer.lr": LR}}
+    plan = sweep_plans.write(tmp_path, data, seeds=[0], search=search)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert call([*command(plan, whole), "--jobs", "1"], seconds=900).returncode == 0
+    for count in (1, 3, 6):
+        process = launch(command(plan, out))
+        wait(lambda count=count: len(list(out.glob("search/*/*/done.json"))) >= count, process)
+        process.kill()
+        ended(process)
+    outcome = call(command(plan, out), seconds=900)
+    assert outcome.returncode == 0, outcome.stderr
+    assert (out / "search.csv").read_text() == (whole / "search.csv").read_text()
+    assert (out / FILE).read_text() == (whole / FILE).read_text()
+    here, there = ({run["key"]: (run["metrics"], run["dev"]) for run in runs(place)} for place in (out, whole))
+    assert here == there and len(here) == 2 * 4 + 2

@@ -1,7 +1,9 @@
 """Jobs of two processes in a sweep, killed and resumed: they save, end together, and give what no kill would give."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,6 +14,10 @@ import pytest
 from tests import sweep_plans
 from tests.programs import call, ended, launch
 from tests.sweep.test_runs import ELP, LONG, runs, starts, wait
+from tests.sweep_folders import job_of
+from upstream_elp.base.errors import DivergedError, ElpError
+from upstream_elp.sweep import torchrun
+from upstream_elp.sweep.locks import held, held_by_rank, locked
 
 
 def command(plan, out, *more):
@@ -106,8 +112,6 @@ def test_why_a_rank_failed_is_the_reason_of_the_job(data, tmp_path):
 
 
 def test_the_folder_of_a_job_is_taken_while_a_rank_works_in_it(tmp_path):
-    from upstream_elp.sweep.locks import held, held_by_rank, locked
-
     with held(tmp_path):
         assert locked(tmp_path)
         with held_by_rank(tmp_path, 1):
@@ -128,3 +132,22 @@ def test_the_folder_of_a_job_is_taken_while_a_rank_works_in_it(tmp_path):
         assert time.monotonic() - before > 0.3
     os.waitpid(waiting, 0)
     assert Path(tmp_path / "lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("reports", "status", "kind", "message"),
+    [
+        ([{"why": "lost", "elsewhere": True, "diverged": False}, {"why": "a bad file", "elsewhere": False, "diverged": False}],
+         2, ElpError, "a bad file"),
+        ([{"why": "not finite", "elsewhere": False, "diverged": True}, {}], 2, DivergedError, "not finite"),
+        ([{"why": "lost", "elsewhere": True, "diverged": False}], -9, ElpError, "one of 2 processes was killed by SIGKILL"),
+        ([], 7, ElpError, "one of 2 processes ended with exit status 7; see .*log.txt"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_that_of_the_rank_which_failed_first(reports, status, kind, message, tmp_path):
+    job = dataclasses.replace(job_of(tmp_path, "elp_ic", "le", 0), processes=2)
+    job.path.mkdir(parents=True)
+    for number, report in enumerate(reports):
+        (job.path / f"rank{number}.json").write_text(json.dumps({**report, "memory": {"host": 1, "gpu": 0}}))
+    failure = torchrun._failure(job, status)
+    assert type(failure) is kind and re.search(message, str(failure))

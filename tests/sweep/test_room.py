@@ -30,7 +30,7 @@ def ended_with(job, *, host=0, gpu=0):
 def room(known, *, free=None, used=None, gpu=None):
     readers = Readers(host=lambda: free, used=lambda: used or {}, gpu=lambda environment: gpu)
     found = Room(known, readers)
-    found.update()
+    found.update()  # reads what has ended; the memory is read when it is asked for
     return found
 
 
@@ -188,6 +188,7 @@ def test_a_process_and_what_it_has_started_are_counted_together():
         found = memory.used()
         assert 100 << 20 < found[process.pid] < 400 << 20
         assert found[os.getpid()] > found[process.pid], "it is this process's child"
+        assert len(memory.family(process.pid)) == 2 and {*memory.family(process.pid)} < {*memory.family(os.getpid())}
     finally:
         os.killpg(process.pid, 9)
         process.wait()
@@ -201,3 +202,51 @@ def test_the_peak_of_a_process_counts_what_it_has_freed_again():
     )
     found = json.loads(done.stdout)
     assert 200 << 20 < found["host"] < 2 << 30 and found["gpu"] == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_what_is_free_and_a_process_what_it_took():
+    import torch
+
+    free, total = memory.gpu(os.environ)
+    assert 0 < free <= total == torch.cuda.get_device_properties(0).total_memory
+    torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    assert memory.peaks()["gpu"] >= 2**28 + memory.CONTEXT and memory.gpu(os.environ)[0] < free
+
+
+def test_memory_is_read_once_per_look_however_many_jobs_wait(tmp_path):
+    asked = []
+    readers = Readers(
+        host=lambda: asked.append("host") or 0, used=lambda: asked.append("used") or {},
+        gpu=lambda environment: asked.append("gpu") or (0, 1),
+    )  # fmt: skip
+    waiting = [job_of(tmp_path, "elp_ic", "le", seed) for seed in range(50)]
+    pool = Pool([Slot(gpu="0")] * 3, Room([], readers), deque(waiting[1:]))
+    pool.running[waiting[0].key] = (waiting[0], type("Process", (), {"pid": 1}), Slot(gpu="0"))
+    launch._start(pool)
+    assert len(pool.running) == 1 and pool.lacking and sorted(asked) == ["host", "used"]
+    launch._start(pool)
+    assert len(asked) == 2, "not at once again"
+
+
+def test_a_full_gpu_does_not_keep_another_one_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.sys, "executable", "/bin/true")
+    first, *waiting = [job_of(tmp_path, "elp_ic", "le", seed) for seed in range(3)]
+    readers = Readers(host=lambda: 99 * GIB, used=dict, gpu=lambda environment: (0, 80 * GIB))
+    pool = Pool([Slot(gpu="0"), Slot(gpu="0"), Slot(gpu="1")], Room([], readers), deque(waiting))
+    pool.running[first.key] = (first, type("Process", (), {"pid": 1}), Slot(gpu="0"))
+    launch._start(pool)
+    assert [slot.gpu for _, _, slot in pool.running.values()] == ["0", "1"] and len(pool.waiting) == 1
+    assert "memory of GPU 0" in pool.lacking
+    pool.running[waiting[0].key][1].wait()
+
+
+def test_a_wait_for_memory_is_said_once(tmp_path, monkeypatch):
+    jobs = [job_of(tmp_path, "elp_ic", "le", seed) for seed in range(3)]
+    monkeypatch.setattr(launch.sys, "executable", "/bin/true")  # ends at once, without any result
+    said = []
+    readers = Readers(host=lambda: 0, used=dict)
+    launch.run_jobs(jobs, [Slot(), Slot()], show=lambda pool, text: said.append(text), room=Room([], readers))
+    waits = [text for text in said if "waits for memory" in text]
+    assert 1 <= len(waits) <= 2 and "it takes about 4.0 GiB, and 0.0 are left" in waits[0]
+    assert sum("failed" in text for text in said) == 3

@@ -15,6 +15,7 @@ from types import FrameType
 
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.sweep.jobs import DONE, Job, fail, failure, state_of
+from upstream_elp.sweep.memory import family
 from upstream_elp.sweep.parent import PARENT
 from upstream_elp.sweep.room import Room, Running
 
@@ -69,6 +70,7 @@ class Pool:
         problems: one sentence per failed job.
         room: what fits into memory.
         lacking: why a slot is free although jobs wait; empty otherwise.
+        said: the job of which that was last reported.
     """
 
     slots: Sequence[Slot]
@@ -78,6 +80,7 @@ class Pool:
     ended: list[Job] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     lacking: str = ""
+    said: str = ""
 
 
 def make_slots(
@@ -147,9 +150,9 @@ def run_jobs(
     with _noted() as asked:
         try:
             while (pool.waiting or pool.running) and not asked:
-                before = pool.lacking
                 _start(pool)
-                if pool.lacking and not before:
+                if (job := pool.lacking.partition(" ")[0]) and job != pool.said:
+                    pool.said = job
                     show(pool, pool.lacking)
                 for sentence in _ended(pool) or [""]:
                     show(pool, sentence)
@@ -166,9 +169,13 @@ def _start(pool: Pool) -> None:
     free = list(pool.slots)
     for _, _, slot in pool.running.values():
         free.remove(slot)
+    if not (free and pool.waiting) or (pool.lacking and pool.running and not pool.room.due()):
+        return
+    pool.room.update()
+    pool.lacking = ""
     for slot in free:
         if (job := _next(pool, slot)) is None:
-            return
+            continue
         job.path.mkdir(parents=True, exist_ok=True)
         job.write()
         with job.log.open("a", encoding="utf-8") as log:
@@ -184,19 +191,14 @@ def _start(pool: Pool) -> None:
 
 def _next(pool: Pool, slot: Slot) -> Job | None:
     """Take the first waiting job that fits; None if none does, of which the pool then says why."""
-    if not pool.waiting or (pool.lacking and pool.running and not pool.room.due()):
-        return None
-    pool.room.update()
     running = [Running(job, process.pid, place.gpu) for job, process, place in pool.running.values()]
-    first = ""
+    environment = slot.environment()
     for job in pool.waiting:
-        why = pool.room.lacking(job, slot.gpu, slot.environment(), running)
+        why = pool.room.lacking(job, slot.gpu, environment, running)
         if not why:
-            pool.lacking = ""
             pool.waiting.remove(job)
             return job
-        first = first or why
-    pool.lacking = first
+        pool.lacking = pool.lacking or why
     return None
 
 
@@ -270,7 +272,11 @@ def _stop(pool: Pool, asked: list[int], show: Callable[[Pool, str], None]) -> No
 def _send(pool: Pool, number: int) -> None:
     for _, process, _ in pool.running.values():
         with contextlib.suppress(ProcessLookupError):
-            if number == signal.SIGKILL:
-                os.killpg(process.pid, number)
-            else:
+            if number == signal.SIGTERM:
                 process.send_signal(number)
+                continue
+            members = family(process.pid)  # several processes of a job have sessions of their own
+            os.killpg(process.pid, number)
+            for member in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(member, number)

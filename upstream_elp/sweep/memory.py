@@ -89,19 +89,35 @@ def gpu(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 def used(proc: Path = Path("/proc")) -> dict[int, int]:
     """The main memory that each process uses now, with all that it has started; empty where there is no ``/proc``."""
-    parents: dict[int, int] = {}
-    own: dict[int, int] = {}
+    table = _processes(proc)
+    total: dict[int, int] = defaultdict(int)
+    for number, (_, size) in table.items():
+        for above in _upwards(number, table):
+            total[above] += size
+    return dict(total)
+
+
+def family(root: int, proc: Path = Path("/proc")) -> list[int]:
+    """A process and all that it has started, directly or not; only itself where there is no ``/proc``."""
+    table = _processes(proc)
+    return [root, *(number for number in table if number != root and root in _upwards(number, table))]
+
+
+def _processes(proc: Path) -> dict[int, tuple[int, int]]:
+    """The parent of each process, and its bytes."""
+    found = {}
     page = os.sysconf("SC_PAGE_SIZE")
     for path in proc.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # it may have ended in the meantime
             fields = path.read_text().rpartition(")")[2].split()  # after the name, which may contain spaces
-            number = int(path.parent.name)
-            parents[number], own[number] = int(fields[1]), int(fields[21]) * page
-    total: dict[int, int] = defaultdict(int)
-    for number, size in own.items():
-        seen: set[int] = set()
-        while number in own and number not in seen:
-            seen.add(number)
-            total[number] += size
-            number = parents[number]
-    return dict(total)
+            found[int(path.parent.name)] = int(fields[1]), int(fields[21]) * page
+    return found
+
+
+def _upwards(number: int, table: Mapping[int, tuple[int, int]]) -> list[int]:
+    """A process, its parent, and so on."""
+    found: list[int] = []
+    while number in table and number not in found:
+        found.append(number)
+        number = table[number][0]
+    return found

@@ -74,7 +74,9 @@ class Proposals:
             space: what may be tried.
             keys: the identities of the runs without a setting.
         """
-        described = {key: vars(each) if isinstance(each, Range) else each for key, each in space.items()}
+        described = {
+            key: {**vars(each), "whole": each.whole} if isinstance(each, Range) else each for key, each in space.items()
+        }
         return identity.digest([list(keys), described, self.search.batch, self.search.sampler_seed])
 
     def extend(self, name: str, space: Space, values: Sequence[float | None], *, upwards: bool) -> None:

@@ -59,13 +59,16 @@ class Room:
         self.peaks: dict[str, dict[Any, int]] = {"host": {}, "gpu": {}}
         self.counted: set[str] = set()
         self.looked = 0.0
+        self._read: dict[Any, Any] = {}
 
     def due(self) -> bool:
         """Whether it is time to look again."""
         return time.monotonic() - self.looked > EVERY
 
     def update(self) -> None:
-        """Take note of jobs that have ended since the last call."""
+        """Look at the memory, and take note of jobs that have ended since the last call."""
+        self.looked = time.monotonic()
+        self._read = {}
         for job in self.known:
             facts = None if job.key in self.counted else ended(job)
             if facts is None:
@@ -87,16 +90,15 @@ class Room:
         """
         if not running:
             return ""
-        self.looked = time.monotonic()
         sentence = self._on_host(job, running)
         there = [each for each in running if gpu is not None and each.gpu == gpu]
         return sentence or (self._on_gpu(job, gpu, environment, there) if there else "")
 
     def _on_host(self, job: Job, running: Sequence[Running]) -> str:
-        free = self.readers.host()
+        free = self._once("host", self.readers.host)
         if free is None:
             return ""
-        now = self.readers.used()
+        now = self._once("used", self.readers.used)
         sizes = {each.job.key: now.get(each.pid, 0) for each in running}
         alike = [sizes[each.job.key] for each in running if _levels(each.job)[0] == _levels(job)[0]]
         need = max([self._expected("host", job) or UNKNOWN, *alike])
@@ -104,7 +106,7 @@ class Room:
         return _sentence(job, need, free - growing, "memory")
 
     def _on_gpu(self, job: Job, gpu: str, environment: Mapping[str, str], there: Sequence[Running]) -> str:
-        found = self.readers.gpu(environment)
+        found = self._once(gpu, lambda: self.readers.gpu(environment))
         if found is None:
             return ""
         free, total = found
@@ -112,6 +114,12 @@ class Room:
             self._expected("gpu", each) or int(SHARE * total) for each in (job, *(each.job for each in there))
         )
         return _sentence(job, need, min(free, total - sum(others)), f"memory of GPU {gpu}")
+
+    def _once(self, what: str, ask: Callable[[], Any]) -> Any:
+        """What a reader says, which is asked once per :meth:`update`."""
+        if what not in self._read:
+            self._read[what] = ask()
+        return self._read[what]
 
     def _expected(self, what: str, job: Job) -> int | None:
         """The peak of the most similar jobs that have ended; None without any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from upstream_elp.base.errors import ElpError, counted
@@ -34,12 +34,12 @@ def carry_out(planner: Planner, slots: Sequence[Slot]) -> list[str]:
         write_manifest(work)
         tried: set[str] = set()
         while waiting := [job for job in work.search if state_of(job) != DONE and job.key not in tried]:
-            problems += _round(waiting, work, slots)
+            problems += _round(work.search, work, slots, tried)
             tried |= {job.key for job in waiting}  # what failed is tried again by the next call
             work = planner.work()  # with what the search has proposed or chosen in the meantime
             write_manifest(work)
         if work.final:
-            problems += _round(work.final, work, slots)
+            problems += _round(work.final, work, slots, set())
     finally:
         record(planner.work())
     return problems
@@ -83,10 +83,11 @@ def submit(planner: Planner, *, options: str, limit: int | None, device: str | N
     return f"{said}: {count} in {script}; `elp sweep PLAN --status` shows how far they are.{more}"
 
 
-def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot]) -> list[str]:
+def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot], tried: Collection[str]) -> list[str]:
     times = Times(work.jobs)
     # the longest first; where no time is known, the one that trains most
-    order = sorted(jobs, key=lambda job: (times.of(job) or 0.0, work.trainable.get(job.key) or 0), reverse=True)
+    rest = [job for job in jobs if job.key not in tried]
+    order = sorted(rest, key=lambda job: (times.of(job) or 0.0, work.trainable.get(job.key) or 0), reverse=True)
     with live.Display(jobs, work.jobs, slots=len(slots)) as show:
         return run_jobs(order, slots, show=show, room=Room(work.jobs))
 
