@@ -134,16 +134,22 @@ def test_the_folder_of_a_job_is_taken_while_a_rank_works_in_it(tmp_path):
     assert Path(tmp_path / "lock").exists()
 
 
+def reported(why, *, elsewhere=False, diverged=False):
+    return {"why": why, "elsewhere": elsewhere, "diverged": diverged}
+
+
+LOST = reported("another rank has failed", elsewhere=True)
+
+
 @pytest.mark.parametrize(
     ("reports", "status", "kind", "message"),
     [
-        ([{"why": "lost", "elsewhere": True, "diverged": False}, {"why": "a bad file", "elsewhere": False, "diverged": False}],
-         2, ElpError, "a bad file"),
-        ([{"why": "not finite", "elsewhere": False, "diverged": True}, {}], 2, DivergedError, "not finite"),
-        ([{"why": "lost", "elsewhere": True, "diverged": False}], -9, ElpError, "one of 2 processes was killed by SIGKILL"),
+        ([LOST, reported("a bad file")], 2, ElpError, "a bad file"),
+        ([reported("not finite", diverged=True), {}], 2, DivergedError, "not finite"),
+        ([LOST], -9, ElpError, "one of 2 processes was killed by SIGKILL"),
         ([], 7, ElpError, "one of 2 processes ended with exit status 7; see .*log.txt"),
     ],
-)  # fmt: skip
+)
 def test_the_reason_is_that_of_the_rank_which_failed_first(reports, status, kind, message, tmp_path):
     job = dataclasses.replace(job_of(tmp_path, "elp_ic", "le", 0), processes=2)
     job.path.mkdir(parents=True)
