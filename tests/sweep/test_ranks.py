@@ -157,3 +157,23 @@ def test_the_reason_is_that_of_the_rank_which_failed_first(reports, status, kind
         (job.path / f"rank{number}.json").write_text(json.dumps({**report, "memory": {"host": 1, "gpu": 0}}))
     failure = torchrun._failure(job, status)
     assert type(failure) is kind and re.search(message, str(failure))
+
+
+def test_signals_are_as_before_when_the_ranks_have_ended(tmp_path, monkeypatch):
+    """torchrun's own handlers would make a failure out of a signal during the evaluation that follows."""
+    from torch.distributed import run
+
+    job = dataclasses.replace(job_of(tmp_path, "elp_ic", "le", 0), processes=2)
+    job.path.mkdir(parents=True)
+
+    def instead(argv):
+        assert argv[:5] == ["--standalone", "--nproc_per_node", "2", "-m", "upstream_elp.sweep.rank"]
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        for number in (0, 1):
+            facts = {"memory": {"host": 3 + number, "gpu": 5 + number}}
+            (job.path / f"rank{number}.json").write_text(json.dumps(facts))
+
+    monkeypatch.setattr(run, "main", instead)
+    before = signal.getsignal(signal.SIGTERM)
+    assert torchrun.train(job, ["-m", "train"]) == {"host": 7, "gpu": 6}
+    assert signal.getsignal(signal.SIGTERM) is before and "ELP_SWEEP_PARENT" not in os.environ

@@ -16,6 +16,8 @@ from upstream_elp.sweep.rank import REPORTS
 
 PATIENCE = 110
 """Seconds that torchrun gives the ranks to save and end; SLURM signals a job 120 seconds before its time limit."""
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that torchrun handles."""
 
 
 def train(job: Job, argv: Sequence[str]) -> dict[str, int]:
@@ -42,6 +44,7 @@ def train(job: Job, argv: Sequence[str]) -> dict[str, int]:
         path.unlink()
     os.environ[PARENT] = str(os.getpid())
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(PATIENCE))  # older versions wait for 30 seconds
+    before = {number: signal.getsignal(number) for number in HANDLED}
     together = ["--standalone", "--nproc_per_node", str(job.processes)]
     try:
         run.main([*together, "-m", "upstream_elp.sweep.rank", job.folder, *argv])
@@ -54,6 +57,8 @@ def train(job: Job, argv: Sequence[str]) -> dict[str, int]:
         raise _failure(job, first.exitcode) from None
     finally:
         os.environ.pop(PARENT, None)
+        for number, handler in before.items():  # torchrun leaves its own
+            signal.signal(number, handler)
     found = [report["memory"] for report in _reports(job)]
     return {"host": sum(each["host"] for each in found), "gpu": max(each["gpu"] for each in found)}
 
