@@ -15,6 +15,7 @@ from tests.sweep_folders import job_of
 from upstream_elp.sweep import launch, memory
 from upstream_elp.sweep.jobs import end
 from upstream_elp.sweep.launch import Pool, Slot
+from upstream_elp.sweep.live import Display
 from upstream_elp.sweep.room import GIB, SHARE, UNKNOWN, Readers, Room, Running
 
 
@@ -250,3 +251,11 @@ def test_a_wait_for_memory_is_said_once(tmp_path, monkeypatch):
     waits = [text for text in said if "waits for memory" in text]
     assert 1 <= len(waits) <= 2 and "it takes about 4.0 GiB, and 0.0 are left" in waits[0]
     assert sum("failed" in text for text in said) == 3
+
+
+def test_the_table_says_what_waits_for_memory(tmp_path):
+    display = Display([], [], slots=2)
+    pool = Pool([Slot()], Room([]))
+    assert "\n" not in display.table(pool).renderables[0].plain
+    pool.lacking = "ic/le waits for memory: it takes about 4.0 GiB, and 1.0 are left"
+    assert display.table(pool).renderables[0].plain.endswith(f"\n{pool.lacking}")
