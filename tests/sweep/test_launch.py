@@ -11,7 +11,10 @@ from upstream_elp.sweep import launch
 from upstream_elp.sweep.jobs import DONE, FAILED, failure, state_of
 from upstream_elp.sweep.launch import Slot, make_slots, run_jobs
 from upstream_elp.sweep.live import Display
+from upstream_elp.sweep.room import Readers, Room
 
+#: memory for everything
+PLENTY = Room([], Readers(host=lambda: 2**50))
 #: called as `PROGRAM -m upstream_elp.sweep.job JOB.json [DEVICE]`; what it does depends on the job's method
 PROGRAM = """#!/bin/sh
 folder=$(dirname "$3")
@@ -49,7 +52,7 @@ def test_what_fails_is_reported_with_its_log_and_stops_nothing_else(program, pla
             most.append(len(pool.running))
             display(pool, sentence)
 
-        problems = run_jobs(work.jobs, [Slot("cpu", threads=3)] * 2, show=show)
+        problems = run_jobs(work.jobs, [Slot("cpu", threads=3)] * 2, show=show, room=PLENTY)
     states = {(job.method, job.seed): state_of(job) for job in work.jobs}
     assert states == {(job.method, job.seed): DONE if job.method == "weighted_sum" else FAILED for job in work.jobs}
     why = {job.method: failure(job) for job in work.jobs if state_of(job) == FAILED}
@@ -62,7 +65,7 @@ def test_what_fails_is_reported_with_its_log_and_stops_nothing_else(program, pla
     printed = capsys.readouterr().err
     assert "[2/8]" in printed and "failed (no space left)" in printed
     program.unlink()
-    run_jobs(work.jobs, [Slot("cpu")], show=lambda pool, sentence: None)
+    run_jobs(work.jobs, [Slot("cpu")], show=lambda pool, sentence: None, room=PLENTY)
     again = {line.split()[0] for line in program.read_text().splitlines()}
     assert again == {job.folder for job in work.jobs if job.method != "weighted_sum"}, "only what has not ended"
     assert [state_of(job) for job in work.jobs].count(DONE) == 2

@@ -1,5 +1,6 @@
 """Memory: what a job is expected to take, and when it has to wait, with made-up sizes of everything."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -8,7 +9,7 @@ import sys
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sweep_folders import job_of
@@ -16,7 +17,7 @@ from upstream_elp.sweep import launch, memory
 from upstream_elp.sweep.jobs import end
 from upstream_elp.sweep.launch import Pool, Slot
 from upstream_elp.sweep.live import Display
-from upstream_elp.sweep.room import GIB, SHARE, UNKNOWN, Readers, Room, Running
+from upstream_elp.sweep.room import GIB, SHARE, UNKNOWN, Readers, Room, Running, guess
 
 
 def jobs_of(folder, *methods, seeds=(0, 1)):
@@ -69,6 +70,19 @@ def test_a_job_waits_until_it_fits_next_to_what_runs(tmp_path):
     assert room(known, free=None).lacking(*args, running(first)) == "", "the system does not say"
 
 
+def test_what_an_unknown_job_takes_follows_from_its_backbone(tmp_path):
+    job = job_of(tmp_path, "elp_ic", "le", 0)
+    assert guess(job) == UNKNOWN, "its backbone is not here"
+    (tmp_path / "folder").mkdir()
+    for name in ("file.pt", "folder/part1", "folder/part2"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    place = lambda name: dataclasses.replace(job, place=str(tmp_path / name))  # noqa: E731
+    assert guess(place("file.pt")) == GIB + 4000 and guess(place("folder")) == GIB + 8000
+    assert guess(dataclasses.replace(place("file.pt"), processes=2)) == 2 * (GIB + 4000)
+    assert guess(job_of(tmp_path, "elp_ic", "fbank", 0)) >= GIB
+    assert guess(dataclasses.replace(job_of(tmp_path, "elp_ic", "fbank", 0), place=None)) == GIB
+
+
 def test_unknown_jobs_start_while_there_is_plenty(tmp_path):
     first, second = jobs_of(tmp_path, "le")
     assert not room([], free=2 * UNKNOWN).lacking(second, None, {}, running(first))
@@ -91,6 +105,7 @@ def test_a_gpu_is_looked_at_only_if_it_is_shared(tmp_path):
     assert not room([third], free=100 * GIB, gpu=None).lacking(third, "0", {}, both), "the GPU does not say"
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 10), min_size=1, max_size=8),
     total=st.integers(1, 16),

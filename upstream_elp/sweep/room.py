@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from upstream_elp.sweep import memory
@@ -13,8 +14,12 @@ from upstream_elp.sweep.jobs import Job, ended
 from upstream_elp.sweep.names import written
 
 GIB = 2**30
+PROCESS = GIB
+"""Main memory that a job is expected to take without its backbone if no similar one has ended."""
+COPIES = 4
+"""How often it is then expected to keep the backbone's file in memory: values, gradients and Adam's two averages."""
 UNKNOWN = 4 * GIB
-"""Main memory that a job is expected to take if no similar one has ended."""
+"""What it is expected to take if the backbone is not on this machine yet."""
 SHARE = 0.5
 """The share of a GPU that it is expected to take then."""
 EVERY = 5.0
@@ -59,6 +64,7 @@ class Room:
         self.peaks: dict[str, dict[Any, int]] = {"host": {}, "gpu": {}}
         self.counted: set[str] = set()
         self.looked = 0.0
+        self.guessed: dict[Any, int] = {}
         self._read: dict[Any, Any] = {}
 
     def due(self) -> bool:
@@ -101,8 +107,8 @@ class Room:
         now = self._once("used", self.readers.used)
         sizes = {each.job.key: now.get(each.pid, 0) for each in running}
         alike = [sizes[each.job.key] for each in running if _levels(each.job)[0] == _levels(job)[0]]
-        need = max([self._expected("host", job) or UNKNOWN, *alike])
-        growing = sum(max(0, (self._expected("host", each.job) or UNKNOWN) - sizes[each.job.key]) for each in running)
+        need = max([self._on_host_expected(job), *alike])
+        growing = sum(max(0, self._on_host_expected(each.job) - sizes[each.job.key]) for each in running)
         return _sentence(job, need, free - growing, "memory")
 
     def _on_gpu(self, job: Job, gpu: str, environment: Mapping[str, str], there: Sequence[Running]) -> str:
@@ -115,6 +121,9 @@ class Room:
         )
         return _sentence(job, need, min(free, total - sum(others)), f"memory of GPU {gpu}")
 
+    def _on_host_expected(self, job: Job) -> int:
+        return self._expected("host", job) or self.guessed.setdefault((job.backbone, job.place), guess(job))
+
     def _once(self, what: str, ask: Callable[[], Any]) -> Any:
         """What a reader says, which is asked once per :meth:`update`."""
         if what not in self._read:
@@ -124,6 +133,16 @@ class Room:
     def _expected(self, what: str, job: Job) -> int | None:
         """The peak of the most similar jobs that have ended; None without any."""
         return next((self.peaks[what][level] for level in _levels(job) if level in self.peaks[what]), None)
+
+
+def guess(job: Job) -> int:
+    """The main memory that a job is expected to take if nothing is known of similar ones."""
+    place = Path(job.place) if job.place else None
+    if job.backbone is not None and (place is None or not place.exists()):
+        return UNKNOWN
+    files = [] if place is None else [place] if place.is_file() else place.rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return (PROCESS + COPIES * size) * job.processes
 
 
 def _levels(job: Job) -> list[Any]:
