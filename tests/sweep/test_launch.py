@@ -14,7 +14,7 @@ from upstream_elp.sweep.live import Display
 from upstream_elp.sweep.room import Readers, Room
 
 #: memory for everything
-PLENTY = Room([], Readers(host=lambda: 2**50))
+PLENTY = Room([], Readers(host=lambda: 2**50, used=dict))
 #: called as `PROGRAM -m upstream_elp.sweep.job JOB.json [DEVICE]`; what it does depends on the job's method
 PROGRAM = """#!/bin/sh
 folder=$(dirname "$3")
@@ -25,7 +25,7 @@ case "$(sed -n 's/.*"method": "\\(.*\\)",.*/\\1/p' "$3")" in
   elp) kill -9 $$ ;;
   e_only) exit 0 ;;
 esac
-sleep 0.3
+sleep 1
 echo "{\\"key\\": \\"$key\\", \\"train_seconds\\": 1, \\"test_seconds\\": 1}" > "$folder/done.json"
 """
 
