@@ -18,8 +18,8 @@ from upstream_elp.upstream.adapted import AdaptedModule
 META = "elp_backbone_sha256"
 """Key of the backbone's fingerprint in a state dict; the value is a float tensor of 32 numbers from 0 to 255.
 
-They are floats because toolkits average checkpoints: the mean of equal numbers is that number, whereas integers may wrap
-when they are added. Earlier versions wrote uint8, which is accepted.
+They are floats because toolkits average checkpoints: the mean of equal numbers is that number, whereas integers may
+wrap when they are added. Earlier versions wrote uint8, which is accepted.
 """
 
 
@@ -89,8 +89,8 @@ def _load_trained(
     audit(expert, given)
     if not same_sketch(expert.frozen, frozen_sketch(expert)):
         raise ElpError(
-            "the frozen weights of the backbone were overwritten after it was loaded, and a checkpoint of adapters does "
-            "not contain them; build the model without initialising it again (in ESPnet: init: null)"
+            "the frozen weights of the backbone were overwritten after it was loaded, and a checkpoint of adapters "
+            "does not contain them; build the model without initialising it again (in ESPnet: init: null)"
         )
     state.update({f"{prefix}{expert.injection.declared[name].path}": tensor for name, tensor in given.items()})
     expert.trained = True
