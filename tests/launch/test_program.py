@@ -8,8 +8,8 @@ import pytest
 from tests.programs import call
 
 ELP = [sys.executable, "-m", "upstream_elp.cli", "python"]
-#: prints what a program can see of itself; a spawned process unpickles a class of the main module and builds an upstream
-BODY = '''
+#: prints what a program can see of itself; a spawned process unpickles a class of the main module
+BODY = """
 import json, multiprocessing, sys
 
 class Mine:
@@ -27,7 +27,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 
 def _printed(done):

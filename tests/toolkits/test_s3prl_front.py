@@ -1,4 +1,4 @@
-"""S3PRL's own front door, `s3prl.nn.S3PRLUpstream` with its `Featurizer`, through which other toolkits load upstreams."""
+"""S3PRL's own front door, `s3prl.nn.S3PRLUpstream` and its `Featurizer`, through which toolkits load upstreams."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def test_what_find_adapted_finds():
     front = Front(**options())
     assert upstream_elp.find_adapted(front) is front.upstream.upstream
     assert upstream_elp.find_adapted(front.upstream.upstream) is front.upstream.upstream
-    with pytest.raises(ElpError, match="ModuleDict contains 2 upstreams with adapters, at a.upstream.upstream, b"):
+    with pytest.raises(ElpError, match=r"ModuleDict contains 2 upstreams with adapters, at a\.upstream\.upstream, b"):
         upstream_elp.find_adapted(nn.ModuleDict({"a": front, "b": Front(**options("e_only"))}))
     with pytest.raises(ElpError, match="Linear does not contain an upstream with adapters; build it"):
         upstream_elp.find_adapted(nn.Linear(1, 1))

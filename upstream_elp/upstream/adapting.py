@@ -88,8 +88,8 @@ def find_adapted(model: nn.Module) -> AdapterFace:
         return next(iter(found.values()))
     if found:
         raise ElpError(
-            f"the {type(model).__name__} contains {len(found)} upstreams with adapters, at {', '.join(found)}; pass the "
-            f"one that is meant, such as model.get_submodule({next(iter(found))!r})"
+            f"the {type(model).__name__} contains {len(found)} upstreams with adapters, at {', '.join(found)}; pass "
+            f"the one that is meant, such as model.get_submodule({next(iter(found))!r})"
         )
     raise ElpError(
         f"the {type(model).__name__} does not contain an upstream with adapters; build it with upstream_elp.adapt, or "
