@@ -1,7 +1,7 @@
 """Run another toolkit's program in a process in which S3PRL has our names: ``elp python``.
 
-The program becomes the main module, as under ``python``. Processes that it spawns would import the program only,
-without our names; they import :mod:`upstream_elp.python` instead, which registers and then imports the program as they do.
+The program becomes the main module, as under ``python``. Processes that it spawns would import only the program,
+without our names; they import :mod:`upstream_elp.python` instead, which registers and then imports the program too.
 """
 
 import importlib.util

@@ -93,7 +93,7 @@ def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     look = styles(titles.values())
     for axis, (task, group) in zip(axes, groups.items(), strict=True):
         (_numbered if numbers else _listed)(axis, {titles[id(trials)]: trials for trials in group}, look)
-        found = registry.find(task)
+        found = registry.described(task)
         label = f"{found.title}: dev {found.metrics[found.main_metric].heading}"
         axis.set_title(label)
         axis.grid(alpha=0.3)
