@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-
 from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import whole_folder
