@@ -193,6 +193,7 @@ def _surveyed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
     if cell.backbone is not None:
         front = front_end(cell.backbone.upstream.removeprefix("elp_"), cell.backbone.place)
     try:
+        launch_data.refuse_idle(cell.task, config, named=cell.values)
         found = launch_data.examine(cell.task, config, variant=cell.fold, front=front, options=Options(progress=True))
         launch_data.refuse(found, cell.task, skip_bad_files=settings.current().skip_bad_files)
     except ElpError as error:
