@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from downstream_heads.contract import ACCURACY, Task
-from upstream_elp.corpora.iemocap import speaker_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,13 @@ class StockTask(Task):
         pairs = zip(names, true, strict=True)
         right = [float(one == other) for one, other in zip(predicted, true, strict=True)]
         return {"keys": names, "speaker": [self.speaker(name, str(truth)) for name, truth in pairs], "right": right}
+
+
+def _actor(name: str, truth: str) -> str:
+    """Return the speaker of an utterance of IEMOCAP."""
+    from upstream_elp.corpora.iemocap import speaker_of  # imports numpy
+
+    return speaker_of(name)
 
 
 STOCK = {
@@ -74,7 +80,7 @@ STOCK = {
             corpus="iemocap",
             metrics={"acc": ACCURACY},
             places=("root", "meta_data"),
-            speaker=lambda name, truth: speaker_of(name),
+            speaker=_actor,
         ),
     )
 }
