@@ -59,6 +59,8 @@ class Task:
         variants: valid values of ``-v``; empty if the task has no variants.
         also: a second metric to show, for runs too short for the first to be useful.
         compares: whether answers are compared in pairs, as voices are.
+        of_corpus: keys of ``datarc`` that choose among the files of the corpus, so that they have no effect on a user's
+            own data, whose rows say which split they belong to.
         quick: recipe in ``recipes/tasks`` for the short run of ``elp quickstart``; None if there is none.
         synthesised: whether ``elp mini-superb`` synthesises the corpus; otherwise ``elp quickstart`` needs ``--data``.
         expert: class that trains and evaluates, as ``module:attribute`` in the task's folder.
@@ -75,6 +77,7 @@ class Task:
     variants: tuple[str, ...] = ()
     also: str | None = None
     compares: bool = False
+    of_corpus: tuple[str, ...] = ()
     quick: str | None = None
     synthesised: bool = False
     expert: str = "task:DownstreamExpert"

@@ -7,6 +7,7 @@ from collections.abc import Container
 from functools import cache
 
 from downstream_heads.contract import FOLDER, LOSS, PREFIX, Metric, Task
+from downstream_heads.stock import STOCK
 from upstream_elp.base.errors import ElpError
 
 
@@ -25,6 +26,15 @@ def find(name: str) -> Task:
     if name not in known:
         raise ElpError(f"unknown task {name!r}; the tasks are: {', '.join(known)}")
     return importlib.import_module(f"{__package__}.{name}.about").TASK
+
+
+def described(name: str) -> Task:
+    """Return a task of ours, or one of S3PRL's own that sweeps can run, by its full name.
+
+    Raises:
+        ElpError: it is neither; lists our names.
+    """
+    return STOCK[name] if name in STOCK else find(name)
 
 
 def tasks() -> dict[str, Task]:

@@ -15,6 +15,7 @@ ORDER = (
     "upstream_elp.api",
     "upstream_elp.cli",
     "upstream_elp.run",
+    "upstream_elp.python",
     "upstream_elp.layers",
     "upstream_elp.commands",
     "upstream_elp.quickstart",
@@ -38,7 +39,7 @@ ORDER = (
     "upstream_elp.base",
 )
 #: strings that name a module above: a program that data-loading processes are to import
-PROGRAMS = {("upstream_elp.launch.start", "upstream_elp.run")}
+PROGRAMS = {("upstream_elp.launch.start", "upstream_elp.run"), ("upstream_elp.launch.program", "upstream_elp.python")}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ Importing this package has no side effects and imports neither torch nor s3prl; 
 S3PRL.
 """
 
-from upstream_elp.api import adapt, load, load_adapters, register
+from upstream_elp.api import adapt, find_adapted, load, load_adapters, register
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.version import __version__
 
-__all__ = ["ElpError", "__version__", "adapt", "load", "load_adapters", "register"]
+__all__ = ["ElpError", "__version__", "adapt", "find_adapted", "load", "load_adapters", "register"]

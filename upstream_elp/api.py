@@ -53,6 +53,29 @@ def adapt(
     return put_in(model, config, name=name, check=check)
 
 
+def find_adapted(model: torch.nn.Module) -> AdaptedModel | ElpExpert:
+    """Find the upstream with adapters inside a model of another toolkit, to save or load its adapters.
+
+    Example::
+
+        model, _ = ASRTask.build_model_from_file("exp/config.yaml", "exp/valid.acc.ave.pth")  # in ESPnet
+        upstream_elp.find_adapted(model).save_adapter("adapters/asr")
+
+    Args:
+        model: any module; one that has adapters itself is returned.
+
+    Returns:
+        The module that :func:`adapt` returned or that one of our upstreams built, with its methods
+        `adapter_parameters`, `parameter_groups`, `save_adapter`, `load_adapter`, `summary` and `adapters_off`.
+
+    Raises:
+        ElpError: the model contains none, or several.
+    """
+    from upstream_elp.upstream.adapting import find_adapted as find
+
+    return find(model)
+
+
 def register() -> None:
     """Add our upstreams, downstreams and optimizers to S3PRL in this process; further calls have no effect.
 

@@ -10,6 +10,7 @@ from upstream_elp.base.version import __version__
 
 COMMANDS = {
     "run": ("upstream_elp.commands.run:run", "Train or evaluate with S3PRL's run_downstream flags."),
+    "python": ("upstream_elp.commands.python:python", "Run another toolkit's program with our upstreams known."),
     "doctor": ("upstream_elp.commands.doctor:doctor", "Print versions, patches, devices and registered names."),
     "params": ("upstream_elp.commands.params:params", "Count the parameters that a preset trains on a backbone."),
     "backbones": ("upstream_elp.commands.backbones:backbones", "List the supported backbones by family."),

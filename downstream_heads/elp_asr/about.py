@@ -11,6 +11,7 @@ TASK = Task(
     splits=("train", "dev-clean", "dev-other", "test-clean", "test-other"),
     aliases={"dev": "dev-clean", "test": "test-clean"},
     also="uer",
+    of_corpus=("train", "dev-clean", "dev-other", "test-clean", "test-other"),
     quick="asr_quick.yaml",
     synthesised=True,
 )

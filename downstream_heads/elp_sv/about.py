@@ -12,6 +12,7 @@ TASK = Task(
         "eer_raw": Metric("EER without s-norm"),
     },
     compares=True,
+    of_corpus=("held_out",),
     quick="sv_quick.yaml",
     synthesised=True,
 )

@@ -191,6 +191,44 @@ def test_wrong_options_are_refused_before_training(task, more, sentence, manifes
         run([*asked, *more])
 
 
+OF_CORPUS = {
+    "elp_asr": {"train": "[train-other-500]", "dev-clean": "[dev-other]", "test-other": "[x]"},
+    "elp_er": {"folds": "random", "valid_ratio": 0.5, "split_seed": 3, "dev_session": "Session2", "missing": "skip"},
+    "elp_sv": {"held_out": 0.5},
+}
+
+
+@pytest.mark.parametrize(("task", "key"), [(task, key) for task, keys in OF_CORPUS.items() for key in keys])
+def test_options_of_the_corpus_are_refused(task, key, manifest, tmp_path, monkeypatch, capsys):
+    """In `-o` whatever the value is, and in a configuration file if no packaged one has the value."""
+    dotted, value = f"downstream_expert.datarc.{key}", OF_CORPUS[task][key]
+    sentence = rf"{dotted} chooses among the files of .* and has no effect on .*mine.csv, whose rows say"
+    with pytest.raises(ElpError, match=sentence):
+        run(flags(task, manifest, tmp_path / "exp", f"config.{dotted}={value}"))
+    words = ("check", "-d", task, "--data", manifest, "-o", f"config.{dotted}={value}")
+    assert elp(*words, monkeypatch=monkeypatch) == 2 and "has no effect on" in capsys.readouterr().err
+    own = {"base": task, "downstream_expert": {"datarc": {key: yaml.safe_load(str(value))}}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    words = ("check", "-d", task, "--data", manifest, "-c", tmp_path / "own.yaml")
+    packaged = (task, key) == ("elp_er", "folds")  # er_reference has random folds
+    assert (elp(*words, monkeypatch=monkeypatch) == 2) != packaged
+
+
+@pytest.mark.parametrize("recipe", ["asr_reference", "er_reference", "er_quick", "sv_reference"])
+def test_the_packaged_recipes_accept_own_data(recipe, manifest, monkeypatch, capsys):
+    words = ("check", "-d", recipe.partition("_")[0], "--data", manifest, "-c", recipe)
+    elp(*words, monkeypatch=monkeypatch)
+    assert "has no effect" not in capsys.readouterr().err
+
+
+def test_every_key_of_the_corpus_is_tested():
+    known = {task: {*about.of_corpus} for task, about in registry.tasks().items() if about.of_corpus}
+    meta = {"meta_data"}  # S3PRL's metadata; refused in the same way
+    assert {task: keys - meta - {"dev-other", "test-clean"} for task, keys in known.items()} == {
+        task: {*keys} for task, keys in OF_CORPUS.items()
+    }
+
+
 def test_a_missing_list_of_trials_is_reported_before_training_and_refused_at_the_test(manifest, tmp_path, capsys):
     exp, given = tmp_path / "exp", "config.downstream_expert.datarc.trials=none.txt"
     run(flags("elp_sv", manifest, exp, given))

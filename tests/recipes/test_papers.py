@@ -1,5 +1,7 @@
 """The plans of the papers' tables: which runs they make, and that each of these can start."""
 
+import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import yaml
 
 import upstream_elp
 from tests import toy_corpora
+from tests.programs import call
 from tests.toys import tiny_backbone
 from upstream_elp.launch import blocks
 from upstream_elp.sweep.plan import read_plan
@@ -81,3 +84,18 @@ def test_every_run_can_start(name, data, tmp_path, monkeypatch):
     assert len(folders) * (2 if name == "efficient_tuning" else 5 if name == "elp_adapters" else 1) == sum(
         count // 5 if task == "er" else count for task, count in RUNS[name].items()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_table_is_trained_tested_and_reported(name, tmp_path):
+    """The plan itself on mini-SUPERB, with one fold of ER and without KS; the data are made once per plan."""
+    pytest.importorskip("espeakng_loader", reason="needs the extra `synth`")
+    done = call([sys.executable, str(PAPERS / "mini.py"), name, "--out", str(tmp_path)], seconds=3500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / name / "report" / "report.json").read_text())
+    wanted = {task: count // 5 if task == "er" else count for task, count in RUNS[name].items() if task != "ks"}
+    backbones = len(yaml.safe_load((PAPERS / f"{name}.yaml").read_text())["backbones"])
+    found = Counter(run["task"].removeprefix("elp_") for run in report["runs"] if run["tested"])
+    assert found == {task: count // backbones for task, count in wanted.items()}

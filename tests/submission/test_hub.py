@@ -107,7 +107,7 @@ def test_a_repository_that_does_not_load(repository, tmp_path):
         (("--backbone", "B", "--adapter", "asr=A"), "names asr; the tasks are: PR, SID, ER, ASR, ASV"),
         (("--backbone", "B", "--adapter", "ASR=A", "--adapter", "ASR=A"), "must name every task once"),
         (("--backbone", "B", "--adapter", "ASR=nowhere"), "must name an adapter folder"),
-        (("--backbone", "nowhere", "--adapter", "ASR=A"), "nowhere is not a file"),
+        (("--backbone", "nowhere", "--adapter", "ASR=A"), "but nowhere is neither"),
         (("--sv", "A", "--backbone", "B"), "writes a folder of adapters and no zip"),
     ],
 )
@@ -219,3 +219,37 @@ def test_no_network(exported, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refused)
     assert elp("push", exported, "a/b", monkeypatch=monkeypatch) == 2
     assert "the hub must accept an upload to a/b, but does not (no connection)" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def folder_repository(tmp_path_factory):
+    """A repository whose backbone is a folder in Hugging Face's format, with files in it that nobody needs."""
+    top = tmp_path_factory.mktemp("folder")
+    place = Path(shutil.copytree(tiny_backbone(None, "hf_wav2vec2", layer_norm_front=True), top / "plain"))
+    (place / "pytorch_model.bin").write_bytes(b"the same weights as a pickle")
+    (place / "notes.txt").write_text("private")
+    expert = build_upstream(None, ckpt=str(place), model_config="le")
+    for parameter in expert.injection.parameters(expert).values():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    write_adapter_folder(top / "asr", adapter_folder_of(expert))
+    words = ("--adapter", f"ASR={top / 'asr'}", "--backbone", place, "--license", "mit")
+    with pytest.MonkeyPatch.context() as patch:
+        assert elp("submit", "--hf", top / "repo", *words, monkeypatch=patch) == 0
+    return top
+
+
+def test_a_backbone_that_is_a_folder(folder_repository, monkeypatch, capsys):
+    repository = folder_repository / "repo"
+    plain = {path.name for path in tiny_backbone(None, "hf_wav2vec2", layer_norm_front=True).iterdir()}
+    assert {path.name for path in (repository / "backbone").iterdir()} == plain
+    env = {"PATH": "", "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    shutil.rmtree(folder_repository / "plain")  # it must not be needed any more
+    out = folder_repository / "out.pt"
+    subprocess.run([sys.executable, "-c", USE, str(out)], cwd=repository, env=env, check=True)
+    content = torch.load(out)
+    expert = build_upstream(None, ckpt=str(folder_repository / "asr"), backbone=str(repository / "backbone")).eval()
+    with torch.no_grad():
+        expected = expert(content["wavs"])["hidden_states"]
+    assert all(torch.equal(*pair) for pair in zip(content["results"]["ASR"], expected, strict=True))
+    assert elp("push", repository, "someone/mine", "--dry-run", monkeypatch=monkeypatch) == 0
+    assert "backbone/config.json: " in capsys.readouterr().out

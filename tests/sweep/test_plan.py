@@ -107,7 +107,7 @@ BAD = {
     "not a list": ({"methods": "le"}, "methods must be a list"),
     "unknown task": (
         {"tasks": ["icc"]},
-        "tasks: a task must be one of asr, er, ic, ks, sv, but is 'icc'; did you mean ic",
+        "tasks: a task must be one of asr, er, ic, ks, sv, .*emotion, but is 'icc'; did you mean ic",
     ),
     "unknown preset": ({"methods": ["lee"]}, "no adapter preset or file 'lee'.*{upstream: NAME}"),
     "unnamed adapter": ({"methods": [{"base": "le"}]}, "must have a name"),

@@ -112,7 +112,17 @@ def test_untrained_adapters_used_frozen_warn_once(caplog):
     for _ in range(3):
         states_of(expert, WAVS)
     assert len(_warnings(caplog)) == 1
-    assert "train with -f, or load trained adapters with -k FOLDER" in _warnings(caplog)[0].getMessage()
+    assert "train with -f" in _warnings(caplog)[0].getMessage()
+    assert "or load trained adapters with -k FOLDER" in _warnings(caplog)[0].getMessage()
+
+
+def test_adapters_that_a_toolkit_froze_warn_once(caplog):
+    """ESPnet's freeze_param on the whole upstream freezes adapters too, and its forward pass still records a graph."""
+    expert = make_expert("wavlm-base", "le").requires_grad_(False).train()
+    for _ in range(3):
+        expert(WAVS)
+    assert len(_warnings(caplog)) == 1 and not expert.trained
+    assert "do not freeze the upstream" in _warnings(caplog)[0].getMessage()
 
 
 def test_s3prl_upstreams_probe_does_not_warn(caplog):

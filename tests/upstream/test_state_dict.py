@@ -147,3 +147,59 @@ def test_checkpoints_load_without_unpickling_code():
     torch.save(expert.state_dict(), file)
     file.seek(0)
     expert.load_state_dict(torch.load(file, weights_only=True))
+
+
+@pytest.mark.parametrize("preset", ["le", "lora-everywhere", "weighted_sum"])
+@pytest.mark.parametrize("copies", [1, 2, 10, 100])
+def test_the_average_of_checkpoints_can_be_loaded(preset, copies):
+    """As ESPnet (sum, then divide all but torch.int*) and WeSpeaker (sum in place, then true_divide) average them."""
+    expert = make_expert("wavlm-base", preset, noise=0.1)
+    state = {key: value.clone() for key, value in expert.state_dict().items()}
+    total = {key: value.clone() for key, value in state.items()}
+    for _ in range(copies - 1):
+        for key in total:
+            total[key] += state[key]
+    mean = {
+        key: value if str(value.dtype).startswith("torch.int") else torch.true_divide(value, copies)
+        for key, value in total.items()
+    }
+    other = make_expert("wavlm-base", preset)
+    other.load_state_dict(mean)
+    ours, theirs = other.state_dict(), expert.state_dict()
+    assert all(torch.allclose(ours[key], theirs[key], rtol=1e-5) for key in theirs)
+
+
+def test_a_fingerprint_in_bytes_can_be_loaded():
+    """Earlier versions wrote it so."""
+    expert = make_expert("wavlm-base", "le")
+    state = expert.state_dict()
+    expert.load_state_dict({**state, META: state[META].to(torch.uint8)})
+
+
+def _initialise(model):
+    """What ESPnet's ``init: xavier_uniform`` does with every parameter of a model."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter.data)
+
+
+def _one_layer(model):
+    nn.init.normal_(max(model.upstream.backbone.parameters(), key=torch.numel).data)
+
+
+@pytest.mark.parametrize("preset", ["le", "lora-everywhere", "weighted_sum"])
+@pytest.mark.parametrize("overwrite", [_initialise, _one_layer])
+def test_an_overwritten_backbone_is_refused(preset, overwrite):
+    model = Parent(make_expert("wavlm-base", preset))
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    overwrite(model)
+    with pytest.raises(ElpError, match="frozen weights of the backbone were overwritten"):
+        model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("preset", ["le", "lora-everywhere", "full_finetune", "top-layer-tuned", "bitfit"])
+def test_training_does_not_count_as_overwriting(preset):
+    expert = make_expert("wavlm-base", preset)
+    state = {key: value.clone() for key, value in expert.state_dict().items()}
+    train_step(expert.train(), WAVS)
+    expert.load_state_dict(state)

@@ -57,8 +57,9 @@ def check(
     Example: elp check -d asr --data /corpora
     """
     from upstream_elp.audio.headers import Options
+    from upstream_elp.host.override import overridden
     from upstream_elp.launch import arguments, recipes
-    from upstream_elp.launch.data import examine
+    from upstream_elp.launch.data import examine, refuse_idle
 
     task = registry.whole_name(task)
     if task not in registry.names():
@@ -73,6 +74,7 @@ def check(
     content = recipes.read(arguments.config(args, None))
     content.pop("methods", None)  # per-adapter learning rates do not affect the data
     arguments.overridden(override, args, content)
+    refuse_idle(task, content, named=overridden(override, block="config"))
     found = examine(task, content, splits=splits, variant=variant, options=Options(jobs=jobs, decode=not quick))
     if report is not None:
         write_json(report, found.to_dict())

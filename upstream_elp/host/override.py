@@ -127,8 +127,8 @@ def _set_config(config: dict, keys: list[str], value: Any) -> None:
     block[keys[-1]] = value
 
 
-def overridden(assignments: str | None) -> set[str]:
-    """The names of the arguments that an ``-o`` string sets."""
+def overridden(assignments: str | None, *, block: str = "args") -> set[str]:
+    """The names of the arguments that an ``-o`` string sets, or with ``block="config"`` the keys of the config."""
     if not assignments or assignments.lower() == "none":
         return set()
-    return {".".join(keys[1:]) for keys, _ in parse(assignments) if keys[0] == "args"}
+    return {".".join(keys[1:]) for keys, _ in parse(assignments) if keys[0] == block}

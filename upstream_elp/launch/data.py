@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,10 @@ from upstream_elp.audio.headers import Options
 from upstream_elp.audio.levels import LevelWarning
 from upstream_elp.base.errors import ElpError, counted
 from upstream_elp.base.problems import in_one_line
+from upstream_elp.corpora.registry import manifest_for
 from upstream_elp.experiment import existing
+from upstream_elp.host.override import overridden
+from upstream_elp.launch import recipes
 
 if TYPE_CHECKING:
     from upstream_elp.launch.planning import Plan
@@ -58,6 +61,40 @@ def examine(
     return measure(found, options, min_samples=front.min_samples)
 
 
+def refuse_idle(task: str, config: Mapping[str, Any], *, named: Container[str]) -> None:
+    """Refuse options that only matter for the task's corpus, if the data are a user's own.
+
+    The values of the packaged configurations are accepted, unless the user names the keys.
+
+    Args:
+        task: one of our tasks.
+        config: its whole config.
+        named: dotted keys that the user has set, other than in a configuration file.
+
+    Raises:
+        ElpError: names the option.
+    """
+    about = registry.find(task)
+    block = config.get("downstream_expert")
+    rc = block.get("datarc") if isinstance(block, Mapping) else None
+    if not isinstance(rc, Mapping) or (source := manifest_for(rc, about.corpus)) is None:
+        return
+    for key in about.of_corpus:
+        dotted = f"downstream_expert.datarc.{key}"
+        if dotted in named or (key in rc and rc[key] not in _packaged(task, key)):
+            raise ElpError(
+                f"config key {dotted} chooses among the files of {about.corpus} and has no effect on {source}, whose "
+                "rows say which split they belong to; remove it"
+            )
+
+
+def _packaged(task: str, key: str) -> list[Any]:
+    """The values of a key of ``datarc`` in the packaged configurations of a task."""
+    short = registry.find(task).short
+    paths = [path for name, path in recipes.names().items() if name == task or name.partition("_")[0] == short]
+    return [recipes.read(path)["downstream_expert"]["datarc"].get(key) for path in paths]
+
+
 def refuse(found: Findings, task: str, *, skip_bad_files: bool = False) -> None:
     """Refuse data that a run could not use.
 
@@ -89,6 +126,8 @@ def preflight(plan: Plan) -> list[str]:
     args, task = plan.args, plan.final.downstream
     if task not in registry.names() or args.mode == "inference":
         return []
+    if plan.fresh and args.mode == "train":
+        refuse_idle(task, plan.config, named=overridden(args.override, block="config"))
     splits = ["train", *_eval_splits(plan.config)] if args.mode == "train" else [args.evaluate_split]
     look = partial(
         examine,

@@ -1,7 +1,8 @@
 """An upstream in the layout of SUPERB's hidden set: one frozen backbone, and an adapter for each of several tasks.
 
-This file is copied into the repository as ``expert.py``. ``model.pt`` is the plain backbone's checkpoint, and each
-folder in ``adapters`` is an adapter, named after the task that uses it.
+This file is copied into the repository as ``expert.py``. ``model.pt`` is the plain backbone's checkpoint; of a backbone
+in Hugging Face's format, it only says that the folder ``backbone`` contains it. Each folder in ``adapters`` is an
+adapter, named after the task that uses it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from upstream_elp.upstream.switching import load_adapters
 
 HERE = Path(__file__).resolve().parent
+BACKBONE = "backbone"
+"""The folder of a backbone in Hugging Face's format."""
 DEFAULT = "hidden_states"
 """The key for tasks without an adapter of their own, and the name of the adapter for them."""
 
@@ -22,7 +25,7 @@ class UpstreamExpert(nn.Module):
     """The upstream that S3PRL and SUPERB's organisers load.
 
     Args:
-        ckpt: the backbone's checkpoint.
+        ckpt: the backbone's checkpoint; not used if the repository contains a folder in Hugging Face's format.
         upstream_feature_selection: accepted, as S3PRL passes it; every task's features are lists of states.
         **kwargs: accepted, as S3PRL passes more.
     """
@@ -32,7 +35,7 @@ class UpstreamExpert(nn.Module):
     ) -> None:
         super().__init__()
         folders = {folder.name: folder for folder in sorted((HERE / "adapters").iterdir()) if folder.is_dir()}
-        self.adapters = load_adapters(folders, backbone=ckpt)
+        self.adapters = load_adapters(folders, backbone=HERE / BACKBONE if (HERE / BACKBONE).is_dir() else ckpt)
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples per frame; it is the same for all tasks."""

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from upstream_elp.backbones.huggingface_files import is_hugging_face_folder
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import whole_folder
 from upstream_elp.base.values import did_you_mean
@@ -55,16 +58,17 @@ def write_hub_folder(out: Path, adapters: Mapping[str, Path], backbone: Path, *,
     Args:
         out: a path that does not exist, or an empty folder.
         adapters: adapter folders by the organisers' key.
-        backbone: the backbone's checkpoint, one file.
+        backbone: the backbone's checkpoint, or its folder in Hugging Face's format.
         card: what the folders do not say, for the model card.
 
     Raises:
-        ElpError: an adapter cannot be read, the backbone is not a file, or the folder cannot be written.
+        ElpError: an adapter cannot be read, the backbone is neither a file nor such a folder, or the folder cannot be
+            written.
     """
-    if not backbone.is_file():
+    if not (backbone.is_file() or is_hugging_face_folder(backbone)):
         raise ElpError(
-            f"--backbone must be the backbone's checkpoint in one file, as it becomes model.pt, but {backbone} is not "
-            "a file; pass S3PRL's checkpoint"
+            f"--backbone must be the backbone's checkpoint or a folder in Hugging Face's format, as the repository "
+            f"contains it, but {backbone} is neither; correct the path"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ElpError(f"--hf {out} must not exist or be an empty folder, but has content; name another place")
@@ -77,17 +81,38 @@ def write_hub_folder(out: Path, adapters: Mapping[str, Path], backbone: Path, *,
                 place.mkdir(parents=True)
                 for name in (CONFIG_FILE, TENSOR_FILE):
                     shutil.copyfile(folder / name, place / name)
-            shutil.copyfile(backbone, temporary / "model.pt")
+            _copy_backbone(backbone, temporary)
             shutil.copyfile(hub_expert.__file__, temporary / "expert.py")
             (temporary / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
             (temporary / ".gitattributes").write_text(
-                "*.pt filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
+                "*.pt filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+                "*.bin filter=lfs diff=lfs merge=lfs -text\n",
                 encoding="utf-8",
             )
             (temporary / "README.md").write_text(hub_card(contents, card), encoding="utf-8")
     except OSError as error:
         raise ElpError(f"cannot write {out}: {error.strerror or error}; choose a writable folder") from error
     return out
+
+
+def backbone_files(folder: Path) -> list[Path]:
+    """Return the files of a folder in Hugging Face's format from which a model is loaded, and its licence."""
+    kinds = ("*.json", "*.safetensors", "*.bin", "LICENSE*")
+    found = {path for kind in kinds for path in folder.glob(kind) if path.is_file()}
+    if any(path.suffix == ".safetensors" for path in found):
+        found = {path for path in found if path.suffix != ".bin"}  # the same weights again, as a pickle
+    return sorted(found)
+
+
+def _copy_backbone(backbone: Path, out: Path) -> None:
+    """Copy a checkpoint to model.pt, or a folder's files next to a model.pt that says where they are."""
+    if backbone.is_file():
+        shutil.copyfile(backbone, out / "model.pt")
+        return
+    (out / hub_expert.BACKBONE).mkdir()
+    for path in backbone_files(backbone):
+        shutil.copyfile(path, out / hub_expert.BACKBONE / path.name)
+    torch.save({"backbone": hub_expert.BACKBONE}, out / "model.pt")
 
 
 def validate(folder: Path) -> dict[str, Any]:

@@ -99,9 +99,10 @@ def hub_card(contents: Mapping[str, AdapterFolder], facts: Facts) -> str:
         for task, content in contents.items()
     ]
     text = (
-        "An upstream in the layout of SUPERB's hidden set: a frozen backbone (`model.pt`) and adapters. A task with an "
-        "adapter has its own key in the result; the others take `hidden_states`.\n\nSUPERB's challenge allows no "
-        "labelled data before the evaluation. Adapters that were trained on labels break this rule, so share this "
+        "An upstream in the layout of SUPERB's hidden set: a frozen backbone (`model.pt`, or the folder `backbone`) "
+        "and adapters. A task with an adapter has its own key in the result; the others take `hidden_states`.\n\n"
+        "SUPERB's challenge allows no labelled data before the evaluation. Adapters that were trained on labels break "
+        "this rule, so share this "
         "repository, but do not enter it there."
     )
     load = '```python\nfrom expert import UpstreamExpert\n\nmodel = UpstreamExpert("model.pt")\n```'

@@ -8,6 +8,8 @@ from pathlib import Path
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from upstream_elp.base.errors import ElpError
+from upstream_elp.submission.hub_expert import BACKBONE
+from upstream_elp.submission.hub_layout import backbone_files
 from upstream_elp.submission.model_card import CARD
 from upstream_elp.upstream import adapter_folder, head_folder
 
@@ -47,7 +49,7 @@ def files_to_push(folder: Path, repository: str) -> dict[str, int]:
     prefixes = ["" if one == folder else f"{one.relative_to(folder).as_posix()}/" for one in adapters]
     wanted = {CARD, *(prefix + name for prefix in prefixes for name in ADAPTER_FILES)}
     if prefixes != [""]:
-        wanted |= set(HUB_FILES)
+        wanted |= {*HUB_FILES, *(f"{BACKBONE}/{path.name}" for path in backbone_files(folder / BACKBONE))}
         if absent := [name for name in HUB_FILES if name not in there]:
             raise ElpError(f"{folder} must contain {absent[0]}, but does not; write it again with elp submit --hf")
     if others := [name for name in there if name not in wanted]:

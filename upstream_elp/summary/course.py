@@ -98,7 +98,7 @@ def plot_search(searches: Sequence[Sequence[Trial]], path: Path) -> None:
     look = styles(titles.values())
     for axis, (task, group) in zip(axes, groups.items(), strict=True):
         draw(axis, {titles[id(trials)]: trials for trials in group}, look)
-        found = registry.find(task)
+        found = registry.described(task)
         label = f"{found.title}: dev {found.metrics[found.main_metric].heading}"
         axis.set_title(label)
         axis.grid(alpha=0.3)
@@ -151,7 +151,7 @@ def _listed(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str,
 def _in_order(axis: Axes, group: Mapping[str, Sequence[Trial]], look: Mapping[str, Any]) -> None:
     for title, trials in group.items():
         style, chosen = look[title], best(trials)
-        pick = max if registry.find(trials[0].first.task).higher_is_better else min
+        pick = max if registry.described(trials[0].first.task).higher_is_better else min
         known = [(number, each) for number, each in enumerate(trials, 1) if each.mean is not None]
         values = [each.mean for _, each in known]
         axis.errorbar(

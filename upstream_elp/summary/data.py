@@ -115,7 +115,7 @@ def _compared(name: str, found: Comparison | None) -> dict[str, float | None]:
 
 def run(each: Run) -> dict[str, Any]:
     """One run, also if it has not ended."""
-    job, task, results = each.job, registry.find(each.job.task), each.results or {}
+    job, task, results = each.job, registry.described(each.job.task), each.results or {}
     parameters = results.get("parameters") or {}
     test = each.test or {}
     return {

@@ -74,7 +74,7 @@ class Outcome:
     @property
     def task(self) -> Task:
         """The task."""
-        return registry.find(self.first.task)
+        return registry.described(self.first.task)
 
     @property
     def depth(self) -> int | None:
@@ -144,7 +144,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def _lines(job: Job, metric: str) -> list[tuple[str, Mapping[int, float | None]]]:
-    task, curves = registry.find(job.task), read_logs(job.path).curves
+    task, curves = registry.described(job.task), read_logs(job.path).curves
     loss, dev = curves.get("train", {}).get("loss", {}), curves.get(task.split("dev"), {}).get(metric, {})
     return [("train loss", loss), (f"dev {task.metrics[metric].heading}", dev)]
 
@@ -182,7 +182,7 @@ def _cell(job: Job) -> tuple[Any, ...]:
 
 
 def _outcome(runs: Sequence[Run], planned: Sequence[Job], *, several: bool) -> Outcome:
-    job, task = runs[0].job, registry.find(runs[0].job.task)
+    job, task = runs[0].job, registry.described(runs[0].job.task)
     seeds: dict[int, dict[str, Items]] = {}
     for run in sorted(runs, key=lambda run: run.job.seed):
         seeds.setdefault(run.job.seed, {})[run.job.fold or ""] = run.items

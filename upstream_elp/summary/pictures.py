@@ -163,7 +163,7 @@ def plot_layers(found: Mapping[str, Series], methods: Sequence[str], path: Path)
         for cell, dashes in zip(each.without, (":", "-.", "--") * len(each.without), strict=False):
             label = f"{as_written(cell.name)} (no adapted layer)"
             axis.axhline(cell.value.value, linestyle=dashes, linewidth=1.2, color=GREY, label=label)
-        axis.set_title(heading(registry.find(task)))
+        axis.set_title(heading(registry.described(task)))
         axis.set_xlabel("adapted layers")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)

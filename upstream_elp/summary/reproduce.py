@@ -130,7 +130,7 @@ def blocks(sweep: Sweep) -> list[Block]:
 def _data(found: Sequence[dict[str, Any]]) -> Table:
     rows = [
         [
-            registry.find(each["task"]).title, each["fold"] or UNKNOWN, each["split"], f"{each['files']:,}",
+            registry.described(each["task"]).title, each["fold"] or UNKNOWN, each["split"], f"{each['files']:,}",
             f"{each['bytes']:,}", _short(each["sha256"]),
         ]
         for each in found

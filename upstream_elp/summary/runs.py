@@ -149,6 +149,6 @@ def _results(job: Job) -> dict[str, Any]:
     if test is None:
         raise ElpError(f"{path} must have an evaluation of the test set, but has none; remove done.json to rerun")
     items = load_items(job.path, job.split("test"))
-    if registry.find(job.task).main_metric not in items.measures:
+    if registry.described(job.task).main_metric not in items.measures:
         raise ElpError(f"{job.path} must have the results of each test item, but they lack the main metric; rerun")
     return {"results": results, "test": test, "items": items}

@@ -146,7 +146,9 @@ def _layers(found: Found, folder: Path) -> Section:
              "-" if point.outcome.value.se is None else f"{point.outcome.value.se:.2f}", point.outcome.name]
             for point in each.points
         ]  # fmt: skip
-        blocks.append(tables.layers(rows, heading(registry.find(task)), f"layers_{registry.find(task).short}"))
+        blocks.append(
+            tables.layers(rows, heading(registry.described(task)), f"layers_{registry.described(task).short}")
+        )
     if unknown := sorted({name for each in found.layers.values() for name in each.unknown}):
         blocks.append(
             f"Not shown: {', '.join(unknown)}, as this folder does not record the number of layers of the backbone; "
@@ -187,7 +189,7 @@ def _search(found: Found, folder: Path) -> Section:
     picture = Picture("search", caption, "Value on dev of every setting, one panel per task.")
     blocks: list[Block] = [text, picture]
     for task in dict.fromkeys(row["task"] for row in grid):
-        blocks.append(tables.search([row for row in grid if row["task"] == task], heading(registry.find(task))))
+        blocks.append(tables.search([row for row in grid if row["task"] == task], heading(registry.described(task))))
     return Section("Search on dev", blocks)
 
 
@@ -221,7 +223,7 @@ def _open(runs: Sequence[Run]) -> Table:
     rows = [
         {
             "run": run.job.title,
-            "task": registry.find(run.job.task).title,
+            "task": registry.described(run.job.task).title,
             "stage": run.job.stage,
             "state": run.state,
             "why": run.why,

@@ -21,8 +21,11 @@ DESCRIBING = ("name", "description", "source")
 """Keys of an adapter's configuration that change nothing."""
 WITHOUT_EFFECT = {
     "runner": ("cache", "cache_gb", "max_keep", "trackers"),
-    "datarc": ("root", "file_path", "libri_root", "num_workers", "n_jobs", "pre_load"),
-}
+    "datarc": (
+        "root", "file_path", "libri_root", "speech_commands_root", "speech_commands_test_root", "num_workers", "n_jobs",
+        "pre_load",
+    ),
+}  # fmt: skip
 """Keys that results do not depend on: corpora are compared by their files, and cached features are exact."""
 FILES = ("meta_data", "trials", "test_meta_data", "bucket_file", "dict_path")
 """Keys of ``datarc`` that name files or folders, of which the content counts."""

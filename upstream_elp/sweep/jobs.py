@@ -128,7 +128,7 @@ class Job:
 
     def split(self, name: str) -> str:
         """The full name of the task's split."""
-        return registry.find(self.task).split(name)
+        return registry.described(self.task).split(name)
 
     def _data(self) -> list[str]:
         return ["--data", self.data] if self.data else []
@@ -235,7 +235,7 @@ def dev_value(job: Job) -> float | None:
         return None
     path = job.path / RESULTS
     metrics = read_results(path)["metrics"] if path.is_file() else {}
-    point = metrics.get(job.split("dev"), {}).get(registry.find(job.task).main_metric)
+    point = metrics.get(job.split("dev"), {}).get(registry.described(job.task).main_metric)
     return None if point is None else point["at_best_checkpoint"]
 
 

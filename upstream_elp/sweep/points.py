@@ -86,7 +86,7 @@ def _of_block(block: Block) -> Iterator[Cell]:
         return
     if missing := [each.name for each in block.methods if each.config is not None and not block.backbones]:
         raise ElpError(f"{block.where}: backbones must name the frozen model of {missing[0]}, but is missing; add it")
-    with_folds = [task for task in block.tasks if registry.find(task).variants]
+    with_folds = [task for task in block.tasks if registry.described(task).variants]
     if block.folds is not None and not with_folds:
         known = [task.short for task in registry.tasks().values() if task.variants]
         raise ElpError(f"{block.where}: folds must belong to a task that has them ({', '.join(known)}), but none does")
@@ -98,7 +98,7 @@ def _of_block(block: Block) -> Iterator[Cell]:
 
 
 def _folds(block: Block, task: str) -> tuple[str | None, ...]:
-    variants = registry.find(task).variants
+    variants = registry.described(task).variants
     if block.folds is None or not variants:
         return (None,)
     if block.folds == ALL:

@@ -14,6 +14,7 @@ from typing import Any
 
 from downstream_heads import registry
 from downstream_heads.common.survey import Survey
+from downstream_heads.stock import STOCK
 from upstream_elp.adapters.config import GENERAL, AdapterConfig, parse_config
 from upstream_elp.audio.headers import Options
 from upstream_elp.base import settings
@@ -22,7 +23,7 @@ from upstream_elp.base.values import did_you_mean
 from upstream_elp.launch import arguments, blocks, recipes
 from upstream_elp.launch import data as launch_data
 from upstream_elp.launch.chosen import ChosenAdapter
-from upstream_elp.sweep import contents, identity, names
+from upstream_elp.sweep import contents, identity, names, stock
 from upstream_elp.sweep.jobs import FINAL, SEARCH, Job
 from upstream_elp.sweep.points import Cell
 
@@ -67,7 +68,7 @@ class Resolver:
         for seed in cell.seeds:
             key = identity.identity(seed=seed, **shared)
             # a search's run is never tested, so it is not the same as the final run of the same configuration
-            folder = self.out / ("search" if stage == SEARCH else "runs") / registry.find(cell.task).short
+            folder = self.out / ("search" if stage == SEARCH else "runs") / registry.described(cell.task).short
             parts = (cell.method.name, names.written({**cell.varied, **cell.searched}), cell.fold or "", f"seed{seed}")
             backbone = cell.backbone.name if cell.backbone and self.several else ""
             job = Job(
@@ -103,7 +104,8 @@ class Resolver:
         place = None if cell.backbone is None else (cell.backbone.upstream, cell.backbone.place)
         key = json.dumps([cell.task, cell.fold, place, config["downstream_expert"]], sort_keys=True, default=str)
         if key not in self._surveys:
-            self._surveys[key] = self._prints(_surveyed(cell, config))
+            listed = cell.task in STOCK
+            self._surveys[key] = stock.listed(cell, config) if listed else self._prints(_surveyed(cell, config))
         if stage == SEARCH:
             _check_dev(cell, config, self._surveys[key])
         return self._surveys[key]
@@ -145,7 +147,7 @@ def _adapter(cell: Cell) -> AdapterConfig | None:
 
 def _config(cell: Cell, adapter: AdapterConfig | None) -> dict[str, Any]:
     """The cell's task configuration, with its bases, the adapter's learning rates and the changes merged."""
-    short = registry.find(cell.task).short
+    short = registry.described(cell.task).short
     named = None if cell.config is None else cell.config.replace("{task}", short)
     try:
         path = arguments.config(Namespace(config=named, downstream=cell.task), None)
@@ -159,8 +161,9 @@ def _config(cell: Cell, adapter: AdapterConfig | None) -> dict[str, Any]:
             _check_group(cell, key, parts[2], adapter)
         if parts[0] != "adapter":
             _put(content, parts, copy.deepcopy(value), where=f"{cell.where}: {key}")
-    _check_head(cell, content)
-    blocks.check(content, where=f"{cell.where}: {cell.title}", ours=True)
+    if cell.task not in STOCK:
+        _check_head(cell, content)
+    blocks.check(content, where=f"{cell.where}: {cell.title}", ours=cell.task not in STOCK)
     return content
 
 
@@ -184,7 +187,7 @@ def _check_group(cell: Cell, key: str, group: str, adapter: AdapterConfig | None
 
 def _check_head(cell: Cell, content: Mapping[str, Any]) -> None:
     """Refuse keys of the head that no configuration of the task has."""
-    known = recipes.read(registry.find(cell.task).config)["downstream_expert"]["modelrc"]
+    known = recipes.read(registry.described(cell.task).config)["downstream_expert"]["modelrc"]
     for key in cell.values:
         parts = key.split(".")
         if parts[:2] == ["downstream_expert", "modelrc"] and len(parts) > 2 and parts[2] not in known:
@@ -209,6 +212,7 @@ def _surveyed(cell: Cell, config: Mapping[str, Any]) -> Survey:
     if cell.backbone is not None:
         front = front_end(cell.backbone.upstream.removeprefix("elp_"), cell.backbone.place)
     try:
+        launch_data.refuse_idle(cell.task, config, named=cell.values)
         found = launch_data.examine(cell.task, config, variant=cell.fold, front=front, options=Options(progress=True))
         launch_data.refuse(found, cell.task, skip_bad_files=settings.current().skip_bad_files)
     except ElpError as error:
@@ -218,14 +222,14 @@ def _surveyed(cell: Cell, config: Mapping[str, Any]) -> Survey:
 
 def _check_dev(cell: Cell, config: Mapping[str, Any], prints: Mapping[str, Any]) -> None:
     """Refuse a search that has no dev set, or whose runs do not choose their checkpoint on it."""
-    dev = registry.find(cell.task).split("dev")
+    dev = registry.described(cell.task).split("dev")
     evaluated = config["runner"]["eval_dataloaders"]
     if dev not in evaluated:
         raise ElpError(
             f"{cell.where}: search: runner.eval_dataloaders of {cell.title} must contain {dev}, but is {evaluated}; a "
             "search needs a dev set"
         )
-    if not prints.get(dev, {}).get("files"):
+    if cell.task not in STOCK and not prints.get(dev, {}).get("files"):
         raise ElpError(
             f"{cell.where}: search: {cell.title} must have a dev set, but its protocol evaluates test instead; set a "
             "protocol with a dev set, or remove search"

@@ -76,7 +76,7 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     proposed = len(trials) >= (trials[0].planned or 0)
     if not usable or not proposed or not all(each.complete for each in trials):
         return None
-    upwards = registry.find(trials[0].first.task).higher_is_better
+    upwards = registry.described(trials[0].first.task).higher_is_better
     return (max if upwards else min)(usable, key=lambda each: each.mean)
 
 
@@ -110,7 +110,7 @@ def _rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "backbone": each.first.backbone,
             "fold": each.first.fold,
             "setting": each.setting,
-            "metric": f"dev {registry.find(each.first.task).main_metric}",
+            "metric": f"dev {registry.described(each.first.task).main_metric}",
             "mean": each.mean,
             "seeds": [job.seed for job in each.jobs],
             "values": list(each.values),

@@ -53,7 +53,7 @@ def _table(jobs: Sequence[Job], trainable: Mapping[str, int | None]) -> str:
     rows = []
     for job in jobs:
         count, seconds, state = trainable.get(job.key), times.of(job), state_of(job)
-        row = {"task": registry.find(job.task).short}
+        row = {"task": registry.described(job.task).short}
         row |= {"stage": job.stage} if len(stages) > 1 else {}
         done = f" {int(100 * share(job) + 1e-9)} %" if state not in (DONE, FAILED) and share(job) else ""
         row |= {

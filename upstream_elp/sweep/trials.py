@@ -43,7 +43,7 @@ class Trials:
         space = self.search.spaces[cell.method.name]
         bare = self.resolver.jobs(replace(cell, seeds=self.search.seeds), SEARCH)
         name = self.proposals.name(space, [job.key for job in bare])
-        upwards = registry.find(cell.task).higher_is_better
+        upwards = registry.described(cell.task).higher_is_better
         found: list[Trial] = []
         while True:
             settings = self.proposals.known.get(name, [])[: self.search.trials]

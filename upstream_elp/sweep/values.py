@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from downstream_heads import registry
+from downstream_heads.stock import REFUSED, STOCK
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.base.values import did_you_mean, is_whole
 
@@ -83,8 +84,10 @@ def tasks(value: Any, where: str) -> tuple[str, ...]:
 def task(value: Any, where: str) -> str:
     """Return the full name of a task."""
     whole = registry.whole_name(str(value))
-    if whole not in registry.names():
-        short = [each.short for each in registry.tasks().values()]
+    if whole in REFUSED:
+        raise ElpError(f"{where}: S3PRL's own task {whole} {REFUSED[whole]}")
+    if whole not in (*registry.names(), *STOCK):
+        short = [*(each.short for each in registry.tasks().values()), *STOCK]
         hint = did_you_mean(value, short, then="correct it")
         raise ElpError(f"{where}: a task must be one of {', '.join(short)}, but is {shown(value)}; {hint}")
     return whole

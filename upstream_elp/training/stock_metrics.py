@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from downstream_heads.stock import STOCK, StockTask
 from upstream_elp.base.files import append_line
 from upstream_elp.experiment.logs import METRICS_LOG, finite
+from upstream_elp.statistics import Items, items_path, save_items
 from upstream_elp.training.writer import Writer
+
+_ABOUT = ("split", "step", "checkpoint", "checkpoint_step")
+"""Keys of a line in ``metrics.jsonl`` that the file of the utterances repeats."""
 
 
 def log_records(
@@ -26,7 +34,9 @@ def log_records(
     """Let a head log its records, and append a line with its TensorBoard values if it writes no line itself.
 
     Names and units are the task's own (an accuracy may be a fraction): ``fluent_commands/dev-acc`` is the metric
-    ``fluent_commands/acc`` of ``dev``, so it cannot be mistaken for a metric of our tasks. The loss is ``loss``.
+    ``fluent_commands/acc`` of ``dev``, so it cannot be mistaken for a metric of our tasks. The loss is ``loss``. Tasks
+    in :data:`downstream_heads.stock.STOCK` have ``acc`` in addition, the accuracy in per cent, and the result of every
+    utterance in ``items-<split>.csv``.
 
     Args:
         head: S3PRL's downstream expert.
@@ -46,9 +56,23 @@ def log_records(
     if values and not hasattr(head, "evaluated_checkpoint"):  # our tasks write more themselves
         metrics = {_name(tag, split): finite(value) for tag, value in values.items()}
         line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
+        task = type(head).__module__.split(".")[-2]
+        if task in STOCK and others["records"].get("filename"):
+            metrics["acc"] = _keep_answers(STOCK[task], others["records"], folder, line)
         line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         append_line(folder / METRICS_LOG, json.dumps(line))
     return names
+
+
+def _keep_answers(
+    task: StockTask, records: Mapping[str, Sequence[Any]], folder: Path, line: Mapping[str, Any]
+) -> float:
+    """Write the result of every utterance next to the metrics, and return the accuracy in per cent."""
+    found = task.results(records)
+    about = {"task": task.name, **{key: line[key] for key in _ABOUT if key in line}}
+    items = Items(found["keys"], found["speaker"], {"acc": np.array(found["right"])}, about=about)
+    save_items(items_path(folder, line["split"]), items)
+    return 100 * float(np.mean(found["right"]))
 
 
 def _name(tag: str, split: str) -> str:

@@ -20,6 +20,8 @@ class AdaptedModule(nn.Module):
     """Whether the adapters were loaded from a checkpoint or have seen a training step."""
     fingerprint: Fingerprint
     """Fingerprint of the backbone, taken before the injection."""
+    frozen: tuple[float, ...]
+    """Sketch of the tensors that are not trained, taken after the injection."""
     injection: Injection
     config: AdapterConfig
     """The adapter configuration."""

@@ -92,6 +92,26 @@ class PseudoFrames(nn.Module):
         self._pseudo[0].set_lengths(None)
 
 
+class GradientWatch(nn.Module):
+    """A forward pre-hook of the backbone that notices a wrapper which runs it without gradients.
+
+    SpeechBrain's wrappers do so with ``freeze=True``. New adapters would silently stay as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected = False
+        """Whether gradients are recorded where the model is called, and new adapters are to receive them."""
+
+    def forward(self, module: nn.Module, args: tuple) -> None:
+        """Refuse to run the backbone without gradients if they are expected."""
+        if self.expected and not torch.is_grad_enabled():
+            raise ElpError(
+                "the model runs its backbone without gradients, so the new adapters would not be trained; the backbone "
+                "is frozen already, so build the model without freezing it (in SpeechBrain: freeze=False)"
+            )
+
+
 class AdaptedModel(AdapterFace):
     """A transformers model whose backbone has adapters, as made by :func:`upstream_elp.adapt`.
 
@@ -123,6 +143,8 @@ class AdaptedModel(AdapterFace):
             self.frames = PseudoFrames(pseudo, expert.injection.front)
             backbone.register_forward_pre_hook(self.frames, with_kwargs=True)
             backbone.register_forward_hook(self.frames, with_kwargs=True)
+        self.watch = GradientWatch()
+        backbone.register_forward_pre_hook(self.watch)
         _install_hooks(self)
         self.train(mode)
 
@@ -155,13 +177,20 @@ class AdaptedModel(AdapterFace):
             raise ElpError(
                 "mask_time_indices has no effect while masking is off; set spec_augment: true in the configuration"
             )
-        if self.frames is None:
-            return self.model(*args, **kwargs)
-        self.frames.open = True
+        self.watch.expected = self._learns()
+        if self.frames is not None:
+            self.frames.open = True
         try:
             return self.model(*args, **kwargs)
         finally:
-            self.frames.close()
+            self.watch.expected = False
+            if self.frames is not None:
+                self.frames.close()
+
+    def _learns(self) -> bool:
+        """Return whether a call is a step of training in which new adapters receive gradients."""
+        new = self.training and torch.is_grad_enabled() and not self.expert.trained
+        return new and any(each.requires_grad for each in self.adapter_parameters().values())
 
     def gradient_checkpointing_enable(self, **_: Any) -> None:
         """Recompute activations in the backward pass to save memory; transformers only does so in training mode."""

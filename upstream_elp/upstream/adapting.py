@@ -18,6 +18,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted_model import AdaptedModel, adapted_class
 from upstream_elp.upstream.adapter_folder import HUB_NAME, is_adapter_folder, read_adapter_folder
 from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.face import AdapterFace
 
 EXPERT_BASE = "s3prl.upstream.interfaces.UpstreamBase"
 
@@ -75,3 +76,26 @@ def _hub_name(model: nn.Module) -> str | None:
     place = getattr(config, "_name_or_path", None)
     from_hub = getattr(config, "_commit_hash", None) is not None and place and not Path(place).exists()
     return f"{HUB_PREFIX}{place}" if from_hub else None
+
+
+def find_adapted(model: nn.Module) -> AdapterFace:
+    """Find the adapted upstream inside a model; see :func:`upstream_elp.find_adapted`."""
+    found: dict[str, AdapterFace] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, AdapterFace) and not any(_inside(path, outer) for outer in found):
+            found[path] = module
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise ElpError(
+            f"the {type(model).__name__} contains {len(found)} upstreams with adapters, at {', '.join(found)}; pass "
+            f"the one that is meant, such as model.get_submodule({next(iter(found))!r})"
+        )
+    raise ElpError(
+        f"the {type(model).__name__} does not contain an upstream with adapters; build it with upstream_elp.adapt, or "
+        "with one of S3PRL's names that begin with elp_"
+    )
+
+
+def _inside(path: str, outer: str) -> bool:
+    return not outer or path.startswith(f"{outer}.")

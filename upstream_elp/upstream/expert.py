@@ -25,7 +25,7 @@ from upstream_elp.upstream.face import AdapterFace
 from upstream_elp.upstream.inject import inject
 from upstream_elp.upstream.replay import Replay
 from upstream_elp.upstream.selfcheck import Probe, self_check
-from upstream_elp.upstream.state_dict import install_state_hooks
+from upstream_elp.upstream.state_dict import frozen_sketch, install_state_hooks
 
 logger = logging.getLogger(__name__)
 MOST_FRAMES_MISSING = 4
@@ -69,6 +69,7 @@ class ElpExpert(AdaptedModule, AdapterFace):
         self.injection = inject(self, config)
         _check_front(self.injection.front)
         self.to(next(backbone.parameters()).device)
+        self.frozen = frozen_sketch(self)
         install_state_hooks(self)
         if probe is not None:
             self_check(self, probe)
@@ -186,17 +187,21 @@ class ElpExpert(AdaptedModule, AdapterFace):
         return ""
 
     def _warn_if_untrained(self) -> None:
-        """Warn once if untrained adapters are used without gradients; the first such pass is the host's own probe."""
-        if torch.is_grad_enabled():
-            self.trained = True
+        """Warn once if untrained adapters are used without gradients; the first such pass is the host's own probe.
+
+        That is so without a graph, and also with one if a toolkit has frozen every tensor of the upstream.
+        """
         if self._warned or self.trained or not self.injection.declared:
+            return
+        if torch.is_grad_enabled() and any(each.requires_grad for each in self.adapter_parameters().values()):
+            self.trained = True
             return
         self._frozen_calls += 1
         if self._frozen_calls > 1:
             self._warned = True
             logger.warning(
                 "the adapters of this upstream are untrained and do not receive gradients; "
-                "train with -f, or load trained adapters with -k FOLDER"
+                "train with -f (in other toolkits: do not freeze the upstream), or load trained adapters with -k FOLDER"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ElpExpert:

@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from upstream_elp.backbones.fingerprint import Fingerprint
+from upstream_elp.backbones.fingerprint import Fingerprint, same_sketch, sketch
 from upstream_elp.base.errors import ElpError
 from upstream_elp.upstream.adapted import AdaptedModule
 
 META = "elp_backbone_sha256"
-"""Key of the backbone's fingerprint in a state dict; the value is a uint8 tensor of 32 bytes."""
+"""Key of the backbone's fingerprint in a state dict; the value is a float tensor of 32 numbers from 0 to 255.
+
+They are floats because toolkits average checkpoints: the mean of equal numbers is that number, whereas integers may
+wrap when they are added. Earlier versions wrote uint8, which is accepted.
+"""
 
 
 def install_state_hooks(expert: AdaptedModule) -> None:
@@ -56,7 +60,13 @@ def _keep_trained(expert: AdaptedModule, state: dict[str, Any], prefix: str, _: 
 
 
 def _digest(fingerprint: Fingerprint) -> torch.Tensor:
-    return torch.tensor(list(bytes.fromhex(fingerprint.sha256)), dtype=torch.uint8)
+    return torch.tensor(list(bytes.fromhex(fingerprint.sha256)), dtype=torch.float32)
+
+
+def frozen_sketch(expert: AdaptedModule) -> tuple[float, ...]:
+    """Return the sketch of the tensors that an expert does not train."""
+    trained = {item.path for item in expert.injection.declared.values()}
+    return sketch([tensor for path, tensor in expert.named_parameters() if path not in trained])
 
 
 def _load_trained(
@@ -77,6 +87,11 @@ def _load_trained(
             "pass the right one with -k or --backbone"
         )
     audit(expert, given)
+    if not same_sketch(expert.frozen, frozen_sketch(expert)):
+        raise ElpError(
+            "the frozen weights of the backbone were overwritten after it was loaded, and a checkpoint of adapters "
+            "does not contain them; build the model without initialising it again (in ESPnet: init: null)"
+        )
     state.update({f"{prefix}{expert.injection.declared[name].path}": tensor for name, tensor in given.items()})
     expert.trained = True
     expert._load_prefix = prefix

@@ -1,0 +1,114 @@
+"""S3PRL's own tasks in a sweep: what a plan says, what identifies their data, and runs up to the report."""
+
+import json
+import sys
+
+import pytest
+import yaml
+
+from downstream_heads.stock import REFUSED, STOCK
+from tests import host_toys, sweep_plans
+from tests.programs import call
+from upstream_elp.base.errors import ElpError
+from upstream_elp.host import places
+from upstream_elp.launch.registry import register
+from upstream_elp.statistics import load_items
+from upstream_elp.sweep.plan import parse_plan
+from upstream_elp.sweep.points import cells
+from upstream_elp.sweep.resolve import Resolver
+
+SHORT = {"runner.total_steps": 2, "runner.eval_step": 1, "runner.save_step": 1, "runner.log_step": 1}
+
+
+def content(root, tasks, **changes):
+    """A plan of S3PRL's own tasks on their toy corpora below a folder."""
+    configs = {}
+    for task in tasks:
+        (root / task).mkdir(parents=True, exist_ok=True)
+        configs[task] = str(host_toys.stock_config(task, root / task))
+    given = {"tasks": list(tasks), "methods": ["le"], "config": configs, "set": SHORT, **changes}
+    return without_data(**given)
+
+
+def without_data(**given):
+    """A plan that does not name a folder of corpora, as S3PRL's configurations name theirs."""
+    return {key: value for key, value in sweep_plans.content(".", **given).items() if key != "data"}
+
+
+def resolved(root, task, **changes):
+    """The only job of a plan of one task."""
+    register()
+    plan = parse_plan(content(root, [task], **changes), where="plan", name="toy")
+    (cell,) = cells(plan)
+    (job,) = Resolver(root / "out", None, several=False).jobs(cell, *(["search"] if "search" in changes else []))
+    return job
+
+
+def test_the_table_names_tasks_that_s3prl_has():
+    assert {*STOCK, *REFUSED} <= {*places.stock_tasks()}
+
+
+@pytest.mark.parametrize("task", STOCK)
+def test_the_identity_is_that_of_the_data_and_not_of_their_place(task, tmp_path):
+    first, second = resolved(tmp_path / "one", task), resolved(tmp_path / "two", task)
+    assert second.key == first.key
+    wav = next(iter(sorted((tmp_path / "two" / task).rglob("*.wav"))))
+    wav.write_bytes(wav.read_bytes() + b"\0\0")
+    config = str(tmp_path / "two" / task / f"{task}.yaml")
+    plan = parse_plan(without_data(tasks=[task], methods=["le"], config=config, set=SHORT), where="plan", name="toy")
+    (changed,) = Resolver(tmp_path / "out", None, several=False).jobs(*cells(plan))
+    assert changed.key != first.key
+
+
+@pytest.mark.parametrize("task", STOCK)
+def test_a_place_that_does_not_exist_is_named(task, tmp_path):
+    for key in STOCK[task].places:
+        changes = {**SHORT, f"downstream_expert.datarc.{key}": str(tmp_path / "nowhere")}
+        with pytest.raises(ElpError, match=rf"datarc\.{key} of {task} must be a path that exists, but is .*nowhere"):
+            resolved(tmp_path / key, task, set=changes)
+
+
+@pytest.mark.parametrize("task", REFUSED)
+def test_other_tasks_are_refused_with_the_reason(task):
+    given = without_data(tasks=[task], methods=["le"])
+    with pytest.raises(ElpError, match=rf"S3PRL's own task {task} .*(run it with elp run|take sv)"):
+        parse_plan(given, where="plan", name="toy")
+
+
+def test_a_task_without_a_config_is_refused(tmp_path):
+    with pytest.raises(ElpError, match=r"config: -c is missing: the s3prl package ships no config for its task voxcel"):
+        resolved(tmp_path, "voxceleb1", config=None)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "librosa" else found(name))
+    from upstream_elp.launch import arguments
+
+    monkeypatch.setitem(arguments._NEEDED, "voxceleb1", {"librosa": "librosa"})
+    with pytest.raises(ElpError, match="voxceleb1 needs the package librosa"):
+        resolved(tmp_path, "voxceleb1")
+
+
+@pytest.mark.parametrize("task", ["speech_commands", "voxceleb1"])
+def test_a_sweep_searches_trains_tests_and_reports(task, tmp_path):
+    """KS and SID: two learning rates on dev, the better one tested, and the result of every utterance kept."""
+    given = content(tmp_path, [task], search={"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [5]})
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(given))
+    words = [str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--jobs", "1", "--device", "cpu"]
+    done = call([sys.executable, "-m", "upstream_elp.cli", "sweep", *words], seconds=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
+    tested = [run for run in report["runs"] if run["stage"] == "final"]
+    assert [run["state"] for run in report["runs"]] == ["done"] * 3 and len(tested) == 1
+    items = load_items(next((tmp_path / "out" / "runs" / task).iterdir()), "test")
+    lines = (next((tmp_path / "out" / "runs" / task).iterdir()) / "test_predict.txt").read_text().splitlines()
+    truth = (next((tmp_path / "out" / "runs" / task).iterdir()) / "test_truth.txt").read_text().splitlines()
+    right = [one == other for one, other in zip(lines, truth, strict=True)]
+    assert [*items.columns["acc"]] == right and [line.split()[0] for line in lines] == [*items.keys]
+    assert tested[0]["test"] == pytest.approx(100 * sum(right) / len(right))
+    assert tested[0]["metrics"][f"{task}/acc"] == pytest.approx(sum(right) / len(right))
+    text = (tmp_path / "out" / "report" / "report.md").read_text()
+    assert STOCK[task].title in text
