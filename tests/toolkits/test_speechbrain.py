@@ -107,3 +107,27 @@ def test_a_brain_trains_saves_and_recovers(preset, tmp_path):
     with torch.no_grad():
         assert torch.equal(features(fresh.eval()), features(front.eval()))
     check_training(fresh, features)
+
+
+RECIPE = """
+wavlm: !new:speechbrain.integrations.huggingface.wavlm.WavLM
+    source: {source}
+    save_path: {save}
+    freeze: False
+    output_all_hiddens: True
+adapted: !apply:upstream_elp.adapt
+    model: !ref <wavlm>
+    config: e_only
+modules:
+    wavlm: !ref <adapted>
+"""
+
+
+def test_a_recipes_yaml_builds_it(tmp_path):
+    hyperpyyaml = pytest.importorskip("hyperpyyaml")
+    text = RECIPE.format(source=tiny_backbone(None, "hf_wavlm"), save=tmp_path / "save")
+    hparams = hyperpyyaml.load_hyperpyyaml(text)
+    front = hparams["modules"]["wavlm"]
+    assert front is hparams["adapted"] and upstream_elp.find_adapted(front) is front
+    assert front.model is hparams["wavlm"]
+    check_training(front, layers)
