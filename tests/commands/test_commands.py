@@ -144,7 +144,7 @@ def test_params_as_json(monkeypatch, capsys):
         (("presets", "elpp"), "elp"),
         (("export", "nowhere", "out"), "nowhere"),
         (("check", "-d", "sid"), f"-d sid cannot be checked; choose one of {', '.join(registry.names())}, or"),
-        (("rum",), "unknown command 'rum'; the commands are: run, doctor"),
+        (("rum",), "unknown command 'rum'; the commands are: run, python, doctor"),
         (("prepare", "libri", "."), "unknown corpus 'libri'; the corpora are: librispeech"),
         (("infer",), "Missing argument 'PLACE'; `elp infer --help` lists its arguments and options"),
         (("doctor", "--jason"), "'--json'"),
