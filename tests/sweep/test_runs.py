@@ -78,7 +78,9 @@ LONG = {**sweep_plans.SHORT, "runner.total_steps": 60, "runner.eval_step": 30, "
 def test_a_signal_ends_all_processes_cleanly_and_says_how_to_go_on(number, data, tmp_path):
     plan = sweep_plans.write(tmp_path, data, methods=["le"], seeds=[0, 1], set={**LONG, "runner.total_steps": 100000})
     out = tmp_path / "out"
+    before = signal.signal(number, signal.SIG_DFL)  # a suite in the background of a shell ignores Ctrl-C
     process = launch(command(plan, out))
+    signal.signal(number, before)
     wait(lambda: len(list(out.glob("runs/*/*/train.jsonl"))) == 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
