@@ -7,10 +7,10 @@ and every utterance's answer is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from downstream_heads.contract import ACCURACY, Task
+from downstream_heads.contract import ACCURACY, Metric, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class StockTask(Task):
         speaker: the speaker of an utterance, from its name and its true class; an empty text if unknown.
     """
 
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: {"acc": ACCURACY})
     places: tuple[str, ...]
     answers: tuple[str, str] = ("predict", "truth")
     speaker: Callable[[str, str], str] = lambda name, truth: ""
@@ -54,7 +55,6 @@ STOCK = {
             name="speech_commands",
             title="S3PRL's KS",
             corpus="speech_commands",
-            metrics={"acc": ACCURACY},
             places=("speech_commands_root", "speech_commands_test_root"),
             speaker=lambda name, truth: name.rpartition("/")[2].partition("_nohash_")[0],
         ),
@@ -62,7 +62,6 @@ STOCK = {
             name="voxceleb1",
             title="S3PRL's SID",
             corpus="voxceleb1",
-            metrics={"acc": ACCURACY},
             places=("file_path", "meta_data"),
             answers=("predict_speaker", "truth_speaker"),
             speaker=lambda name, truth: truth,
@@ -71,14 +70,12 @@ STOCK = {
             name="fluent_commands",
             title="S3PRL's IC",
             corpus="fluent_speech_commands",
-            metrics={"acc": ACCURACY},
             places=("file_path",),
         ),
         StockTask(
             name="emotion",
             title="S3PRL's ER",
             corpus="iemocap",
-            metrics={"acc": ACCURACY},
             places=("root", "meta_data"),
             speaker=_actor,
         ),

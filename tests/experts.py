@@ -23,7 +23,7 @@ SPECIAL_CASES = {
     "elp-start": {"base": "elp", "p_adapter": {"position": "start"}},
     "elp-cnn": {"base": "elp", "p_adapter": {"site": "cnn"}},
     "elp-start-cnn": {"base": "elp", "p_adapter": {"position": "start", "site": "cnn", "length": 3}},
-    "p-alone": {"features": "layers", "p_adapter": {"length": 1}},
+    "p-single-vector": {"features": "layers", "p_adapter": {"length": 1}},
     "le-relu": {"base": "le", "e_adapter": {"activation": "relu"}, "l_adapter": {"activation": "relu"}},
     "le-some-layers": {
         "base": "le",
@@ -90,8 +90,8 @@ def catalogue() -> dict[str, dict]:
     cases = {name: {"base": name} for name in preset_names() if name not in SELECTIONS}
     shown = [load_config(case) for case in cases.values()]
     for method in method_names():
-        alone = load_config(at_defaults(method))
-        if not any((config.features, config.methods) == (alone.features, alone.methods) for config in shown):
+        default = load_config(at_defaults(method))
+        if not any((config.features, config.methods) == (default.features, default.methods) for config in shown):
             cases[f"{method}-defaults"] = at_defaults(method)
     return cases | SPECIAL_CASES
 

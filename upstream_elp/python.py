@@ -6,19 +6,16 @@ Processes that the program spawns import this module too and register our names 
 import sys
 
 from upstream_elp.base.console import errors_in_one_line
+from upstream_elp.launch import program
 
 
 def main() -> None:
     """Run as a program; a user's mistake gives one sentence and exit status 2."""
-    from upstream_elp.launch.program import run
-
     with errors_in_one_line():
-        run(sys.argv[1:])
+        program.run(sys.argv[1:])
 
 
 if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":
-    from upstream_elp.launch.program import run_in_worker
-
-    run_in_worker(globals())
+    program.run_in_worker(globals())

@@ -394,13 +394,13 @@ def test_every_size_is_one_number_or_one_per_layer(method, tmp_path):
     backbone = architecture("wavlm_base")
     config.check(layers=12, dim=768)
     per_layer = count_parameters(config, backbone)["trainable"][method]
-    alone = {
+    single = {
         size: count_parameters(load_config({"features": "layers", method: {key: size, "layers": layers}}), backbone)[
             "trainable"
         ][method]
         for size, layers in ((2, "0-5"), (3, "6-10"), (4, "11"))
     }
-    assert per_layer == sum(alone.values())
+    assert per_layer == sum(single.values())
     for raw, message in (
         ({key: {}}, rf"{method}\.{key} must name a size for at least one layer"),
         ({key: {"0-5": 0}}, rf"{method}\.{key}\[0-5\].*(positive|at least 1), but is 0"),

@@ -62,7 +62,7 @@ def _gradients(module, output, x):
     return torch.autograd.grad(random_loss([output]), [x, *parameters], allow_unused=True)
 
 
-@pytest.mark.parametrize("padding", PADDING, ids=["alone", "padded"])
+@pytest.mark.parametrize("padding", PADDING, ids=["single", "padded"])
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
 def test_without_a_prefix_it_is_the_original_attention(backbone, padding):
     """The computation itself, forward and gradients; switched off, the original's own forward runs instead."""
@@ -129,7 +129,7 @@ def _explicit(case, attention, x, keys, values, padding):
     return result @ attention.out_proj.weight.T + attention.out_proj.bias
 
 
-@pytest.mark.parametrize("padding", PADDING, ids=["alone", "padded"])
+@pytest.mark.parametrize("padding", PADDING, ids=["single", "padded"])
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("base")])
 def test_learned_keys_and_values_are_concatenated(backbone, padding):
     case = Case(backbone)

@@ -23,7 +23,7 @@ def _drawn(*shape, dtype):
     ("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
 )
 @pytest.mark.parametrize("gated", [True, False])
-@pytest.mark.parametrize("blocked", [None, BLOCKED], ids=["alone", "padded"])
+@pytest.mark.parametrize("blocked", [None, BLOCKED], ids=["single", "padded"])
 @pytest.mark.parametrize("biases", [1, BATCH])
 def test_fused_attention_and_its_gradients_follow_the_formula(biases, blocked, gated, dtype, tolerance):
     torch.manual_seed(0)

@@ -28,6 +28,24 @@ def batch():
     return waves, torch.tensor(SAMPLES)
 
 
+def features(front):
+    """The features of :func:`batch`, from a front end called as ESPnet's and WeSpeaker's are."""
+    return front(*batch())[0]
+
+
+def check_front_end(front):
+    """ESPnet's and WeSpeaker's front ends return frames of 20 ms and their numbers, and train adapters only."""
+    values, lengths = front(*batch())
+    assert values.shape == (2, 25, front.output_size()) and lengths.tolist() == [25, 16]
+    check_training(front, features)
+
+
+def check_kept(build, folder):
+    """A folder and a state dict give a front end built in the same way the same features."""
+    check_saving(noisy(build()), build(), features, folder)
+    check_state(noisy(build()), build(), features)
+
+
 def noisy(front):
     """Move the adapters away from their initial values."""
     torch.manual_seed(5)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import upstream_elp
-from tests.toolkits.front_ends import PRESETS, batch, check_saving, check_state, check_training, noisy, options
+from tests.toolkits.front_ends import PRESETS, check_front_end, check_kept, features, noisy, options
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
 
@@ -23,22 +23,14 @@ def build(preset="le"):
     return module.S3prlFrontend(fs=16000, frontend_conf=conf, multilayer_feature=True)
 
 
-def features(front):
-    return front(*batch())[0]
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_it_trains_adapters_only(preset):
-    front = build(preset)
-    values, lengths = front(*batch())
-    assert values.shape == (2, 25, front.output_size()) and lengths.tolist() == [25, 16]
-    check_training(front, features)
+    check_front_end(build(preset))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_adapter_and_the_state_are_saved_and_loaded(preset, tmp_path):
-    check_saving(noisy(build(preset)), build(preset), features, tmp_path / "adapter")
-    check_state(noisy(build(preset)), build(preset), features)
+    check_kept(lambda: build(preset), tmp_path / "adapter")
 
 
 class Model(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import upstream_elp
-from tests.toolkits.front_ends import PRESETS, batch, check_saving, check_state, check_training, noisy, options
+from tests.toolkits.front_ends import PRESETS, check_front_end, check_kept, features, noisy, options
 
 upstream_elp.register()  # before WeSpeaker imports torchaudio
 module = pytest.importorskip("wespeaker.frontend.s3prl")
@@ -19,22 +19,14 @@ def build(preset="le", **more):
     return module.S3prlFrontend(upstream_args=options(preset), download_dir=None, **more)
 
 
-def features(front):
-    return front(*batch())[0]
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_it_trains_adapters_only(preset):
-    front = build(preset)
-    values, lengths = front(*batch())
-    assert values.shape == (2, 25, front.output_size()) and lengths.tolist() == [25, 16]
-    check_training(front, features)
+    check_front_end(build(preset))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_adapter_and_the_state_are_saved_and_loaded(preset, tmp_path):
-    check_saving(noisy(build(preset)), build(preset), features, tmp_path / "adapter")
-    check_state(noisy(build(preset)), build(preset), features)
+    check_kept(lambda: build(preset), tmp_path / "adapter")
 
 
 def test_frozen_would_leave_adapters_untrained_which_is_reported(caplog):

@@ -322,13 +322,13 @@ def test_ranks_train_evaluate_and_go_on(backend, data, tmp_path):
     ranks = torch.cuda.device_count() if backend == "nccl" else 2
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     start += ["-m", "upstream_elp.run"]
-    alone = ["--local_rank", "0"] if ranks == 1 else []
+    single = ["--local_rank", "0"] if ranks == 1 else []
     for steps, more in ((4, []), (STEPS, ["-a"])):
         words = [*flags("elp_ic", data, tmp_path / "exp", total_steps=steps, save_step=2), *more, "--backend", backend]
         if more:
             words = ["-m", "train", "-a", "-p", str(tmp_path / "exp"), "--data", str(data), "--backend", backend]
             words += ["-o", f"config.runner.total_steps={steps}"]
-        done = call([*start, *words, *alone])
+        done = call([*start, *words, *single])
         assert done.returncode == 0, done.stderr[-3000:]
         states = load_states(tmp_path / "exp" / f"states-{steps}.ckpt")
         assert states["WorldSize"] == ranks and len(states["Random"]) == ranks

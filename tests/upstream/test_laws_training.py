@@ -200,7 +200,7 @@ def test_padding_matters_only_where_it_does_for_the_plain_backbone(config, backb
     for lengths in _drawn_lengths(f"{config} {backbone}"):
         ours, theirs = _both_differences(expert, plain, lengths)
         if max(theirs) <= INVARIANT:
-            law("padded batch == alone, where it is in the plain backbone")
+            law("padded batch == single waves, where it is in the plain backbone")
             assert max(ours) <= INVARIANT, lengths
 
 
@@ -208,7 +208,7 @@ def test_padding_matters_only_where_it_does_for_the_plain_backbone(config, backb
 @pytest.mark.parametrize("config", CONFIGS)
 def test_adapters_let_no_padding_in(config, backbone, law):
     """If the backbone itself does not see padding and its mask is exact, padding does not matter to any adapter."""
-    law("padded batch == alone, without what sees padding")
+    law("padded batch == single waves, without what sees padding")
     expert = in_float64(make_expert(backbone, config, noise=0.05))
     plain = in_float64(stock_expert(backbone))
     for module in (expert, plain):
@@ -255,8 +255,8 @@ def _padding_differences(expert, wavs, frames, key):
     together = states_of(expert, wavs, key)
     differences = []
     for index, (wav, length) in enumerate(zip(wavs, frames, strict=True)):
-        alone = states_of(expert, [wav], key)
-        assert all(state.shape[1] == length for state in alone)
-        relative = [float((a[0] - t[index, :length]).norm() / a.norm()) for a, t in zip(alone, together, strict=True)]
+        single = states_of(expert, [wav], key)
+        assert all(state.shape[1] == length for state in single)
+        relative = [float((a[0] - t[index, :length]).norm() / a.norm()) for a, t in zip(single, together, strict=True)]
         differences.append(max(relative))
     return differences

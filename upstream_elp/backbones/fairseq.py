@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from upstream_elp.base.errors import ElpError, counted, shown
+from upstream_elp.base.errors import ElpError, counted, one_line, shown
 from upstream_elp.base.safe_load import Inert
 
 NAMES = {"wav2vec2": "wav2vec2", "hubert": "hubert", "data2vec_audio": "data2vec"}
@@ -158,8 +158,7 @@ def _expected(family: str, parts: Mapping[str, Any]) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):  # the adapters are initialised later
             return _model(family, parts).state_dict()
     except (AssertionError, TypeError, ValueError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ElpError(f"S3PRL cannot build a {family} model from its configuration: {reason}") from error
+        raise ElpError(f"S3PRL cannot build a {family} model from its configuration: {one_line(error)}") from error
 
 
 def _model(family: str, parts: Mapping[str, Any]) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,7 +39,13 @@ class Fingerprint:
 
     def resembles(self, other: Fingerprint) -> bool:
         """Return whether the weights are the same up to half precision: equal structures, and sketches that agree."""
-        return self.structure == other.structure and same_sketch(self.sketch, other.sketch)
+        if self.structure != other.structure or len(self.sketch) != len(other.sketch):
+            return False
+        norms = [norm for norm in self.sketch[::2] for _ in range(2)]
+        return all(
+            abs(a - b) <= HALF_PRECISION * norm + 1e-6
+            for a, b, norm in zip(self.sketch, other.sketch, norms, strict=True)
+        )
 
 
 def fingerprint(module: nn.Module) -> Fingerprint:
@@ -48,23 +54,11 @@ def fingerprint(module: nn.Module) -> Fingerprint:
     structure = hashlib.sha256()
     for name, tensor in state:
         structure.update(f"{name}|{tuple(tensor.shape)}|".encode())
-    return Fingerprint(digest(dict(state)), structure.hexdigest(), sketch([tensor for _, tensor in state]))
-
-
-def sketch(tensors: Iterable[Tensor]) -> tuple[float, ...]:
-    """Return the norm and one projection of each of the largest tensors, in turn."""
-    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    floating = [tensor for _, tensor in state if tensor.is_floating_point()]
     largest = sorted(floating, key=Tensor.numel, reverse=True)[:SKETCHED]  # matrices: norms and biases start out equal
     directions = {size: torch.arange(size, dtype=torch.float64).cos() for size in {*map(Tensor.numel, largest)}}
-    return tuple(number for tensor in largest for number in _sketch(tensor, directions[tensor.numel()]))
-
-
-def same_sketch(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Return whether two sketches are those of the same weights, up to half precision."""
-    norms = [norm for norm in first[::2] for _ in range(2)]
-    return len(first) == len(second) and all(
-        abs(a - b) <= HALF_PRECISION * norm + 1e-6 for a, b, norm in zip(first, second, norms, strict=True)
-    )
+    sketch = (number for tensor in largest for number in _sketch(tensor, directions[tensor.numel()]))
+    return Fingerprint(digest(dict(state)), structure.hexdigest(), tuple(sketch))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

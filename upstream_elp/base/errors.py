@@ -51,6 +51,16 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
+def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an exception or one of its causes is of a kind."""
+    return any(isinstance(link, kind) for link in chain(error))
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says in one line, or its type if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def sentence_of(error: ElpError) -> str:
     """Return the sentence without the traceback that torch prepends to errors of data-loading processes."""
     return str(error).split(f"{type(error).__name__}: ")[-1].strip()

@@ -12,7 +12,7 @@ import time
 
 import click
 
-from upstream_elp.base.errors import DivergedError, ElpError, chain
+from upstream_elp.base.errors import DivergedError, ElpError, caused_by, one_line
 from upstream_elp.sweep import jobs, locks, memory
 from upstream_elp.sweep.parent import end_with_parent
 
@@ -36,7 +36,7 @@ def main(spec: str, device: str | None = None) -> None:
         try:
             _carry_out(job, ["--device", device] if device else [])
         except Exception as error:
-            jobs.fail(job, " ".join(str(error).split()) or type(error).__name__)
+            jobs.fail(job, one_line(error))
             raise
 
 
@@ -51,8 +51,7 @@ def _carry_out(job: jobs.Job, device: list[str]) -> None:
     try:
         taken = _train(job, device)
     except ElpError as error:
-        diverged = any(isinstance(link, DivergedError) for link in chain(error))
-        if job.stage != jobs.SEARCH or not diverged:
+        if job.stage != jobs.SEARCH or not caused_by(error, DivergedError):
             raise
         # the answer to what the search has asked
         click.echo(f"elp: {error}; the search counts this setting as the worst")
@@ -70,7 +69,7 @@ def _carry_out(job: jobs.Job, device: list[str]) -> None:
 
 
 def _train(job: jobs.Job, device: list[str]) -> dict[str, int]:
-    """Train in this process, or in several; returns the memory that they took."""
+    """Train in this process, or in several; returns the memory that the others took."""
     if job.processes > 1:
         from upstream_elp.sweep import torchrun
 
@@ -78,7 +77,7 @@ def _train(job: jobs.Job, device: list[str]) -> dict[str, int]:
     from upstream_elp.launch.start import run
 
     run([*job.train_argv(), *device])
-    return memory.peaks()
+    return {}
 
 
 if __name__ == "__main__":

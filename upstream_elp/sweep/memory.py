@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+
+from upstream_elp.base.memory import peak_memory
 
 CONTEXT = 2**29
 """What CUDA takes on a GPU for each process, in addition to tensors."""
@@ -20,8 +21,7 @@ def peaks() -> dict[str, int]:
 
     Data-loading processes are not counted.
     """
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "gpu": 0}
+    found = {"host": peak_memory(), "gpu": 0}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         count = torch.cuda.device_count()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from upstream_elp.base.console import errors_in_one_line
-from upstream_elp.base.errors import DivergedError, chain
+from upstream_elp.base.errors import DivergedError, caused_by, one_line
 from upstream_elp.base.files import write_json
 from upstream_elp.base.ranks import ranks
 from upstream_elp.sweep import locks, memory
@@ -38,11 +38,10 @@ def main(folder: Path, argv: Sequence[str]) -> None:
         try:
             run(argv)
         except Exception as error:
-            links = list(chain(error))
             found = {
-                "why": " ".join(str(error).split()) or type(error).__name__,
-                "diverged": any(isinstance(link, DivergedError) for link in links),
-                "elsewhere": any(isinstance(link, EndedElsewhere) for link in links),
+                "why": one_line(error),
+                "diverged": caused_by(error, DivergedError),
+                "elsewhere": caused_by(error, EndedElsewhere),
             }
             raise
         finally:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from torch import nn
 
 from upstream_elp.audio import skips
 from upstream_elp.backbones.structure import unwrapped
-from upstream_elp.base import installed
+from upstream_elp.base import installed, memory
 from upstream_elp.experiment import asked
 from upstream_elp.experiment.checkpoint import DOWNSTREAM, UPSTREAM
 from upstream_elp.experiment.logs import TRAIN_LOG
@@ -52,12 +50,11 @@ def _upstream(model: nn.Module, trained: int) -> dict[str, int]:
     return dict(injection.counts(model)) if injection is not None else {"encoder": trained}
 
 
-def peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     """Peak memory in bytes, of the GPU or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return memory.peak_memory()
 
 
 def device_name(device: torch.device) -> str:
@@ -85,7 +82,7 @@ def report(state: RunState) -> str:
         "seed": state.args.seed,
         "parameters": parameters(state.entries),
         "seconds": logged_seconds(state.folder / TRAIN_LOG) + state.unlogged_seconds,
-        "peak_memory_bytes": peak_memory(state.device),
+        "peak_memory_bytes": _peak_memory(state.device),
         "device": device_name(state.device),
         "data": task_fingerprint(head),
         "skipped_steps": state.position.skipped,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from upstream_elp.adapters.config import AdapterConfig
 from upstream_elp.adapters.injection import Injection
@@ -20,8 +20,8 @@ class AdaptedModule(nn.Module):
     """Whether the adapters were loaded from a checkpoint or have seen a training step."""
     fingerprint: Fingerprint
     """Fingerprint of the backbone, taken before the injection."""
-    frozen: tuple[float, ...]
-    """Sketch of the tensors that are not trained, taken after the injection."""
+    frozen: Tensor
+    """Some values of the tensors that are not trained, taken after the injection."""
     injection: Injection
     config: AdapterConfig
     """The adapter configuration."""

@@ -25,7 +25,7 @@ from upstream_elp.upstream.face import AdapterFace
 from upstream_elp.upstream.inject import inject
 from upstream_elp.upstream.replay import Replay
 from upstream_elp.upstream.selfcheck import Probe, self_check
-from upstream_elp.upstream.state_dict import frozen_sketch, install_state_hooks
+from upstream_elp.upstream.state_dict import frozen_sample, install_state_hooks
 
 logger = logging.getLogger(__name__)
 MOST_FRAMES_MISSING = 4
@@ -69,7 +69,7 @@ class ElpExpert(AdaptedModule, AdapterFace):
         self.injection = inject(self, config)
         _check_front(self.injection.front)
         self.to(next(backbone.parameters()).device)
-        self.frozen = frozen_sketch(self)
+        self.frozen = frozen_sample(self)
         install_state_hooks(self)
         if probe is not None:
             self_check(self, probe)
