@@ -33,6 +33,7 @@ REASONS = {
     "it needs a task of your own",
     "it needs a backbone of your own",
     "it takes an hour",
+    "it takes hours",
 }
 """Why a block may not be run. Also valid: ``PATH runs it``, where PATH is a test, and ``the tutorial runs it``."""
 
