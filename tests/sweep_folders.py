@@ -51,7 +51,7 @@ def job_of(folder: Path, task, method, seed, *, stage=FINAL, fold=None, varied=N
     )  # fmt: skip
 
 
-def finish(job: Job, items: Items | None = None, *, dev=40.0, weights=True):
+def finish(job: Job, items: Items | None = None, *, dev=40.0, weights=True, energy=True):
     """Write the files of a run that has ended; without items, it belongs to a search."""
     task = registry.find(job.task)
     job.path.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,7 @@ def finish(job: Job, items: Items | None = None, *, dev=40.0, weights=True):
     ]
     results = {
         "format": FORMAT, "seconds": 10.0 + job.seed, "device": "CPU (x86_64)", "peak_memory_bytes": 2**28,
+        "energy_joules": {"processors": 3600.0 + 720 * job.seed} if energy else None,
         "metrics": {dev_split: {task.main_metric: {"at_best_checkpoint": dev}}},
         "parameters": {"frozen": 7, "head": 20, "featurizer": 5, "lora": 9},
         "layer_weights": layers if weights else [], "tests": [],

@@ -52,7 +52,7 @@ def forget_after(expdir, step):
 
 def lines_of(path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("time", "seconds")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("time", "seconds", "joules")} for line in lines]
 
 
 def assert_same(first, second, where=""):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 LIMIT = 600
 """Seconds after which an undisturbed run is assumed to hang."""
-NOT_COMPARED = {"time", "seconds"}
+NOT_COMPARED = {"time", "seconds", "joules"}
 
 
 @click.command(help=__doc__)

@@ -82,6 +82,7 @@ def facts(**changes):
         "args": {"downstream": "elp_asr", "upstream": "elp_local"}, "adapter": {"name": "le"}, "seed": 3,
         "backbone": {"name": None, "sha256": "b"},
         "parameters": {"head": 5, "l_adapter": 1200, "frozen": 94_000_000}, "seconds": 3725.4,
+        "energy_joules": {"processors": 81_000.0, "gpus": 7.2e6},
         "peak_memory_bytes": 3 * 2**30, "device": "cpu", "data": {"train": {"files": 2, "bytes": 3, "sha256": "a"}},
         "skipped_steps": 1, "fp16_overflows": 0, "skipped_files": 0,
     }  # fmt: skip
@@ -110,7 +111,8 @@ def test_best_and_final_values_with_their_steps(folder):
     for words in (
         "dev-clean WER                    30.00 % at step 40 (last: 30.00 % at step 60)",
         "22.00 % at step 40 (last: not finite at step 60)", "test-clean WER", "33.00 % of dev-clean-best.ckpt",
-        "1,205 (head 5, l_adapter 1,200)", "94,000,000", "1 h 02 min", "3.00 GiB on cpu", "skipped steps",
+        "1,205 (head 5, l_adapter 1,200)", "94,000,000", "1 h 02 min", "22.5 Wh", "energy of GPUs", "2 kWh",
+        "3.00 GiB on cpu", "skipped steps",
     ):  # fmt: skip
         assert words in reported
     assert "train" not in reported.split("trained")[0] and "skipped files" not in reported

@@ -28,6 +28,8 @@ def test_json_tells_versions_patches_devices_names_and_places():
     assert facts["versions"]["torch"] == version("torch")
     assert [patch["name"] for patch in facts["patches"]] == [item.name for item in ITEMS]
     assert facts["devices"]["default"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    counters = {key for key in facts["devices"] if key.startswith("energy of")}
+    assert counters == {"energy of processors", *(["energy of GPUs"] if torch.cuda.is_available() else [])}
     assert "elp_custom" in facts["names"]["upstreams"]
     assert {"elp_asr", "elp_sv", "elp_er", "elp_ic"} <= set(facts["names"]["tasks"])
     assert facts["places"]["s3prl"].endswith("s3prl")

@@ -122,6 +122,23 @@ def test_tables_for_programs_agree(written):
     assert grid["chosen"].tolist() == [True, False] * 3 and len(content["search"]) == 6
 
 
+def test_energy_is_shown_if_every_run_of_a_cell_has_it(written, tmp_path):
+    _, folder = written
+    frame = pd.read_csv(folder / "tables" / "results.csv")
+    seeds = pd.read_csv(folder / "tables" / "runs.csv").query("tested")["seed"].unique()
+    assert frame["processors_joules"].to_numpy() == pytest.approx(3600 + 720 * seeds.mean())
+    assert frame["gpus_joules"].isna().all()
+    text = (folder / "report.md").read_text()
+    assert "energy of processors" in text and "1.1 Wh" in text and "energy of GPUs" not in text
+    rng, jobs = np.random.default_rng(0), []
+    for seed, energy in enumerate((True, False)):
+        jobs.append(finish(job_of(tmp_path, "elp_ic", "le", seed), answers(rng, accuracy=0.8), energy=energy))
+    write_manifest(tmp_path, jobs)
+    report.write(tmp_path)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "energy of" not in text and "Energy is not known" in text
+
+
 def test_points_are_those_of_the_site(written):
     _, folder = written
     row = next(row for row in json.loads((folder / "report.json").read_text())["cells"] if row["task"] == "elp_ic")

@@ -1,5 +1,6 @@
 """Our training loop: a run that is interrupted, by anything and at any time, ends like an uninterrupted one."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -32,7 +33,7 @@ from tests.training_tools import (
     resuming,
     with_settings,
 )
-from upstream_elp.base import randomness
+from upstream_elp.base import energy, randomness
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import existing, saving
 from upstream_elp.experiment.checkpoint import Checkpoint
@@ -183,6 +184,24 @@ def test_checkpoints_hold_what_is_trained_and_no_more(data, tmp_path):
 def test_a_run_that_is_shorter_than_a_log_step_has_taken_time(data, tmp_path):
     run(flags_of("elp_ic", data, tmp_path, log_step=1000))
     assert json.loads((tmp_path / "results.json").read_text())["seconds"] > 0.1
+
+
+def test_energy_is_that_of_all_processes_of_the_run(data, tmp_path, monkeypatch):
+    values = itertools.count(100)  # a joule per reading
+    counter = energy.Counter(energy.PROCESSORS, lambda: next(values))
+    monkeypatch.setattr(energy, "readable", lambda identities: ([counter], {}))
+    run(flags_of("elp_ic", data, tmp_path, log_step=2))
+    results = json.loads((tmp_path / "results.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert [line["joules"] for line in lines] == [{"processors": 1.0}] * 4
+    assert results["energy_joules"] == {"processors": 5.0}  # and since the last line
+    forget_after(tmp_path, 4)
+    run(resuming(tmp_path, data))
+    assert json.loads((tmp_path / "results.json").read_text())["energy_joules"] == {"processors": 5.0}  # two kept lines
+    monkeypatch.setattr(energy, "readable", lambda identities: ([], {}))
+    forget_after(tmp_path, 4)
+    run(resuming(tmp_path, data))  # where no counter can be read
+    assert json.loads((tmp_path / "results.json").read_text())["energy_joules"] is None
 
 
 def test_random_states_come_back():

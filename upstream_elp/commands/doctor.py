@@ -10,7 +10,7 @@ import click
 
 from downstream_heads import registry
 from downstream_heads.contract import FOLDER
-from upstream_elp.base import installed, packaged, settings
+from upstream_elp.base import energy, installed, packaged, settings
 from upstream_elp.base.errors import ElpError
 
 
@@ -99,7 +99,15 @@ def _devices() -> dict:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"default": "cuda" if torch.cuda.is_available() else "cpu", "gpus": gpus, "threads": torch.get_num_threads()}
+    identities = [energy.identity(torch.cuda.get_device_properties(index).uuid) for index in range(len(gpus))]
+    reasons = energy.readable(identities)[1]
+    counters = {
+        f"energy of {name}": reasons.get(kind, "readable")
+        for kind, name in energy.KINDS.items()
+        if kind == energy.PROCESSORS or gpus
+    }
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"default": default, "gpus": gpus, "threads": torch.get_num_threads(), **counters}
 
 
 def _lines(facts: dict, *, names: bool) -> list[str]:

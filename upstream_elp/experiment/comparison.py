@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from downstream_heads import registry
+from upstream_elp.base import energy
 from upstream_elp.statistics import Interval
 
 WHOLE = ("seed", "best step", "trained parameters")
 """Columns of whole numbers."""
-LAST = ("trained parameters", "seconds", "peak memory (GiB)")
+ENERGY = {kind: f"energy of {name} (Wh)" for kind, name in energy.KINDS.items()}
+LAST = ("trained parameters", "seconds", *ENERGY.values(), "peak memory (GiB)")
 """Columns after the metrics."""
 ERROR = " standard error"
 """How the names of columns with standard errors end, before the unit."""
@@ -100,6 +102,7 @@ def _row(results: Mapping[str, Any]) -> dict[str, Any]:
                     row[_column(line["split"], name, ERROR)] = error
     row["trained parameters"] = sum(count for name, count in parts.items() if name != "frozen") if parts else None
     row["seconds"] = results.get("seconds")
+    row |= {ENERGY[kind]: joules / energy.HOUR for kind, joules in (results.get("energy_joules") or {}).items()}
     row["peak memory (GiB)"] = None if (peak := results.get("peak_memory_bytes")) is None else peak / 2**30
     return row
 

@@ -27,6 +27,7 @@ FACTS = {
     "seed": "the seed",
     "parameters": "component (head, featurizer, each method) -> trained parameters, and frozen -> the others",
     "seconds": "wall time of the training",
+    "energy_joules": "processors, gpus -> what their own counters say; None if none could be read",
     "peak_memory_bytes": "peak memory on the device",
     "device": "the name of the device",
     "data": "split -> fingerprint (upstream_elp.training.datafiles)",

@@ -18,6 +18,7 @@ from typing import Any
 from tabulate import tabulate
 
 from downstream_heads import registry
+from upstream_elp.base import energy
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import plain, whole_file
 from upstream_elp.experiment.checkpoint import load_checkpoint
@@ -135,6 +136,11 @@ def table(results: Mapping[str, Any]) -> str:
         rows.append(("frozen parameters", f"{parts['frozen']:,}"))
     if results["seconds"] is not None:
         rows.append(("time", duration(results["seconds"])))
+    if results["energy_joules"]:
+        rows += [
+            (f"energy of {energy.KINDS[kind]}", show_energy(joules))
+            for kind, joules in results["energy_joules"].items()
+        ]
     if results["peak_memory_bytes"] is not None:
         rows.append(("peak memory", f"{results['peak_memory_bytes'] / 2**30:.2f} GiB on {results['device']}"))
     for key in ("skipped_steps", "fp16_overflows", "skipped_files"):
@@ -151,6 +157,12 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def show_energy(joules: float) -> str:
+    """``7200000`` -> ``2.00 kWh``, and ``81000`` -> ``22.5 Wh``."""
+    hours = joules / energy.HOUR
+    return f"{hours:.3g} Wh" if hours < 1000 else f"{hours / 1000:.3g} kWh"
 
 
 def _selection(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from downstream_heads import registry
+from upstream_elp.base.energy import KINDS
 from upstream_elp.statistics import Comparison
 from upstream_elp.submission.scoring import points_of
 from upstream_elp.summary import reproduce
@@ -98,6 +99,7 @@ def cell(each: Outcome) -> dict[str, Any]:
         "head": each.head,
         "steps": each.first.steps,
         "train_seconds": each.seconds,
+        **{f"{kind}_joules": each.energy(kind) for kind in KINDS},
         "peak_memory_bytes": each.memory,
         "superb_points": points_of({point: each.value.value})[point] if point else None,
     }
@@ -142,6 +144,7 @@ def run(each: Run) -> dict[str, Any]:
         "featurizer": parameters.get("featurizer"),
         "steps": job.steps,
         "train_seconds": results.get("seconds"),
+        **{f"{kind}_joules": (results.get("energy_joules") or {}).get(kind) for kind in KINDS},
         "peak_memory_bytes": results.get("peak_memory_bytes"),
         "device": results.get("device"),
         "key": job.key,

@@ -111,6 +111,11 @@ class Outcome:
         """Mean seconds of training per run; None if no run recorded them."""
         return mean([run.results["seconds"] for run in self.runs])
 
+    def energy(self, kind: str) -> float | None:
+        """Mean joules per run of ``processors`` or ``gpus``; None unless all runs recorded them."""
+        found = [(run.results.get("energy_joules") or {}).get(kind) for run in self.runs]
+        return None if None in found else fmean(found)
+
     @property
     def memory(self) -> float | None:
         """The largest peak memory of a run in bytes; None if no run recorded it."""

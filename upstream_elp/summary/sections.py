@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from downstream_heads import registry
+from upstream_elp.base.energy import KINDS
 from upstream_elp.base.errors import counted
 from upstream_elp.summary import course, pictures, reproduce, tables
 from upstream_elp.summary.document import Block, Picture, Section, Table, by_columns
@@ -194,7 +195,14 @@ def _search(found: Found, folder: Path) -> Section:
 
 
 def _cost(found: Found) -> Section:
-    return Section("Time and memory", [tables.costs(found.cells), "Energy is not recorded by the runs."])
+    if any(cell.energy(kind) is not None for cell in found.cells for kind in KINDS):
+        text = (
+            "Energy is what the counters of the processors and GPUs say while a run trains. A counter includes "
+            "everything else that runs on its device, such as other jobs at the same time."
+        )
+    else:
+        text = "Energy is not known: no counter could be read; `elp doctor` says why."
+    return Section("Time, energy and memory", [tables.costs(found.cells), text])
 
 
 def _points(found: Found) -> list[Section]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from upstream_elp.base.energy import KINDS
 from upstream_elp.base.errors import counted
-from upstream_elp.experiment.report import duration
+from upstream_elp.experiment.report import duration, show_energy
 from upstream_elp.statistics import Comparison, Interval
 from upstream_elp.submission.scoring import POINTS, points_of
 from upstream_elp.summary.document import LEFT, RIGHT, UNKNOWN, Entry, Marked, Table, by_columns
@@ -168,7 +169,7 @@ def _verdict(cell: Outcome) -> str:
 
 
 def costs(outcomes: Sequence[Outcome]) -> Table:
-    """A row per cell: size, time and memory of its training."""
+    """A row per cell: size, time, energy and memory of its training."""
     rows = [
         {
             "method": each.name,
@@ -176,14 +177,19 @@ def costs(outcomes: Sequence[Outcome]) -> Table:
             TRAINED: _count(each.trained),
             "trained in the head": f"{each.head:,}",
             "training time ↓": _time(each.seconds),
+            **{f"energy of {name} ↓": _energy(each.energy(kind)) for kind, name in KINDS.items()},
             "peak memory (MiB) ↓": UNKNOWN if each.memory is None else f"{each.memory / MIB:,.0f}",
             "device": ", ".join(dict.fromkeys(run.results["device"] or UNKNOWN for run in each.runs)),
         }
         for cells in by_task(outcomes)
         for each in cells
     ]
-    caption = "Time is the mean per run, evaluations on dev included; memory is the largest peak of a run."
+    caption = "Time and energy are means per run, evaluations on dev included; memory is the largest peak of a run."
     return by_columns("costs", caption, rows, left=("task", "device"))
+
+
+def _energy(joules: float | None) -> str:
+    return UNKNOWN if joules is None else show_energy(joules)
 
 
 def of_site(cell: Outcome) -> str | None:

@@ -7,13 +7,14 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from upstream_elp.audio import skips
 from upstream_elp.backbones.structure import unwrapped
-from upstream_elp.base import installed, memory
+from upstream_elp.base import energy, installed, memory
 from upstream_elp.experiment import asked
 from upstream_elp.experiment.checkpoint import DOWNSTREAM, UPSTREAM
 from upstream_elp.experiment.logs import TRAIN_LOG
@@ -71,6 +72,7 @@ def report(state: RunState) -> str:
     if hasattr(head, "dataset"):
         head.dataset(state.split)  # already built, unless no step was left
     adapted = hasattr(upstream, "injection")
+    logged = _logged(state.folder / TRAIN_LOG)
     facts = {
         "command": asked.command(),
         "environment": environment(),
@@ -81,7 +83,8 @@ def report(state: RunState) -> str:
         "backbone": {"name": upstream.name, "sha256": upstream.fingerprint.sha256} if adapted else None,
         "seed": state.args.seed,
         "parameters": parameters(state.entries),
-        "seconds": logged_seconds(state.folder / TRAIN_LOG) + state.unlogged_seconds,
+        "seconds": sum(line["seconds"] for line in logged) + state.unlogged_seconds,
+        "energy_joules": energy.total([*(line.get("joules") for line in logged), state.meter.joules()]),
         "peak_memory_bytes": _peak_memory(state.device),
         "device": device_name(state.device),
         "data": task_fingerprint(head),
@@ -100,8 +103,6 @@ def report_again(state: RunState) -> str:
     return table(rewrite(state.folder)) if (state.folder / RESULTS).is_file() else report(state)
 
 
-def logged_seconds(log: Path) -> float:
-    """Seconds of training according to the log, over all processes of this run; what a kill cut off is lost."""
-    if not log.is_file():
-        return 0.0
-    return sum(json.loads(line)["seconds"] for line in log.read_text(encoding="utf-8").splitlines())
+def _logged(log: Path) -> list[dict[str, Any]]:
+    """The lines of the log, of all processes that this run has had; what a kill cut off is lost."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import torch
 from torch import nn
 
 from upstream_elp.backbones.structure import unwrapped
-from upstream_elp.base import randomness
+from upstream_elp.base import energy, randomness
+from upstream_elp.base.energy import Meter
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment import origin, saving
 from upstream_elp.experiment.checkpoint import Checkpoint
 from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG
 from upstream_elp.training import duration, optimization, record
 from upstream_elp.training.batches import check_split
-from upstream_elp.training.collectives import rank, ranks
+from upstream_elp.training.collectives import gathered, rank, ranks
 from upstream_elp.training.optimizers import Trainable
 from upstream_elp.training.position import Position
 from upstream_elp.training.run_state import RunState
@@ -39,9 +41,16 @@ def prepare(runner: Any) -> RunState:
     _take_up(state, runner.checkpoint)
     if state.leads and not state.position.step:
         saving.rehearse(record.checkpoint_of(state, [randomness.capture(state.device)]), state.folder)
+    places = gathered((platform.node(), _identity(state.device)))  # of all ranks
+    if state.leads and len({machine for machine, _ in places}) == 1:  # other machines' counters cannot be read
+        state.meter = Meter(energy.readable([gpu for _, gpu in places if gpu])[0])
     if state.device.type == "cuda":  # so that the report's peak is only this training's
         torch.cuda.reset_peak_memory_stats(state.device)
     return state
+
+
+def _identity(device: torch.device) -> str | None:
+    return energy.identity(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
 
 
 def _built(runner: Any) -> RunState:

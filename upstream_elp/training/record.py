@@ -45,6 +45,8 @@ def append_line(state: RunState, *, utterances: int) -> None:
         "utterances": utterances,
         "seconds": round(state.unlogged_seconds, 3),
     }
+    if joules := state.meter.take():
+        line["joules"] = {kind: round(value, 3) for kind, value in joules.items()}
     files.append_line(state.folder / logs.TRAIN_LOG, json.dumps(line))
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from upstream_elp.backbones.structure import unwrapped
 from upstream_elp.base import randomness
+from upstream_elp.base.energy import Meter
 from upstream_elp.training.position import Position
 from upstream_elp.training.precision import Precision
 from upstream_elp.training.writer import Writer
@@ -96,6 +97,8 @@ class RunState:
     """The step of the last checkpoint for resuming that this process has written."""
     logged_at: float | None = None
     """When this process wrote its last log line."""
+    meter: Meter = field(default_factory=Meter)
+    """The energy since the last log line; only in the process that leads."""
     logger: Writer | None = None
     """TensorBoard's writer; only in the process that leads."""
     bar: tqdm = field(default_factory=lambda: tqdm(disable=True))
