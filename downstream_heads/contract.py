@@ -90,6 +90,11 @@ class Task:
         return self.name.removeprefix(PREFIX)
 
     @property
+    def command(self) -> str:
+        """The value of S3PRL's ``-d``."""
+        return self.name
+
+    @property
     def config(self) -> Path:
         """The task's default configuration: SUPERB's recipe."""
         return FOLDER / self.name / "config.yaml"

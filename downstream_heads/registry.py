@@ -70,4 +70,5 @@ def metric(name: str) -> Metric:
 
 @cache
 def _metrics() -> dict[str, Metric]:
-    return {"loss": LOSS} | {name: metric for task in tasks().values() for name, metric in task.metrics.items()}
+    everything = [*STOCK.values(), *tasks().values()]
+    return {"loss": LOSS} | {name: metric for task in everything for name, metric in task.metrics.items()}

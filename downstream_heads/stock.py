@@ -1,44 +1,79 @@
-"""S3PRL's own tasks that sweeps can run: those that answer each utterance with a class.
+"""S3PRL's own tasks that sweeps can run: those that answer each utterance with a class or a text.
 
-S3PRL logs their accuracy as a share under the task's own name. Here it is also ``acc`` in per cent, as in our tasks,
-and every utterance's answer is kept.
+S3PRL logs their metrics as shares under the task's own name. Here the main one also has a name of its own, in per cent
+as in our tasks, and the result of every utterance is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from downstream_heads.contract import ACCURACY, Metric, Task
 
+Records = Mapping[str, Sequence[Any]]
+"""What S3PRL's expert has recorded in an evaluation: ``filename`` and others, with one entry per utterance."""
+
+
+def _right(records: Records, *, predicted: str = "predict", true: str = "truth") -> dict[str, list[float]]:
+    """Return 1 for each right answer, and 0 for each wrong one."""
+    answers = zip(records[predicted], records[true], strict=True)
+    return {"acc": [float(one == other) for one, other in answers]}
+
+
+def _phones(records: Records) -> dict[str, list[float]]:
+    """Return the errors and the phones of each utterance."""
+    import editdistance
+
+    texts = zip(records["hypothesis"], records["groundtruth"], strict=True)
+    pairs = [(found.split(" "), true.split(" ")) for found, true in texts]
+    return {
+        "per_errors": [float(editdistance.eval(found, true)) for found, true in pairs],
+        "per_total": [float(len(true)) for _, true in pairs],
+    }
+
+
+def _slots(records: Records) -> dict[str, list[float]]:
+    """Return the F1 of the types of slots of each utterance, as S3PRL computes it."""
+    from s3prl.downstream.ctc.metric import slot_type_f1
+
+    texts = zip(records["hypothesis"], records["groundtruth"], strict=True)
+    return {"slot_type_f1": [slot_type_f1([found], [true]) for found, true in texts]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StockTask(Task):
-    """One of S3PRL's own tasks; its name is the value of ``-d``, and it has no folder here.
+    """One of S3PRL's own tasks, which has no folder here.
 
     Attributes:
-        places: keys of ``downstream_expert.datarc`` that name the folders and files of its data.
-        answers: keys of S3PRL's records with the predicted and the true classes.
+        flag: the value of ``-d``; by default the name. Tasks with the same flag differ in the first metric that their
+            configuration names.
+        places: keys of ``downstream_expert`` that name the folders and files of its data.
+        columns: the columns of per-item results (:class:`upstream_elp.statistics.Items`) from an evaluation's records.
         speaker: the speaker of an utterance, from its name and its true class; an empty text if unknown.
+        true: key of the records with the true classes; None if there are none.
     """
 
     metrics: Mapping[str, Metric] = field(default_factory=lambda: {"acc": ACCURACY})
+    flag: str = ""
     places: tuple[str, ...]
-    answers: tuple[str, str] = ("predict", "truth")
+    columns: Callable[[Records], dict[str, list[float]]] = _right
     speaker: Callable[[str, str], str] = lambda name, truth: ""
+    true: str | None = "truth"
 
-    def results(self, records: Mapping[str, Sequence[Any]]) -> dict[str, list]:
-        """Return the names, speakers and results (1 for right, 0 for wrong) of an evaluation's utterances.
+    @property
+    def command(self) -> str:
+        """The value of ``-d``."""
+        return self.flag or self.name
 
-        Args:
-            records: what S3PRL's expert has recorded; every value has one entry per utterance.
-        """
+    def results(self, records: Records) -> dict[str, list]:
+        """Return the names, speakers and columns of an evaluation's utterances."""
         names = [str(name) for name in records["filename"]]
-        predicted, true = (list(records[key]) for key in self.answers)
-        pairs = zip(names, true, strict=True)
-        right = [float(one == other) for one, other in zip(predicted, true, strict=True)]
-        return {"keys": names, "speaker": [self.speaker(name, str(truth)) for name, truth in pairs], "right": right}
+        true = records[self.true] if self.true else [""] * len(names)
+        speakers = [self.speaker(name, str(truth)) for name, truth in zip(names, true, strict=True)]
+        return {"keys": names, "speaker": speakers, **self.columns(records)}
 
 
 def _actor(name: str, truth: str) -> str:
@@ -48,6 +83,11 @@ def _actor(name: str, truth: str) -> str:
     return speaker_of(name)
 
 
+def _before(mark: str, name: str, truth: str) -> str:
+    """Return the part of a file's name before a mark."""
+    return name.rpartition("/")[2].partition(mark)[0]
+
+
 STOCK = {
     task.name: task
     for task in (
@@ -55,37 +95,67 @@ STOCK = {
             name="speech_commands",
             title="S3PRL's KS",
             corpus="speech_commands",
-            places=("speech_commands_root", "speech_commands_test_root"),
-            speaker=lambda name, truth: name.rpartition("/")[2].partition("_nohash_")[0],
+            places=("datarc.speech_commands_root", "datarc.speech_commands_test_root"),
+            speaker=partial(_before, "_nohash_"),
         ),
         StockTask(
             name="voxceleb1",
             title="S3PRL's SID",
             corpus="voxceleb1",
-            places=("file_path", "meta_data"),
-            answers=("predict_speaker", "truth_speaker"),
+            places=("datarc.file_path", "datarc.meta_data"),
+            columns=partial(_right, predicted="predict_speaker", true="truth_speaker"),
             speaker=lambda name, truth: truth,
+            true="truth_speaker",
         ),
         StockTask(
             name="fluent_commands",
             title="S3PRL's IC",
             corpus="fluent_speech_commands",
-            places=("file_path",),
+            places=("datarc.file_path",),
         ),
         StockTask(
             name="emotion",
             title="S3PRL's ER",
             corpus="iemocap",
-            places=("root", "meta_data"),
+            places=("datarc.root", "datarc.meta_data"),
             speaker=_actor,
+        ),
+        StockTask(
+            name="pr",
+            title="S3PRL's PR",
+            corpus="librispeech",
+            metrics={"per": Metric("PER")},
+            flag="ctc",
+            places=("corpus.path", "corpus.lexicon", "text.vocab_file"),
+            columns=_phones,
+            speaker=partial(_before, "-"),
+            true=None,
+        ),
+        StockTask(
+            name="sf",
+            title="S3PRL's SF",
+            corpus="snips",
+            metrics={"slot_type_f1": Metric("slot type F1", higher_is_better=True)},
+            flag="ctc",
+            places=("corpus.path", "text.vocab_file", "text.slots_file"),
+            columns=_slots,
+            speaker=partial(_before, "-"),
+            true=None,
         ),
     )
 }
 """The tasks by name."""
 REFUSED = {
-    "ctc": "(PR and SF) needs a clone of S3PRL's repository; run it with elp run --script",
+    "ctc": "stands for several tasks; take pr (phonemes) or sf (slots)",
     "diarization": "gets its DER from a scorer that S3PRL runs after the evaluation; run it with elp run",
     "quesst14_dtw": "trains nothing; run it with elp run -m evaluate",
     "sv_voxceleb1": "has no dev set, so its best checkpoint is chosen on test; take sv",
 }
 """Why a sweep does not run S3PRL's other tasks of SUPERB, as the predicate of a sentence."""
+
+
+def of(head: Any) -> StockTask | None:
+    """Return the task of one of S3PRL's experts; None if it is another one."""
+    flag, chosen = type(head).__module__.split(".")[-2], getattr(head, "metrics", [None])[0]
+    found = [task for task in STOCK.values() if task.command == flag]
+    return next((task for task in found if not task.flag or task.main_metric == chosen), None)

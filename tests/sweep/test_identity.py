@@ -15,7 +15,11 @@ from upstream_elp.sweep.choices import Backbone
 from upstream_elp.sweep.identity import FILES, WITHOUT_EFFECT, backbone_content, identity
 
 TASKS = registry.tasks()
-PLACES = {"runner": ("runner",), "datarc": ("downstream_expert", "datarc")}
+PLACES = {
+    "runner": ("runner",),
+    "datarc": ("downstream_expert", "datarc"),
+    "corpus": ("downstream_expert", "corpus"),
+}
 
 SETTINGS = st.fixed_dictionaries(
     {

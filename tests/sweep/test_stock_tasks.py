@@ -1,6 +1,7 @@
 """S3PRL's own tasks in a sweep: what a plan says, what identifies their data, and runs up to the report."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from tests import host_toys, sweep_plans
 from tests.programs import call
 from upstream_elp.base.errors import ElpError
 from upstream_elp.host import places
+from upstream_elp.launch import arguments
 from upstream_elp.launch.registry import register
 from upstream_elp.statistics import load_items
 from upstream_elp.sweep.plan import parse_plan
@@ -35,6 +37,13 @@ def without_data(**given):
     return {key: value for key, value in sweep_plans.content(".", **given).items() if key != "data"}
 
 
+@pytest.fixture
+def whole_s3prl(monkeypatch):
+    """Plans are checked as with a clone of S3PRL, which has the data sets of PR and SF."""
+    check = arguments.stock_task
+    monkeypatch.setattr(arguments, "stock_task", lambda name: None if name == "ctc" else check(name))
+
+
 def resolved(root, task, **changes):
     """The only job of a plan of one task."""
     register()
@@ -45,14 +54,14 @@ def resolved(root, task, **changes):
 
 
 def test_the_table_names_tasks_that_s3prl_has():
-    assert {*STOCK, *REFUSED} <= {*places.stock_tasks()}
+    assert {*(task.command for task in STOCK.values()), *REFUSED} <= {*places.stock_tasks()}
 
 
 @pytest.mark.parametrize("task", STOCK)
-def test_the_identity_is_that_of_the_data_and_not_of_their_place(task, tmp_path):
+def test_the_identity_is_that_of_the_data_and_not_of_their_place(task, tmp_path, whole_s3prl):
     first, second = resolved(tmp_path / "one", task), resolved(tmp_path / "two", task)
     assert second.key == first.key
-    wav = next(iter(sorted((tmp_path / "two" / task).rglob("*.wav"))))
+    wav = min(path for path in (tmp_path / "two" / task).rglob("*") if path.suffix in (".wav", ".flac"))
     wav.write_bytes(wav.read_bytes() + b"\0\0")
     config = str(tmp_path / "two" / task / f"{task}.yaml")
     plan = parse_plan(without_data(tasks=[task], methods=["le"], config=config, set=SHORT), where="plan", name="toy")
@@ -61,17 +70,19 @@ def test_the_identity_is_that_of_the_data_and_not_of_their_place(task, tmp_path)
 
 
 @pytest.mark.parametrize("task", STOCK)
-def test_a_place_that_does_not_exist_is_named(task, tmp_path):
+def test_a_place_that_does_not_exist_is_named(task, tmp_path, whole_s3prl):
     for key in STOCK[task].places:
-        changes = {**SHORT, f"downstream_expert.datarc.{key}": str(tmp_path / "nowhere")}
-        with pytest.raises(ElpError, match=rf"datarc\.{key} of {task} must be a path that exists, but is .*nowhere"):
+        changes = {**SHORT, f"downstream_expert.{key}": str(tmp_path / "nowhere")}
+        with pytest.raises(
+            ElpError, match=rf"downstream_expert\.{key} of {task} must be a path that exists, but is .*nowhere"
+        ):
             resolved(tmp_path / key, task, set=changes)
 
 
 @pytest.mark.parametrize("task", REFUSED)
 def test_other_tasks_are_refused_with_the_reason(task):
     given = without_data(tasks=[task], methods=["le"])
-    with pytest.raises(ElpError, match=rf"S3PRL's own task {task} .*(run it with elp run|take sv)"):
+    with pytest.raises(ElpError, match=rf"S3PRL's own task {task} .*(run it with elp run|take sv|take pr)"):
         parse_plan(given, where="plan", name="toy")
 
 
@@ -80,35 +91,63 @@ def test_a_task_without_a_config_is_refused(tmp_path):
         resolved(tmp_path, "voxceleb1", config=None)
 
 
+@pytest.mark.parametrize(("task", "other"), [("pr", "sf"), ("sf", "pr")])
+def test_the_configuration_of_another_task_is_refused(task, other, tmp_path, whole_s3prl):
+    config = str(host_toys.stock_config(other, tmp_path))
+    with pytest.raises(ElpError, match=rf"metric must be {STOCK[task].main_metric} for {task}, but metric is"):
+        resolved(tmp_path, task, config=config)
+
+
+def test_tasks_without_their_data_sets_say_what_to_do(tmp_path):
+    with pytest.raises(ElpError, match=r"which the s3prl package lacks; .*PYTHONPATH=CLONE"):
+        resolved(tmp_path, "pr")
+
+
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     import importlib.util
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "librosa" else found(name))
-    from upstream_elp.launch import arguments
-
     monkeypatch.setitem(arguments._NEEDED, "voxceleb1", {"librosa": "librosa"})
     with pytest.raises(ElpError, match="voxceleb1 needs the package librosa"):
         resolved(tmp_path, "voxceleb1")
 
 
+def swept(task, folder, **environment):
+    """A sweep with two learning rates on dev, the better one tested: the tested run, its items, and its folder."""
+    given = content(folder, [task], search={"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [5]})
+    (folder / "plan.yaml").write_text(yaml.safe_dump(given))
+    words = [str(folder / "plan.yaml"), "--out", str(folder / "out"), "--jobs", "1", "--device", "cpu"]
+    done = call([sys.executable, "-m", "upstream_elp.cli", "sweep", *words], seconds=900, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert STOCK[task].title in (folder / "out" / "report" / "report.md").read_text()
+    report = json.loads((folder / "out" / "report" / "report.json").read_text())
+    assert [run["state"] for run in report["runs"]] == ["done"] * 3
+    (tested,) = (run for run in report["runs"] if run["stage"] == "final")
+    (place,) = (folder / "out" / "runs" / task).iterdir()
+    return tested, load_items(place, "test"), place
+
+
 @pytest.mark.parametrize("task", ["speech_commands", "voxceleb1"])
 def test_a_sweep_searches_trains_tests_and_reports(task, tmp_path):
-    """KS and SID: two learning rates on dev, the better one tested, and the result of every utterance kept."""
-    given = content(tmp_path, [task], search={"grid": {"optimizer.lr": [0.001, 0.01]}, "seeds": [5]})
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(given))
-    words = [str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "out"), "--jobs", "1", "--device", "cpu"]
-    done = call([sys.executable, "-m", "upstream_elp.cli", "sweep", *words], seconds=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
-    tested = [run for run in report["runs"] if run["stage"] == "final"]
-    assert [run["state"] for run in report["runs"]] == ["done"] * 3 and len(tested) == 1
-    items = load_items(next((tmp_path / "out" / "runs" / task).iterdir()), "test")
-    lines = (next((tmp_path / "out" / "runs" / task).iterdir()) / "test_predict.txt").read_text().splitlines()
-    truth = (next((tmp_path / "out" / "runs" / task).iterdir()) / "test_truth.txt").read_text().splitlines()
+    """KS and SID: the result of every utterance is kept."""
+    tested, items, place = swept(task, tmp_path)
+    lines, truth = ((place / f"test_{name}.txt").read_text().splitlines() for name in ("predict", "truth"))
     right = [one == other for one, other in zip(lines, truth, strict=True)]
     assert [*items.columns["acc"]] == right and [line.split()[0] for line in lines] == [*items.keys]
-    assert tested[0]["test"] == pytest.approx(100 * sum(right) / len(right))
-    assert tested[0]["metrics"][f"{task}/acc"] == pytest.approx(sum(right) / len(right))
-    text = (tmp_path / "out" / "report" / "report.md").read_text()
-    assert STOCK[task].title in text
+    assert tested["test"] == pytest.approx(100 * sum(right) / len(right))
+    assert tested["metrics"][f"{task}/acc"] == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("S3PRL_CLONE" not in os.environ, reason="needs S3PRL_CLONE, a clone of S3PRL's repository")
+@pytest.mark.parametrize("task", ["pr", "sf"])
+def test_a_sweep_of_phonemes_and_slots_with_a_clone(task, tmp_path):
+    """What is kept for every utterance makes S3PRL's own value."""
+    path = os.pathsep.join([os.environ["S3PRL_CLONE"], *sys.path])
+    tested, items, place = swept(task, tmp_path, PYTHONPATH=path)
+    (value,) = (tested["metrics"][key] for key in tested["metrics"] if key.endswith(f"/{STOCK[task].main_metric}"))
+    assert tested["test"] == pytest.approx(100 * value)
+    lines = (place / "test-hyp.ark").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [*items.keys] and len(items) == 3
+    assert all(items.speaker)

@@ -196,8 +196,8 @@ def stock_task(name: str) -> None:
     """
     if name == "ctc" and not (places.s3prl_folder() / "downstream" / "ctc" / "corpus").is_dir():
         raise ElpError(
-            "-d ctc needs s3prl/downstream/ctc/corpus, which the s3prl package lacks; clone S3PRL's repository and "
-            "pass --script CLONE/s3prl/run_downstream.py"
+            "-d ctc needs s3prl/downstream/ctc/corpus, which the s3prl package lacks; clone S3PRL's repository, and "
+            "put PYTHONPATH=CLONE in front of the command"
         )
     for module, package in _NEEDED.get(name, {}).items():
         if importlib.util.find_spec(module) is None:

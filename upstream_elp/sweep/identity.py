@@ -8,10 +8,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from downstream_heads.stock import STOCK
 from upstream_elp.backbones.family import is_remote
 from upstream_elp.base.files import sha256_of
 from upstream_elp.sweep.choices import Backbone
@@ -25,6 +26,7 @@ WITHOUT_EFFECT = {
         "root", "file_path", "libri_root", "speech_commands_root", "speech_commands_test_root", "num_workers", "n_jobs",
         "pre_load",
     ),
+    "corpus": ("num_workers",),
 }  # fmt: skip
 """Keys that results do not depend on: corpora are compared by their files, and cached features are exact."""
 FILES = ("meta_data", "trials", "test_meta_data", "bucket_file", "dict_path")
@@ -65,7 +67,7 @@ def identity(
         "adapter": None if adapter is None else {k: v for k, v in adapter.items() if k not in DESCRIBING},
         "backbone": backbone,
         "data": data,
-        "config": effective(config),
+        "config": effective(config, places=STOCK[task].places if task in STOCK else ()),
         "processes": processes,
     }
     return digest(described)
@@ -76,14 +78,23 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()
 
 
-def effective(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A task configuration without what results do not depend on, and with the content of files for their paths."""
+def effective(config: Mapping[str, Any], places: Iterable[str] = ()) -> dict[str, Any]:
+    """A task configuration without what results do not depend on, and with the content of files for their paths.
+
+    Args:
+        config: the whole configuration.
+        places: keys of ``downstream_expert`` that name data whose fingerprints are known.
+    """
     found = copy.deepcopy(dict(config))
-    for key in WITHOUT_EFFECT["runner"]:
-        found.get("runner", {}).pop(key, None)
-    datarc = (found.get("downstream_expert") or {}).get("datarc") or {}
-    for key in WITHOUT_EFFECT["datarc"]:
-        datarc.pop(key, None)
+    expert = found.get("downstream_expert") or {}
+    for name, keys in WITHOUT_EFFECT.items():
+        block = (found if name == "runner" else expert).get(name) or {}
+        for key in keys:
+            block.pop(key, None)
+    for place in places:
+        name, _, key = place.partition(".")
+        (expert.get(name) or {}).pop(key, None)
+    datarc = expert.get("datarc") or {}
     for key in FILES:
         if isinstance(datarc.get(key), str):
             datarc[key] = content_of(datarc[key])

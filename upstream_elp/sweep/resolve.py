@@ -147,10 +147,10 @@ def _adapter(cell: Cell) -> AdapterConfig | None:
 
 def _config(cell: Cell, adapter: AdapterConfig | None) -> dict[str, Any]:
     """The cell's task configuration, with its bases, the adapter's learning rates and the changes merged."""
-    short = registry.described(cell.task).short
-    named = None if cell.config is None else cell.config.replace("{task}", short)
+    about = registry.described(cell.task)
+    named = None if cell.config is None else cell.config.replace("{task}", about.short)
     try:
-        path = arguments.config(Namespace(config=named, downstream=cell.task), None)
+        path = arguments.config(Namespace(config=named, downstream=about.command), None)
         chosen = ChosenAdapter(cell.method.upstream or "elp_local", names=cell.method.names, config=adapter)
         content = copy.deepcopy(recipes.read_for(path, chosen))
     except ElpError as error:

@@ -8,12 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from downstream_heads.stock import STOCK, StockTask
+from downstream_heads import stock
+from downstream_heads.stock import StockTask
 from upstream_elp.base.files import append_line
 from upstream_elp.experiment.logs import METRICS_LOG, finite
-from upstream_elp.statistics import Items, items_path, save_items
+from upstream_elp.statistics import Items, estimate, items_path, save_items
 from upstream_elp.training.writer import Writer
 
 _ABOUT = ("split", "step", "checkpoint", "checkpoint_step")
@@ -35,8 +34,8 @@ def log_records(
 
     Names and units are the task's own (an accuracy may be a fraction): ``fluent_commands/dev-acc`` is the metric
     ``fluent_commands/acc`` of ``dev``, so it cannot be mistaken for a metric of our tasks. The loss is ``loss``. Tasks
-    in :data:`downstream_heads.stock.STOCK` have ``acc`` in addition, the accuracy in per cent, and the result of every
-    utterance in ``items-<split>.csv``.
+    in :data:`downstream_heads.stock.STOCK` have their main metric in per cent in addition, such as ``acc``, and the
+    result of every utterance in ``items-<split>.csv``.
 
     Args:
         head: S3PRL's downstream expert.
@@ -56,9 +55,9 @@ def log_records(
     if values and not hasattr(head, "evaluated_checkpoint"):  # our tasks write more themselves
         metrics = {_name(tag, split): finite(value) for tag, value in values.items()}
         line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
-        task = type(head).__module__.split(".")[-2]
-        if task in STOCK and others["records"].get("filename"):
-            metrics["acc"] = _keep_answers(STOCK[task], others["records"], folder, line)
+        task = stock.of(head)
+        if task is not None and others["records"].get("filename"):
+            metrics[task.main_metric] = _keep_answers(task, others["records"], folder, line)
         line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         append_line(folder / METRICS_LOG, json.dumps(line))
     return names
@@ -67,12 +66,12 @@ def log_records(
 def _keep_answers(
     task: StockTask, records: Mapping[str, Sequence[Any]], folder: Path, line: Mapping[str, Any]
 ) -> float:
-    """Write the result of every utterance next to the metrics, and return the accuracy in per cent."""
+    """Write the result of every utterance next to the metrics, and return the main metric in per cent."""
     found = task.results(records)
     about = {"task": task.name, **{key: line[key] for key in _ABOUT if key in line}}
-    items = Items(found["keys"], found["speaker"], {"acc": np.array(found["right"])}, about=about)
+    items = Items(found.pop("keys"), found.pop("speaker"), found, about=about)
     save_items(items_path(folder, line["split"]), items)
-    return 100 * float(np.mean(found["right"]))
+    return estimate(items, task.main_metric)
 
 
 def _name(tag: str, split: str) -> str:
