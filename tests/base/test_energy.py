@@ -97,6 +97,12 @@ def test_gpus_by_their_identities(monkeypatch):
     assert meter.joules() == {GPUS: 0}
 
 
+def test_nvidias_package_has_the_functions_that_are_called():
+    pynvml = pytest.importorskip("pynvml")
+    called = [name for name in vars(Nvml) if name.startswith("nvml")]
+    assert len(called) == 3 and all(callable(getattr(pynvml, name)) for name in called)
+
+
 def test_what_cannot_be_read_has_a_reason(powercap, monkeypatch):
     assert energy.readable(powercap=powercap / "none")[1] == {
         PROCESSORS: f"{powercap}/none has no counter of a processor"

@@ -104,7 +104,7 @@ def test_speaker_identification_and_diarization(task, module, best, tmp_path, mo
     """Two more of SUPERB's tasks train our adapters and evaluate them."""
     pytest.importorskip(module)
     watch = Watch(monkeypatch)
-    run(stock_words(task, tmp_path, "-g", "le"))
+    run(stock_words(task, tmp_path, "-g", "elp"))
     assert watch.changed == watch.declared
     exp = tmp_path / "exp"
     assert state(exp / "states-4.ckpt")["Upstream"].keys() - {META} == watch.upstream.injection.declared.keys()
@@ -122,7 +122,7 @@ def test_phonemes_and_slots_with_a_clone(task, tmp_path):
     config, exp = stock_config(task, tmp_path), tmp_path / "exp"
     script = Path(os.environ["S3PRL_CLONE"]) / "s3prl" / "run_downstream.py"
     clone = ["--script", str(script), "--device", "cpu"]
-    flags = ["-m", "train", "-d", "ctc", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", "le", "-c", str(config)]
+    flags = ["-m", "train", "-d", "ctc", "-u", "elp_local", "-k", str(tiny_backbone()), "-g", "elp", "-c", str(config)]
     done = call([*RUN, *flags, "-p", str(exp), *clone])
     assert done.returncode == 0, done.stderr[-3000:]
     done = call([*RUN, "-m", "evaluate", "-t", "test", "-e", str(exp / "states-4.ckpt"), *clone])
