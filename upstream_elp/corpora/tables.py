@@ -14,6 +14,8 @@ from upstream_elp.base.errors import counted
 from upstream_elp.base.problems import Problem
 
 SUFFIXES = (".csv", ".jsonl")
+OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""What other programs write between columns."""
 
 
 @dataclass
@@ -74,6 +76,10 @@ def _read_csv(found: Table, content: str, name: str) -> None:
         if repeated:
             found.add("columns", name, f"{name} has the column {repeated[0]!r} twice; rename or remove one.")
         found.columns = header
+        if len(header) == 1 and (mark := next((mark for mark in OTHER_MARKS if mark in header[0]), None)):
+            sentence = f"{name} has {OTHER_MARKS[mark]} between its columns; save it with commas."
+            found.add("columns", name, sentence)
+            return
         for values in reader:
             if not values:
                 continue
