@@ -1,7 +1,7 @@
-"""S3PRL's own tasks that sweeps can run: those that answer each utterance with a class or a text.
+"""S3PRL's own tasks that sweeps can run: those that answer each recording, and choose a checkpoint on a dev set.
 
 S3PRL logs their metrics as shares under the task's own name. Here the main one also has a name of its own, in per cent
-as in our tasks, and the result of every utterance is kept.
+as in our tasks, and the result of every recording is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from downstream_heads.contract import ACCURACY, Metric, Task
 
 Records = Mapping[str, Sequence[Any]]
-"""What S3PRL's expert has recorded in an evaluation: ``filename`` and others, with one entry per utterance."""
+"""What S3PRL's expert has recorded in an evaluation: lists with one entry per recording."""
 
 
 def _right(records: Records, *, predicted: str = "predict", true: str = "truth") -> dict[str, list[float]]:
@@ -43,23 +43,45 @@ def _slots(records: Records) -> dict[str, list[float]]:
     return {"slot_type_f1": [slot_type_f1([found], [true]) for found, true in texts]}
 
 
+def _frames(records: Records) -> dict[str, list[float]]:
+    """Return the shares of right frames and of diarization errors of each recording."""
+    return {"frame_acc": [float(share) for share in records["acc"]], "frame_der": [float(s) for s in records["der"]]}
+
+
+def _named(head: Any, split: str, records: Records) -> list[str]:
+    """Return the names that the expert has recorded."""
+    return [str(name) for name in records["filename"]]
+
+
+def _mixtures(head: Any, split: str, records: Records) -> list[str]:
+    """Return the names of the recordings of a test set, or of the parts of recordings of another set."""
+    dataset = getattr(head, f"{split}_dataset")
+    if split == "test":
+        return [str(name) for name in dataset.rec_list]
+    return [f"{name}-{start}" for name, start, _ in dataset.chunk_indices]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StockTask(Task):
     """One of S3PRL's own tasks, which has no folder here.
 
     Attributes:
-        flag: the value of ``-d``; by default the name. Tasks with the same flag differ in the first metric that their
-            configuration names.
+        flag: the value of ``-d``; by default the name.
+        needs: keys of ``downstream_expert`` and their values, without which it is another task, or its results are not
+            known for each recording; of a list, the first value.
         places: keys of ``downstream_expert`` that name the folders and files of its data.
         columns: the columns of per-item results (:class:`upstream_elp.statistics.Items`) from an evaluation's records.
-        speaker: the speaker of an utterance, from its name and its true class; an empty text if unknown.
+        names: the names of an evaluation's recordings, from the expert, the split and the records.
+        speaker: the speaker of a recording, from its name and its true class; an empty text if unknown.
         true: key of the records with the true classes; None if there are none.
     """
 
     metrics: Mapping[str, Metric] = field(default_factory=lambda: {"acc": ACCURACY})
     flag: str = ""
+    needs: Mapping[str, Any] = field(default_factory=dict)
     places: tuple[str, ...]
     columns: Callable[[Records], dict[str, list[float]]] = _right
+    names: Callable[[Any, str, Records], list[str]] = _named
     speaker: Callable[[str, str], str] = lambda name, truth: ""
     true: str | None = "truth"
 
@@ -68,9 +90,9 @@ class StockTask(Task):
         """The value of ``-d``."""
         return self.flag or self.name
 
-    def results(self, records: Records) -> dict[str, list]:
-        """Return the names, speakers and columns of an evaluation's utterances."""
-        names = [str(name) for name in records["filename"]]
+    def results(self, head: Any, split: str, records: Records) -> dict[str, list]:
+        """Return the names, speakers and columns of an evaluation's recordings."""
+        names = self.names(head, split, records)
         true = records[self.true] if self.true else [""] * len(names)
         speakers = [self.speaker(name, str(truth)) for name, truth in zip(names, true, strict=True)]
         return {"keys": names, "speaker": speakers, **self.columns(records)}
@@ -126,6 +148,7 @@ STOCK = {
             corpus="librispeech",
             metrics={"per": Metric("PER")},
             flag="ctc",
+            needs={"metric": "per"},
             places=("corpus.path", "corpus.lexicon", "text.vocab_file"),
             columns=_phones,
             speaker=partial(_before, "-"),
@@ -137,9 +160,26 @@ STOCK = {
             corpus="snips",
             metrics={"slot_type_f1": Metric("slot type F1", higher_is_better=True)},
             flag="ctc",
+            needs={"metric": "slot_type_f1"},
             places=("corpus.path", "text.vocab_file", "text.slots_file"),
             columns=_slots,
             speaker=partial(_before, "-"),
+            true=None,
+        ),
+        StockTask(
+            name="sd",
+            title="S3PRL's SD",
+            corpus="librimix",
+            metrics={
+                "frame_acc": Metric("frame accuracy", higher_is_better=True),
+                "frame_der": Metric("DER of frames"),
+            },
+            also="frame_der",
+            flag="diarization",
+            needs={"loaderrc.eval_batchsize": 1},
+            places=("loaderrc.train_dir", "loaderrc.dev_dir", "loaderrc.test_dir"),
+            columns=_frames,
+            names=_mixtures,
             true=None,
         ),
     )
@@ -147,7 +187,7 @@ STOCK = {
 """The tasks by name."""
 REFUSED = {
     "ctc": "stands for several tasks; take pr (phonemes) or sf (slots)",
-    "diarization": "gets its DER from a scorer that S3PRL runs after the evaluation; run it with elp run",
+    "diarization": "is sd in a plan",
     "quesst14_dtw": "trains nothing; run it with elp run -m evaluate",
     "sv_voxceleb1": "has no dev set, so its best checkpoint is chosen on test; take sv",
 }
@@ -155,7 +195,18 @@ REFUSED = {
 
 
 def of(head: Any) -> StockTask | None:
-    """Return the task of one of S3PRL's experts; None if it is another one."""
-    flag, chosen = type(head).__module__.split(".")[-2], getattr(head, "metrics", [None])[0]
-    found = [task for task in STOCK.values() if task.command == flag]
-    return next((task for task in found if not task.flag or task.main_metric == chosen), None)
+    """Return the task of one of S3PRL's experts; None if it is another one, or evaluates several recordings at once."""
+    flag = type(head).__module__.split(".")[-2]
+    return next((task for task in STOCK.values() if task.command == flag and _is_set(head, task.needs)), None)
+
+
+def _is_set(head: Any, needs: Mapping[str, Any]) -> bool:
+    known = {"metric": getattr(head, "metrics", None), "loaderrc": getattr(head, "loaderrc", None)}
+    return all(value_of(known, key) == value for key, value in needs.items())
+
+
+def value_of(block: Any, key: str) -> Any:
+    """Return the value of a dotted key, of a list the first one; None if it is missing."""
+    for part in key.split("."):
+        block = block.get(part) if isinstance(block, Mapping) else None
+    return (block[0] if block else None) if isinstance(block, list) else block

@@ -281,6 +281,7 @@ _EXPERTS = {
     "speech_commands": _ks,
     "voxceleb1": _sid,
     "diarization": _sd,
+    "sd": _sd,
     "quesst14_dtw": _qbe,
     "pr": _pr,
     "sf": _sf,

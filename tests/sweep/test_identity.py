@@ -19,6 +19,7 @@ PLACES = {
     "runner": ("runner",),
     "datarc": ("downstream_expert", "datarc"),
     "corpus": ("downstream_expert", "corpus"),
+    "loaderrc": ("downstream_expert", "loaderrc"),
 }
 
 SETTINGS = st.fixed_dictionaries(

@@ -82,7 +82,7 @@ def test_a_place_that_does_not_exist_is_named(task, tmp_path, whole_s3prl):
 @pytest.mark.parametrize("task", REFUSED)
 def test_other_tasks_are_refused_with_the_reason(task):
     given = without_data(tasks=[task], methods=["le"])
-    with pytest.raises(ElpError, match=rf"S3PRL's own task {task} .*(run it with elp run|take sv|take pr)"):
+    with pytest.raises(ElpError, match=rf"S3PRL's own task {task} .*(run it with elp run|take sv|take pr|is sd)"):
         parse_plan(given, where="plan", name="toy")
 
 
@@ -94,8 +94,39 @@ def test_a_task_without_a_config_is_refused(tmp_path):
 @pytest.mark.parametrize(("task", "other"), [("pr", "sf"), ("sf", "pr")])
 def test_the_configuration_of_another_task_is_refused(task, other, tmp_path, whole_s3prl):
     config = str(host_toys.stock_config(other, tmp_path))
-    with pytest.raises(ElpError, match=rf"metric must be {STOCK[task].main_metric} for {task}, but metric is"):
+    with pytest.raises(
+        ElpError, match=rf"metric of {task} must be {STOCK[task].main_metric} .*but is"
+    ):
         resolved(tmp_path, task, config=config)
+
+
+def test_recordings_that_are_evaluated_together_are_refused(tmp_path):
+    with pytest.raises(ElpError, match=r"loaderrc.eval_batchsize of sd must be 1 .*but is 2"):
+        resolved(tmp_path, "sd", set={**SHORT, "downstream_expert.loaderrc.eval_batchsize": 2})
+
+
+def test_audio_that_a_list_names_elsewhere_counts_and_programs_are_refused(tmp_path):
+    before = resolved(tmp_path, "sd").key
+    folder, audio = tmp_path / "sd" / "dev", tmp_path / "sd" / "audio"
+    audio.mkdir()
+    (folder / "mix0.wav").rename(audio / "mix0.wav")
+    text = (folder / "wav.scp").read_text()
+    config = {"sd": str(tmp_path / "sd" / "sd.yaml")}
+
+    def key(lines):
+        (folder / "wav.scp").write_text(lines)
+        plan = parse_plan(
+            without_data(tasks=["sd"], methods=["le"], config=config, set=SHORT), where="plan", name="toy"
+        )
+        (job,) = Resolver(tmp_path / "out", None, several=False).jobs(*cells(plan))
+        return job.key
+
+    moved = key(text.replace(str(folder / "mix0.wav"), str(audio / "mix0.wav")))
+    (audio / "mix0.wav").write_bytes((audio / "mix0.wav").read_bytes() + b"\0\0")
+    changed = key(text.replace(str(folder / "mix0.wav"), str(audio / "mix0.wav")))
+    assert len({before, moved, changed}) == 3
+    with pytest.raises(ElpError, match=r"wav\.scp must list files, but one line runs a program"):
+        key("mix0 sox mix0.wav -t wav - |\n")
 
 
 def test_tasks_without_their_data_sets_say_what_to_do(tmp_path):
@@ -137,6 +168,18 @@ def test_a_sweep_searches_trains_tests_and_reports(task, tmp_path):
     assert [*items.columns["acc"]] == right and [line.split()[0] for line in lines] == [*items.keys]
     assert tested["test"] == pytest.approx(100 * sum(right) / len(right))
     assert tested["metrics"][f"{task}/acc"] == pytest.approx(sum(right) / len(right))
+
+
+def test_a_sweep_of_diarization(tmp_path):
+    """SD: the best checkpoint has another name, and S3PRL records shares without names."""
+    pytest.importorskip("h5py")
+    tested, items, place = swept("sd", tmp_path)
+    assert [*items.keys] == ["mix0", "mix1"]
+    assert tested["test"] == pytest.approx(100 * tested["metrics"]["diarization/acc"], rel=1e-5)
+    assert tested["metrics"]["frame_der"] == pytest.approx(100 * tested["metrics"]["diarization/der"], rel=1e-5)
+    results = json.loads((place / "results.json").read_text())
+    assert results["best_checkpoint"] == "best-states-dev.ckpt" == results["tests"][0]["checkpoint"]
+    assert sorted(path.stem for path in (place / "scoring" / "predictions").iterdir()) == ["mix0", "mix1"]
 
 
 @pytest.mark.slow

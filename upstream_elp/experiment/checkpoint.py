@@ -156,7 +156,7 @@ def find_checkpoint(place: str | Path) -> Path:
         return place
     if not place.is_dir():
         raise ElpError(f"{place}: no such experiment folder or checkpoint")
-    best = sorted(place.glob("*-best.ckpt"))
+    best = checkpoints.best(place)
     if len(best) > 1:
         raise ElpError(f"{place} has several best checkpoints ({', '.join(p.name for p in best)}); name one of them")
     states = checkpoints.states(place)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from downstream_heads import registry
 from upstream_elp.base import energy
+from upstream_elp.host.checkpoints import is_best
 from upstream_elp.statistics import Interval
 
 WHOLE = ("seed", "best step", "trained parameters")
@@ -93,7 +94,7 @@ def _row(results: Mapping[str, Any]) -> dict[str, Any]:
             row |= {
                 _column(split, name): point["at_best_checkpoint"] for name, point in values.items() if name != "loss"
             }
-    for line in sorted(results["tests"], key=lambda line: str(line.get("checkpoint")).endswith("-best.ckpt")):
+    for line in sorted(results["tests"], key=lambda line: is_best(str(line.get("checkpoint")))):
         for name, value in line["metrics"].items():
             if name != "loss":
                 row[_column(line["split"], name)] = value

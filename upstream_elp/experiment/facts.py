@@ -11,7 +11,7 @@ from upstream_elp.adapters.config import load_config
 from upstream_elp.base.errors import ElpError
 from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.layer_weights import count_components
-from upstream_elp.host.checkpoints import states
+from upstream_elp.host.checkpoints import best, states
 from upstream_elp.upstream.adapter_folder import CONFIG_FILE, read_adapter_folder
 
 RESULTS = "results.json"
@@ -94,4 +94,4 @@ def _adapter(args: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def checkpoints(expdir: Path) -> list[Path]:
     """The best checkpoints, then the others from the latest to the earliest."""
-    return [*sorted(expdir.glob("*-best.ckpt")), *states(expdir)[::-1]]
+    return [*best(expdir), *states(expdir)[::-1]]

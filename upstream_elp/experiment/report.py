@@ -203,7 +203,7 @@ def _layers(
 ) -> tuple[list[tuple[str, float]], str | None, int | None]:
     """Layer weights, name and step of the first evaluated split's best checkpoint, or else of the latest one."""
     splits = (config.get("runner") or {}).get("eval_dataloaders") or []
-    best = [expdir / f"{split}-best.ckpt" for split in splits]
+    best = [expdir / name for split in splits for name in (f"{split}-best.ckpt", f"best-states-{split}.ckpt")]
     path = next((path for path in [*best, *checkpoints(expdir)] if path.is_file()), None)
     if path is None:
         logs.missing.append("there is no checkpoint to read layer weights from")

@@ -3,6 +3,19 @@
 from pathlib import Path
 
 
+def best(folder: Path) -> list[Path]:
+    """The best checkpoints of a folder by the splits that chose them: ``dev-best.ckpt``, or ``best-states-dev.ckpt``.
+
+    The second form is that of S3PRL's diarization, separation and enhancement.
+    """
+    return sorted(path for path in folder.glob("*.ckpt") if is_best(path.name))
+
+
+def is_best(name: str) -> bool:
+    """Whether a file's name is that of a best checkpoint."""
+    return name.endswith("-best.ckpt") or (name.startswith("best-states-") and name.endswith(".ckpt"))
+
+
 def states(folder: Path) -> list[Path]:
     """The ``states-N.ckpt`` of a folder, sorted by step."""
     found = [path for path in folder.glob("states-*.ckpt") if path.stem.split("-")[-1].isdecimal() and path.is_file()]

@@ -27,6 +27,7 @@ WITHOUT_EFFECT = {
         "pre_load",
     ),
     "corpus": ("num_workers",),
+    "loaderrc": ("num_workers",),
 }  # fmt: skip
 """Keys that results do not depend on: corpora are compared by their files, and cached features are exact."""
 FILES = ("meta_data", "trials", "test_meta_data", "bucket_file", "dict_path")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from downstream_heads.stock import STOCK, StockTask
+from downstream_heads.stock import STOCK, StockTask, value_of
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.launch import arguments
 from upstream_elp.sweep import contents
@@ -30,20 +31,18 @@ def listed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
     except ElpError as error:
         raise ElpError(f"{cell.where}: {error}") from error
     expert = config["downstream_expert"]
-    _check_metric(cell, task, expert)
+    _check_needs(cell, task, expert)
     return {key: _fingerprint([Path(place) for place in _places(cell, expert, key)]) for key in task.places}
 
 
-def _check_metric(cell: Cell, task: StockTask, expert: Mapping[str, Any]) -> None:
-    """Refuse the configuration of another task that S3PRL trains with the same expert."""
-    if not task.flag:
-        return
-    listed = expert.get("metric")
-    if not isinstance(listed, list) or listed[:1] != [task.main_metric]:
-        raise ElpError(
-            f"{cell.where}: the first of downstream_expert.metric must be {task.main_metric} for {cell.task}, but "
-            f"metric is {shown(listed)}; name a configuration of {task.title} in config"
-        )
+def _check_needs(cell: Cell, task: StockTask, expert: Mapping[str, Any]) -> None:
+    """Refuse the configuration of another task that S3PRL trains with the same expert, or batches in evaluations."""
+    for key, value in task.needs.items():
+        if (found := value_of(expert, key)) != value:
+            raise ElpError(
+                f"{cell.where}: downstream_expert.{key} of {cell.task} must be {value} (of a list, the first value), but is "
+                f"{shown(found)}; correct it in config or under set"
+            )
 
 
 def _places(cell: Cell, expert: Mapping[str, Any], key: str) -> list[str]:
@@ -62,13 +61,32 @@ def _places(cell: Cell, expert: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _fingerprint(paths: list[Path]) -> dict[str, Any]:
-    """The fingerprint of files and of all files in folders."""
+    """The fingerprint of files, and of all files in folders."""
     from upstream_elp.training.datafiles import data_fingerprint
 
     found = []
     for path in paths:
-        root = path.parent if path.is_file() else path
-        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        root, files = (path.parent, [path]) if path.is_file() else _files(path)
         content = contents.sample(root, [each.relative_to(root).as_posix() for each in files])
         found.append({**data_fingerprint(files), "content": content})
     return found[0] if len(found) == 1 else {"parts": found}
+
+
+def _files(folder: Path) -> tuple[Path, list[Path]]:
+    """All files in a folder, and the files that it lists in Kaldi's form instead of the list; and what contains all.
+
+    Raises:
+        ElpError: the list names a program instead of a file.
+    """
+    table = folder / "wav.scp"
+    files = [each for each in folder.rglob("*") if each.is_file() and each != table]
+    if table.is_file():
+        lines = [line.split(None, 1)[1].strip() for line in table.read_text().splitlines() if len(line.split()) > 1]
+        if programs := [line for line in lines if line.endswith("|")]:
+            raise ElpError(
+                f"{table} must list files, but one line runs a program ({shown(programs[0])}); write its output into "
+                "a file and list that"
+            )
+        files += [Path(line).absolute() for line in lines]
+    whole = sorted({each.absolute() for each in files})
+    return Path(os.path.commonpath([folder.absolute(), *whole])), whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ def log_records(
 
     Names and units are the task's own (an accuracy may be a fraction): ``fluent_commands/dev-acc`` is the metric
     ``fluent_commands/acc`` of ``dev``, so it cannot be mistaken for a metric of our tasks. The loss is ``loss``. Tasks
-    in :data:`downstream_heads.stock.STOCK` have their main metric in per cent in addition, such as ``acc``, and the
-    result of every utterance in ``items-<split>.csv``.
+    in :data:`downstream_heads.stock.STOCK` have their own metrics in per cent in addition, such as ``acc``, and the
+    result of every recording in ``items-<split>.csv``, except for the split that they train on.
 
     Args:
         head: S3PRL's downstream expert.
@@ -56,22 +56,19 @@ def log_records(
         metrics = {_name(tag, split): finite(value) for tag, value in values.items()}
         line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
         task = stock.of(head)
-        if task is not None and others["records"].get("filename"):
-            metrics[task.main_metric] = _keep_answers(task, others["records"], folder, line)
+        if task is not None and split != "train":
+            metrics |= _keep_answers(task, task.results(head, split, others["records"]), folder, line)
         line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         append_line(folder / METRICS_LOG, json.dumps(line))
     return names
 
 
-def _keep_answers(
-    task: StockTask, records: Mapping[str, Sequence[Any]], folder: Path, line: Mapping[str, Any]
-) -> float:
-    """Write the result of every utterance next to the metrics, and return the main metric in per cent."""
-    found = task.results(records)
+def _keep_answers(task: StockTask, found: dict[str, list], folder: Path, line: Mapping[str, Any]) -> dict[str, float]:
+    """Write the result of every recording next to the metrics, and return the task's metrics in per cent."""
     about = {"task": task.name, **{key: line[key] for key in _ABOUT if key in line}}
     items = Items(found.pop("keys"), found.pop("speaker"), found, about=about)
     save_items(items_path(folder, line["split"]), items)
-    return estimate(items, task.main_metric)
+    return {name: estimate(items, name) for name in task.metrics}
 
 
 def _name(tag: str, split: str) -> str:
