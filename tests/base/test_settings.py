@@ -36,6 +36,7 @@ def test_every_setting_has_its_variable():
         ("ELP_SELF_CHECK", "", {}),
         ("ELP_STOCK_LOOP", "1", {"stock_loop": True}),
         ("ELP_STOCK_LOOP", "", {}),
+        ("ELP_STOCK_LOOP", "0", {}),
         ("ELP_SKIP_BAD_FILES", "1", {"skip_bad_files": True}),
         ("ELP_SKIP_BAD_FILES", "0", {}),
         ("ELP_DDP_HOURS", "0.25", {"ddp_hours": 0.25}),
@@ -45,6 +46,14 @@ def test_every_setting_has_its_variable():
 def test_a_variable_means_what_it_says(variable, text, change, monkeypatch):
     monkeypatch.setenv(variable, text)
     assert settings.current() == Settings(**change)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in dataclasses.fields(Settings) if spec.type == "bool"])
+@pytest.mark.parametrize("text", ["yes", "true", "2"])
+def test_a_switch_is_0_or_1(name, text, monkeypatch):
+    monkeypatch.setenv(VARIABLES[name], text)
+    with pytest.raises(ElpError, match=rf"^{VARIABLES[name]} must be 0 or 1, but is '{text}'; correct it, or unset it"):
+        settings.current()
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "nan", "inf", "1e300"])
@@ -77,11 +86,11 @@ def test_processes_started_inside_have_what_is_in_force(method):
 
 def test_what_is_in_force_counts_and_goes_again(monkeypatch):
     monkeypatch.setenv("ELP_DATA", "/mine")
-    monkeypatch.setenv("ELP_STOCK_LOOP", "yes")
+    monkeypatch.setenv("ELP_STOCK_LOOP", "1")
     before = dict(os.environ)
     with settings.in_force(dataclasses.replace(OTHERS, backbone=None)):
         assert settings.current().data == os.environ["ELP_DATA"] == "/corpora"
-        assert os.environ["ELP_STOCK_LOOP"] == "yes", "what the user said already is left as it is"
+        assert os.environ["ELP_STOCK_LOOP"] == "1", "what the user said already is left as it is"
         assert "ELP_BACKBONE" not in os.environ
         with settings.in_force(Settings()):
             assert settings.current() == Settings() == settings.from_environment()

@@ -70,6 +70,8 @@ def test_a_plan_states_what_differs_from_its_base(tmp_path):
     plan = read_plan(tmp_path / "other.yaml")
     assert (plan.name, plan.description, plan.data) == ("other", "", "elsewhere")
     assert plan.blocks[0].changes == {**sweep_plans.SHORT, "optimizer.lr": 0.5}
+    (tmp_path / "mine.yaml").write_text("base: methods\nbackbones: [wavlm_base]\ntasks: [ic]\n")
+    assert "elp" in {method.name for method in read_plan(tmp_path / "mine.yaml").blocks[0].methods}
     (tmp_path / "plan.yaml").write_text("base: other.yaml\n")
     with pytest.raises(ElpError, match="base must not lead in a circle"):
         read_plan(tmp_path / "other.yaml")
@@ -107,7 +109,7 @@ BAD = {
     "not a list": ({"methods": "le"}, "methods must be a list"),
     "unknown task": (
         {"tasks": ["icc"]},
-        "tasks: a task must be one of asr, er, ic, ks, sv, .*emotion, but is 'icc'; did you mean ic",
+        "tasks: a task must be one of asr, er, ic, ks, sv, .*emotion, .*but is 'icc'; did you mean ic",
     ),
     "unknown preset": ({"methods": ["lee"]}, "no adapter preset or file 'lee'.*{upstream: NAME}"),
     "unnamed adapter": ({"methods": [{"base": "le"}]}, "must have a name"),

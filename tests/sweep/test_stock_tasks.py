@@ -94,9 +94,7 @@ def test_a_task_without_a_config_is_refused(tmp_path):
 @pytest.mark.parametrize(("task", "other"), [("pr", "sf"), ("sf", "pr")])
 def test_the_configuration_of_another_task_is_refused(task, other, tmp_path, whole_s3prl):
     config = str(host_toys.stock_config(other, tmp_path))
-    with pytest.raises(
-        ElpError, match=rf"metric of {task} must be {STOCK[task].main_metric} .*but is"
-    ):
+    with pytest.raises(ElpError, match=rf"metric of {task} must be {STOCK[task].main_metric} .*but is"):
         resolved(tmp_path, task, config=config)
 
 

@@ -78,10 +78,7 @@ def from_environment() -> Settings:
         data=texts["data"],
         backbone=texts["backbone"],
         cache=texts["cache"],
-        self_check=texts["self_check"] != "0",
-        stock_loop=texts["stock_loop"] is not None,
-        skip_bad_files=texts["skip_bad_files"] == "1",
-        fill_cache=texts["fill_cache"] == "1",
+        **{name: _switch(name, texts[name]) for name in ("self_check", "stock_loop", "skip_bad_files", "fill_cache")},
         ddp_hours=_hours(texts["ddp_hours"]),
     )
 
@@ -127,6 +124,12 @@ def _text(settings: Settings, name: str) -> str | None:
     if value == getattr(Settings, name):
         return None
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _switch(name: str, text: str | None) -> bool:
+    if text not in (None, "0", "1"):
+        raise ElpError(f"{VARIABLES[name]} must be 0 or 1, but is {shown(text)}; correct it, or unset it")
+    return getattr(Settings, name) if text is None else text == "1"
 
 
 def _hours(text: str | None) -> float:

@@ -22,7 +22,10 @@ POINTS = {
     "ER_acc": (48.23672168, 67.62),
     "IC_acc": (9.649354219, 98.76),
 }
-"""Metric -> its value with filter banks, which gives 0 points, and the best published one, which gives 1,000."""
+"""Metric -> its value with filter banks, which gives 0 points, and SUPERB's reference value, which gives 1,000.
+
+Newer models exceed the reference values.
+"""
 _METRIC = {
     "asr": ("ASR", "wer"),
     "asr_lm": ("ASR_LM", "wer"),
@@ -123,7 +126,7 @@ _MEASURE = {"wer": _word_error_rate, "eer": _equal_error_rate, "acc": _accuracy}
 
 
 def points(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the SUPERB points of each task: 0 for filter banks, 1,000 for the best published value.
+    """Return the SUPERB points of each task: 0 for filter banks, 1,000 for SUPERB's reference value.
 
     Returns:
         Points by metric, and `mean` if all four tasks are there; the site leaves it undefined otherwise.

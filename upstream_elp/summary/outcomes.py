@@ -21,7 +21,7 @@ from upstream_elp.sweep.names import written
 LEVEL = 0.05
 """The p below which two methods count as different, after Holm's correction for all comparisons of a task."""
 BEST, TIED = "best", "tied"
-"""What a cell is among those of its task: the best one, or one that cannot be told apart from it."""
+"""What a cell is among those of its task: the best one, or one that does not differ significantly from it."""
 
 
 @dataclass(frozen=True)

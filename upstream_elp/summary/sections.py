@@ -22,8 +22,8 @@ from upstream_elp.sweep.jobs import DONE
 ONE_SEED = "± is one standard error over the speakers of the test set."
 SEEDS = "± is one standard error over the speakers of the test set; in brackets, the standard deviation over seeds."
 BOLD = (
-    "Bold: the best value of a task, and those that cannot be told apart from it (sign-flip test over speakers, p of "
-    "at least 0.05 after Holm's correction)."
+    "Bold: the best value of a task, and those that do not differ significantly from it (sign-flip test over speakers, "
+    "p of at least 0.05 after Holm's correction)."
 )
 
 
@@ -85,7 +85,7 @@ def _results(found: Found, folder: Path) -> Section:
     picture = Picture(
         "values",
         f"Filled markers are means, lines their 95 % intervals{' over speakers and seeds' if seeds else ''}.{seeds} "
-        "Bold names: the best, and those that cannot be told apart from it.",
+        "Bold names: the best, and those that do not differ significantly from it.",
         "Test value of each method with its interval, one panel per task.",
     )
     how = f"{SEEDS if found.seeds > 1 else ONE_SEED} {BOLD}"
@@ -210,7 +210,7 @@ def _points(found: Found) -> list[Section]:
     if table is None:
         return []
     said = [
-        "SUPERB's site places filter banks at 0 and the best published value at 1,000 of each task. These pairs belong "
+        "SUPERB's site places filter banks at 0 and a reference value at 1,000 of each task. These pairs belong "
         "to the site's test sets and protocols: points on synthetic corpora, or with other protocols, are not "
         "comparable with the site's. ER needs all five folds, and the mean ASR, SV, ER and IC."
     ]

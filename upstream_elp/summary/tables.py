@@ -148,6 +148,7 @@ def comparisons(outcomes: Sequence[Outcome]) -> list[Table]:
 
 
 def _compared(cell: Outcome, found: Comparison | None) -> dict[str, Entry]:
+    known = found is not None and found.p_holm is not None
     return {
         "method": cell.name,
         "difference": UNKNOWN if found is None else f"{found.difference:+.2f}",
@@ -155,7 +156,7 @@ def _compared(cell: Outcome, found: Comparison | None) -> dict[str, Entry]:
         "p": _p(found and found.p),
         "Holm p": _p(found and found.p_holm),
         "seeds": UNKNOWN if found is None else str(found.seeds),
-        "mark": "cannot be told apart" if cell.mark else "worse" if found and found.p_holm is not None else UNKNOWN,
+        "mark": "not significantly different" if cell.mark else "worse" if known else UNKNOWN,
         "not compared": cell.uncompared or UNKNOWN,
     }
 
@@ -214,7 +215,7 @@ def superb(outcomes: Sequence[Outcome]) -> Table | None:
         rows.append(
             {"method": method, **dict(zip([*(name.split("_")[0] for name in metrics), "mean"], shown, strict=True))}
         )
-    return by_columns("superb_points", "SUPERB points ↑ (0: filter banks; 1,000: the best published value).", rows)
+    return by_columns("superb_points", "SUPERB points ↑ (0: filter banks; 1,000: SUPERB's reference value).", rows)
 
 
 # search ------------------------------------------------------------------------------------------------------------

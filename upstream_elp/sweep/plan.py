@@ -129,11 +129,16 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    start, seen = path.parent / values.text(base, f"{path}: base"), (*seen, path.resolve())
+    base, seen = values.text(base, f"{path}: base"), (*seen, path.resolve())
+    start = path.parent / base
+    if not start.is_file():
+        start = packaged_plans().get(base, start)
     if start.resolve() in seen:
         raise ElpError(f"{path}: base must not lead in a circle, but {start} is this plan itself or starts from it")
     if not start.is_file():
-        raise ElpError(f"{path}: base must be another plan, relative to this one, but there is no file {start}")
+        raise ElpError(
+            f"{path}: base must be another plan, relative to this one, or a packaged one, but there is no {start}"
+        )
     merged = {key: value for key, value in _merged(start, seen).items() if key not in TEXTS}
     for key, value in content.items():
         both = key in MERGED and isinstance(value, dict) and isinstance(merged.get(key), dict)

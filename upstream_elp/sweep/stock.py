@@ -40,8 +40,8 @@ def _check_needs(cell: Cell, task: StockTask, expert: Mapping[str, Any]) -> None
     for key, value in task.needs.items():
         if (found := value_of(expert, key)) != value:
             raise ElpError(
-                f"{cell.where}: downstream_expert.{key} of {cell.task} must be {value} (of a list, the first value), but is "
-                f"{shown(found)}; correct it in config or under set"
+                f"{cell.where}: downstream_expert.{key} of {cell.task} must be {value} (of a list, the first "
+                f"value), but is {shown(found)}; correct it in config or under set"
             )
 
 
