@@ -54,8 +54,15 @@ def features_of(
         pools = getattr(head, "pools_features", False) and not per_frame
         choice = choose(upstream, "auto" if wish.cache == "off" else wish.cache, trained=trained, pools=pools)
         found = None if choice is None else _built(wish, upstream, choice, selection)
-        if found is not None and wish.cache != "off":
-            found.kept = _fixed(wish, head)
+        fixed = getattr(head, "fixed_waves", None)
+        if found is not None and wish.cache == "auto" and fixed is None:
+            logger.warning(
+                "nothing is cached: S3PRL's own tasks do not say whether they augment waves; if this one does not, set "
+                "runner.cache to a kind, such as %s",
+                choice.kind,
+            )
+        elif found is not None and wish.cache != "off":
+            found.kept = fixed or (lambda split: True)
             facts = describe(found, precision=precision)
             found.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
     elif wish.cache not in ("off", "auto"):
@@ -107,11 +114,3 @@ def needed_states(expert: ElpExpert) -> list[int]:
     if expert.config.features == "l":
         return sorted({*(index + 1 for index in expert.injection.l_layers), layers})
     return list(range(layers + 1)) if expert.config.features == "layers" else [layers]
-
-
-def _fixed(wish: Wish, head: Any) -> Any:
-    """Return whether a split's waves are the same in every epoch; of S3PRL's tasks, only the user can know it."""
-    own = getattr(head, "fixed_waves", None)
-    if own is not None:
-        return own
-    return lambda split: wish.cache != "auto"
