@@ -50,7 +50,12 @@ def train(runner: Any) -> None:
         if state.position.step >= state.total and not state.position.pending:
             _nothing_left(state)
             return
-        with noted() as request, _logger(state) as state.logger, _bar(state) as state.bar:
+        with (
+            noted() as request,
+            contextlib.closing(state.meter),
+            _logger(state) as state.logger,
+            _bar(state) as state.bar,
+        ):
             runner.request = request
             state.began = state.position.step
             state.set_mark()
