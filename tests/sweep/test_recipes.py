@@ -1,6 +1,8 @@
 """The packaged plans: each states its source, and can be carried out on mini-SUPERB with a backbone of four layers."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +12,10 @@ from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError
 from upstream_elp.launch.registry import register
 from upstream_elp.sweep.plan import packaged_plans, parse_plan, read_plan
+from upstream_elp.sweep.points import cells, settings_of
 from upstream_elp.sweep.work import Planner
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", packaged_plans())
@@ -25,6 +30,11 @@ def test_a_packaged_plan_has_its_source_and_passes_all_checks(name, data, tmp_pa
     with settings.in_force(dataclasses.replace(settings.current(), data=str(data))):
         work = Planner(plan, tmp_path / "out", data=str(data)).work()
     assert len(work.jobs) >= 20
+    row = re.search(rf"^\| `{name}` \|.*\| (\d+) \|", (ROOT / "docs" / "sweeps.md").read_text(), re.MULTILINE)
+    tried = (
+        [len(settings_of(plan.search, cell)) * len(plan.search.seeds) for cell in cells(plan)] if plan.search else []
+    )
+    assert int(row[1]) == sum(len(cell.seeds) for cell in cells(plan)) + sum(tried)
     if plan.search is not None:
         sizes = {len(trials) for trials in work.searches}
         assert sizes in ({4}, {5})
