@@ -116,16 +116,8 @@ class Job:
     def fresh_argv(self, folder: str) -> list[str]:
         """Flags of ``elp run`` for training from the beginning into a folder."""
         flags = ["-m", "train", "-p", folder, "-a", *self._data()]
-        flags += [
-            "-u",
-            self.upstream,
-            "-d",
-            registry.described(self.task).command,
-            "-c",
-            str(self.path / "config.yaml"),
-            "--seed",
-            str(self.seed),
-        ]
+        command, config = registry.described(self.task).command, str(self.path / "config.yaml")
+        flags += ["-u", self.upstream, "-d", command, "-c", config, "--seed", str(self.seed)]
         flags += ["-k", self.place] if self.place else []
         flags += ["-g", str(self.path / "adapter.yaml")] if self.adapter is not None else []
         return [*flags, *(("-v", self.fold) if self.fold else ())]
