@@ -62,7 +62,7 @@ def test_tasks_can_be_told_apart_and_agree_on_their_metrics():
             meaning = dataclasses.replace(metric, chance=None)
             assert seen.setdefault(name, meaning) == meaning, "reports read a metric by its name"
             assert dataclasses.replace(registry.metric(name), chance=None) == meaning
-    assert registry.metric("loss") == LOSS and registry.metric("per") == Metric("per", "", None)
+    assert registry.metric("loss") == LOSS and registry.metric("bleu") == Metric("bleu", "", None)
 
 
 def test_an_unknown_task():
