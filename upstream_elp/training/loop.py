@@ -22,7 +22,7 @@ from upstream_elp.experiment import saving
 from upstream_elp.experiment.existing import going_on
 from upstream_elp.training import ending, progress, record, rescue, stock_metrics, trackers
 from upstream_elp.training.batches import Epoch
-from upstream_elp.training.collectives import rank, ranks, sum_over_ranks
+from upstream_elp.training.collectives import rank, ranks, sum_over_ranks, wait_for_all
 from upstream_elp.training.preparation import prepare
 from upstream_elp.training.run_state import RunState
 from upstream_elp.training.steps import Steps
@@ -63,6 +63,7 @@ def train(runner: Any) -> None:
                 Training(state, runner, request).run()
         if leads:
             tqdm.write(ending.report(state))
+        wait_for_all(state.device)
 
 
 def _nothing_left(state: RunState) -> None:
