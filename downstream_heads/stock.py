@@ -90,12 +90,12 @@ class StockTask(Task):
         """The value of ``-d``."""
         return self.flag or self.name
 
-    def results(self, head: Any, split: str, records: Records) -> dict[str, list]:
+    def results(self, head: Any, split: str, records: Records) -> tuple[list[str], list[str], dict[str, list[float]]]:
         """Return the names, speakers and columns of an evaluation's recordings."""
         names = self.names(head, split, records)
         true = records[self.true] if self.true else [""] * len(names)
         speakers = [self.speaker(name, str(truth)) for name, truth in zip(names, true, strict=True)]
-        return {"keys": names, "speaker": speakers, **self.columns(records)}
+        return names, speakers, self.columns(records)
 
 
 def _actor(name: str, truth: str) -> str:
@@ -202,11 +202,11 @@ def of(head: Any) -> StockTask | None:
 
 def _is_set(head: Any, needs: Mapping[str, Any]) -> bool:
     known = {"metric": getattr(head, "metrics", None), "loaderrc": getattr(head, "loaderrc", None)}
-    return all(value_of(known, key) == value for key, value in needs.items())
+    return all(values_of(known, key)[0] == value for key, value in needs.items())
 
 
-def value_of(block: Any, key: str) -> Any:
-    """Return the value of a dotted key, of a list the first one; None if it is missing."""
+def values_of(block: Any, key: str) -> list[Any]:
+    """Return the values of a dotted key, which may have a list or a single one; None if it is missing or empty."""
     for part in key.split("."):
         block = block.get(part) if isinstance(block, Mapping) else None
-    return (block[0] if block else None) if isinstance(block, list) else block
+    return block if isinstance(block, list) and block else [None if isinstance(block, list) else block]

@@ -59,9 +59,13 @@ def processors(powercap: Path = POWERCAP) -> list[Counter]:
         if name.startswith("package") or name == "dram":  # cores and graphics are parts of the package
             span = _joules(zone / "max_energy_range_uj")
             found.append(Counter(PROCESSORS, partial(_joules, zone / "energy_uj"), span))
-    for counter in found:
+    return _tried(found)
+
+
+def _tried(counters: list[Counter]) -> list[Counter]:
+    for counter in counters:
         counter.read()
-    return found
+    return counters
 
 
 def _joules(path: Path) -> float:
@@ -87,10 +91,8 @@ def gpus(identities: Sequence[str]) -> list[Counter]:
 
     pynvml.nvmlInit()
     handles = [pynvml.nvmlDeviceGetHandleByUUID(identity) for identity in identities]
-    found = [Counter(GPUS, partial(_thousandths, pynvml.nvmlDeviceGetTotalEnergyConsumption, one)) for one in handles]
-    for counter in found:
-        counter.read()
-    return found
+    read = pynvml.nvmlDeviceGetTotalEnergyConsumption
+    return _tried([Counter(GPUS, partial(_thousandths, read, handle)) for handle in handles])
 
 
 def _thousandths(read: Callable[[Any], int], handle: Any) -> float:

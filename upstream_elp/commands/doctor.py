@@ -100,12 +100,9 @@ def _devices() -> dict:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     identities = [energy.identity(torch.cuda.get_device_properties(index).uuid) for index in range(len(gpus))]
-    reasons = energy.readable(identities)[1]
-    counters = {
-        f"energy of {name}": reasons.get(kind, "readable")
-        for kind, name in energy.KINDS.items()
-        if kind == energy.PROCESSORS or gpus
-    }
+    found, reasons = energy.readable(identities)
+    states = {**{counter.kind: "readable" for counter in found}, **reasons}
+    counters = {f"energy of {energy.KINDS[kind]}": state for kind, state in states.items()}
     default = "cuda" if torch.cuda.is_available() else "cpu"
     return {"default": default, "gpus": gpus, "threads": torch.get_num_threads(), **counters}
 

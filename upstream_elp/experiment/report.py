@@ -25,6 +25,7 @@ from upstream_elp.experiment.checkpoint import load_checkpoint
 from upstream_elp.experiment.facts import FACTS, FORMAT, REPRODUCE, RESULTS, checkpoints, known_facts, read_results
 from upstream_elp.experiment.layer_weights import named_layer_weights
 from upstream_elp.experiment.logs import METRICS_LOG, TRAIN_LOG, Logs, read_logs, show, summarize
+from upstream_elp.host.checkpoints import best_names
 from upstream_elp.statistics import Interval
 
 
@@ -203,7 +204,7 @@ def _layers(
 ) -> tuple[list[tuple[str, float]], str | None, int | None]:
     """Layer weights, name and step of the first evaluated split's best checkpoint, or else of the latest one."""
     splits = (config.get("runner") or {}).get("eval_dataloaders") or []
-    best = [expdir / name for split in splits for name in (f"{split}-best.ckpt", f"best-states-{split}.ckpt")]
+    best = [expdir / name for split in splits for name in best_names(split)]
     path = next((path for path in [*best, *checkpoints(expdir)] if path.is_file()), None)
     if path is None:
         logs.missing.append("there is no checkpoint to read layer weights from")

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def best_names(split: str) -> tuple[str, str]:
+    """The names that the best checkpoint of a split may have: S3PRL's usual one, and the one of its diarization."""
+    return f"{split}-best.ckpt", f"best-states-{split}.ckpt"
+
+
 def best(folder: Path) -> list[Path]:
     """The best checkpoints of a folder by the splits that chose them: ``dev-best.ckpt``, or ``best-states-dev.ckpt``.
 

@@ -74,13 +74,13 @@ def plan_name(place: str | Path) -> str:
     return str(_merged(path, seen=()).get("name", path.stem))
 
 
-def _file(place: str | Path) -> Path:
-    path, packaged = Path(place), packaged_plans()
+def _file(place: str | Path, *, folder: Path = Path(), where: str = "") -> Path:
+    path, packaged = folder / place, packaged_plans()
     if path.is_file():
         return path
     if str(place) not in packaged:
         hint = did_you_mean(place, packaged, then=f"the packaged plans are: {', '.join(packaged)}")
-        raise ElpError(f"{place} must be a file or the name of a packaged plan, but is neither; {hint}")
+        raise ElpError(f"{where}{place} must be a file or the name of a packaged plan, but is neither; {hint}")
     return packaged[str(place)]
 
 
@@ -130,15 +130,9 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return content
     base, seen = values.text(base, f"{path}: base"), (*seen, path.resolve())
-    start = path.parent / base
-    if not start.is_file():
-        start = packaged_plans().get(base, start)
+    start = _file(base, folder=path.parent, where=f"{path}: base: ")
     if start.resolve() in seen:
         raise ElpError(f"{path}: base must not lead in a circle, but {start} is this plan itself or starts from it")
-    if not start.is_file():
-        raise ElpError(
-            f"{path}: base must be another plan, relative to this one, or a packaged one, but there is no {start}"
-        )
     merged = {key: value for key, value in _merged(start, seen).items() if key not in TEXTS}
     for key, value in content.items():
         both = key in MERGED and isinstance(value, dict) and isinstance(merged.get(key), dict)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from downstream_heads.stock import STOCK, StockTask, value_of
+from downstream_heads.stock import STOCK, StockTask, values_of
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.launch import arguments
 from upstream_elp.sweep import contents
@@ -32,13 +32,13 @@ def listed(cell: Cell, config: Mapping[str, Any]) -> dict[str, Any]:
         raise ElpError(f"{cell.where}: {error}") from error
     expert = config["downstream_expert"]
     _check_needs(cell, task, expert)
-    return {key: _fingerprint([Path(place) for place in _places(cell, expert, key)]) for key in task.places}
+    return {key: [_fingerprint(Path(place)) for place in _places(cell, expert, key)] for key in task.places}
 
 
 def _check_needs(cell: Cell, task: StockTask, expert: Mapping[str, Any]) -> None:
     """Refuse the configuration of another task that S3PRL trains with the same expert, or batches in evaluations."""
     for key, value in task.needs.items():
-        if (found := value_of(expert, key)) != value:
+        if (found := values_of(expert, key)[0]) != value:
             raise ElpError(
                 f"{cell.where}: downstream_expert.{key} of {cell.task} must be {value} (of a list, the first "
                 f"value), but is {shown(found)}; correct it in config or under set"
@@ -47,11 +47,7 @@ def _check_needs(cell: Cell, task: StockTask, expert: Mapping[str, Any]) -> None
 
 def _places(cell: Cell, expert: Mapping[str, Any], key: str) -> list[str]:
     """The value of a key of places, a path or a list of paths."""
-    value: Any = expert
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    listed = value if isinstance(value, list) and value else [value]
-    for place in listed:
+    for place in (listed := values_of(expert, key)):
         if not isinstance(place, str) or not Path(place).exists():
             raise ElpError(
                 f"{cell.where}: downstream_expert.{key} of {cell.task} must be a path that exists, but is "
@@ -60,16 +56,13 @@ def _places(cell: Cell, expert: Mapping[str, Any], key: str) -> list[str]:
     return listed
 
 
-def _fingerprint(paths: list[Path]) -> dict[str, Any]:
-    """The fingerprint of files, and of all files in folders."""
+def _fingerprint(path: Path) -> dict[str, Any]:
+    """The fingerprint of a file, or of all files in a folder."""
     from upstream_elp.training.datafiles import data_fingerprint
 
-    found = []
-    for path in paths:
-        root, files = (path.parent, [path]) if path.is_file() else _files(path)
-        content = contents.sample(root, [each.relative_to(root).as_posix() for each in files])
-        found.append({**data_fingerprint(files), "content": content})
-    return found[0] if len(found) == 1 else {"parts": found}
+    root, files = (path.parent, [path]) if path.is_file() else _files(path)
+    content = contents.sample(root, [each.relative_to(root).as_posix() for each in files])
+    return {**data_fingerprint(files), "content": content}
 
 
 def _files(folder: Path) -> tuple[Path, list[Path]]:

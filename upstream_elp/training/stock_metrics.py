@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from downstream_heads import stock
-from downstream_heads.stock import StockTask
 from upstream_elp.base.files import append_line
 from upstream_elp.experiment.logs import METRICS_LOG, finite
 from upstream_elp.statistics import Items, estimate, items_path, save_items
@@ -57,18 +55,13 @@ def log_records(
         line = {"split": split, "step": global_step, "items": items, "metrics": metrics, **(of or {})}
         task = stock.of(head)
         if task is not None and split != "train":
-            metrics |= _keep_answers(task, task.results(head, split, others["records"]), folder, line)
+            about = {"task": task.name, **{key: line[key] for key in _ABOUT if key in line}}
+            found = Items(*task.results(head, split, others["records"]), about=about)
+            save_items(items_path(folder, split), found)
+            metrics |= {name: estimate(found, name) for name in task.metrics}
         line["time"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         append_line(folder / METRICS_LOG, json.dumps(line))
     return names
-
-
-def _keep_answers(task: StockTask, found: dict[str, list], folder: Path, line: Mapping[str, Any]) -> dict[str, float]:
-    """Write the result of every recording next to the metrics, and return the task's metrics in per cent."""
-    about = {"task": task.name, **{key: line[key] for key in _ABOUT if key in line}}
-    items = Items(found.pop("keys"), found.pop("speaker"), found, about=about)
-    save_items(items_path(folder, line["split"]), items)
-    return {name: estimate(items, name) for name in task.metrics}
 
 
 def _name(tag: str, split: str) -> str:
