@@ -209,4 +209,5 @@ def values_of(block: Any, key: str) -> list[Any]:
     """Return the values of a dotted key, which may have a list or a single one; None if it is missing or empty."""
     for part in key.split("."):
         block = block.get(part) if isinstance(block, Mapping) else None
-    return block if isinstance(block, list) and block else [None if isinstance(block, list) else block]
+    listed = block if isinstance(block, list) else [block]
+    return listed or [None]

@@ -364,7 +364,7 @@ def test_a_mapping_is_the_layers_one_by_one(layers, data):
 
 
 @given(layers=st.integers(2, 12), data=st.data())
-def test_a_mapping_that_is_no_partition_is_refused(layers, data):
+def test_a_mapping_that_is_not_a_partition_is_refused(layers, data):
     index = data.draw(st.integers(0, layers - 1))
     others = [other for other in range(layers) if other != index]
     with pytest.raises(ElpError, match=rf"lora\.rank has two sizes for layer {index}, in 'all' and in {index};"):

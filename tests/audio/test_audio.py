@@ -75,7 +75,7 @@ def test_missing_file_and_folder(tmp_path):
         audio_length(tmp_path / "none.wav")
 
 
-def test_files_that_are_no_audio(tmp_path):
+def test_files_that_are_not_audio(tmp_path):
     for name, content in {
         "text.wav": b"no audio at all",
         "empty.wav": b"",

@@ -57,7 +57,7 @@ def test_a_switch_is_0_or_1(name, text, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "nan", "inf", "1e300"])
-def test_hours_that_are_none_are_one_sentence(text, monkeypatch):
+def test_wrong_hours_are_one_sentence(text, monkeypatch):
     monkeypatch.setenv("ELP_DDP_HOURS", text)
     with pytest.raises(ElpError, match=r"^ELP_DDP_HOURS must be a number of hours above 0, but is '.*'; unset it"):
         mend.group_timeout()

@@ -284,7 +284,7 @@ def test_wrong_adapter_folders(case, how, world, place, monkeypatch, capfd):
         ),
     ],
 )
-def test_an_adapter_folder_beside_the_wrong_backbone(upstream, backbone, message, world, place, monkeypatch, capfd):
+def test_an_adapter_folder_with_the_wrong_backbone(upstream, backbone, message, world, place, monkeypatch, capfd):
     words = training(world, "-u", upstream, "-k", world["adapter"])
     if backbone == "adapter":
         (place / "folder").mkdir()

@@ -46,7 +46,7 @@ def test_a_text_in_quotes_is_a_text(text):
 @pytest.mark.parametrize(
     "text", ["e", "1e", "e5", "0-10", "top:4", "1/3", "1.0.0", "0x1f", "nan", "1e5k", "\u0661e5", "", "-"]
 )
-def test_other_texts_are_no_numbers(text):
+def test_other_texts_are_not_numbers(text):
     assert number_of(text) is None
 
 

@@ -120,7 +120,7 @@ def test_a_run_warns_once_before_it_trains(data, tmp_path, monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0, 6.0])
-def test_mixing_and_lossy_codecs_are_no_warning(factor, tmp_path):
+def test_mixing_and_lossy_codecs_do_not_warn(factor, tmp_path):
     """The tone's peak is 0.3: up to 2, twice full scale."""
     tone = 0.3 * np.sin(np.arange(4000) / 10)
     soundfile.write(tmp_path / "a.wav", tone * factor, 16000, subtype="FLOAT")

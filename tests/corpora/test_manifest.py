@@ -162,7 +162,7 @@ def test_each_fault_of_a_table_is_one_sentence(content, sentence, folder):
     assert any(sentence in reported for reported in sentences(folder / "m.csv"))
 
 
-def test_lines_of_json_that_are_no_rows(folder):
+def test_lines_of_json_that_are_not_rows(folder):
     path = folder / "m.jsonl"
     path.write_text('{"path": "2.wav"\n[1]\n{"path": ["2.wav"]}\n{"path": "2.wav", "split": "train"}\n')
     reported = sentences(path, labels=[], columns=[])

@@ -271,7 +271,7 @@ def test_librilight_problems(light: Path, tmp_path: Path) -> None:
         librilight.prepare(light, tmp_path, splits=["100h"], options=QUIET)
 
 
-def test_a_chapter_shared_out_over_folds_is_no_problem(light: Path, tmp_path: Path) -> None:
+def test_a_chapter_shared_out_over_folds_is_not_a_problem(light: Path, tmp_path: Path) -> None:
     table = light / librilight.ARCHIVE / "1h/0/clean/100/7/100-7.trans.txt"
     table.write_text(table.read_text() + "100-7-0009 SPOKEN IN ANOTHER FOLD\n")
     report = librilight.prepare(light, tmp_path, options=QUIET)
@@ -306,7 +306,7 @@ def test_published_forms_of_a_trial(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "1 a/b/c.wav", "2 a/b/c.wav a/b/d.wav", "1 a/b.wav a/c.wav", "1 a/b/c a/b/d"])
-def test_what_is_no_trial(line: str) -> None:
+def test_what_is_not_a_trial(line: str) -> None:
     assert trials.parse_trial(line) is None
 
 

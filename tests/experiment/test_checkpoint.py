@@ -54,7 +54,7 @@ def test_the_best_checkpoint_is_meant_and_else_the_latest(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", None])
-def test_what_is_no_training_checkpoint_is_reported(tmp_path, content):
+def test_what_is_not_a_training_checkpoint_is_reported(tmp_path, content):
     path = tmp_path / "states-1.ckpt"
     path.write_bytes(content) if content else torch.save({"model": {}}, path)
     with pytest.raises(ElpError, match=r"states-1\.ckpt"):

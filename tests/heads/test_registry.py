@@ -52,7 +52,7 @@ def test_splits_metrics_and_recipes(name):
     assert task.quick or not task.synthesised, "what the quickstart makes data for, it can run"
 
 
-def test_tasks_can_be_told_apart_and_agree_on_their_metrics():
+def test_tasks_are_distinct_and_agree_on_their_metrics():
     for values in ([task.title for task in TASKS.values()], [task.short for task in TASKS.values()]):
         assert len(set(values)) == len(TASKS)
     assert all(corpus(task.corpus).folder for task in TASKS.values())  # several tasks may share a corpus

@@ -55,7 +55,7 @@ def test_a_backbone_of_another_family_is_named(upstream, family, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_running_out_of_memory_is_no_wrong_file(tmp_path, monkeypatch):
+def test_running_out_of_memory_is_not_a_wrong_file(tmp_path, monkeypatch):
     from s3prl import hub
 
     def full(**kwargs) -> None:

@@ -96,7 +96,7 @@ def test_a_relative_folder_may_begin_with_a_dash(data, tmp_path, monkeypatch):
     assert _names(tmp_path / "-q[0-5]") == ["states-2.ckpt", "states-3.ckpt"]
 
 
-def test_what_is_no_checkpoint_is_not_taken_for_one(data, other, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_not_taken_for_one(data, other, tmp_path):
     """A user's copy, or a folder: S3PRL sorts everything that begins like a checkpoint by the number in its name."""
     folder = tmp_path / "exp"
     shutil.copytree(other, folder)
@@ -151,7 +151,7 @@ def test_our_tasks_read_corpora_in_any_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["le$1$", r"a$\b$c", "$", "$$", r"\$x$"])
-def test_an_adapters_name_is_no_formula(name, tmp_path):
+def test_an_adapters_name_is_not_a_formula(name, tmp_path):
     plot_layer_weights([("layer 1", 0.4), ("layer 2", 0.6)], tmp_path / "weights.png", title=name)
     text = pictures.plt.figure().text(0, 0, pictures.as_written(name))
     assert text._preprocess_math(text.get_text()) == (name, False)

@@ -198,7 +198,7 @@ def test_a_zip_of_50_mib_is_refused_and_not_left_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_submission_is_refused(tmp_path):
+def test_what_is_not_a_submission_is_refused(tmp_path):
     path = tmp_path / "out.zip"
     with pytest.raises(ElpError, match="there is no such file"):
         open_archive(path)

@@ -49,7 +49,7 @@ def test_the_spread_over_seeds_is_separate_from_the_error_over_speakers(cells):
         assert same.cluster_se == same.se == interval(each.items[0], each.task.main_metric).cluster_se
 
 
-def test_the_best_and_what_cannot_be_told_apart_from_it(cells):
+def test_the_best_and_what_does_not_differ_from_it(cells):
     ic, sv = by_name(cells, "elp_ic"), by_name(cells, "elp_sv")
     assert {name: each.mark for name, each in ic.items()} == {
         "weighted_sum": "",

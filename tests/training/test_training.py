@@ -482,7 +482,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(poisoned, data, tmp_p
     assert "step 3 is skipped: the loss is not finite (1 in a row)" in capfd.readouterr().err
 
 
-def test_a_loss_that_is_not_finite_is_no_step_whatever_its_gradient(data, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_not_a_step_whatever_its_gradient(data, tmp_path, monkeypatch):
     from downstream_heads.elp_ic import task
 
     original = task.DownstreamExpert.forward

@@ -164,7 +164,7 @@ def test_a_graph_that_starts_too_early_is_noticed():
 
 
 @pytest.mark.parametrize("backbone", LAW_BACKBONES)
-def test_l_adapters_alone_leave_the_encoder_without_a_graph(backbone):
+def test_only_l_adapters_leave_the_encoder_without_a_graph(backbone):
     expert = make_expert(backbone, "l_plain", noise=0.1).train()
     result = expert(WAVS)
     assert not any(state.requires_grad for state in result["backbone_hidden_states"])

@@ -141,7 +141,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _check_names(plan: Plan) -> None:
-    """Refuse two methods or backbones with one name, whose runs could not be told apart."""
+    """Refuse two methods or backbones with one name, whose runs would look the same."""
     for kind in ("methods", "backbones"):
         known: dict[str, Any] = {}
         for block in plan.blocks:
