@@ -16,6 +16,7 @@ from typing import Any
 from s3prl.downstream.asr.model import RNNs
 from torch import Tensor, nn
 
+from downstream_heads.elp_asr.recurrent import PaddedLSTM
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import boolean, check_list, choose, number, positive_int, read_options, wrong_value
 
@@ -37,6 +38,8 @@ MODEL_DEFAULTS = {"head": "superb", "project_dim": 1024, "select": "RNNs", "RNNs
 class RecurrentHead(RNNs):
     """SUPERB's ASR head after the projector: S3PRL's own, with an error where that one fails or has no output.
 
+    Its LSTM layers are :class:`PaddedLSTM`.
+
     Args:
         input_dim: features per frame.
         output_dim: number of symbols.
@@ -50,6 +53,9 @@ class RecurrentHead(RNNs):
             must = f"-1 or at least the upstream's rate of {upstream_rate}"
             raise wrong_value(total, must, key=f"{WHERE}.RNNs.total_rate")
         super().__init__(input_dim, output_dim, upstream_rate, **options)
+        for rnn in self.rnns:
+            if isinstance(rnn.layer, nn.LSTM):
+                rnn.layer = PaddedLSTM.replacing(rnn.layer)
 
     def forward(self, hidden: Tensor, frames_len: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(batch, frames, dim)`` and lengths on the CPU to logits ``(batch, frames, symbols)`` and lengths."""
