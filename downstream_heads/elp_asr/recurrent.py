@@ -33,7 +33,7 @@ class PaddedLSTM(nn.LSTM):
         """Return the packed outputs and, unlike ``nn.LSTM``, on a CPU None instead of the last states.
 
         Shape:
-            packed: data ``(frames of all utterances, input_size)`` -> ``(frames of all utterances, directions * hidden_size)``
+            packed: data ``(frames, input_size)`` -> ``(frames, directions * hidden_size)``, for all utterances together
         """
         if packed.data.device.type != "cpu":
             return super().forward(packed, hx)

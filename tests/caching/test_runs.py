@@ -12,9 +12,10 @@ from downstream_heads import registry
 from tests.toys import tiny_backbone
 from tests.training_tools import assert_same_run, flags_of, forget_after, lines_of, resuming, with_settings
 from upstream_elp.base.errors import ElpError
-from upstream_elp.caching import folders
+from upstream_elp.caching import checks, features, folders
 from upstream_elp.caching.identity import features_dir
 from upstream_elp.run import run
+from upstream_elp.upstream.replay import Begin, Replay
 
 pytestmark = pytest.mark.usefixtures("cache")
 TASKS = registry.names()
@@ -118,6 +119,39 @@ def test_methods_with_the_same_frozen_part_share_it(data, tmp_path, capfd):
     run(flags("elp_ic", data, tmp_path / "lora", UTTERANCE, "runner.cache=auto", preset="lora_qk8"))
     assert held() == before
     assert f"which has {before['input_of_layer']} utterances" in capfd.readouterr().err
+
+
+BEGINS = {"elp": "", "le": "the encoder's input", "weighted_sum": "the input of layer 0"}
+"""Presets in an order in which each can begin from what the one before has kept, and from where."""
+
+
+@pytest.mark.parametrize("task", ["elp_ic", pytest.param("elp_asr", marks=pytest.mark.slow)])
+def test_what_other_runs_have_kept_of_lower_places_is_not_computed_again(task, data, tmp_path, monkeypatch):
+    begins, whole = [], Replay.record
+
+    def record(self, *args, begin=None, until=None):
+        begins.append(str(begin.place) if begin else "")
+        return whole(self, *args, begin=begin, until=until)
+
+    for preset, place in BEGINS.items():
+        run(flags(task, data, tmp_path / f"{preset}-off", UTTERANCE, preset=preset))
+        with monkeypatch.context() as patch:
+            patch.setattr(Replay, "record", record)
+            patch.setattr(checks, "begins", lambda features, place: True)  # it records noise
+            patch.setattr(checks, "replays", lambda features: True)
+            begins.clear()
+            run(flags(task, data, tmp_path / preset, UTTERANCE, "runner.cache=auto", preset=preset))
+        assert set(begins) == {place}
+        assert_same_run(tmp_path / f"{preset}-off", tmp_path / preset, except_config=True)
+
+
+def test_a_beginning_that_gives_other_features_is_not_used(data, tmp_path, monkeypatch):
+    run(flags("elp_ic", data, tmp_path / "elp", UTTERANCE, "runner.cache=auto", preset="elp"))
+    run(flags("elp_ic", data, tmp_path / "off", UTTERANCE))
+    for module in (checks, features):
+        monkeypatch.setattr(module, "Begin", lambda place, part: Begin(place, 2 * part))
+    run(flags("elp_ic", data, tmp_path / "le", UTTERANCE, "runner.cache=auto"))
+    assert_same_run(tmp_path / "off", tmp_path / "le", except_config=True)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])

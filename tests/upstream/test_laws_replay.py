@@ -16,7 +16,8 @@ from upstream_elp.adapters.lowest import (
     lowest_trained,
 )
 from upstream_elp.upstream.inject import eject
-from upstream_elp.upstream.replay import PassedOver, Replay
+from upstream_elp.upstream.passed_over import PassedOver
+from upstream_elp.upstream.replay import BEGINNINGS, Begin, Replay
 
 SAMPLES = (2600, 1700, 3020, 2941, 81)
 """Lengths that leave different remainders, for a front end with a stride of 20 or 40 samples."""
@@ -120,6 +121,23 @@ def test_nothing_below_the_lowest_trained_tensor_depends_on_what_is_trained(back
         add_noise(expert, 0.3, seed=9)
         assert torch.equal(before, replay.record(expert, wav)) == same, place
     law("nothing below the lowest trained tensor depends on what is trained")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("backbone", REPLAYED)
+def test_a_record_may_begin_from_one_at_a_lower_place(backbone, config, law):
+    plain = make_expert(backbone, config, noise=0.1).eval()
+    possible = places(plain)
+    for place in possible:
+        expert = copy.deepcopy(plain)
+        replay = Replay(expert, place, states=range(expert.injection.layers + 1))
+        for lower in (beginning for beginning in BEGINNINGS if beginning < place):
+            own = Replay(other := copy.deepcopy(plain), lower, states=())
+            for wav in waves(expert, torch.float32):
+                part = replay.record(expert, wav, until=lower)
+                assert torch.equal(part, own.record(other, wav))  # so it may come from another run
+                assert torch.equal(replay.record(expert, wav, begin=Begin(lower, part)), replay.record(expert, wav))
+    law("a record may begin from one at a lower place")
 
 
 @pytest.mark.parametrize("place", [CNN_OUTPUT, ENCODER_INPUT, layer_input(0), layer_input(2), STATES])

@@ -1,4 +1,4 @@
-"""A check at the start of a run, on waves of noise: does a replay give the same features?"""
+"""Checks at the start of a run, on waves of noise: does a replay give the same features?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from upstream_elp.adapters.lowest import Place
 from upstream_elp.base.randomness import preserved
 from upstream_elp.caching.features import FrozenFeatures
 from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.replay import Begin
 
 SAME = 1e-4
 """Largest difference, relative to the norm, that counts as rounding in float32."""
@@ -25,6 +27,20 @@ def replays(features: FrozenFeatures) -> bool:
         parts = [features.replay.record(expert, wav) for wav in waves]
         states = features.replay.run(expert, parts)[1]["hidden_states"]
     return _equal([[state[row] for state in states] for row in range(len(waves))], single)
+
+
+def begins(features: FrozenFeatures, place: Place) -> bool:
+    """Return whether a record that begins from one at a lower place is the same bit by bit."""
+    expert, replay = features.expert, features.replay
+    with _for_a_check(expert):
+        pairs = [
+            (
+                replay.record(expert, wav),
+                replay.record(expert, wav, begin=Begin(place, replay.record(expert, wav, until=place))),
+            )
+            for wav in _waves(expert)
+        ]
+    return all(torch.equal(whole, begun) for whole, begun in pairs)
 
 
 def _each(expert: ElpExpert, waves: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from upstream_elp.adapters.lowest import Place
 from upstream_elp.audio.excerpt import Excerpt
 from upstream_elp.base.choices import torch_type
 from upstream_elp.base.errors import counted
 from upstream_elp.caching.choice import Choice
-from upstream_elp.caching.store import ADVICE, Store, stored_as
+from upstream_elp.caching.store import ADVICE, Shards, Store, stored_as
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.replay import Replay, Upstream
+from upstream_elp.upstream.replay import Begin, Replay, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class FrozenFeatures:
         self.dtype = None if dtype is None else torch_type(dtype)
         self.store: Store | None = None
         """Where they are kept; None to compute them in every step."""
+        self.lower: dict[Place, Shards] = {}
+        """What other runs keep of lower places, from which to begin; the highest first."""
         self.kept: Callable[[str], bool] = lambda split: True
         """Whether a split's waves are the same in every epoch, so that keeping their features helps."""
         self.found = self.computed = 0
@@ -106,12 +109,19 @@ class FrozenFeatures:
             return part
         self.computed += 1
         device = next(self.expert.backbone.parameters()).device
-        part = self.replay.record(self.expert, wav.to(device))
+        part = self.replay.record(self.expert, wav.to(device), begin=self._begin(key, device) if key else None)
         part = stored_as(part.mean(dim=1, keepdim=True) if self.choice.pooled else part, self.dtype)
         if store is not None:
             store.put(key, part)
             self._report(store)
         return part
+
+    def _begin(self, key: str, device: torch.device) -> Begin | None:
+        """Return what another run has computed of an utterance, if anything."""
+        for place, shards in self.lower.items():
+            if (part := shards.get(key)) is not None:
+                return Begin(place, part.to(device))
+        return None
 
     def _report(self, store: Store) -> None:
         """Say once that nothing more is kept."""

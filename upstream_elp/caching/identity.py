@@ -10,17 +10,20 @@ from typing import Any
 
 import torch
 
-from upstream_elp.adapters.lowest import STATES, lowest_trained
+from upstream_elp.adapters.lowest import STATES, Place, lowest_trained
 from upstream_elp.backbones.fingerprint import digest
 from upstream_elp.base.files import cache_dir
 from upstream_elp.base.randomness import preserved
+from upstream_elp.caching.choice import Choice
 from upstream_elp.caching.features import FrozenFeatures
 from upstream_elp.upstream.expert import ElpExpert
+from upstream_elp.upstream.replay import BEGINNINGS, kept_states
 
 FORMAT = 1
 """Raised when the meaning of cached tensors changes."""
 ONLY_SHOWN = ("backbone name",)
 """Keys of a description that do not determine the features."""
+AS_COMPUTED = "as computed"
 LOUDER = 4.0
 
 
@@ -49,7 +52,31 @@ def describe(features: FrozenFeatures, *, precision: str) -> dict[str, Any]:
         "normalised": normalises(expert),
         "adapter": digest(expert.injection.parameters(expert)) if inside else None,
         "precision": precision,
-        "type": str(features.dtype or "as computed").removeprefix("torch."),
+        "type": str(features.dtype or AS_COMPUTED).removeprefix("torch."),
+    }
+
+
+def beginnings(features: FrozenFeatures, description: Mapping[str, Any]) -> dict[Place, Path]:
+    """Return the folders in which other runs keep lower places, unrounded, from which these features may begin.
+
+    Args:
+        features: what is computed.
+        description: from :func:`describe`.
+    """
+    lowest = lowest_trained(features.expert.injection)
+    return {
+        place: folder_of(
+            {
+                **description,
+                "kind": Choice(place).kind,
+                "place": str(place),
+                "states": list(kept_states(place, (), layers=features.expert.injection.layers)),
+                "adapter": None,
+                "type": AS_COMPUTED,
+            }
+        )
+        for place in BEGINNINGS
+        if place < features.choice.place and place <= lowest
     }
 
 

@@ -12,8 +12,8 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.caching import checks
 from upstream_elp.caching.choice import Choice, Wish, choose
 from upstream_elp.caching.features import FrozenFeatures, OneByOne
-from upstream_elp.caching.identity import describe, folder_of
-from upstream_elp.caching.store import Store
+from upstream_elp.caching.identity import beginnings, describe, folder_of
+from upstream_elp.caching.store import Shards, Store
 from upstream_elp.upstream.expert import ElpExpert
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ def features_of(
             found.kept = fixed or (lambda split: True)
             facts = describe(found, precision=precision)
             found.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
+            lower = beginnings(found, facts)
+            found.lower = {place: Shards(folder) for place, folder in lower.items() if checks.begins(found, place)}
     elif wish.cache not in ("off", "auto"):
         raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
     if getattr(head, "cuts_features", False) and found is None:

@@ -37,8 +37,60 @@ FREE = 2**30
 """Bytes of the disk that stay free."""
 
 
-class Store:
-    """The cached tensors of one kind.
+class Shards:
+    """The cached tensors of one kind, to read.
+
+    Args:
+        folder: the folder of this kind, which need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._shards: dict[str, Any] = {}
+        self._place: dict[str, Any] = {}
+        self._listed = -1
+        self._refresh()
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def get(self, key: str) -> Tensor | None:
+        """Return the tensor of a key, or None. Shards of other processes are seen when a key is missing."""
+        if key not in self._place:
+            self._refresh()
+        shard = self._place.get(key)
+        return None if shard is None else shard.get_tensor(key)
+
+    def _refresh(self) -> None:
+        """Open shards that other processes have written since the last look."""
+        try:
+            changed = self.folder.stat().st_mtime_ns
+            if changed == self._listed:
+                return
+            self._listed = changed
+            paths = [path for path in self.folder.glob(f"*{ENDING}") if path.name not in self._shards]
+        except FileNotFoundError:  # `elp cache clear` has removed it
+            return
+        for path in paths:
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        try:
+            shard = safe_open(path, framework="pt")
+            keys = list(shard.keys())
+        except FileNotFoundError:
+            return
+        except (SafetensorError, OSError) as error:  # its features are computed again
+            reason = " ".join(str(error).split())
+            logger.warning("the cache file %s is damaged (%s) and is not used; delete it", path, reason)
+            self._shards[path.name] = None
+            return
+        self._shards[path.name] = shard
+        self._place.update(dict.fromkeys(keys, shard))
+
+
+class Store(Shards):
+    """The cached tensors of one kind, to read and to fill.
 
     Args:
         folder: the folder of this kind, which is created; folders of other kinds are next to it.
@@ -50,7 +102,6 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, limit: int, description: Mapping[str, Any]) -> None:
-        self.folder = folder
         self.limit = limit
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -63,25 +114,18 @@ class Store:
             ) from error
         self.full = ""
         """Why nothing more is kept, as a sentence; empty while there is room."""
-        self._shards: dict[str, Any] = {}
-        self._place: dict[str, Any] = {}
         self._new: dict[str, Tensor] = {}
         self._bytes = 0
         self._written = time.monotonic()
-        self._listed = -1
-        self._refresh()
+        super().__init__(folder)
 
     def __len__(self) -> int:
-        return len(self._place) + len(self._new)
+        return super().__len__() + len(self._new)
 
     def get(self, key: str) -> Tensor | None:
-        """Return the tensor of a key, or None. Shards of other processes are seen when a key is missing."""
-        if (found := self._new.get(key)) is not None:
-            return found
-        if key not in self._place:
-            self._refresh()
-        shard = self._place.get(key)
-        return None if shard is None else shard.get_tensor(key)
+        """Return the tensor of a key, or None, also if it was not written yet."""
+        found = self._new.get(key)
+        return super().get(key) if found is None else found
 
     def put(self, key: str, tensor: Tensor) -> None:
         """Keep a tensor on the CPU, unless the limit is reached."""
@@ -118,33 +162,6 @@ class Store:
         if shutil.disk_usage(top).free < size + FREE:
             return f"the disk of the cache {top} has less than {FREE / 1e9:.1f} GB left"
         return ""
-
-    def _refresh(self) -> None:
-        """Open shards that other processes have written since the last look."""
-        try:
-            changed = self.folder.stat().st_mtime_ns
-            if changed == self._listed:
-                return
-            self._listed = changed
-            paths = [path for path in self.folder.glob(f"*{ENDING}") if path.name not in self._shards]
-        except FileNotFoundError:  # `elp cache clear` has removed it
-            return
-        for path in paths:
-            self._open(path)
-
-    def _open(self, path: Path) -> None:
-        try:
-            shard = safe_open(path, framework="pt")
-            keys = list(shard.keys())
-        except FileNotFoundError:
-            return
-        except (SafetensorError, OSError) as error:  # its features are computed again
-            reason = " ".join(str(error).split())
-            logger.warning("the cache file %s is damaged (%s) and is not used; delete it", path, reason)
-            self._shards[path.name] = None
-            return
-        self._shards[path.name] = shard
-        self._place.update(dict.fromkeys(keys, shard))
 
 
 def bytes_in(folder: Path) -> int:

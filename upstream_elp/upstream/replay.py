@@ -3,12 +3,13 @@
 The stock model's own code runs in both cases. To record, a forward pass of one utterance stops where the trained part
 begins. To replay, the modules below that place are passed over, and hooks put the recorded frames in their place, with
 a mask that marks exactly each utterance's own frames. What is recorded is therefore that of the utterance by itself,
-even if padding changes the features in a batch.
+even if padding changes the features in a batch. A record at a higher place may begin from one at a lower place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,18 +17,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from upstream_elp.adapters.lowest import CNN_OUTPUT, ENCODER_INPUT, LAYER_LEVEL, STATES, Place
-from upstream_elp.adapters.primitives import Mixin, mix_in, take_out_mixin
+from upstream_elp.adapters.lowest import CNN_OUTPUT, ENCODER_INPUT, LAYER_LEVEL, STATES, Place, layer_input
+from upstream_elp.adapters.primitives import mix_in, take_out_mixin
 from upstream_elp.base.randomness import preserved
 from upstream_elp.upstream.adapted import AdaptedModule
+from upstream_elp.upstream.passed_over import BIAS, Cnn, Layer, LayerInput, PassedOver, Positions, X, filled, pattern_of
 
 PROBE_FRAMES = 12
+BEGINNINGS = (layer_input(0), ENCODER_INPUT)
+"""Places from whose record a higher one can be computed, the highest first; the CNN is below both."""
 Upstream = Callable[[list[Tensor]], dict[str, Any]]
 """Waves of shape (samples,) to S3PRL's dictionary of hidden states."""
 
 
 class _Recorded(Exception):
     """Ends a forward pass once everything that is wanted has been recorded."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A record at one of :data:`BEGINNINGS`, (1, frames, width)."""
+
+    place: Place
+    part: Tensor
+
+
+def kept_states(place: Place, states: Sequence[int], *, layers: int) -> tuple[int, ...]:
+    """Return the indices of the hidden states in a record up to a place, if ``states`` are needed."""
+    if place in (CNN_OUTPUT, ENCODER_INPUT):
+        return ()
+    top = layers if place == STATES else place.layer
+    return tuple(sorted({*(index for index in states if index <= top), top}))
+
+
+def longer(states: Tensor, frames: int) -> Tensor:
+    """Append zeros to (batch, frames, width) until there are at least ``frames`` frames."""
+    return F.pad(states, (0, 0, 0, max(0, frames - states.shape[1])))
 
 
 class Replay:
@@ -44,37 +69,36 @@ class Replay:
         self.place = place
         self.stride = injection.front.stride
         self.count = injection.layers + 1
-        self.kept = self._kept(injection.layers, states)
+        self.kept = kept_states(place, states, layers=injection.layers)
         self.batch: list[Tensor] | None = None
         """The utterances that are being replayed, each of shape (recorded, frames, width)."""
         self._seen: dict[int, Tensor] | None = None
+        self._until = place
+        self.begin: Begin | None = None
+        """Where the utterance that is being recorded begins; None for its wave."""
         self._bias: Tensor | None = None
-        if place != STATES:
-            self._install(expert)
-
-    def _kept(self, layers: int, states: Sequence[int]) -> tuple[int, ...]:
-        """Return the indices of the hidden states to record."""
-        if self.place not in (CNN_OUTPUT, ENCODER_INPUT):
-            top = layers if self.place == STATES else self.place.layer
-            return tuple(sorted({*(index for index in states if index <= top), top}))
-        return ()
+        self._install(expert)
 
     # --- recording ------------------------------------------------------------------------------------------------
 
-    def record(self, expert: AdaptedModule, wav: Tensor) -> Tensor:
+    def record(
+        self, expert: AdaptedModule, wav: Tensor, *, until: Place | None = None, begin: Begin | None = None
+    ) -> Tensor:
         """Compute the frozen part of one utterance, without gradients.
 
         Args:
             expert: the expert that this object belongs to.
             wav: (samples,).
+            until: one of :data:`BEGINNINGS` below this object's place; None for that place.
+            begin: a record of the utterance at a lower place, from which the result is the same bit by bit.
 
         Returns:
-            (recorded, frames, width): the hidden states :attr:`kept`; or one tensor, the encoder's input or the CNN's
-            output.
+            (recorded, frames, width): the hidden states :attr:`kept`; or one tensor, the encoder's input, the CNN's
+            output or the input of layer 0.
         """
         frame_len = expert.check_wavs([wav])
         frames = int(frame_len)
-        self._seen = {}
+        self._seen, self._until, self.begin = {}, until or self.place, begin
         try:
             with torch.no_grad(), preserved(wav.device):  # WavLM draws from numpy in every forward pass
                 states = expert.backbone_states([wav], frame_len)
@@ -82,7 +106,7 @@ class Replay:
         except _Recorded:
             seen = [self._seen[index] for index in sorted(self._seen)]
         finally:
-            self._seen = None
+            self._seen = self.begin = None
         return torch.stack([state[:frames] for state in seen])
 
     def _note(self, index: int, frames: Tensor, *, last: bool) -> None:
@@ -123,10 +147,9 @@ class Replay:
             states[index] = self._padded(row)
         return states
 
-    def _padded(self, row: int, frames: int = 0) -> Tensor:
-        """Return one of the recorded tensors for the batch, (batch, frames, width), with at least ``frames`` frames."""
-        padded = pad_sequence([part[row] for part in self.batch], batch_first=True)
-        return F.pad(padded, (0, 0, 0, max(0, frames - padded.shape[1])))
+    def _padded(self, row: int) -> Tensor:
+        """Return one of the recorded tensors for the batch, (batch, frames, width)."""
+        return pad_sequence([part[row] for part in self.batch], batch_first=True)
 
     # --- hooks and mixed-in classes -----------------------------------------------------------------------------------
 
@@ -141,7 +164,7 @@ class Replay:
         mix_in(model.get_submodule(family.cnn), Cnn)
         model.get_submodule(family.cnn).replay = self
         encoder.register_forward_pre_hook(self.enter_encoder, prepend=True, with_kwargs=True)
-        if place.level != LAYER_LEVEL:
+        if place < layer_input(0):
             return
         positions = getattr(encoder, family.positions, None)
         if isinstance(positions, nn.Module):
@@ -152,7 +175,7 @@ class Replay:
             layer.replay, layer.place_in_stack = self, index
             if index == 0:
                 self._first_attention = layer.get_submodule(family.attention)
-        for index, layer in enumerate(list(layers)[: place.layer + 1]):
+        for index, layer in enumerate(list(layers)[: len(below) + 1]):
             layer.register_forward_pre_hook(LayerInput(self, index), prepend=True)
 
     def _look(self, expert: AdaptedModule, layers: Sequence[nn.Module]) -> None:
@@ -169,7 +192,7 @@ class Replay:
             for handle in handles:
                 handle.remove()
         self._batch_first = seen[0][0].shape[0] == 1
-        self._outputs = [_pattern(out, x, x.shape[int(self._batch_first)]) for x, out in seen]
+        self._outputs = [pattern_of(out, x, x.shape[int(self._batch_first)]) for x, out in seen]
 
     def remove(self, expert: AdaptedModule) -> None:
         """Remove hooks and classes; the expert then computes everything again."""
@@ -184,14 +207,29 @@ class Replay:
 
     def cnn_output(self) -> Tensor:
         """Return the batch's CNN output, (batch, channels, frames); zeros if it is replayed further up."""
+        if self.begin is not None:
+            return self.begin.part.new_zeros(1, self._cnn_dim, self.begin.part.shape[1])
         if self.place == CNN_OUTPUT:
             return self._padded(0).transpose(1, 2)
         return self.batch[0].new_zeros(len(self.batch), self._cnn_dim, int(self.frame_len.max()))
 
+    def leave_cnn(self, output: Tensor) -> None:
+        """Record the output of the CNN, (1, channels, frames), if that is the place."""
+        if self._seen is not None and self._until == CNN_OUTPUT:
+            self._note(0, output[0].transpose(0, 1), last=True)
+
+    def passes_over(self, place: Place) -> bool:
+        """Return whether what computes a place is passed over, because a record begins there or further up."""
+        if self.batch is not None:
+            return True
+        return self.begin is not None and self.begin.place >= place
+
     def enter_encoder(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Run as the pre-hook of the encoder: record or replay its input, and mask exactly the padding."""
-        if self._seen is not None and self.place == ENCODER_INPUT:
+        if self._seen is not None and self._until == ENCODER_INPUT:
             self._note(0, args[0][0], last=True)
+        if self.begin is not None and self.begin.place == ENCODER_INPUT:
+            return (self.begin.part, *args[1:]), kwargs
         if self.batch is None:
             return None
         x, *rest = args
@@ -205,86 +243,24 @@ class Replay:
 
     def enter_layer(self, index: int, x: Tensor) -> Tensor | None:
         """Run as the pre-hook of a layer up to the place: record or replay its input, arranged as the layer has it."""
-        batch_first = self._batch_first
-        if self._seen is not None and index in self.kept:
-            self._note(index, x[0] if batch_first else x[:, 0], last=index == self.place.layer)
+        frames = x.shape[int(self._batch_first)]  # some models add frames of padding
+        if self.begin is not None and self.begin.place == layer_input(index):
+            x = self._arranged(longer(self.begin.part, frames))
+        if self._seen is not None:
+            if self._until.level == LAYER_LEVEL and index in {*self.kept, self._until.layer}:
+                self._note(index, self._arranged(x)[0], last=index == self._until.layer)
+            return x
         if self.batch is None or index not in self.kept:
             return None
-        state = self._padded(self.kept.index(index), frames=x.shape[int(batch_first)])
-        return state if batch_first else state.transpose(0, 1)
+        return self._arranged(longer(self._padded(self.kept.index(index)), frames))
+
+    def _arranged(self, state: Tensor) -> Tensor:
+        """Swap (batch, frames, dim) and what the layers have."""
+        return state if self._batch_first else state.transpose(0, 1)
 
     def skip_layer(self, index: int, x: Tensor) -> Any:
         """Return what layer ``index`` would return, with its input for its output, and layer 0's position bias."""
         if index == 0 and BIAS in self._outputs[0]:
             frames = x.shape[int(self._batch_first)]
             self._bias = self._first_attention.compute_bias(frames, frames).repeat(len(self.batch), 1, 1)
-        return _filled(self._outputs[index], {X: x, BIAS: self._bias})
-
-
-class PassedOver(Mixin):
-    """Base of the classes of frozen modules that are passed over in a replay."""
-
-    replay: Replay
-
-
-class Cnn(PassedOver):
-    """The waveform CNN: (batch, samples) to (batch, channels, frames)."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the CNN, or return its recorded output or zeros."""
-        if self.replay.batch is not None:
-            return self.replay.cnn_output()
-        output = super().forward(*args, **kwargs)
-        if self.replay._seen is not None and self.replay.place == CNN_OUTPUT:
-            self.replay._note(0, output[0].transpose(0, 1), last=True)
-        return output
-
-
-class Positions(PassedOver):
-    """The positional convolution, whose result has the shape of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the convolution, or return its input."""
-        return super().forward(x) if self.replay.batch is None else x
-
-
-class Layer(PassedOver):
-    """An encoder layer below the place."""
-
-    place_in_stack: int
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the layer, or pass its input on."""
-        if self.replay.batch is None:
-            return super().forward(*args, **kwargs)
-        return self.replay.skip_layer(self.place_in_stack, args[0])
-
-
-class LayerInput:
-    """The pre-hook of a layer; an object and not a closure, so that copies of the expert use the copy's replay."""
-
-    def __init__(self, replay: Replay, index: int) -> None:
-        self.replay = replay
-        self.index = index
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        state = self.replay.enter_layer(self.index, args[0])
-        return None if state is None else (state, *args[1:])
-
-
-X, BIAS = "x", "bias"
-
-
-def _pattern(output: Any, x: Tensor, frames: int) -> Any:
-    """Return the arrangement of a layer's output, with names in place of tensors."""
-    if isinstance(output, Tensor):
-        return X if output.shape == x.shape else BIAS if output.shape[-2:] == (frames, frames) else None
-    if isinstance(output, tuple | list):
-        return tuple(_pattern(item, x, frames) for item in output)
-    return None
-
-
-def _filled(pattern: Any, values: dict[str, Any]) -> Any:
-    if isinstance(pattern, tuple):
-        return tuple(_filled(item, values) for item in pattern)
-    return values.get(pattern)
+        return filled(self._outputs[index], {X: x, BIAS: self._bias})
