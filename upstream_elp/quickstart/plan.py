@@ -20,8 +20,8 @@ UPSTREAMS = {"fbank": "fbank_scaled"}
 """Methods that are upstreams without a backbone."""
 METHODS = ("fbank", "weighted_sum", "lora_qv8", "elp_zero", "full_finetune")
 BASELINE = "weighted_sum"
-EVALUATIONS = 2
-"""Number of evaluations of the dev set in a run with another number of steps than its recipe."""
+ORDER = ("elp_zero", "full_finetune", "lora_qv8", "weighted_sum", "fbank")
+"""In which methods start: each begins from the frozen features that the one before has kept."""
 FAST_METHODS = ("fbank", "weighted_sum", "elp_zero")
 FAST = 4
 """By which ``--fast`` divides the number of steps."""
@@ -50,12 +50,10 @@ def make_plan(
         seed: ``--seed``.
         note: what was measured, for the report.
     """
-    biggest_first = sorted(methods, key=lambda name: -METHODS.index(name) if name in METHODS else 1)
+    ordered = sorted(methods, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     raw: dict[str, Any] = {
         "data": str(data),
-        "methods": [
-            {"upstream": UPSTREAMS[name], "name": name} if name in UPSTREAMS else name for name in biggest_first
-        ],
+        "methods": [{"upstream": UPSTREAMS[name], "name": name} if name in UPSTREAMS else name for name in ordered],
         "backbones": [str(backbone)],
         "seeds": [seed],
         "include": [_block(task, steps, fast) for task in tasks],
@@ -71,8 +69,7 @@ def _block(task: str, steps: int | None, fast: bool) -> dict[str, Any]:
     if fast and steps is None:
         steps = recipes.read(recipe)["runner"]["total_steps"] // FAST
     if steps is not None:
-        every = max(1, steps // EVALUATIONS)
-        runner = {"total_steps": steps, "eval_step": every, "save_step": every, "log_step": max(1, steps // 12)}
+        runner = {"total_steps": steps, "eval_step": steps, "save_step": steps, "log_step": max(1, steps // 12)}
         block["set"] = {f"runner.{key}": value for key, value in runner.items()}
     return block
 
