@@ -85,9 +85,10 @@ def submit(planner: Planner, *, options: str, limit: int | None, device: str | N
 
 def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot], tried: Collection[str]) -> list[str]:
     times = Times(work.jobs)
-    # the longest first; where no time is known, the one that trains most
+    # the longest first; where no time is known, method by method, as later ones use features that earlier ones have kept
     rest = [job for job in jobs if job.key not in tried]
-    order = sorted(rest, key=lambda job: (times.of(job) or 0.0, work.trainable.get(job.key) or 0), reverse=True)
+    methods = list(dict.fromkeys(job.method for job in work.jobs))
+    order = sorted(rest, key=lambda job: (-(times.of(job) or 0.0), methods.index(job.method)))
     with live.Display(jobs, work.jobs, slots=len(slots)) as show:
         return run_jobs(order, slots, show=show, room=Room(work.jobs))
 
