@@ -2,7 +2,7 @@
 
 On a CPU, torch computes packed sequences frame by frame, and its backward pass fills a tensor of all frames with zeros
 for each of them. Its fused kernel takes padded batches only. There, the backward direction would begin in the padding;
-so each utterance is reversed within its own length first. This computes the same function in about a third of the time.
+so each utterance is reversed within its own length first. This computes the same function in less than half the time.
 """
 
 from __future__ import annotations

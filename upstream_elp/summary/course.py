@@ -44,6 +44,7 @@ def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
     names = list(dict.fromkeys(each.name for each in outcomes))
     figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
     for row, cells in zip(axes, groups, strict=True):
+        row[1].sharex(row[0])  # so that a single evaluation is seen to be at the end
         look = styles(names if len(names) <= MOST else (each.name for each in cells))
         for each in cells:
             frame = bands(each)
