@@ -85,7 +85,7 @@ def submit(planner: Planner, *, options: str, limit: int | None, device: str | N
 
 def _round(jobs: Sequence[Job], work: Work, slots: Sequence[Slot], tried: Collection[str]) -> list[str]:
     times = Times(work.jobs)
-    # the longest first; where no time is known, method by method, as later ones use features that earlier ones have kept
+    # the longest first; where no time is known, method by method, as later ones use features that earlier ones keep
     rest = [job for job in jobs if job.key not in tried]
     methods = list(dict.fromkeys(job.method for job in work.jobs))
     order = sorted(rest, key=lambda job: (-(times.of(job) or 0.0), methods.index(job.method)))
