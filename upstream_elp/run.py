@@ -6,6 +6,7 @@ Spawned data-loading processes import this module too and register our names in 
 import sys
 
 from upstream_elp.base.console import errors_in_one_line
+from upstream_elp.base.ranks import end_rank
 from upstream_elp.launch.start import run
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     """Run as a program; a user's mistake gives one sentence and exit status 2."""
     with errors_in_one_line():
         run(sys.argv[1:])
+    end_rank()
 
 
 if __name__ == "__main__":

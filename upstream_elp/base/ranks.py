@@ -1,6 +1,8 @@
 """The processes that train together, as torchrun describes them; only this module reads its variables."""
 
+import atexit
 import os
+import sys
 from dataclasses import dataclass
 
 from upstream_elp.base.errors import ElpError, counted
@@ -56,6 +58,20 @@ def ranks(local: int | None = None) -> Ranks:
         if value is None:
             raise _missing(name, local)
     return Ranks(rank, world, here)
+
+
+def end_rank() -> None:
+    """End this process with status 0 if it has trained together with others; otherwise do nothing.
+
+    An ordinary exit sometimes aborts such a process after its work is done: threads of gloo outlive the process group,
+    and C++ destructors run next to them (https://github.com/pytorch/pytorch/pull/179291). This runs what is registered
+    with ``atexit``, and no destructor.
+    """
+    if ranks().world > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _variable(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import click
 
+from upstream_elp.base.ranks import end_rank
 from upstream_elp.launch import start
 
 
@@ -18,3 +19,4 @@ def run(arguments: tuple[str, ...]) -> None:
     """Train, evaluate or infer with S3PRL's run_downstream flags."""
     start.adopt_main()
     start.run(arguments)
+    end_rank()

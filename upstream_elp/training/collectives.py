@@ -27,11 +27,7 @@ def sum_over_ranks(value: float, device: torch.device) -> float:
 
 
 def wait_for_all(device: torch.device) -> None:
-    """Return when all ranks are here.
-
-    A rank must not end right after an exchange: a thread of gloo may still hold the exchanged tensors, and releasing
-    them aborts a process whose interpreter is already ending (https://github.com/pytorch/pytorch/pull/179291).
-    """
+    """Return when all ranks are here, so that none ends while another still exchanges tensors with it."""
     if torch.distributed.is_initialized():
         nccl = torch.distributed.get_backend() == "nccl"
         torch.distributed.barrier(device_ids=[device.index or 0] if nccl else None)
