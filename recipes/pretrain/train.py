@@ -31,6 +31,7 @@ from trainer import STATE, Trainer, join_processes, save_backbone
 import upstream_elp
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.files import write_text
+from upstream_elp.base.ranks import end_rank
 
 LOG, CURVE = "log.jsonl", "curve.png"
 VALIDATION_BATCHES = 6
@@ -204,6 +205,7 @@ def main(speech: Path, out: Path, targets: tuple[Path, ...], **options: Any) -> 
     train(trainer, batches, out, rank=rank, **limits)
     if processes > 1:
         dist.destroy_process_group()
+        end_rank()
 
 
 def _device(name: str) -> torch.device:

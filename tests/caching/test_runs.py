@@ -137,8 +137,8 @@ def test_what_other_runs_have_kept_of_lower_places_is_not_computed_again(task, d
         run(flags(task, data, tmp_path / f"{preset}-off", UTTERANCE, preset=preset))
         with monkeypatch.context() as patch:
             patch.setattr(Replay, "record", record)
-            patch.setattr(checks, "begins", lambda features, place: True)  # it records noise
-            patch.setattr(checks, "replays", lambda features: True)
+            patch.setattr(checks, "begins", lambda *_: True)  # it records noise
+            patch.setattr(checks, "replays", lambda *_: True)
             begins.clear()
             run(flags(task, data, tmp_path / preset, UTTERANCE, "runner.cache=auto", preset=preset))
         assert set(begins) == {place}

@@ -1,4 +1,4 @@
-"""Checks at the start of a run, on waves of noise: does a replay give the same features?"""
+"""Checks on waves of noise: does a replay give the same features?"""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from torch import Tensor
 
 from upstream_elp.adapters.lowest import Place
 from upstream_elp.base.randomness import preserved
-from upstream_elp.caching.features import FrozenFeatures
 from upstream_elp.upstream.expert import ElpExpert
-from upstream_elp.upstream.replay import Begin
+from upstream_elp.upstream.replay import Begin, Replay
 
 SAME = 1e-4
 """Largest difference, relative to the norm, that counts as rounding in float32."""
 
 
-def replays(features: FrozenFeatures) -> bool:
+def replays(expert: ElpExpert, replay: Replay) -> bool:
     """Return whether a batch of recorded utterances has the hidden states of each utterance by itself."""
-    expert = features.expert
     waves = _waves(expert)
     with _for_a_check(expert):
         single = _each(expert, waves)
-        parts = [features.replay.record(expert, wav) for wav in waves]
-        states = features.replay.run(expert, parts)[1]["hidden_states"]
+        parts = [replay.record(expert, wav) for wav in waves]
+        states = replay.run(expert, parts)[1]["hidden_states"]
     return _equal([[state[row] for state in states] for row in range(len(waves))], single)
 
 
-def begins(features: FrozenFeatures, place: Place) -> bool:
+def begins(expert: ElpExpert, replay: Replay, place: Place) -> bool:
     """Return whether a record that begins from one at a lower place is the same bit by bit."""
-    expert, replay = features.expert, features.replay
     with _for_a_check(expert):
         pairs = [
             (

@@ -14,6 +14,7 @@ from upstream_elp.adapters.lowest import Place
 from upstream_elp.audio.excerpt import Excerpt
 from upstream_elp.base.choices import torch_type
 from upstream_elp.base.errors import counted
+from upstream_elp.caching import checks
 from upstream_elp.caching.choice import Choice
 from upstream_elp.caching.store import ADVICE, Shards, Store, stored_as
 from upstream_elp.upstream.expert import ElpExpert
@@ -71,6 +72,8 @@ class FrozenFeatures:
         """Where they are kept; None to compute them in every step."""
         self.lower: dict[Place, Shards] = {}
         """What other runs keep of lower places, from which to begin; the highest first."""
+        self._begins: dict[Place, bool] = {}
+        """Of the places of which something was found: whether the features are then the same."""
         self.kept: Callable[[str], bool] = lambda split: True
         """Whether a split's waves are the same in every epoch, so that keeping their features helps."""
         self.found = self.computed = 0
@@ -119,9 +122,14 @@ class FrozenFeatures:
     def _begin(self, key: str, device: torch.device) -> Begin | None:
         """Return what another run has computed of an utterance, if anything."""
         for place, shards in self.lower.items():
-            if (part := shards.get(key)) is not None:
+            if (part := shards.get(key)) is not None and self._may_begin(place):
                 return Begin(place, part.to(device))
         return None
+
+    def _may_begin(self, place: Place) -> bool:
+        if place not in self._begins:  # only now, as a check takes as long as several short utterances
+            self._begins[place] = checks.begins(self.expert, self.replay, place)
+        return self._begins[place]
 
     def _report(self, store: Store) -> None:
         """Say once that nothing more is kept."""

@@ -65,8 +65,7 @@ def features_of(
             found.kept = fixed or (lambda split: True)
             facts = describe(found, precision=precision)
             found.store = Store(folder_of(facts), limit=int(wish.gigabytes * 1e9), description=facts)
-            lower = beginnings(found, facts)
-            found.lower = {place: Shards(folder) for place, folder in lower.items() if checks.begins(found, place)}
+            found.lower = {place: Shards(folder) for place, folder in beginnings(found, facts).items()}
     elif wish.cache not in ("off", "auto"):
         raise ElpError(f"runner.cache is {wish.cache}, which works only with elp_* upstreams; choose auto or off")
     if getattr(head, "cuts_features", False) and found is None:
@@ -98,7 +97,7 @@ def _built(wish: Wish, expert: ElpExpert, choice: Choice, selection: str) -> Fro
     layers = expert.injection.layers
     states = needed_states(expert) if selection in ALL_STATES else range(layers + 1)
     features = FrozenFeatures(expert, choice, states=list(states), dtype=wish.dtype)
-    if checks.replays(features):
+    if checks.replays(expert, features.replay):
         return features
     features.replay.remove(expert)
     expert.replay = None
