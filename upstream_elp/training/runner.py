@@ -126,6 +126,15 @@ class OurRunner:
                 features = featurizer(wavs, self._states(wavs))
         return [feature.float() for feature in features]
 
+    @contextlib.contextmanager
+    def _keeping(self) -> Any:
+        """Write the features that were computed since the last shard, also after an error."""
+        try:
+            yield
+        finally:
+            if (frozen := self.__dict__.get("frozen")) is not None:
+                frozen.flush()
+
     def _states(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
         """The upstream's output, with gradients if it is trained."""
         with contextlib.nullcontext() if self.upstream.trainable else torch.no_grad():
@@ -141,12 +150,9 @@ class OurRunner:
             return super().train()
         from upstream_elp.training import loop
 
-        frozen = self.frozen  # now, so that what cannot work is refused before the first step
-        try:
+        _ = self.frozen  # now, so that what cannot work is refused before the first step
+        with self._keeping():
             loop.train(self)
-        finally:
-            if frozen is not None:
-                frozen.flush()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
         return None
@@ -170,6 +176,8 @@ class OurRunner:
             stack.enter_context(randomness.preserved(self.args.device))
             stack.enter_context(_eval_mode([entry.model for entry in self.all_entries]))
             writer = logger or stack.enter_context(_throwaway_logger())
+            if logger is None:
+                stack.enter_context(self._keeping())
             _seed(self.args.seed)
             names = self._evaluate(split or self.args.evaluate_split, writer, global_step)
         if logger is None:  # `-m evaluate`
