@@ -191,6 +191,23 @@ def test_finished_corpora_are_kept_and_missing_ones_made(tiny, tmp_path):
     assert not list(out.glob(".*"))
 
 
+def test_corpora_can_be_made_one_after_another(tiny, tmp_path):
+    first = write_mini_superb(tmp_path, corpora=["IEMOCAP"], size="tiny")
+    assert list(first["corpora"]) == ["IEMOCAP"] and not (tmp_path / "LibriSpeech").exists()
+    again = CliRunner().invoke(mini_superb, [str(tmp_path), "--size", "tiny", "--tasks", "er,elp_sv", "--page"])
+    assert again.exit_code == 0 and "VoxCeleb1" in again.output and "fluent" not in again.output
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("<h2>") == 2
+    write_mini_superb(tmp_path, size="tiny")
+    assert hashes(tmp_path) == hashes(tiny)
+
+
+@pytest.mark.parametrize("tasks", ["ks", "er,xx", ""])
+def test_tasks_without_a_corpus_are_refused(tasks, tmp_path):
+    error = CliRunner().invoke(mini_superb, [str(tmp_path / "x"), "--tasks", tasks]).exception
+    assert str(error) == f"--tasks: mini-SUPERB has no corpus for {tasks[-2:]!r}; choose from asr, er, ic, sv"
+    assert not (tmp_path / "x").exists()
+
+
 def test_interrupted_run_leaves_nothing_half_made_and_continues(tiny, tmp_path):
     out = tmp_path / "mini"
     # A shell that started the tests in the background has SIGINT ignored, and children inherit that.
@@ -232,6 +249,7 @@ def test_verify_sees_a_change(tiny, tmp_path):
     ("wrong", "named"),
     [
         ({"size": "huge"}, "tiny, small, full"),
+        ({"corpora": ["TIMIT"]}, "mini-SUPERB does not include the corpus TIMIT; it has LibriSpeech"),
         ({"seed": -1}, "seed"),
         ({"voices": -1}, "voices"),
         ({"jobs": 0}, "jobs"),

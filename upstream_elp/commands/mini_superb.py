@@ -5,11 +5,16 @@ from typing import Any
 
 import click
 
+from downstream_heads import registry
+from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.utterances import SIZES
+
+SYNTHESISED = [task.short for task in registry.tasks().values() if task.synthesised]
 
 
 @click.command("mini-superb")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--tasks", default=",".join(SYNTHESISED), show_default=True, help="Only the corpora of these tasks.")
 @click.option(
     "--size",
     type=click.Choice(SIZES),
@@ -23,7 +28,14 @@ from upstream_elp.mini.utterances import SIZES
 @click.option("--snr", type=float, nargs=2, help="Noise range in decibels; by default that of each corpus.")
 @click.option("--page", is_flag=True, help="Also write OUT/page.html: counts, balance, spectrograms and sound.")
 def mini_superb(
-    out: Path, size: str, seed: int, voices: int | None, jobs: int | None, snr: tuple[float, float] | None, page: bool
+    out: Path,
+    tasks: str,
+    size: str,
+    seed: int,
+    voices: int | None,
+    jobs: int | None,
+    snr: tuple[float, float] | None,
+    page: bool,
 ) -> None:
     """Synthesise mini-SUPERB into the folder OUT: LibriSpeech, VoxCeleb1, IEMOCAP and Fluent Speech Commands.
 
@@ -34,12 +46,21 @@ def mini_superb(
     """
     from upstream_elp.mini.superb import plan_corpora, write_mini_superb
 
-    manifest = write_mini_superb(out, size=size, seed=seed, voices=voices, jobs=jobs, snr=snr)
+    manifest = write_mini_superb(out, corpora=_corpora(tasks), size=size, seed=seed, voices=voices, jobs=jobs, snr=snr)
     click.echo(_table(manifest))
     if page:
         from upstream_elp.mini.page import write_page
 
-        click.echo(f"page: {write_page(out, plan_corpora(manifest['settings']), manifest)}")
+        plans = [plan for plan in plan_corpora(manifest["settings"]) if plan.name in manifest["corpora"]]
+        click.echo(f"page: {write_page(out, plans, manifest)}")
+
+
+def _corpora(tasks: str) -> list[str]:
+    names = [name.strip() for name in tasks.split(",")]
+    known = {task.short: task.corpus for task in registry.tasks().values() if task.synthesised}
+    if unknown := [name for name in names if name.removeprefix("elp_") not in known]:
+        raise ElpError(f"--tasks: mini-SUPERB has no corpus for {unknown[0]!r}; choose from {', '.join(known)}")
+    return [known[name.removeprefix("elp_")] for name in names]
 
 
 def _table(manifest: dict[str, Any]) -> str:

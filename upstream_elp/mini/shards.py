@@ -17,6 +17,7 @@ from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.effects import Conditions
 from upstream_elp.mini.utterances import Utterance
 
+KEPT_BYTES = 2**25  # of memory that a worker keeps for its next arrays; glibc allows no more
 SHARD_SIZE = 120  # utterances; the same on every machine, so that a corpus is reproducible
 
 
@@ -81,7 +82,12 @@ def _job(folder: Path, utterances: Sequence[Utterance], conditions: Conditions) 
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment with one thread per worker and with this package, even if it is not installed."""
+    """Return an environment for workers: one thread each, and this package, even if it is not installed.
+
+    glibc otherwise returns every freed array to the system, and clearing its pages again takes a tenth of the time.
+    """
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    memory = {"MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES), "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES)}
+    return {**os.environ, "PYTHONPATH": path, **threads, **memory}

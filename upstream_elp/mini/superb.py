@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -39,16 +39,18 @@ CORPORA = tuple(_PLANNERS)
 def write_mini_superb(
     out: str | os.PathLike[str],
     *,
+    corpora: Collection[str] = CORPORA,
     size: str = "small",
     seed: int = 0,
     voices: int | None = None,
     jobs: int | None = None,
     snr: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Synthesise the four corpora in the folder `out`, as `ELP_DATA` or `elp run --data` expect it.
+    """Synthesise corpora in the folder `out`, as `ELP_DATA` or `elp run --data` expect it.
 
     Args:
         out: the folder, created if needed; only one process may write to it at a time.
+        corpora: which of `CORPORA`; others that are already there are kept. A corpus does not depend on the others.
         size: `tiny` (for tests, about 50 utterances per task), `small` (about 2,000) or `full` (about 10,000).
         seed: seed of everything random.
         voices: seed of the speakers, to let others say the same sentences; by default `seed`.
@@ -56,23 +58,26 @@ def write_mini_superb(
         snr: range of signal-to-noise ratios in dB; by default that of each corpus.
 
     Returns:
-        The manifest, which is also written to `out/manifest.json`.
+        The manifest of all corpora that are there, which is also written to `out/manifest.json`.
 
     Raises:
-        ElpError: wrong settings, `out` contains something else, or `espeakng-loader` is missing.
+        ElpError: wrong settings, an unknown corpus, `out` contains something else, or `espeakng-loader` is missing.
     """
     folder = Path(out)
     settings = _settings(size=size, seed=seed, voices=voices, snr=snr)
     jobs = _cpus() if jobs is None else jobs
     if jobs < 1:
         raise ElpError(f"--jobs must be at least 1, but is {jobs}")
+    if unknown := sorted({*corpora} - {*CORPORA}):
+        raise ElpError(f"mini-SUPERB does not include the corpus {unknown[0]}; it has {', '.join(CORPORA)}")
     _claim(folder, settings)
-    plans = plan_corpora(settings)
-    missing = [plan for plan in plans if not _is_finished(folder / plan.name, settings)]
+    absent = [plan for plan in plan_corpora(settings) if not _is_finished(folder / plan.name, settings)]
+    missing = [plan for plan in absent if plan.name in corpora]
     if missing:
         require_loader()
         _speak(folder, missing, settings=settings, jobs=jobs)
-    manifest = {"settings": settings, "corpora": {plan.name: _read_json(folder / plan.name / RECORD) for plan in plans}}
+    there = [name for name in CORPORA if (folder / name).exists()]
+    manifest = {"settings": settings, "corpora": {name: _read_json(folder / name / RECORD) for name in there}}
     write_json(folder / MANIFEST, manifest)
     return manifest
 
