@@ -27,6 +27,7 @@ from tests.audio_files import of_unknown_length, with_sizes, written
 from tests.bombs import MARK, OBJECT, Bomb
 from tests.checkpoints import load_states
 from tests.damage import Files
+from tests.mutants import leave_a_site_out_of_the_forward
 from tests.programs import elp
 from tests.toys import tiny_backbone
 from upstream_elp.base.errors import ElpError
@@ -288,6 +289,16 @@ def test_a_wave_is_answered_as_its_file(task, world):
         with pytest.raises(ElpError) as caught:
             model(wave)
         assert problem in str(caught.value) and "wave 0" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "exp"])
+def test_an_adapter_that_is_never_entered_gives_no_answers(kind, world, monkeypatch):
+    leave_a_site_out_of_the_forward(monkeypatch)
+    place = getattr(world, kind)["elp_ic"]
+    with pytest.raises(ElpError, match=r"idle\.adapters\.e_adapter is never entered in a forward pass"):
+        upstream_elp.load(place, backbone=world.backbone, device="cpu")
+    monkeypatch.setenv("ELP_SELF_CHECK", "0")
+    upstream_elp.load(place, backbone=world.backbone, device="cpu")
 
 
 def test_the_example_in_the_documentation(world, monkeypatch, capsys):

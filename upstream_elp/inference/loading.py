@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from downstream_heads import registry
+from upstream_elp.base import settings
 from upstream_elp.base.errors import ElpError, shown
 from upstream_elp.experiment.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from upstream_elp.host.features import Probe
@@ -22,6 +24,7 @@ from upstream_elp.training.precision import Precision
 from upstream_elp.upstream.adapter_folder import adapter_sha256, is_adapter_folder
 from upstream_elp.upstream.build import build_upstream
 from upstream_elp.upstream.head_folder import CONFIG_FILE, FEATURIZER, HEAD, Selection, TrainedHead, has_head, read_head
+from upstream_elp.upstream.selfcheck import every_site_entered
 
 
 def load(
@@ -35,17 +38,20 @@ def load(
 ) -> TrainedModel:
     """Load a trained model; see :func:`upstream_elp.load`, which imports this module when it is called."""
     device = _device(device)
-    if is_adapter_folder(place):
-        upstream, head, where = _from_folder(Path(place), backbone)
-        featurizer = build_featurizer(upstream, head.selection, where=where)
-    else:
-        path = find_checkpoint(place)
-        checkpoint, where = load_checkpoint(path), str(path)
-        if reason := why_no_head(checkpoint):
-            raise ElpError(f"{where} cannot be used: {reason}")
-        upstream = rebuild(checkpoint, where, None if backbone is None else os.fspath(backbone))
-        featurizer = build_featurizer(upstream, selection(checkpoint), where=where)
-        head = head_behind(featurizer, checkpoint, where)
+    with settings.in_force(replace(settings.current(), self_check=False)):  # most of it is about training
+        if is_adapter_folder(place):
+            upstream, head, where = _from_folder(Path(place), backbone)
+            chosen = head.selection
+        else:
+            path = find_checkpoint(place)
+            checkpoint, where = load_checkpoint(path), str(path)
+            if reason := why_no_head(checkpoint):
+                raise ElpError(f"{where} cannot be used: {reason}")
+            upstream = rebuild(checkpoint, where, None if backbone is None else os.fspath(backbone))
+            chosen, head = selection(checkpoint), None
+    with every_site_entered(upstream) if settings.current().self_check else contextlib.nullcontext():
+        featurizer = build_featurizer(upstream, chosen, where=where)
+    head = head or head_behind(featurizer, checkpoint, where)
     changes = _changes(head, resample=resample, channels=channels)
     shortest = getattr(upstream, "min_samples", None)  # S3PRL's own upstreams do not have it
     predictor = build_predictor(head, where=where, changes=changes, min_samples=shortest)
@@ -55,8 +61,8 @@ def load(
             f"{featurizer.output_dim} every {featurizer.downsample_rate}"
         )
     _fill(featurizer, head.part(FEATURIZER), where=where, what="featurizer")
-    chosen = Precision({"precision": precision or head.precision}, device)
-    return TrainedModel(upstream, featurizer, predictor, precision=chosen, features_of=head.features_of)
+    kind = Precision({"precision": precision or head.precision}, device)
+    return TrainedModel(upstream, featurizer, predictor, precision=kind, features_of=head.features_of)
 
 
 def head_behind(featurizer: nn.Module, checkpoint: Checkpoint, where: str) -> TrainedHead:

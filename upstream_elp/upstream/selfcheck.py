@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from upstream_elp.backbones.recognition import find_family, front_end
 from upstream_elp.base.errors import ElpError
@@ -122,20 +123,33 @@ def _check_off(expert: AdaptedModule, probe: Probe) -> None:
         raise ElpError("self-check: with the adapters off, the backbone's output differs from that without adapters")
 
 
-def _check_reached(expert: AdaptedModule, probe: Probe) -> None:
+@contextmanager
+def every_site_entered(expert: AdaptedModule) -> Iterator[None]:
+    """Check that the forward passes inside enter every adapter.
+
+    This is what a model that is only used needs of the self-check. It costs nothing.
+
+    Raises:
+        ElpError: one is never entered.
+    """
     entered: set[str] = set()
 
-    def note(path: str) -> object:
+    def note(path: str) -> RemovableHandle:
         return expert.get_submodule(path).register_forward_hook(lambda *_: entered.add(path))
 
     handles = [note(path) for path in expert.injection.sites]
     try:
-        gradients = _perturbed_gradients(expert, probe)
+        yield
     finally:
         for handle in handles:
             handle.remove()
     if skipped := [path for path in expert.injection.sites if path not in entered]:
         raise ElpError(f"self-check: the site {skipped[0]} is never entered in a forward pass")
+
+
+def _check_reached(expert: AdaptedModule, probe: Probe) -> None:
+    with every_site_entered(expert):
+        gradients = _perturbed_gradients(expert, probe)
     for name, gradient in gradients.items():
         if expert.injection.declared[name].zero_gradient:
             continue
