@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from tests.programs import elp
 from tests.sweep_folders import SPEAKERS, answers, finish, job_of, toy_sweep, trials, write_manifest
@@ -120,6 +121,22 @@ def test_tables_for_programs_agree(written):
     assert len(pd.read_csv(folder / "tables" / "layer_weights.csv")) == 30
     grid = pd.read_csv(folder / "tables" / "search.csv")
     assert grid["chosen"].tolist() == [True, False] * 3 and len(content["search"]) == 6
+
+
+def test_without_dev_only_the_loss_is_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    jobs = [finish(job_of(tmp_path, task, "le", 0), made) for task, made in (
+        ("elp_ic", answers(rng, accuracy=0.8)), ("elp_sv", trials(rng, separation=1.0)),
+    )]  # fmt: skip
+    for job in jobs:
+        lines = (job.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (job.path / "metrics.jsonl").write_text("".join(line for line in lines if '"dev"' not in line))
+    report.write(write_manifest(tmp_path, jobs))
+    folder = tmp_path / "report"
+    assert "The loss of training; no run was evaluated on dev" in (folder / "report.md").read_text()
+    assert set(pd.read_csv(folder / "tables" / "curves.csv")["what"]) == {"train loss"}
+    with Image.open(folder / "pictures" / "curves.png") as picture:
+        assert picture.width > 2 * picture.height, "two panels in one row"
 
 
 def test_energy_is_shown_if_every_run_of_a_cell_has_it(written, tmp_path):

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from downstream_heads import registry
 from upstream_elp.base.pictures import as_written, legend_below, panels, save_as, tiles
-from upstream_elp.summary.outcomes import Outcome
+from upstream_elp.summary.outcomes import LOSS, Outcome
 from upstream_elp.summary.pictures import GREY, ROW, by_task, styles
 from upstream_elp.sweep.names import written
 from upstream_elp.sweep.search import Trial, best
@@ -38,18 +38,29 @@ def bands(cell: Outcome) -> pd.DataFrame:
     return grouped.rename(columns={"count": "seeds"}).reset_index()
 
 
-def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Plot the train loss next to the dev metric: a line per cell (the mean over seeds), with a band over the seeds."""
+def plot_curves(outcomes: Sequence[Outcome], path: Path) -> bool:
+    """Plot the train loss next to the dev metric: a line per cell (the mean over seeds), with a band over the seeds.
+
+    Returns:
+        Whether there is a dev metric; if no run was evaluated on dev, the train loss has all the space.
+    """
     groups = [cells[start : start + MOST] for cells in by_task(outcomes) for start in range(0, len(cells), MOST)]
     names = list(dict.fromkeys(each.name for each in outcomes))
-    figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
+    frames = {id(each): bands(each) for each in outcomes}
+    evaluated = any((frame["what"] != LOSS).any() for frame in frames.values())
+    if evaluated:
+        figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
+    else:
+        figure, places = tiles(len(groups), width=4.8, height=3.0, most=2)
+        axes = [[axis] for axis in places]
     for row, cells in zip(axes, groups, strict=True):
-        row[1].sharex(row[0])  # so that a single evaluation is seen to be at the end
+        if evaluated:
+            row[1].sharex(row[0])  # so that a single evaluation is seen to be at the end
         look = styles(names if len(names) <= MOST else (each.name for each in cells))
         for each in cells:
-            frame = bands(each)
-            for axis, is_loss in zip(row, (True, False), strict=True):
-                shown = frame[(frame["what"] == "train loss") == is_loss].sort_values("step")
+            frame = frames[id(each)]
+            for axis, is_loss in zip(row, (True, False), strict=False):
+                shown = frame[(frame["what"] == LOSS) == is_loss].sort_values("step")
                 style = {**look[each.name], "marker": "" if is_loss else look[each.name]["marker"]}
                 line = (shown["step"], shown["mean"])
                 axis.plot(*line, markersize=4, linewidth=1.3, label=as_written(each.name), **style)
@@ -61,10 +72,11 @@ def plot_curves(outcomes: Sequence[Outcome], path: Path) -> None:
                     axis.set_ylabel(shown["what"].iloc[0])
         _finish(row, cells[0].task.title)
         if len(names) > MOST:
-            row[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+            row[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     if len(names) <= MOST:
-        legend_below(figure, [row[1] for row in axes])
+        legend_below(figure, [row[-1] for row in axes])
     save_as(figure, path)
+    return evaluated
 
 
 def _finish(row: Sequence[Axes], title: str) -> None:

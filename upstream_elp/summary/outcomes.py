@@ -18,6 +18,8 @@ from upstream_elp.summary.runs import Run, Sweep
 from upstream_elp.sweep.jobs import FINAL, Job
 from upstream_elp.sweep.names import written
 
+LOSS = "train loss"
+"""The name of that curve; the other one is of the dev set."""
 LEVEL = 0.05
 """The p below which two methods count as different, after Holm's correction for all comparisons of a task."""
 BEST, TIED = "best", "tied"
@@ -151,7 +153,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 def _lines(job: Job, metric: str) -> list[tuple[str, Mapping[int, float | None]]]:
     task, curves = registry.described(job.task), read_logs(job.path).curves
     loss, dev = curves.get("train", {}).get("loss", {}), curves.get(task.split("dev"), {}).get(metric, {})
-    return [("train loss", loss), (f"dev {task.metrics[metric].heading}", dev)]
+    return [(LOSS, loss), (f"dev {task.metrics[metric].heading}", dev)]
 
 
 def outcomes(sweep: Sweep) -> list[Outcome]:

@@ -162,16 +162,17 @@ def _course(found: Found, folder: Path) -> list[Section]:
     parts = []
     if course.plot_layer_weights(found.cells, folder / "layer_weights.png"):
         caption = (
-            "The softmax weight that the head gives each layer at the best checkpoint, a mean over seeds and folds. A "
-            "dash: the head does not see this layer. Methods whose head sees one state are not shown."
+            "The softmax weight that the head gives each layer at the tested checkpoint, a mean over seeds and folds. "
+            "A dash: the head does not see this layer. Methods whose head sees one state are not shown."
         )
         picture = Picture("layer_weights", caption, "Heat map of layer weights, methods by layers, one per task.")
         parts.append(Section("Layer weights", [picture]))
-    course.plot_curves(found.cells, folder / "curves.png")
+    evaluated = course.plot_curves(found.cells, folder / "curves.png")
     band = "lines are means over seeds, bands reach from the smallest to the largest seed" if found.seeds > 1 else (
         "one seed, so there are no bands"
     )  # fmt: skip
-    picture = Picture("curves", f"Left the loss of training, right dev: {band}.", "Learning curves of all methods.")
+    what = "Left the loss of training, right dev" if evaluated else "The loss of training; no run was evaluated on dev"
+    picture = Picture("curves", f"{what}: {band}.", "Learning curves of all methods.")
     return [*parts, Section("Learning curves", [picture])]
 
 
