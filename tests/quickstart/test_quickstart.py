@@ -19,7 +19,7 @@ from upstream_elp.experiment.layer_weights import count_models, layers
 from upstream_elp.launch import recipes
 from upstream_elp.launch.chosen import ChosenAdapter
 from upstream_elp.quickstart import plan as module
-from upstream_elp.quickstart.plan import FAST, FAST_METHODS, METHODS, SYNTHESISED, check_names, make_plan
+from upstream_elp.quickstart.plan import FAST, FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, check_names, make_plan
 from upstream_elp.sweep.points import cells
 
 MEASURED = ("train_seconds", "peak_memory_bytes")
@@ -43,7 +43,7 @@ def test_every_method_on_every_task_with_the_quick_recipes(tmp_path):
     }
     assert found[0].method.name == "elp_zero", "the others begin from the frozen features that it keeps"
     for cell in found:
-        assert cell.seeds == (3,) and not cell.values
+        assert cell.seeds == (3,) and cell.values == {"runner.eval_dataloaders": []}
         assert (recipes_dir() / "tasks" / f"{cell.config}.yaml").is_file() and cell.config.endswith("_quick")
         assert (cell.backbone is None) == (cell.method.name == "fbank")
 
@@ -51,7 +51,9 @@ def test_every_method_on_every_task_with_the_quick_recipes(tmp_path):
 def test_steps_of_the_command_line_win_and_fast_runs_are_shorter(tmp_path):
     for cell in cells(plan(tmp_path, steps=7, fast=True)):
         assert cell.values["runner.total_steps"] == 7 and cell.values["runner.eval_step"] == 7
-    for cell in cells(plan(tmp_path, fast=True, methods=FAST_METHODS)):
+    short = cells(plan(tmp_path, fast=True, tasks=FAST_TASKS, methods=FAST_METHODS))
+    assert {cell.task for cell in short} == {"elp_er", "elp_ic", "elp_sv"}, "in so few steps, ASR learns no words"
+    for cell in short:
         whole = yaml.safe_load((recipes_dir() / "tasks" / f"{cell.config}.yaml").read_text())["runner"]["total_steps"]
         assert cell.values["runner.total_steps"] == whole // FAST
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,16 @@ import click
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.sweep import carried_out
 from upstream_elp.mini.utterances import SIZES
-from upstream_elp.quickstart.plan import FAST, FAST_METHODS, METHODS, SYNTHESISED, TASKS
+from upstream_elp.quickstart.plan import FAST, FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, TASKS
 
 if TYPE_CHECKING:
     from upstream_elp.sweep.plan import Plan
 
 SHORT = ", ".join(task.short for task in TASKS.values())
+
+
+def _shortly(names: Sequence[str]) -> str:
+    return ",".join(TASKS[name].short for name in names)
 
 
 @click.command()
@@ -31,12 +36,14 @@ SHORT = ", ".join(task.short for task in TASKS.values())
     type=click.Path(path_type=Path),
     help="Checkpoint, or folder in Hugging Face's format. [default: the packaged small WavLM]",
 )
-@click.option(
-    "--tasks", default=",".join(SYNTHESISED), show_default=True, help=f"Any of {SHORT}, with or without elp_."
-)
+@click.option("--tasks", help=f"Any of {SHORT}, with or without elp_. [default: {_shortly(SYNTHESISED)}]")
 @click.option("--methods", help=f"Adapter presets, YAML files or fbank. [default: {','.join(METHODS)}]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps per run. [default: the task's recipe]")
-@click.option("--fast", is_flag=True, help=f"1/{FAST} of the steps, and by default only {', '.join(FAST_METHODS)}.")
+@click.option(
+    "--fast",
+    is_flag=True,
+    help=f"1/{FAST} of the steps, and by default only {_shortly(FAST_TASKS)} and {', '.join(FAST_METHODS)}.",
+)
 @click.option("--seed", default=0, show_default=True, help="Random seed of training and corpora.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: number of CPU cores, at most 4]")
 @click.option("--device", help="cpu or cuda. [default: cuda if available]")
@@ -45,7 +52,7 @@ def quickstart(
     data: Path | None,
     size: str,
     backbone: Path | None,
-    tasks: str,
+    tasks: str | None,
     methods: str | None,
     steps: int | None,
     fast: bool,
@@ -64,14 +71,15 @@ def quickstart(
     from upstream_elp.quickstart.plan import check_names, check_places, check_synthesised, make_plan
 
     chosen = _split(methods) if methods is not None else list(FAST_METHODS if fast else METHODS)
-    names = check_names(_split(tasks), chosen)
+    wanted = _split(tasks) if tasks is not None else list(FAST_TASKS if fast else SYNTHESISED)
+    names = check_names(wanted, chosen)
     if data is None:
         check_synthesised(names)
     register()  # reports packages that cannot be imported once, instead of in every run
     check_places(data, backbone)  # before anything is made
     note = _describe(data, backbone, size)
     _make_folder(out)
-    data = data or _synthesise(out / "data", size, seed)
+    data = data or _synthesise(out / "data", names, size, seed)
     backbone = backbone or _pretrained(out)
     plan = make_plan(
         tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, fast=fast, seed=seed, note=note
@@ -114,10 +122,10 @@ def _make_folder(out: Path) -> None:
         raise ElpError(f"cannot write to {out}: {error.strerror}") from error
 
 
-def _synthesise(folder: Path, size: str, seed: int) -> Path:
+def _synthesise(folder: Path, tasks: Sequence[str], size: str, seed: int) -> Path:
     from upstream_elp.mini.superb import write_mini_superb
 
-    write_mini_superb(folder, size=size, seed=seed)
+    write_mini_superb(folder, corpora=[TASKS[name].corpus for name in tasks], size=size, seed=seed)
     return folder
 
 
