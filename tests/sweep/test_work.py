@@ -67,7 +67,7 @@ BAD = {
     "optimizer": ({"set": {"optimizer.name": "Adamm"}}, "optimizer.name is 'Adamm'"),
     "data": ({"set": {"downstream_expert.datarc.batchsize": 3}}, "datarc.batchsize"),
     "head": ({"set": {"downstream_expert.modelrc.projector_dims": 3}}, "did you mean projector_dim"),
-    "a value": ({"set": {"runner.total_steps.x": 3}}, "total_steps must be a block of keys, but is the value 220"),
+    "a value": ({"set": {"runner.total_steps.x": 3}}, "total_steps must be a block of keys, but is the value 160"),
     "config": ({"config": "{task}_quik"}, "ic_quik: no such file or recipe; did you mean ic_quick"),
     "another task's": ({"config": "er_quick"}, "er_quick is a recipe for -d elp_er"),
     "upstream": ({"methods": [{"upstream": "fbankk"}]}, "-u fbankk: no such name"),
