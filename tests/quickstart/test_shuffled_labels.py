@@ -13,7 +13,7 @@ from upstream_elp.mini import fluent
 from upstream_elp.mini.superb import write_mini_superb
 
 SLOTS = ["action", "object", "location"]
-TRAIN = f"{fluent.NAME}/data/train_data.csv"
+TRAIN, TEST = (f"{fluent.NAME}/data/{split}_data.csv" for split in ("train", "test"))
 
 
 def accuracy(data, out):
@@ -29,7 +29,7 @@ def accuracy(data, out):
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_shuffled_labels_give_chance(tmp_path):
-    write_mini_superb(tmp_path / "data", size="small", jobs=2)
+    write_mini_superb(tmp_path / "data", corpora=[fluent.NAME], size="small", jobs=2)
     shutil.copytree(tmp_path / "data", tmp_path / "shuffled")
     table = pd.read_csv(tmp_path / "data" / TRAIN)
     order = np.random.default_rng(0).permutation(len(table))
@@ -37,6 +37,7 @@ def test_shuffled_labels_give_chance(tmp_path):
     table.to_csv(tmp_path / "shuffled" / TRAIN, index=False)
     chance = 100 / len(fluent.INTENTS)
     true, shuffled = (accuracy(tmp_path / name, tmp_path / f"{name}-out") for name in ("data", "shuffled"))
-    error = np.sqrt(chance * (100 - chance) / 960)
+    tested = len(pd.read_csv(tmp_path / "data" / TEST))
+    error = np.sqrt(chance * (100 - chance) / tested)
     assert true > chance + 10 * error
     assert shuffled < chance + 3 * error  # the three parts of an intent are guessed separately, so it may be less

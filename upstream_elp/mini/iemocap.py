@@ -1,5 +1,6 @@
 """Mini IEMOCAP (ER): five sessions with different speakers, and four emotions that differ only in prosody."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from upstream_elp.mini.voices import Speaker
 
 NAME = "IEMOCAP"
 SESSIONS = 5
-#: (dialogs, utterances per dialog) of each session, by size; fold 1 tests on the first, which is larger in `small`
+#: (session, dialogs, utterances per dialog) by size, in the order in which they are drawn. Fold 1 tests on session 1,
+#: which is larger in `small`; its second part comes last, so that what is drawn before it does not depend on it
 SIZES = {
-    "tiny": ((2, 5),) * SESSIONS,
-    "small": ((48, 20), *((16, 24),) * (SESSIONS - 1)),
-    "full": ((60, 40),) * SESSIONS,
+    "tiny": tuple((session, 2, 5) for session in range(1, SESSIONS + 1)),
+    "small": ((1, 48, 20), *((session, 16, 24) for session in range(2, SESSIONS + 1)), (1, 28, 20)),
+    "full": tuple((session, 100, 24) for session in range(1, SESSIONS + 1)),
 }
 SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions
 PEOPLE = "speakers.csv"  # not in the real corpus, where two people speak in a session
@@ -64,13 +66,14 @@ def plan_iemocap(size: str, *, seeds: Seeds) -> Plan:
     rng, casting = seeds.plan(), seeds.casting(spread=SPREAD)
     utterances: list[Utterance] = []
     labels: list[str] = []
-    for session, (dialogs, turns) in enumerate(SIZES[size], start=1):
-        session_labels = iter(_draw_labels(dialogs * turns, rng=rng))
-        for dialog in range(dialogs):
-            name = _dialog_name(session, dialog)
+    numbers = {session: itertools.count() for session, *_ in SIZES[size]}
+    for session, dialogs, turns in SIZES[size]:
+        drawn = iter(_draw_labels(dialogs * turns, rng=rng))
+        for _ in range(dialogs):
+            name = _dialog_name(session, next(numbers[session]))
             actors = {gender: casting.draw(woman=gender == "F") for gender in "FM"}
             for turn in range(turns):
-                gender, label = "FM"[turn % 2], next(session_labels)
+                gender, label = "FM"[turn % 2], next(drawn)
                 path = f"Session{session}/sentences/wav/{name}/{name}_{gender}{turn // 2:03d}.wav"
                 seed, channel = seeds.utterance(len(utterances)), seeds.channel(len(utterances))
                 utterances.append(_utterance(actors[gender], session, gender, path, label, seed, channel, rng))

@@ -15,8 +15,8 @@ SPLITS = ("dev", "test")
 #: (speakers, videos, utterances per video) of each split and the number of trials, by size
 SIZES = {
     "tiny": (((8, 3, 1), (4, 3, 1)), 24),
-    "small": (((300, 2, 2), (120, 4, 1)), 1440),
-    "full": (((240, 5, 6), (120, 5, 3)), 20000),
+    "small": (((300, 2, 2), (280, 4, 1)), 3360),
+    "full": (((600, 4, 3), (300, 4, 2)), 20000),
 }
 #: half of the videos are telephone calls, which pretraining has not heard; otherwise there is nothing left to adapt
 CONDITIONS = Conditions(snr=(0.0, 15.0), reverb=0.5, eq=6.0, phone=0.5)
