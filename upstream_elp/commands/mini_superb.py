@@ -20,7 +20,7 @@ SYNTHESISED = [task.short for task in registry.tasks().values() if task.synthesi
     type=click.Choice(SIZES),
     default="small",
     show_default=True,
-    help="About 50, 2,700 or 11,000 utterances per task.",
+    help="About 50, 2,500 or 11,000 utterances per task.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--voices", type=int, help="Seed of the speakers, to let others say the same. [default: --seed]")

@@ -17,7 +17,7 @@ SPLITS = ("train", "valid", "test")
 #: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 12), (2, 12)),
-    "small": ((60, 1200), (30, 300), (200, 1600)),
+    "small": ((60, 1200), (30, 300), (400, 1200)),
     "full": ((200, 8000), (60, 1200), (300, 3000)),
 }
 #: what surrounds a command

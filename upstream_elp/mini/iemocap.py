@@ -17,7 +17,7 @@ SESSIONS = 5
 #: which is larger in `small`; its second part comes last, so that what is drawn before it does not depend on it
 SIZES = {
     "tiny": tuple((session, 2, 5) for session in range(1, SESSIONS + 1)),
-    "small": ((1, 48, 20), *((session, 16, 24) for session in range(2, SESSIONS + 1)), (1, 28, 20)),
+    "small": ((1, 48, 20), *((session, 16, 24) for session in range(2, SESSIONS + 1)), (1, 52, 8)),
     "full": tuple((session, 100, 24) for session in range(1, SESSIONS + 1)),
 }
 SPREAD = 0.4  # speakers differ less in pitch and pace than emotions do, otherwise prosody would not identify emotions

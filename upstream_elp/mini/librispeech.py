@@ -16,7 +16,7 @@ SPLITS = ("train-clean-100", "dev-clean", "test-clean")
 #: (speakers, utterances) of each split, by size
 SIZES = {
     "tiny": ((4, 24), (2, 8), (2, 8)),
-    "small": ((60, 1200), (30, 240), (260, 1040)),
+    "small": ((60, 1200), (30, 240), (540, 540)),
     "full": ((200, 8000), (60, 900), (300, 2400)),
 }
 CHAPTER_LENGTH = 10

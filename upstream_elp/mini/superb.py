@@ -51,7 +51,7 @@ def write_mini_superb(
     Args:
         out: the folder, created if needed; only one process may write to it at a time.
         corpora: which of `CORPORA`; others that are already there are kept. A corpus does not depend on the others.
-        size: `tiny` (for tests, about 50 utterances per task), `small` (about 2,700) or `full` (about 11,000).
+        size: `tiny` (for tests, about 50 utterances per task), `small` (about 2,500) or `full` (about 11,000).
         seed: seed of everything random.
         voices: seed of the speakers, to let others say the same sentences; by default `seed`.
         jobs: number of processes at a time, which does not change the result; by default the CPUs of this process.
