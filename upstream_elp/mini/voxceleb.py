@@ -15,7 +15,7 @@ SPLITS = ("dev", "test")
 #: (speakers, videos, utterances per video) of each split and the number of trials, by size
 SIZES = {
     "tiny": (((8, 3, 1), (4, 3, 1)), 24),
-    "small": (((300, 2, 2), (280, 3, 1)), 1680),
+    "small": (((300, 2, 2), (280, 4, 1)), 3360),
     "full": (((600, 4, 3), (300, 4, 2)), 20000),
 }
 #: half of the videos are telephone calls, which pretraining has not heard; otherwise there is nothing left to adapt
