@@ -24,7 +24,7 @@ from upstream_elp.mini.espeak import require_loader
 from upstream_elp.mini.shards import ShardPool
 from upstream_elp.mini.utterances import SIZES, Plan, Seeds
 
-FORMAT = 3  # increase it when the same settings no longer give the same bytes
+FORMAT = 4  # increase it when the same settings no longer give the same bytes
 MANIFEST = "manifest.json"
 RECORD = "mini_superb.json"  # in each finished corpus
 _PLANNERS: dict[str, Callable[..., Plan]] = {
