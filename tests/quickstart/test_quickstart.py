@@ -7,7 +7,6 @@ import sys
 import pandas as pd
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 
 from tests.programs import call
@@ -19,7 +18,7 @@ from upstream_elp.experiment.layer_weights import count_models, layers
 from upstream_elp.launch import recipes
 from upstream_elp.launch.chosen import ChosenAdapter
 from upstream_elp.quickstart import plan as module
-from upstream_elp.quickstart.plan import FAST, FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, check_names, make_plan
+from upstream_elp.quickstart.plan import FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, check_names, make_plan
 from upstream_elp.sweep.points import cells
 
 MEASURED = ("train_seconds", "peak_memory_bytes")
@@ -28,7 +27,7 @@ MEASURED = ("train_seconds", "peak_memory_bytes")
 def plan(tmp_path, **changes):
     backbone = tmp_path / "backbone.pt"
     backbone.write_bytes(b"weights")
-    settings = {"tasks": SYNTHESISED, "methods": METHODS, "steps": None, "fast": False, "seed": 0}
+    settings = {"tasks": SYNTHESISED, "methods": METHODS, "steps": None, "seed": 0}
     return make_plan(backbone=backbone, data=tmp_path, **{**settings, **changes})
 
 
@@ -48,14 +47,28 @@ def test_every_method_on_every_task_with_the_quick_recipes(tmp_path):
         assert (cell.backbone is None) == (cell.method.name == "fbank")
 
 
-def test_steps_of_the_command_line_win_and_fast_runs_are_shorter(tmp_path):
-    for cell in cells(plan(tmp_path, steps=7, fast=True)):
+def test_steps_of_the_command_line_win(tmp_path):
+    for cell in cells(plan(tmp_path, steps=7)):
         assert cell.values["runner.total_steps"] == 7 and cell.values["runner.eval_step"] == 7
-    short = cells(plan(tmp_path, fast=True, tasks=FAST_TASKS, methods=FAST_METHODS))
-    assert {cell.task for cell in short} == {"elp_er", "elp_ic", "elp_sv"}, "in so few steps, ASR learns no words"
-    for cell in short:
-        whole = yaml.safe_load((recipes_dir() / "tasks" / f"{cell.config}.yaml").read_text())["runner"]["total_steps"]
-        assert cell.values["runner.total_steps"] == whole // FAST
+
+
+@pytest.mark.parametrize(
+    ("flags", "tasks", "methods"),
+    [
+        ([], SYNTHESISED, METHODS),
+        (["--fast"], ("elp_er", "elp_ic"), FAST_METHODS),
+        (["--fast", "--tasks", "sv"], ("elp_sv",), FAST_METHODS),
+        (["--fast", "--methods", "elp_zero"], FAST_TASKS, ("elp_zero",)),
+    ],
+)
+def test_fast_only_changes_the_default_tasks_and_methods(flags, tasks, methods, tmp_path, monkeypatch):
+    planned = []
+    monkeypatch.setattr(module, "make_plan", lambda **options: planned.append(options) or 1 / 0)
+    (tmp_path / "backbone.pt").write_bytes(b"weights")
+    places = ["--data", str(tmp_path), "--backbone", str(tmp_path / "backbone.pt"), "--out", str(tmp_path / "out")]
+    CliRunner().invoke(quickstart, [*flags, *places])
+    assert tuple(planned[0]["tasks"]) == tasks and tuple(planned[0]["methods"]) == methods
+    assert planned[0]["steps"] is None
 
 
 def test_a_file_needs_no_ending(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import click
 from upstream_elp.base.errors import ElpError
 from upstream_elp.commands.sweep import carried_out
 from upstream_elp.mini.utterances import SIZES
-from upstream_elp.quickstart.plan import FAST, FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, TASKS
+from upstream_elp.quickstart.plan import FAST_METHODS, FAST_TASKS, METHODS, SYNTHESISED, TASKS
 
 if TYPE_CHECKING:
     from upstream_elp.sweep.plan import Plan
@@ -42,7 +42,7 @@ def _shortly(names: Sequence[str]) -> str:
 @click.option(
     "--fast",
     is_flag=True,
-    help=f"1/{FAST} of the steps, and by default only {_shortly(FAST_TASKS)} and {', '.join(FAST_METHODS)}.",
+    help=f"By default only the tasks {_shortly(FAST_TASKS)} and the methods {', '.join(FAST_METHODS)}.",
 )
 @click.option("--seed", default=0, show_default=True, help="Random seed of training and corpora.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time. [default: number of CPU cores, at most 4]")
@@ -81,9 +81,7 @@ def quickstart(
     _make_folder(out)
     data = data or _synthesise(out / "data", names, size, seed)
     backbone = backbone or _pretrained(out)
-    plan = make_plan(
-        tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, fast=fast, seed=seed, note=note
-    )
+    plan = make_plan(tasks=names, methods=chosen, backbone=backbone, data=data, steps=steps, seed=seed, note=note)
     _run(plan, out, data, jobs=jobs, device=device)
 
 

@@ -10,7 +10,6 @@ from downstream_heads import registry
 from upstream_elp.adapters.config import is_file, load_config, preset_names, recipes_dir
 from upstream_elp.base.errors import ElpError
 from upstream_elp.base.values import did_you_mean
-from upstream_elp.launch import recipes
 from upstream_elp.sweep.plan import Plan, parse_plan
 
 TASKS = {name: task for name, task in registry.tasks().items() if task.quick is not None}
@@ -22,10 +21,8 @@ METHODS = ("fbank", "weighted_sum", "lora_qv8", "full_finetune", "elp_zero")
 """The last starts first: each then begins from the frozen features that the ones behind it have kept."""
 BASELINE = "weighted_sum"
 FAST_METHODS = ("fbank", "weighted_sum", "elp_zero")
-FAST_TASKS = tuple(name for name in SYNTHESISED if TASKS[name].also is None)
-"""The tasks whose main metric says something after as few steps as ``--fast`` does."""
-FAST = 3
-"""By which ``--fast`` divides the number of steps."""
+FAST_TASKS = ("elp_er", "elp_ic")
+"""Those whose runs are the shortest."""
 
 
 def make_plan(
@@ -35,7 +32,6 @@ def make_plan(
     backbone: Path,
     data: Path,
     steps: int | None,
-    fast: bool,
     seed: int,
     note: str = "",
 ) -> Plan:
@@ -47,7 +43,6 @@ def make_plan(
         backbone: the frozen model.
         data: folder of the corpora.
         steps: optimizer steps per run; None for the number in the task's recipe.
-        fast: divide that number.
         seed: ``--seed``.
         note: what was measured, for the report.
     """
@@ -57,18 +52,16 @@ def make_plan(
         "methods": [{"upstream": UPSTREAMS[name], "name": name} if name in UPSTREAMS else name for name in ordered],
         "backbones": [str(backbone)],
         "seeds": [seed],
-        "include": [_block(task, steps, fast) for task in tasks],
+        "include": [_block(task, steps) for task in tasks],
         **({"description": note} if note else {}),
         **({"compare": {"baseline": BASELINE}} if BASELINE in methods else {}),
     }
     return parse_plan(raw, where="elp quickstart", name="quickstart")
 
 
-def _block(task: str, steps: int | None, fast: bool) -> dict[str, Any]:
+def _block(task: str, steps: int | None) -> dict[str, Any]:
     recipe = recipes_dir() / "tasks" / TASKS[task].quick
     runner: dict[str, Any] = {"eval_dataloaders": []}  # nothing is chosen on dev: the last step is tested
-    if fast and steps is None:
-        steps = recipes.read(recipe)["runner"]["total_steps"] // FAST
     if steps is not None:
         runner |= {"total_steps": steps, "eval_step": steps, "save_step": steps, "log_step": max(1, steps // 12)}
     settings = {f"runner.{key}": value for key, value in runner.items()}
