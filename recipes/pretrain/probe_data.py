@@ -58,7 +58,7 @@ def read_items(root: Path, task: str, splits: Sequence[str]) -> list[Item]:
     if not (root / MANIFEST).is_file():
         raise ElpError(f"{root} must be a mini-SUPERB; run elp mini-superb {root} --size small first")
     settings = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["settings"]
-    plan = next(plan for plan in plan_corpora(settings) if plan.name == TASKS[task])
+    (plan,) = plan_corpora(settings, [TASKS[task]])
     labels = _labels(root, task, plan.utterances)
     speakers = sorted({utterance.speaker for utterance in plan.utterances if utterance.split == "dev"})
     held_out = set(speakers[-(len(speakers) // 4) :])

@@ -9,12 +9,13 @@ from downstream_heads import registry
 from upstream_elp.base.errors import ElpError
 from upstream_elp.mini.utterances import SIZES
 
-SYNTHESISED = [task.short for task in registry.tasks().values() if task.synthesised]
+TASKS = {name: task for name, task in registry.tasks().items() if task.synthesised}
+SHORT = [task.short for task in TASKS.values()]
 
 
 @click.command("mini-superb")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--tasks", default=",".join(SYNTHESISED), show_default=True, help="Only the corpora of these tasks.")
+@click.option("--tasks", default=",".join(SHORT), show_default=True, help="Only the corpora of these tasks.")
 @click.option(
     "--size",
     type=click.Choice(SIZES),
@@ -51,16 +52,14 @@ def mini_superb(
     if page:
         from upstream_elp.mini.page import write_page
 
-        plans = [plan for plan in plan_corpora(manifest["settings"]) if plan.name in manifest["corpora"]]
-        click.echo(f"page: {write_page(out, plans, manifest)}")
+        click.echo(f"page: {write_page(out, plan_corpora(manifest['settings'], manifest['corpora']), manifest)}")
 
 
 def _corpora(tasks: str) -> list[str]:
     names = [name.strip() for name in tasks.split(",")]
-    known = {task.short: task.corpus for task in registry.tasks().values() if task.synthesised}
-    if unknown := [name for name in names if name.removeprefix("elp_") not in known]:
-        raise ElpError(f"--tasks: mini-SUPERB has no corpus for {unknown[0]!r}; choose from {', '.join(known)}")
-    return [known[name.removeprefix("elp_")] for name in names]
+    if unknown := [name for name in names if registry.whole_name(name) not in TASKS]:
+        raise ElpError(f"--tasks: mini-SUPERB has no corpus for {unknown[0]!r}; choose from {', '.join(SHORT)}")
+    return [TASKS[registry.whole_name(name)].corpus for name in names]
 
 
 def _table(manifest: dict[str, Any]) -> str:

@@ -71,22 +71,22 @@ def write_mini_superb(
     if unknown := sorted({*corpora} - {*CORPORA}):
         raise ElpError(f"mini-SUPERB does not include the corpus {unknown[0]}; it has {', '.join(CORPORA)}")
     _claim(folder, settings)
-    absent = [plan for plan in plan_corpora(settings) if not _is_finished(folder / plan.name, settings)]
-    missing = [plan for plan in absent if plan.name in corpora]
-    if missing:
+    absent = [name for name in CORPORA if not _is_finished(folder / name, settings)]
+    if missing := [name for name in absent if name in corpora]:
         require_loader()
-        _speak(folder, missing, settings=settings, jobs=jobs)
+        _speak(folder, plan_corpora(settings, missing), settings=settings, jobs=jobs)
     there = [name for name in CORPORA if (folder / name).exists()]
     manifest = {"settings": settings, "corpora": {name: _read_json(folder / name / RECORD) for name in there}}
     write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def plan_corpora(settings: dict[str, Any]) -> list[Plan]:
-    """Plan all four corpora from the settings of a manifest, without synthesising anything."""
+def plan_corpora(settings: dict[str, Any], names: Collection[str] = CORPORA) -> list[Plan]:
+    """Plan corpora from the settings of a manifest, in the order of `CORPORA`, without synthesising anything."""
     return [
         planner(settings["size"], seeds=Seeds(settings["seed"], number, voices=settings["voices"]))
-        for number, planner in enumerate(_PLANNERS.values())
+        for number, (name, planner) in enumerate(_PLANNERS.items())
+        if name in names
     ]
 
 

@@ -48,6 +48,7 @@ def plot_curves(outcomes: Sequence[Outcome], path: Path) -> bool:
     names = list(dict.fromkeys(each.name for each in outcomes))
     frames = {id(each): bands(each) for each in outcomes}
     evaluated = any((frame["what"] != LOSS).any() for frame in frames.values())
+    kinds = (True, False) if evaluated else (True,)  # whether it is the loss, of each axis of a row
     if evaluated:
         figure, axes = panels(len(groups), 2, width=4.8, height=3.0)
     else:
@@ -59,7 +60,7 @@ def plot_curves(outcomes: Sequence[Outcome], path: Path) -> bool:
         look = styles(names if len(names) <= MOST else (each.name for each in cells))
         for each in cells:
             frame = frames[id(each)]
-            for axis, is_loss in zip(row, (True, False), strict=False):
+            for axis, is_loss in zip(row, kinds, strict=True):
                 shown = frame[(frame["what"] == LOSS) == is_loss].sort_values("step")
                 style = {**look[each.name], "marker": "" if is_loss else look[each.name]["marker"]}
                 line = (shown["step"], shown["mean"])
