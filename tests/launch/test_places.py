@@ -168,7 +168,7 @@ def test_a_quickstart_may_lie_in_any_folder(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ELP_DATA", str(data))
     out = Path("[a],,b={c}")
-    settings = {"tasks": ["elp_ic"], "methods": ["weighted_sum"], "steps": 1, "fast": False, "seed": 0}
+    settings = {"tasks": ["elp_ic"], "methods": ["weighted_sum"], "steps": 1, "seed": 0}
     plan = make_plan(data=data, backbone=Path(tiny_backbone()), **settings)
     (job,) = Planner(plan, out, data=str(data)).work().final
     job.path.mkdir(parents=True)
